@@ -1,1 +1,43 @@
-"""Every Binance aggregate trade of an instrument on disk: gap-free by id, resumed in a second, never banned."""
+"""Every Binance aggregate trade of an instrument on disk: gap-free by id, resumed in a second, never banned.
+
+    settings = Settings(backfill_cache_dir="./my_cache")
+    trades = await BinanceTradeHistory(settings).backfill_with_cache(start, end)      # under trio
+
+:class:`BackfillCacheManager` gives the day files of one instrument without the exchange.
+"""
+
+from backfilld.cache import BackfillCacheManager
+from backfilld.core.model import Instrument
+from backfilld.errors import (
+    BackfillError,
+    BackfillIncomplete,
+    CacheLocked,
+    ExchangeError,
+    RateLimited,
+    RequestRejected,
+    SettingsError,
+    StoreError,
+    TradeConflict,
+    TransientError,
+    UnexpectedAnswer,
+)
+from backfilld.history import BinanceTradeHistory
+from backfilld.settings import Settings
+
+__all__ = [
+    "BackfillCacheManager",
+    "BackfillError",
+    "BackfillIncomplete",
+    "BinanceTradeHistory",
+    "CacheLocked",
+    "ExchangeError",
+    "Instrument",
+    "RateLimited",
+    "RequestRejected",
+    "Settings",
+    "SettingsError",
+    "StoreError",
+    "TradeConflict",
+    "TransientError",
+    "UnexpectedAnswer",
+]

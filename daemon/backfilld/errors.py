@@ -8,6 +8,7 @@
     │   ├── RateLimited          429 or 418: everyone on the budget waits            pause
     │   ├── RequestRejected      4xx: unknown symbol, wrong URL, our bug             give up, say so
     │   └── UnexpectedAnswer     200, but not what was asked for                     retry, never merge
+    ├── BackfillIncomplete       ids are missing or conflict at the end               exit 1
     ├── TradeConflict            two different trades under one id                   report, never drop
     └── StoreError               disk full, permission, directory gone               stop
 
@@ -48,7 +49,8 @@ class RateLimited(ExchangeError):
 
 
 class RequestRejected(ExchangeError):
-    """The exchange refused for good: ``status`` is HTTP's, ``code`` Binance's (None for a body that is not Binance's)."""
+    """The exchange refused for good: ``status`` is HTTP's, ``code`` Binance's (None for a body that is not
+    Binance's)."""
 
     def __init__(self, message: str, *, status: int, code: int | None) -> None:
         super().__init__(message)
@@ -57,7 +59,18 @@ class RequestRejected(ExchangeError):
 
 
 class UnexpectedAnswer(ExchangeError):
-    """An answer with status 200 that is not what was asked for. Nothing of it may be merged."""
+    """An answer with status 200 that is not what was asked for. Nothing of it may be merged.
+
+    ``absent`` is the first and the last of the ids that the answer passed over, where it tells them.
+    """
+
+    def __init__(self, message: str, *, absent: tuple[int, int] | None = None) -> None:
+        super().__init__(message)
+        self.absent = absent
+
+
+class BackfillIncomplete(BackfillError):
+    """The end of a backfill that could not get all of its window, or could not prove it."""
 
 
 class TradeConflict(BackfillError):

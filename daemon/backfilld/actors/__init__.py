@@ -1,0 +1,1 @@
+"""The actors: each a short loop that owns its state and talks only over memory channels."""

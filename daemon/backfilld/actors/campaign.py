@@ -1,0 +1,186 @@
+"""One instrument in the scheduler's hands: its plan, what is on disk, what it has cost so far, and its lines in the
+log.
+
+Owns the phases of a round: ask, flush, seal, rest. Must not touch channels or stores; the scheduler does.
+"""
+
+from collections.abc import Iterable
+from datetime import date
+from enum import Enum, auto
+
+import structlog
+
+from backfilld.actors.messages import JobAnswered, JobFailed, Spent
+from backfilld.core.context import Context
+from backfilld.core.daybook import DayRecord, day_starts, held_in
+from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange, Instrument, day_of, iso
+from backfilld.core.outcome import UNKNOWN_SYMBOL, Outcome
+from backfilld.core.planner import Backfill, Window
+from backfilld.core.query import Query, Tail
+from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
+
+log = structlog.get_logger()
+
+DOUBTFUL_SILENCE_MS = 600_000
+"""An exchange that has nothing new for this long is asked once for its newest id: it may be another exchange."""
+
+
+class Phase(Enum):
+    """Where a round stands."""
+
+    ASKING = auto()
+    SAVING = auto()
+    SEALING = auto()
+    RESTING = auto()
+
+
+class Campaign:
+    """The backfill of one instrument and window, and its top-ups."""
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        window: Window,
+        records: Iterable[DayRecord],
+        *,
+        began_at: float,
+        max_concurrent: int,
+    ) -> None:
+        self.instrument = instrument
+        self.window = window
+        self.records = {record.day: record for record in records}
+        held, first_is_proven = held_in(window, self.records.values())
+        self.plan = Backfill(window, held, first_is_proven=first_is_proven)
+        self.phase = Phase.ASKING
+        self.cached = self.plan.received.rows
+        self._held_until_ms = max((span.last_ms for span in held), default=None)
+        self.began_at = began_at
+        self.rests_until = 0.0
+        self.rounds = 0
+        self.proven_starts: set[int] = set()
+        self.error: ExchangeError | None = None
+        self.log = log.bind(instrument=str(instrument))
+        self._max_concurrent = max_concurrent
+        self.requests = 0
+        self.weight = 0
+        self._conflicts = 0
+        self._planned = False
+        self._doubted = False
+
+    @property
+    def fetched(self) -> int:
+        """Trades that came from the exchange so far."""
+        return self.plan.received.rows - self.cached
+
+    @property
+    def to_fetch(self) -> int:
+        """Trades known to be missing still."""
+        return sum(map(len, self.plan.missing))
+
+    def take(self) -> Query | None:
+        """The next question, unless the campaign is lost."""
+        return self.plan.take() if self.phase is Phase.ASKING and self.error is None else None
+
+    @property
+    def has_asked_all(self) -> bool:
+        """Whether every question of this round has come back, or the campaign is lost and none is open."""
+        return self.phase is Phase.ASKING and (self.plan.is_done if self.error is None else not self.plan.is_waiting)
+
+    def spend(self, spent: Spent) -> None:
+        """Book what a job has cost."""
+        self.requests += spent.requests
+        self.weight += spent.weight
+
+    def answered(self, event: JobAnswered, now_ms: int) -> None:
+        """Book an answer."""
+        self.spend(event.spent)
+        self.plan.answered(event.job.query, event.found)
+        if isinstance(event.job.query, Tail) and event.found.rows == 0:
+            self._doubt_silence(now_ms)
+        if self.plan.last_id is not None and not self._planned:
+            self._log_plan(now_ms)
+
+    def failed(self, event: JobFailed, query: Query) -> None:
+        """Book a failure; one that is final for the instrument, or out of reach, ends its campaign for this round."""
+        self.spend(event.spent)
+        absent = event.error.absent if isinstance(event.error, UnexpectedAnswer) else None
+        self.plan.failed(query, str(event.error), IdRange(*absent) if absent else None)
+        self.log.error("request_failed", query=repr(query), error=str(event.error))
+        if isinstance(event.error, RequestRejected | TransientError | RateLimited):
+            self.error = event.error
+
+    def saved(self, record: DayRecord, conflicts: int) -> None:
+        """Book a day that stands on disk."""
+        self.records[record.day] = record
+        self._conflicts += conflicts
+
+    def starts_to_prove(self) -> frozenset[int]:
+        """The ids that have become known to begin a day since this was last asked."""
+        starts = day_starts(self.records.values())
+        if self.plan.first_is_proven and self.plan.first_id is not None and self.window.start_ms % MS_PER_DAY == 0:
+            starts.add(self.plan.first_id)
+        new = frozenset(starts - self.proven_starts)
+        self.proven_starts |= new
+        return new
+
+    def days_to_renew(self) -> frozenset[date]:
+        """The days whose file does not say yet what is proven of them."""
+        return frozenset(day for day, record in self.records.items() if record.proven_by(self.proven_starts) != record)
+
+    def begin_round(self) -> None:
+        """Ask again: for what is new and what failed."""
+        self.error = None
+        self.phase = Phase.ASKING
+        self.plan.top_up()
+
+    def outcome(self, now: float, context: Context | None) -> Outcome:
+        """What it came to so far."""
+        reasons = [failure.reason for failure in self.plan.failures]
+        reasons += [f"ids {ids.first_id} to {ids.last_id} are missing" for ids in self.plan.missing]
+        if self._conflicts:
+            reasons.append(f"{self._conflicts} trades conflict with others under the same id")
+        if self.error is not None:
+            reasons.insert(0, self._explained(self.error))
+        return Outcome(
+            instrument=self.instrument,
+            complete=self.plan.is_complete and not self._conflicts and self.error is None,
+            trades=self.plan.received.rows,
+            cached=self.cached,
+            seconds=now - self.began_at,
+            requests=self.requests,
+            weight=self.weight,
+            context=context,
+            missing=self.plan.missing,
+            reasons=tuple(dict.fromkeys(reasons)),
+            error=self.error,
+        )
+
+    def _explained(self, error: ExchangeError) -> str:
+        if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL:
+            return f"instrument {self.instrument}: the exchange lists no such symbol ({error})"
+        return str(error)
+
+    def _doubt_silence(self, now_ms: int) -> None:
+        held_until_ms = self._held_until_ms
+        if not self._doubted and held_until_ms is not None and now_ms - held_until_ms > DOUBTFUL_SILENCE_MS:
+            self._doubted = True
+            self.plan.doubt_silence()
+
+    def log_start(self, stop_ms: int, *, uncached: bool) -> None:
+        """Say what is about to be done."""
+        strategy = "uncached" if uncached else "resume" if self.cached else "full"
+        self.log.info("backfill_started", start=iso(self.window.start_ms), stop=iso(stop_ms), strategy=strategy)
+
+    def _log_plan(self, now_ms: int) -> None:
+        """Say, once the end is known, how much there is to fetch."""
+        self._planned = True
+        if self.cached and self._held_until_ms is not None:
+            self.log.info(
+                "gap_found",
+                day=day_of(self._held_until_ms).isoformat(),
+                trades=self.cached,
+                gap_hours=round(max(0, now_ms - self._held_until_ms) / 3_600_000, 2),
+                missing_ids=self.to_fetch + self.fetched,
+            )
+        chunks = sum(-(-len(ids) // PAGE_ROWS) for ids in self.plan.missing)
+        self.log.info("fetch_planned", chunks=chunks, trades=self.to_fetch, max_concurrent=self._max_concurrent)

@@ -1,0 +1,197 @@
+"""The fetcher: takes a job, waits for leave, asks the exchange, checks the answer, hands the rows on.
+
+Owns one connection and the patience with it. Must not merge, plan or judge budgets: it reports, and others decide.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+import structlog
+import trio
+
+from backfilld.actors.messages import (
+    AcquireWeight,
+    DescribeMarket,
+    FetchJob,
+    GovernorMessage,
+    Job,
+    JobAnswered,
+    JobDropped,
+    JobFailed,
+    MarketDescribed,
+    MergerMessage,
+    PageFetched,
+    PauseUntil,
+    PermitSlot,
+    ReportUsage,
+    ReturnPermit,
+    SchedulerMessage,
+    SetLimits,
+    Spent,
+)
+from backfilld.core.budget import Ticket
+from backfilld.core.model import Market
+from backfilld.core.page import check_page, cut
+from backfilld.core.query import Before
+from backfilld.core.retry import Backoff
+from backfilld.core.weights import INFO_WEIGHT, TRADES_WEIGHT
+from backfilld.errors import ExchangeError, RateLimited, TransientError, UnexpectedAnswer
+from backfilld.ports import ExchangeClient, OpenClient, Reply, Usage
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to insist: retries of one job, and the longest pause by the exchange that is sat out.
+
+    ``jitter`` returns random numbers in [0, 1).
+    """
+
+    backoff: Backoff
+    longest_pause_s: float
+    jitter: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class FetcherPorts:
+    """The channel ends of a fetcher. All but ``jobs`` are its own clones, which it closes."""
+
+    jobs: trio.MemoryReceiveChannel[Job]
+    pages: trio.MemorySendChannel[MergerMessage]
+    events: trio.MemorySendChannel[SchedulerMessage]
+    governor: trio.MemorySendChannel[GovernorMessage]
+
+
+async def run_fetcher(ports: FetcherPorts, open_client: OpenClient, patience: Patience, stop: trio.Event) -> None:
+    """Do jobs until there are no more. After ``stop`` the request in hand is finished, and no other begun."""
+    async with ports.jobs, ports.pages, ports.events, ports.governor, open_client() as client:
+        fetcher = _Fetcher(ports, client, patience, stop)
+        async for job in ports.jobs:
+            await fetcher.do(job)
+
+
+class _Stopping(Exception):
+    """The governor grants nothing any more."""
+
+
+class _Fetcher:
+    def __init__(self, ports: FetcherPorts, client: ExchangeClient, patience: Patience, stop: trio.Event) -> None:
+        self._ports = ports
+        self._client = client
+        self._patience = patience
+        self._stop = stop
+        self._spent = Spent()
+
+    async def do(self, job: Job) -> None:
+        self._spent = Spent()
+        event: SchedulerMessage
+        try:
+            event = await (self._describe(job) if isinstance(job, DescribeMarket) else self._fetch(job))
+        except ExchangeError as error:
+            event = JobFailed(job, error, self._spent)
+        except _Stopping:
+            event = JobDropped(job)
+        await self._ports.events.send(event)
+
+    async def _fetch(self, job: FetchJob) -> JobAnswered:
+        market = job.instrument.market
+        request = _Request(
+            market,
+            TRADES_WEIGHT[market],
+            ask=partial(self._client.trades, job.instrument, job.query),
+            check=partial(check_page, query=job.query),
+            about={"instrument": str(job.instrument), "query": repr(job.query)},
+            retries_lies=not isinstance(job.query, Before),
+        )
+        kept, found = cut(await self._insist(request), job.query, job.stop_ms)
+        if not kept.is_empty():
+            await self._ports.pages.send(PageFetched(job.instrument, kept))
+        return JobAnswered(job, found, self._spent)
+
+    async def _describe(self, job: DescribeMarket) -> MarketDescribed:
+        request = _Request(
+            job.market,
+            INFO_WEIGHT[job.market],
+            ask=partial(self._client.market_info, job.market, job.symbols),
+            check=lambda _: None,
+            about={"market": str(job.market), "query": "exchangeInfo"},
+        )
+        info = await self._insist(request)
+        await self._ports.governor.send(SetLimits(job.market, info.limits))
+        return MarketDescribed(job, info, self._spent)
+
+    async def _insist(self, request: "_Request[T]") -> T:
+        """Ask until the answer is accepted, time will not help, or patience is over."""
+        failures = 0
+        while True:
+            try:
+                return await self._ask_once(request)
+            except RateLimited as refusal:
+                await self._sit_out(request.market, refusal)
+            except (TransientError, UnexpectedAnswer) as error:
+                failures += 1
+                wait_s = self._patience.backoff.wait_s(failures, self._patience.jitter())
+                if wait_s is None or (isinstance(error, UnexpectedAnswer) and not request.retries_lies):
+                    raise
+                log.warning("request_retried", **request.about, error=str(error), failures=failures)
+                await self._pause(wait_s)
+
+    async def _ask_once(self, request: "_Request[T]") -> T:
+        ticket = await self._permit(request.market, request.weight)
+        usage = Usage()
+        try:
+            reply = await request.ask()
+            usage = reply.usage
+        finally:
+            received_ms = _now_ms()
+            self._ports.governor.send_nowait(ReportUsage(request.market, ticket, usage, received_ms))
+        self._spent = self._spent.plus(ticket, usage, received_ms)
+        if isinstance(reply.result, ExchangeError):
+            raise reply.result
+        request.check(reply.result)
+        return reply.result
+
+    async def _permit(self, market: Market, weight: int) -> Ticket:
+        slot = PermitSlot()
+        await self._ports.governor.send(AcquireWeight(market, weight, slot))
+        try:
+            await slot.answered.wait()
+        except trio.Cancelled:
+            slot.abandoned = True
+            if slot.ticket is not None:
+                self._ports.governor.send_nowait(ReturnPermit(market, slot.ticket))
+            raise
+        if slot.ticket is None:
+            raise _Stopping
+        return slot.ticket
+
+    async def _sit_out(self, market: Market, refusal: RateLimited) -> None:
+        wait_s = refusal.retry_after_s
+        until_ms = None if wait_s is None else _now_ms() + wait_s * 1000
+        await self._ports.governor.send(PauseUntil(market, until_ms, banned=refusal.banned))
+        if wait_s is not None and wait_s > self._patience.longest_pause_s:
+            raise refusal
+
+    async def _pause(self, wait_s: float) -> None:
+        with trio.move_on_after(wait_s):
+            await self._stop.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request(Generic[T]):
+    """How to ask once, what to make of the answer, and what to call it in the log."""
+
+    market: Market
+    weight: int
+    ask: Callable[[], Awaitable[Reply[T]]]
+    check: Callable[[T], None]
+    about: Mapping[str, str]
+    retries_lies: bool = True
+
+
+def _now_ms() -> float:
+    return trio.current_time() * 1000

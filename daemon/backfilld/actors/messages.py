@@ -1,0 +1,239 @@
+"""Everything the actors say to each other. Commands are imperatives, events past participles; all are values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+import polars as pl
+import trio
+
+from backfilld.core.budget import Limit, Ticket
+from backfilld.core.daybook import DayRecord
+from backfilld.core.merge import Merged
+from backfilld.core.model import Instrument, Market
+from backfilld.core.query import Found, Query
+from backfilld.errors import ExchangeError
+from backfilld.ports import MarketInfo, Usage
+
+# -- scheduler -> fetcher
+
+
+@dataclass(frozen=True, slots=True)
+class FetchJob:
+    """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted."""
+
+    instrument: Instrument
+    query: Query
+    stop_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeMarket:
+    """Read the limits and the tick sizes of a market's symbols."""
+
+    market: Market
+    symbols: tuple[str, ...]
+
+
+Job = FetchJob | DescribeMarket
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a job cost, retries included, and what its last answer told of the server's clock."""
+
+    requests: int = 0
+    weight: int = 0
+    usage: Usage = field(default_factory=Usage)
+    sent_ms: float = 0.0
+    received_ms: float = 0.0
+
+    def plus(self, ticket: Ticket, usage: Usage, received_ms: float) -> "Spent":
+        """With one more request counted."""
+        return Spent(self.requests + 1, self.weight + ticket.weight, usage, ticket.sent_ms, received_ms)
+
+
+# -- fetcher -> scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class JobAnswered:
+    """The question was answered; the rows, if any, were handed to the merger before this was sent."""
+
+    job: FetchJob
+    found: Found
+    spent: Spent
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """The job was given up, for the reason that ``error`` says."""
+
+    job: Job
+    error: ExchangeError
+    spent: Spent
+
+
+@dataclass(frozen=True, slots=True)
+class JobDropped:
+    """The job was not done because the pipeline is stopping."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class MarketDescribed:
+    """exchangeInfo was read."""
+
+    job: DescribeMarket
+    info: MarketInfo
+    spent: Spent
+
+
+# -- fetcher, scheduler -> merger
+
+
+@dataclass(frozen=True, slots=True)
+class PageFetched:
+    """A checked page: contiguous ids, strictly ascending."""
+
+    instrument: Instrument
+    trades: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class StartsProven:
+    """These ids are known to be the first of their days."""
+
+    instrument: Instrument
+    day_starts: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FlushDays:
+    """Hand everything over that is held of the instrument, and these days even if nothing is, to renew their proof."""
+
+    instrument: Instrument
+    renew: frozenset[date] = frozenset()
+
+
+# -- merger -> writer
+
+
+@dataclass(frozen=True, slots=True)
+class DayMerged:
+    """New trades of one day in order, without the duplicates among them; none to renew the proof only."""
+
+    instrument: Instrument
+    day: date
+    new: Merged
+    day_starts: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class DaysFlushed:
+    """All that a FlushDays asked for stands before this in the channel."""
+
+    instrument: Instrument
+
+
+# -- writer -> scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class DaySaved:
+    """A day stands on disk as ``record`` says. ``conflicts`` counts the rows that were refused."""
+
+    instrument: Instrument
+    record: DayRecord
+    downloaded: int
+    conflicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSaved:
+    """Everything flushed before is on disk."""
+
+    instrument: Instrument
+
+
+# -- anyone -> governor
+
+
+@dataclass(slots=True, eq=False)
+class PermitSlot:
+    """A one-shot reply: the ticket, or None when the governor is stopping. ``abandoned`` once nobody waits any more."""
+
+    answered: trio.Event = field(default_factory=trio.Event)
+    ticket: Ticket | None = None
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireWeight:
+    """Ask for leave to send one request of ``weight``."""
+
+    market: Market
+    weight: int
+    reply: PermitSlot
+
+
+@dataclass(frozen=True, slots=True)
+class ReportUsage:
+    """A request came to its end at ``received_ms``, answered or not; its ticket is given back."""
+
+    market: Market
+    ticket: Ticket
+    usage: Usage
+    received_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnPermit:
+    """The request of this ticket was never sent."""
+
+    market: Market
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class PauseUntil:
+    """The exchange refused: nobody asks the market before ``until_ms``, or the next window if it named no time."""
+
+    market: Market
+    until_ms: float | None
+    banned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimits:
+    """The limits that exchangeInfo names."""
+
+    market: Market
+    limits: tuple[Limit, ...]
+
+
+# -- supervisor -> scheduler, governor
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Finish what is in hand and begin nothing new."""
+
+
+SchedulerMessage = JobAnswered | JobFailed | JobDropped | MarketDescribed | DaySaved | RoundSaved | StopRequested
+MergerMessage = PageFetched | StartsProven | FlushDays
+WriterMessage = DayMerged | DaysFlushed
+GovernorMessage = AcquireWeight | ReportUsage | ReturnPermit | PauseUntil | SetLimits | StopRequested
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What people are shown of a running backfill: sums over all instruments, and budgets by market."""
+
+    wanted: int = 0
+    fetched: int = 0
+    cached: int = 0
+    requests: int = 0
+    weight: int = 0
+    budgets: Mapping[Market, str] = field(default_factory=dict)

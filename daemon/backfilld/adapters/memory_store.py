@@ -1,0 +1,68 @@
+"""The TradeStore of a switched-off cache: the same backfill, and no file is read or written."""
+
+from collections.abc import Collection
+from datetime import date
+
+import polars as pl
+import structlog
+import trio
+
+from backfilld.cache.dayfile import spans_of
+from backfilld.core.context import Context
+from backfilld.core.daybook import DayRecord
+from backfilld.core.merge import merge
+from backfilld.core.model import Instrument, day_of, empty_trades
+from backfilld.ports import Saved
+
+log = structlog.get_logger()
+
+
+class MemoryStore:
+    """Days in memory. Implements :class:`backfilld.ports.TradeStore`."""
+
+    def __init__(self) -> None:
+        self._days: dict[tuple[Instrument, date], pl.DataFrame] = {}
+        self._records: dict[tuple[Instrument, date], DayRecord] = {}
+
+    async def open(self) -> None:
+        """Say that nothing will be kept."""
+        log.info("cache_disabled")
+        await trio.lowlevel.checkpoint()
+
+    async def days(self, instrument: Instrument) -> list[date]:
+        """The days held."""
+        await trio.lowlevel.checkpoint()
+        return sorted(day for held, day in self._days if held == instrument)
+
+    async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
+        """What is held of a day."""
+        await trio.lowlevel.checkpoint()
+        return self._records.get((instrument, day))
+
+    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
+        """Merge trades into a day."""
+        await trio.lowlevel.checkpoint()
+        key = (instrument, day)
+        held, old = self._days.get(key, empty_trades()), self._records.get(key)
+        merged = merge(held, trades)
+        record = DayRecord(day, tuple(spans_of(merged.trades)))
+        if old is not None:
+            record = record.proven_by(old.proven_starts())
+        self._days[key], self._records[key] = merged.trades, record.proven_by(day_starts)
+        return Saved(self._records[key], None, 0, held.height, merged.duplicates, merged.conflicts)
+
+    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:
+        """The figures of the span."""
+        return Context.of(await self.read(instrument, start_ms, stop_ms), bin_size)
+
+    async def read(self, instrument: Instrument, start_ms: int, stop_ms: int) -> pl.DataFrame:
+        """The trades of the span."""
+        days = [day for day in await self.days(instrument) if day_of(start_ms) <= day <= day_of(stop_ms - 1)]
+        trades = pl.concat([empty_trades(), *(self._days[instrument, day] for day in days)], rechunk=True)
+        return trades.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
+
+    async def delete(self, instrument: Instrument, day: date) -> None:
+        """Forget a day."""
+        await trio.lowlevel.checkpoint()
+        self._days.pop((instrument, day), None)
+        self._records.pop((instrument, day), None)

@@ -1,0 +1,101 @@
+"""The cache directory as a TradeStore: one BackfillCacheManager per instrument, each call on a worker thread.
+
+Owns the thread hop and nothing else.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+import structlog
+import trio
+
+from backfilld.cache import BackfillCacheManager
+from backfilld.cache.atomic import sweep_temporary_files, translated
+from backfilld.cache.dayfile import Encoding
+from backfilld.cache.layout import instrument_directory
+from backfilld.core.context import Context
+from backfilld.core.daybook import DayRecord
+from backfilld.core.model import Instrument, day_of, empty_trades
+from backfilld.ports import Saved
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+
+class ParquetStore:
+    """Day files below ``cache_dir``. Implements :class:`backfilld.ports.TradeStore`."""
+
+    def __init__(self, cache_dir: Path, encoding: Encoding) -> None:
+        self._cache_dir = cache_dir
+        self._encoding = encoding
+
+    async def open(self) -> None:
+        """Create the directory and sweep temporary files that a crash left."""
+
+        def prepare() -> list[Path]:
+            with translated(self._cache_dir, "use the cache directory"):
+                self._cache_dir.mkdir(parents=True, exist_ok=True)
+            return sweep_temporary_files(self._cache_dir)
+
+        swept = await _on_thread(prepare)
+        log.info("cache_opened", dir=str(self._cache_dir))
+        for path in swept:
+            log.info("temporary_file_swept", file=str(path))
+
+    async def days(self, instrument: Instrument) -> list[date]:
+        """The days that have a file."""
+        return await _on_thread(self._manager(instrument).days)
+
+    async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
+        """Read and check a day file; one that cannot be trusted is moved aside."""
+        return await _on_thread(lambda: self._manager(instrument).record(day))
+
+    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
+        """Merge trades into a day file and replace it."""
+        manager = self._manager(instrument)
+        done = await _on_thread(lambda: manager.append(day, trades, day_starts))
+        file = str(manager.get_cache_path(day))
+        return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
+
+    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:
+        """Add up the figures of the span, a row group at a time."""
+
+        def add_up() -> Context:
+            total = Context(bin_size)
+            for piece in self._pieces(instrument, start_ms, stop_ms):
+                total += Context.of(piece, bin_size)
+            return total
+
+        return await _on_thread(add_up)
+
+    async def read(self, instrument: Instrument, start_ms: int, stop_ms: int) -> pl.DataFrame:
+        """The trades of the span."""
+        return await _on_thread(
+            lambda: pl.concat([empty_trades(), *self._pieces(instrument, start_ms, stop_ms)], rechunk=True)
+        )
+
+    async def delete(self, instrument: Instrument, day: date) -> None:
+        """Delete a day file."""
+        await _on_thread(lambda: self._manager(instrument).delete(day))
+
+    def _manager(self, instrument: Instrument) -> BackfillCacheManager:
+        return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self._encoding)
+
+    def _pieces(self, instrument: Instrument, start_ms: int, stop_ms: int) -> Iterator[pl.DataFrame]:
+        manager = self._manager(instrument)
+        for day in manager.days():
+            if day_of(start_ms) <= day <= day_of(stop_ms - 1):
+                for trades in manager.row_groups(day):
+                    yield within(trades, start_ms, stop_ms)
+
+
+def within(trades: pl.DataFrame, start_ms: int, stop_ms: int) -> pl.DataFrame:
+    """The rows with start_ms <= T < stop_ms."""
+    return trades.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
+
+
+async def _on_thread(work: Callable[[], T]) -> T:
+    return await trio.to_thread.run_sync(work)

@@ -1,0 +1,107 @@
+"""From settings to a pipeline that can run: the only place that picks implementations."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import trio
+
+from backfilld.actors.fetcher import Patience
+from backfilld.actors.scheduler import Orders
+from backfilld.adapters.binance_rest import opener
+from backfilld.adapters.memory_store import MemoryStore
+from backfilld.adapters.parquet_store import ParquetStore
+from backfilld.cache.dayfile import Encoding
+from backfilld.cache.lock import locked
+from backfilld.core.budget import Budget, Limit
+from backfilld.core.clock import ServerClock
+from backfilld.core.model import Instrument, Market
+from backfilld.core.outcome import Outcome
+from backfilld.core.planner import Window
+from backfilld.core.retry import Backoff
+from backfilld.ports import TradeStore
+from backfilld.settings import Settings
+from backfilld.supervisor import Pipeline
+
+ASSUMED_LIMITS = {
+    Market.SPOT: Limit(6000, 1, "MINUTE"),
+    Market.UM: Limit(2400, 1, "MINUTE"),
+    Market.CM: Limit(2400, 1, "MINUTE"),
+}
+"""What holds until exchangeInfo is read, which is the first thing done (limits as recorded in 2025-08)."""
+
+LONGEST_PAUSE_ONCE_S = 60.0
+"""A single run sits out a pause by the exchange up to this; a longer one ends it with "try later"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """A pipeline, where its outcomes come out, and the store behind it."""
+
+    pipeline: Pipeline
+    outcomes: trio.MemoryReceiveChannel[Outcome]
+    store: TradeStore
+
+
+@contextmanager
+def assembled(
+    settings: Settings,
+    *,
+    once: bool,
+    instruments: tuple[Instrument, ...] | None = None,
+    window: Window | None = None,
+) -> Iterator[Assembly]:
+    """Build a pipeline from settings, holding the cache's lock meanwhile. Needs a running trio loop.
+
+    Raises CacheLocked if another instance holds the cache, StoreError if its directory cannot be used.
+    """
+    with locked(settings.cache_dir) if settings.cache_enabled else nullcontext():
+        send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
+        orders = Orders(
+            instruments=instruments or settings.instrument_list(),
+            max_concurrent=settings.max_concurrent,
+            window=window,
+            days=settings.days,
+            # Without files nothing outlives its use: only the days that are asked for stay in memory.
+            keep_days=settings.keep_days if settings.cache_enabled else max(1, settings.days),
+            once=once,
+            poll_s=settings.poll_seconds,
+            uncached=not settings.cache_enabled,
+        )
+        store: TradeStore = _parquet_store(settings) if settings.cache_enabled else MemoryStore()
+        pipeline = Pipeline(
+            orders=orders,
+            store=store,
+            open_client=opener(
+                {market: settings.urls[market] for market in {each.market for each in orders.instruments}},
+                settings.request_timeout_seconds,
+            ),
+            budgets=_budgets(orders, settings.weight_share),
+            patience=Patience(Backoff(), LONGEST_PAUSE_ONCE_S if once else float("inf"), random.random),
+            wall_ms=_wall_ms,
+            outcomes=send_outcome,
+            checkpoint_s=settings.checkpoint_seconds,
+            grace_s=settings.grace_seconds,
+        )
+        yield Assembly(pipeline, outcomes, store)
+
+
+def encoding_of(settings: Settings) -> Encoding:
+    """How day files are to be compressed."""
+    return Encoding(settings.compression, settings.compression_level)
+
+
+def _parquet_store(settings: Settings) -> ParquetStore:
+    return ParquetStore(settings.cache_dir, encoding_of(settings))
+
+
+def _budgets(orders: Orders, share: float) -> dict[Market, Budget]:
+    clock = ServerClock.assumed(trio.current_time() * 1000, _wall_ms())
+    markets = {instrument.market for instrument in orders.instruments}
+    return {market: Budget([ASSUMED_LIMITS[market]], share, clock) for market in sorted(markets)}
+
+
+def _wall_ms() -> float:
+    return time.time() * 1000

@@ -1,0 +1,78 @@
+"""Replacing files so that a crash at any moment leaves the old file or the new one, whole.
+
+    DO      write a temporary file beside the target, fsync it, rename it over the target, fsync the directory
+    DON'T   write under the final name; rename what is not synced; go on after a failed fsync as if nothing had happened
+
+Owns temporary names and how file system errors become StoreError.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backfilld.errors import StoreError
+
+TEMPORARY = ".tmp-"
+"""Stands in the name of every temporary file, after the name of the file that it is to become."""
+
+
+@contextmanager
+def translated(path: Path, deed: str) -> Iterator[None]:
+    """Turn an OSError of the file system into a StoreError that says what failed, where and why."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot {deed} {path}: {error.strerror or error}") from error
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file, then put it in the place of ``path``. Raises StoreError; ``path`` is then as
+    before and the temporary file gone."""
+    temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+    with translated(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            _sync(temporary, os.O_RDWR)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sweep_temporary_files(directory: Path) -> list[Path]:
+    """Delete what a crash left of files being written, in and below ``directory``; return what was deleted.
+
+    Only the holder of the cache may do this: the temporary files of a running writer look the same.
+    """
+    stale = sorted(path for path in directory.rglob(f"*.parquet{TEMPORARY}*") if path.is_file())
+    for path in stale:
+        with translated(path, "delete"):
+            path.unlink(missing_ok=True)
+    return stale
+
+
+def move_aside(path: Path, moment: datetime | None = None) -> Path:
+    """Rename a file that cannot be trusted to ``<name>.bad-<utc time>``, never over another one; return the new
+    path."""
+    moment = moment or datetime.now(UTC)
+    stem = f"{path.name}.bad-{moment:%Y%m%dT%H%M%SZ}"
+    names = (path.with_name(stem if n == 0 else f"{stem}-{n}") for n in range(1000))
+    target = next(name for name in names if not name.exists())
+    with translated(path, "move aside"):
+        path.rename(target)
+        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    return target
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

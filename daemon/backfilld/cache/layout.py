@@ -1,0 +1,58 @@
+"""Where things lie in a cache directory. Owns the names of directories and files, and nothing of what is in them."""
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+from backfilld.core.model import Instrument
+from backfilld.errors import SettingsError
+
+STATE_DIRECTORY = ".backfilld"
+"""Holds the instance lock."""
+
+_DAY_FILE = re.compile(r"backfill_(\d{4}-\d\d-\d\d)\.parquet")
+
+
+def instrument_directory(cache_dir: Path, instrument: Instrument) -> Path:
+    """The directory of one instrument, in Hive's form: ``market=spot/symbol=BTCUSDT``."""
+    return cache_dir / f"market={instrument.market}" / f"symbol={instrument.symbol}"
+
+
+def instrument_of(directory: Path) -> Instrument | None:
+    """The instrument whose directory this is, or None for a directory that is not in Hive's form."""
+    market, symbol = directory.parent.name, directory.name
+    if not (market.startswith("market=") and symbol.startswith("symbol=")):
+        return None
+    try:
+        return Instrument.parse(f"{market.removeprefix('market=')}:{symbol.removeprefix('symbol=')}")
+    except SettingsError:
+        return None
+
+
+def instruments_in(cache_dir: Path) -> list[Instrument]:
+    """The instruments that have a directory, in order."""
+    found = (instrument_of(path) for path in cache_dir.glob("market=*/symbol=*") if path.is_dir())
+    return sorted(instrument for instrument in found if instrument is not None)
+
+
+def day_file_name(day: date) -> str:
+    """The file of one day: ``backfill_2025-11-07.parquet``."""
+    return f"backfill_{day:%Y-%m-%d}.parquet"
+
+
+def days_in(directory: Path) -> list[date]:
+    """The days that have a file in an instrument's directory, ascending."""
+    return sorted(day for path in _entries(directory) if (day := _day_of_name(path.name)) is not None)
+
+
+def _entries(directory: Path) -> Iterator[Path]:
+    return directory.iterdir() if directory.is_dir() else iter(())
+
+
+def _day_of_name(name: str) -> date | None:
+    match = _DAY_FILE.fullmatch(name)
+    try:
+        return date.fromisoformat(match[1]) if match else None
+    except ValueError:
+        return None

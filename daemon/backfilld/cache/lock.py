@@ -1,0 +1,32 @@
+"""One writer per cache directory. Owns the lock file; the kernel drops the lock with its holder, however it ends."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from backfilld.cache.atomic import translated
+from backfilld.cache.layout import STATE_DIRECTORY
+from backfilld.errors import CacheLocked
+
+
+@contextmanager
+def locked(cache_dir: Path) -> Iterator[None]:
+    """Hold the cache directory. Raises CacheLocked naming the holder, StoreError if the directory cannot be used."""
+    path = cache_dir / STATE_DIRECTORY / "lock"
+    with translated(cache_dir, "use the cache directory"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 64).decode(errors="replace").strip() or "unknown"
+            raise CacheLocked(f"the cache {cache_dir} is held by another backfilld, process {holder}") from error
+        with translated(path, "write"):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

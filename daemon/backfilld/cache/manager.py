@@ -1,0 +1,216 @@
+"""BackfillCacheManager: the day files of one instrument, in one directory.
+
+Owns loading, saving, quarantine and retention, on top of the file format and of atomic replacement. Synchronous: the
+adapter puts it on a thread.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+import structlog
+
+from backfilld.cache.atomic import move_aside, replace_file, translated
+from backfilld.cache.dayfile import DayFacts, DayReader, DayWriter, Encoding, UntrustedFile
+from backfilld.cache.layout import day_file_name, days_in, instrument_of
+from backfilld.core.daybook import DayRecord
+from backfilld.core.merge import deduplicate, merge, typed
+from backfilld.core.model import Instrument, day_start_ms, day_stop_ms, empty_trades
+from backfilld.core.retention import expired_days
+from backfilld.errors import StoreError, TradeConflict
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+Trades = pl.DataFrame | list[dict[str, object]]
+"""Trades as a frame, or as Binance sends them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What adding trades to a day came to."""
+
+    record: DayRecord
+    bytes: int
+    cached: int
+    duplicates: int
+    conflicts: pl.DataFrame
+
+
+class BackfillCacheManager:
+    """The day files ``backfill_<day>.parquet`` of one instrument in ``directory``, which need not exist yet.
+
+    The instrument is read off a directory in Hive's form if it is not given; without one, files of any instrument are
+    accepted. Days are UTC; a datetime is taken for the UTC day it falls in.
+    """
+
+    def __init__(
+        self, directory: str | Path, instrument: Instrument | None = None, encoding: Encoding | None = None
+    ) -> None:
+        self.directory = Path(directory)
+        self.instrument = instrument or instrument_of(self.directory.absolute())
+        self._encoding = encoding or Encoding()
+
+    def get_cache_path(self, date: dt.date) -> Path:
+        """Where the day's file is, whether it exists or not."""
+        return self.directory / day_file_name(_utc_day(date))
+
+    def load_cached_trades(self, date: dt.date) -> pl.DataFrame | None:
+        """All trades held of the day, by id; None if there is no file, or one that cannot be trusted.
+
+        Such a file is moved aside as ``<name>.bad-<utc time>`` and logged. Raises StoreError if the disk refuses.
+        """
+        return self._read(_utc_day(date), DayReader.trades)
+
+    def save_trades_to_cache(self, trades: Trades, date: dt.date) -> Path:
+        """Merge trades into the day's file and replace it; return its path.
+
+        Raises TradeConflict if a trade differs from another, given or held, under the same id, and StoreError if a
+        trade is of another day or the disk refuses; the file is then as before.
+        """
+        day = _utc_day(date)
+        new = self.deduplicate_trades(trades)
+        _refuse_other_days(new, day)
+        self.record(day)
+        if not new.is_empty():
+            self.append(day, new, refuse_conflicts=True)
+        return self.get_cache_path(day)
+
+    def get_last_cached_timestamp(self, trades: Trades) -> int | None:
+        """The latest trade time in ms since the epoch, None for no trades."""
+        frame = typed(trades)
+        return None if frame.is_empty() else int(frame["T"].max())  # type: ignore[arg-type]
+
+    def deduplicate_trades(self, trades: Trades) -> pl.DataFrame:
+        """The trades in order of their ids, each once. Raises TradeConflict if two differ under one id."""
+        merged = deduplicate(typed(trades))
+        _refuse_conflicts(merged.conflicts)
+        return merged.trades
+
+    def cleanup_old_cache(self, keep_days: int, today: dt.date | None = None) -> list[Path]:
+        """Delete the files of days more than ``keep_days`` days ago (0 deletes none); return the paths deleted."""
+        today = today or dt.datetime.now(dt.UTC).date()
+        return [self.delete(day) for day in expired_days(self.days(), today, keep_days)]
+
+    # -- what the daemon needs besides
+
+    def days(self) -> list[dt.date]:
+        """The days that have a file, ascending."""
+        with translated(self.directory, "list"):
+            return days_in(self.directory)
+
+    def delete(self, day: dt.date) -> Path:
+        """Delete the day's file."""
+        path = self.get_cache_path(day)
+        with translated(path, "delete"):
+            path.unlink(missing_ok=True)
+        return path
+
+    def record(self, day: dt.date) -> DayRecord | None:
+        """What the day's file holds, after reading and checking all of it; None as for load_cached_trades."""
+        return self._read(day, DayReader.scan)
+
+    def facts(self, day: dt.date) -> DayFacts:
+        """What the day's file says of itself, its rows unread. Raises UntrustedFile, StoreError."""
+        with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
+            return reader.facts
+
+    def row_groups(self, day: dt.date) -> Iterator[pl.DataFrame]:
+        """The trades of the day, a row group at a time; none if there is no file. Raises StoreError."""
+        path = self.get_cache_path(day)
+        if not path.exists():
+            return
+        try:
+            with translated(path, "read"), self._open(day) as reader:
+                yield from reader.row_groups()
+        except UntrustedFile as error:
+            raise StoreError(f"{path} was damaged while in use: {error}") from error
+
+    def append(
+        self, day: dt.date, new: pl.DataFrame, day_starts: Collection[int] = (), *, refuse_conflicts: bool = False
+    ) -> Appended:
+        """Merge trades that ascend strictly in ``a`` into the day's file, a row group at a time, and replace it.
+
+        ``day_starts`` are ids known to begin a day. With no trades only the metadata is renewed. On a conflict the held
+        row stays and the other is returned, or TradeConflict raised. Raises StoreError; the file is then as before.
+        """
+        path = self.get_cache_path(day)
+        tally = _Tally()
+        records: list[DayRecord] = []
+
+        def write(temporary: Path) -> None:
+            starts = {*day_starts, *(self._proven_starts(day) if path.exists() else ())}
+            with DayWriter(temporary, self._encoding) as writer:
+                for piece in _spliced(self.row_groups(day), new, tally):
+                    writer.add(piece)
+                if refuse_conflicts:
+                    _refuse_conflicts(tally.conflicts)
+                records.append(writer.finish(day, self.instrument, starts))
+
+        replace_file(path, write)
+        return Appended(records[0], path.stat().st_size, tally.cached, tally.duplicates, tally.conflicts)
+
+    def _proven_starts(self, day: dt.date) -> set[int]:
+        facts = self.facts(day)
+        return ({facts.first_id} if facts.opened else set()) | ({facts.last_id + 1} if facts.closed else set())
+
+    def _open(self, day: dt.date) -> DayReader:
+        return DayReader(self.get_cache_path(day), day, self.instrument)
+
+    def _read(self, day: dt.date, read: Callable[[DayReader], T]) -> T | None:
+        path = self.get_cache_path(day)
+        try:
+            with translated(path, "read"), self._open(day) as reader:
+                return read(reader)
+        except UntrustedFile as reason:
+            moved = move_aside(path)
+            log.warning("day_quarantined", file=str(path), moved_to=moved.name, reason=str(reason))
+        except StoreError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+        return None
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a splice has come across."""
+
+    cached: int = 0
+    duplicates: int = 0
+    conflicts: pl.DataFrame = field(default_factory=empty_trades)
+
+
+def _spliced(held: Iterator[pl.DataFrame], new: pl.DataFrame, tally: _Tally) -> Iterator[pl.DataFrame]:
+    """Both, in order of ``a``; only the row groups that ``new`` reaches into are merged, the others pass through."""
+    for group in held:
+        tally.cached += group.height
+        upto = int(new["a"].search_sorted(group["a"][-1], side="right")) if new.height else 0
+        merged = merge(group, new[:upto])
+        tally.duplicates += merged.duplicates
+        tally.conflicts = pl.concat([tally.conflicts, merged.conflicts])
+        new = new[upto:]
+        yield merged.trades
+    if new.height:
+        yield new
+
+
+def _refuse_conflicts(conflicts: pl.DataFrame) -> None:
+    if conflicts.height:
+        ids = ", ".join(str(trade_id) for trade_id in conflicts["a"].head(5))
+        raise TradeConflict(f"two different trades under one aggregate trade id: {ids} ({conflicts.height} in all)")
+
+
+def _refuse_other_days(trades: pl.DataFrame, day: dt.date) -> None:
+    real = trades.filter(pl.col("p") > 0)
+    others = real.filter(~pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left"))
+    if others.height:
+        raise StoreError(f"{others.height} of the trades to save are not of {day}, such as id {others['a'][0]}")
+
+
+def _utc_day(day: dt.date) -> dt.date:
+    if not isinstance(day, dt.datetime):
+        return day
+    return (day if day.tzinfo is None else day.astimezone(dt.UTC)).date()

@@ -1,0 +1,201 @@
+"""How much request weight may be spent, and when: the arithmetic of one market's budget.
+
+Owns the count of used weight against the exchange's windows. Rules (the exchange's documentation of its limits, and
+what was measured on it):
+
+* a limit counts in fixed windows that are aligned to the server's clock; the count falls to zero at each edge;
+* a request is charged in the window of its arrival, refused ones too;
+* the used-weight header counts everybody on the IP, and the request it answers;
+* an answer may be older than the newest one seen, so within a window the count never goes down.
+
+A request is counted before it is sent. Near an edge the window it arrives in is not known: it counts in both, and its
+header in neither. Times are local milliseconds of any monotonic clock; nothing here reads a clock.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from backfilld.core.clock import ServerClock
+
+INTERVAL_MS = {"SECOND": 1_000, "MINUTE": 60_000, "HOUR": 3_600_000, "DAY": 86_400_000}
+"""Milliseconds of the interval names in exchangeInfo; their first letters name the header."""
+MINUTE_MS = INTERVAL_MS["MINUTE"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limiter of exchangeInfo: ``limit`` per ``count`` times ``unit`` (``6000`` per ``1`` ``MINUTE``).
+
+    ``by_weight`` is true for REQUEST_WEIGHT, false for RAW_REQUESTS, where every request counts one.
+    """
+
+    limit: int
+    count: int
+    unit: str
+    by_weight: bool = True
+
+    @property
+    def interval_ms(self) -> int:
+        """Length of the window."""
+        return self.count * INTERVAL_MS[self.unit]
+
+    @property
+    def name(self) -> str:
+        """The interval as the used-weight header names it: ``1m``, ``10s``."""
+        return f"{self.count}{self.unit[0].lower()}"
+
+    def cost(self, weight: int) -> int:
+        """What a request of ``weight`` takes of this limit."""
+        return weight if self.by_weight else 1
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One request: its weight, and when it was sent. Handed out by :meth:`Budget.spend`, given back once."""
+
+    weight: int
+    sent_ms: float
+
+
+@dataclass(slots=True)
+class _Window:
+    """The count of one window of one limit: what is settled, and the most that a header told."""
+
+    own: int = 0
+    reported: int = 0
+    unreported: int = 0
+
+    @property
+    def used(self) -> int:
+        return max(self.own, self.reported + self.unreported)
+
+
+@dataclass(slots=True)
+class _Counter:
+    """One limit and its windows, by window number (server ms // interval)."""
+
+    limit: Limit
+    windows: dict[int, _Window] = field(default_factory=dict)
+
+    def window(self, number: int) -> _Window:
+        return self.windows.setdefault(number, _Window())
+
+    def forget_before(self, number: int) -> None:
+        self.windows = {n: w for n, w in self.windows.items() if n >= number}
+
+
+class Budget:
+    """The request weight of one market for everybody on this IP, of which ``share`` may be used up."""
+
+    def __init__(self, limits: Iterable[Limit], share: float, clock: ServerClock, guard_ms: float = 50.0) -> None:
+        self._share = share
+        self._guard_ms = guard_ms
+        self._in_flight: list[Ticket] = []
+        self._paused_until_ms = float("-inf")
+        self.clock = clock
+        self._counters: list[_Counter] = []
+        self.set_limits(limits)
+
+    def set_limits(self, limits: Iterable[Limit]) -> None:
+        """Take the limits that exchangeInfo names. Counts of limits that stay are kept."""
+        known = {counter.limit.name: counter for counter in self._counters if counter.limit.by_weight}
+        self._counters = []
+        for limit in limits:
+            old = known.get(limit.name) if limit.by_weight else None
+            self._counters.append(_Counter(limit, old.windows if old else {}))
+
+    def pause_until(self, local_ms: float) -> None:
+        """Spend nothing before the local instant. A pause is only ever extended."""
+        self._paused_until_ms = max(self._paused_until_ms, local_ms)
+
+    def wait_ms(self, now_ms: float, weight: int) -> float:
+        """Milliseconds until ``weight`` may be spent, as far as can be told now; 0 if it may be spent at once."""
+        waits = [self._paused_until_ms - now_ms]
+        waits += [
+            self._until_next_window_ms(c, now_ms) for c in self._counters if not self._has_room(c, now_ms, weight)
+        ]
+        return max(0.0, *waits)
+
+    def next_window_ms(self, now_ms: float) -> float:
+        """The local instant by which every window of a minute or less has surely turned over."""
+        waits = [self._until_next_window_ms(c, now_ms) for c in self._counters if c.limit.interval_ms <= MINUTE_MS]
+        return now_ms + max(waits, default=MINUTE_MS)
+
+    def spend(self, now_ms: float, weight: int) -> Ticket:
+        """Charge a request that is about to be sent."""
+        ticket = Ticket(weight, now_ms)
+        self._in_flight.append(ticket)
+        return ticket
+
+    def give_back(self, ticket: Ticket) -> None:
+        """Undo the charge of a request that was never sent."""
+        self._in_flight.remove(ticket)
+
+    def settle(self, ticket: Ticket, now_ms: float, used: Mapping[str, int]) -> None:
+        """Close a request that was answered, refused or lost, with the used weight its headers told, by interval
+        name."""
+        self._in_flight.remove(ticket)
+        for counter in self._counters:
+            self._settle(counter, ticket, now_ms, used.get(counter.limit.name))
+
+    def _settle(self, counter: _Counter, ticket: Ticket, now_ms: float, reported: int | None) -> None:
+        interval_ms = counter.limit.interval_ms
+        first = int(self.clock.earliest_ms(ticket.sent_ms) // interval_ms)
+        last = int(self.clock.latest_ms(now_ms) // interval_ms)
+        cost = counter.limit.cost(ticket.weight)
+        for number in range(first, last + 1):
+            window = counter.window(number)
+            window.own += cost
+            if first != last or reported is None or not counter.limit.by_weight:
+                window.unreported += cost
+            elif reported > window.reported:
+                window.reported = reported
+        counter.forget_before(int(self.clock.earliest_ms(now_ms) // interval_ms) - 1)
+
+    def _has_room(self, counter: _Counter, now_ms: float, weight: int) -> bool:
+        used, cost = self.used(counter.limit, self._window_number(counter, now_ms)), counter.limit.cost(weight)
+        return used == 0 or used + cost <= self.allowed(counter.limit)
+
+    def _window_number(self, counter: _Counter, now_ms: float) -> int:
+        return int((self.clock.earliest_ms(now_ms) - self._guard_ms) // counter.limit.interval_ms)
+
+    def _until_next_window_ms(self, counter: _Counter, now_ms: float) -> float:
+        interval_ms = counter.limit.interval_ms
+        edge_ms = (self._window_number(counter, now_ms) + 1) * interval_ms
+        return max(1.0, edge_ms - self.clock.earliest_ms(now_ms) + self._guard_ms)
+
+    def allowed(self, limit: Limit) -> int:
+        """The share of ``limit``, in weight. A single request dearer than that may have an unused window to itself."""
+        return int(limit.limit * self._share)
+
+    def used(self, limit: Limit, number: int) -> int:
+        """What counts as used of ``limit`` in window ``number``: settled, reported and in flight."""
+        counter = next(c for c in self._counters if c.limit == limit)
+        window = counter.windows.get(number, _Window())
+        return window.used + sum(limit.cost(ticket.weight) for ticket in self._in_flight)
+
+    def state(self, now_ms: float) -> "BudgetState | None":
+        """The tightest weight limit now, for people; None before any limit is known."""
+        states = [
+            BudgetState(
+                limit=counter.limit.limit,
+                interval=counter.limit.name,
+                allowed=self.allowed(counter.limit),
+                used=self.used(counter.limit, self._window_number(counter, now_ms)),
+                paused_ms=max(0.0, self._paused_until_ms - now_ms),
+            )
+            for counter in self._counters
+            if counter.limit.by_weight
+        ]
+        return min(states, key=lambda state: state.allowed - state.used, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """A budget at one instant: weight ``used`` of ``allowed``, out of ``limit`` per ``interval``."""
+
+    limit: int
+    interval: str
+    allowed: int
+    used: int
+    paused_ms: float

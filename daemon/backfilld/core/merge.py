@@ -1,0 +1,69 @@
+"""Joining trades by id: order, duplicates, conflicts.
+
+Owns the rule that an aggregate trade id stands for exactly one trade. Identical rows collapse; two different rows under
+one id are a conflict: the row already held stays, both are reported.
+"""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from backfilld.core.model import SCHEMA, empty_trades
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The outcome of a merge.
+
+    ``trades`` ascends strictly in ``a``; ``duplicates`` counts the identical rows that collapsed; ``conflicts`` holds
+    the refused rows, whose id is held with other values.
+    """
+
+    trades: pl.DataFrame
+    duplicates: int
+    conflicts: pl.DataFrame
+
+
+def merge(held: pl.DataFrame, new: pl.DataFrame) -> Merged:
+    """Merge ``new`` into ``held``; both must ascend strictly in ``a``.
+
+    Rows that extend the end are appended without a copy; otherwise only the stretch of ``held`` that ``new`` reaches
+    into is looked at. On a conflict the held row stays.
+    """
+    if held.is_empty() or new.is_empty() or new["a"][0] > held["a"][-1]:
+        return Merged(pl.concat([held, new], rechunk=False), 0, empty_trades())
+    if new["a"][-1] < held["a"][0]:
+        return Merged(pl.concat([new, held], rechunk=False), 0, empty_trades())
+    start = int(held["a"].search_sorted(new["a"][0], side="left"))
+    stop = int(held["a"].search_sorted(new["a"][-1], side="right"))
+    joined = deduplicate(pl.concat([held[start:stop], new], rechunk=False))
+    trades = pl.concat([held[:start], joined.trades, held[stop:]], rechunk=False)
+    return Merged(trades, joined.duplicates, joined.conflicts)
+
+
+def deduplicate(trades: pl.DataFrame) -> Merged:
+    """Order any trades by ``a`` and keep one row per id: the first one given, where rows differ."""
+    ordered = trades.sort("a", maintain_order=True)
+    repeats = ordered["a"].diff().eq(0).fill_null(value=False)
+    if not repeats.any():
+        return Merged(ordered, 0, empty_trades())
+    kept = ordered.filter(~repeats)
+    others = ordered.filter(repeats)
+    differing = others.join(kept, on=list(SCHEMA), how="anti", maintain_order="left")
+    return Merged(kept, others.height - differing.height, differing)
+
+
+def typed(trades: pl.DataFrame | list[dict[str, object]]) -> pl.DataFrame:
+    """Trades as Binance sends them (a list of dicts, prices as text) or any frame, as the columns of SCHEMA.
+
+    ``M`` is true where it is missing; other fields than those of SCHEMA are dropped. Raises what polars raises on
+    values that do not fit (``pl.exceptions.PolarsError``) and KeyError on a missing field.
+    """
+    if isinstance(trades, list):
+        if not trades:
+            return empty_trades()
+        columns = {name: [row.get(name, True) if name == "M" else row[name] for row in trades] for name in SCHEMA}
+        trades = pl.DataFrame(columns, strict=False)
+    if "M" not in trades.columns:
+        trades = trades.with_columns(M=pl.lit(value=True))
+    return trades.select(pl.col(name).cast(dtype, strict=True) for name, dtype in SCHEMA.items())

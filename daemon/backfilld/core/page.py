@@ -1,0 +1,105 @@
+"""Is this answer what was asked for?
+
+Owns the checks between a decoded page and anything that trusts it. The exchange, or whatever stands before it, may
+answer 200 with another range, with holes or with nonsense; nothing of such a page is merged.
+"""
+
+import polars as pl
+
+from backfilld.core.model import IdRange, empty_trades
+from backfilld.core.query import Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.errors import UnexpectedAnswer
+
+EARLIEST_MS = 1_230_768_000_000
+LATEST_MS = 4_102_444_800_000
+"""2009 and 2100: a `T` in seconds or microseconds falls outside."""
+
+
+def check_page(trades: pl.DataFrame, query: Query) -> None:
+    """Accept a page as the answer to ``query`` or raise UnexpectedAnswer saying what is wrong.
+
+    ``trades`` has the columns of SCHEMA in the order of the answer. No rows are a valid answer to every question but a
+    :class:`Page`, whose ids are known to exist.
+    """
+    if trades.is_empty():
+        if isinstance(query, Page):
+            raise UnexpectedAnswer(
+                f"no rows for ids {query.ids.first_id} to {query.ids.last_id}",
+                absent=(query.ids.first_id, query.ids.last_id),
+            )
+        return
+    if trades.height > query.rows:
+        raise UnexpectedAnswer(f"{trades.height} rows where {query.rows} were asked for")
+    _check_start(trades, query)
+    _check_ids(trades["a"])
+    _check_values(trades)
+
+
+def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.DataFrame, Found]:
+    """Split an accepted page into the rows to keep and what they are.
+
+    The rows of :class:`Since` and :class:`Tail` from the first trade at or after ``stop_ms`` on lie beyond the window
+    and are cut off. The answer to :class:`Before` only locates: no row of it is kept.
+    """
+    if isinstance(query, Before):
+        return empty_trades(), _found(trades, trades.height, None)
+    if stop_ms is None or not isinstance(query, Since | Tail):
+        return trades, _found(trades, trades.height, None)
+    beyond = (trades["T"] >= stop_ms).arg_true()
+    if beyond.is_empty():
+        return trades, _found(trades, trades.height, None)
+    kept = trades.head(beyond[0])
+    return kept, _found(kept, trades.height, trades["a"][beyond[0]])
+
+
+def _found(trades: pl.DataFrame, rows: int, beyond_id: int | None) -> Found:
+    if trades.is_empty():
+        return Found(ids=None, first_ms=0, last_ms=0, rows=rows, beyond_id=beyond_id)
+    ids, times = trades["a"], trades["T"]
+    return Found(IdRange(ids[0], ids[-1]), times[0], times[-1], rows, beyond_id)
+
+
+def _check_start(trades: pl.DataFrame, query: Query) -> None:
+    first_id, first_ms = trades["a"][0], trades["T"][0]
+    match query:
+        case Page(ids) if first_id != ids.first_id:
+            absent = (ids.first_id, min(first_id - 1, ids.last_id)) if first_id > ids.first_id else None
+            raise UnexpectedAnswer(f"rows from id {first_id} where {ids.first_id} was asked for", absent=absent)
+        case Tail(asked_id) if first_id != asked_id:
+            absent = (asked_id, first_id - 1) if first_id > asked_id else None
+            raise UnexpectedAnswer(f"rows from id {first_id} where {asked_id} was asked for", absent=absent)
+        case Since(start_ms) if first_ms < start_ms:
+            raise UnexpectedAnswer(f"rows from T {first_ms} where {start_ms} was asked for")
+        case Before(stop_ms) if first_ms >= stop_ms:
+            raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
+        case Newest(at_least_id) if first_id < at_least_id:
+            reason = f"the newest id is {first_id}, below id {at_least_id} that is held: another sequence of ids"
+            raise UnexpectedAnswer(reason)
+        case Page() | Tail() | Since() | Before() | Newest():
+            return
+
+
+def _check_ids(ids: pl.Series) -> None:
+    steps = ids.diff().drop_nulls()
+    broken = (steps != 1).arg_max() if (steps != 1).any() else None
+    if broken is None:
+        return
+    before, after = ids[broken], ids[broken + 1]
+    absent = (before + 1, after - 1) if after > before + 1 else None
+    raise UnexpectedAnswer(f"id {after} follows id {before}: the ids of a page must ascend by one", absent=absent)
+
+
+def _check_values(trades: pl.DataFrame) -> None:
+    a, p, q, f, last, t = (pl.col(name) for name in ("a", "p", "q", "f", "l", "T"))
+    marker = (p == 0) & (q == 0) & (f == -1) & (last == -1)
+    rules = {
+        "a negative aggregate trade id": a < 0,
+        f"T outside {EARLIEST_MS} to {LATEST_MS} ms": ~t.is_between(EARLIEST_MS, LATEST_MS),
+        "a price that is not a positive number": ~(p.is_finite() & ((p > 0) | marker)),
+        "a quantity that is not a number of 0 or more": ~(q.is_finite() & (q >= 0)),
+        "trade ids f and l that are no range": ~(((f >= 0) & (f <= last)) | marker),
+    }
+    found = trades.select(rule.any().alias(name) for name, rule in rules.items()).row(0, named=True)
+    broken = [name for name, is_broken in found.items() if is_broken]
+    if broken:
+        raise UnexpectedAnswer(f"a row with {broken[0]}")

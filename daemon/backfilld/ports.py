@@ -1,0 +1,109 @@
+"""What the actors need of the world, as small async protocols.
+
+Owns the line between decisions and adapters: actors see only these, adapters implement them, and fakes in the tests
+pass the same conformance tests as the real ones.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Generic, Protocol, TypeVar
+
+import polars as pl
+
+from backfilld.core.budget import Limit
+from backfilld.core.context import Context
+from backfilld.core.daybook import DayRecord
+from backfilld.core.model import Instrument, Market
+from backfilld.core.query import Query
+from backfilld.errors import ExchangeError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer told beside its body: used weight by interval name (``1m``), and the server's time in ms, which is
+    exact to ``precision_ms``. Empty where there was no answer."""
+
+    used: Mapping[str, int] = field(default_factory=dict)
+    server_ms: int | None = None
+    precision_ms: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[T]):
+    """One request's end: its usage, and the result or the error it came to."""
+
+    usage: Usage
+    result: T | ExchangeError
+
+
+@dataclass(frozen=True, slots=True)
+class MarketInfo:
+    """What exchangeInfo says: the weight limits, and the tick size of each symbol asked for."""
+
+    limits: tuple[Limit, ...]
+    ticks: Mapping[str, float]
+
+
+class ExchangeClient(Protocol):
+    """One connection to the exchange. Never raises ExchangeError: refusals are results."""
+
+    async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
+        """Ask one question; the frame has the columns of SCHEMA, in the order of the answer, unchecked."""
+        ...
+
+    async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
+        """Read exchangeInfo. RequestRejected with code -1121 for a symbol that is not listed."""
+        ...
+
+
+OpenClient = Callable[[], AbstractAsyncContextManager[ExchangeClient]]
+"""Opens one connection; each fetcher has its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What saving came to: the day as it stands now, and what became of the rows that were handed in."""
+
+    record: DayRecord
+    file: str | None
+    bytes: int
+    cached: int
+    duplicates: int
+    conflicts: pl.DataFrame
+
+
+class TradeStore(Protocol):
+    """Where the trades of days are kept. Raises StoreError."""
+
+    async def open(self) -> None:
+        """Make ready: create the place, sweep what a crash left."""
+        ...
+
+    async def days(self, instrument: Instrument) -> list[date]:
+        """The days of which something is held, ascending."""
+        ...
+
+    async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
+        """Read and check what is held of a day. What cannot be trusted is moved aside, and None returned."""
+        ...
+
+    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
+        """Merge trades (strictly ascending in ``a``) into the day, all or nothing. With none, only the proof is
+        renewed."""
+        ...
+
+    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:
+        """The figures of all trades held with start_ms <= T < stop_ms."""
+        ...
+
+    async def read(self, instrument: Instrument, start_ms: int, stop_ms: int) -> pl.DataFrame:
+        """All trades held with start_ms <= T < stop_ms, by id."""
+        ...
+
+    async def delete(self, instrument: Instrument, day: date) -> None:
+        """Forget a day."""
+        ...

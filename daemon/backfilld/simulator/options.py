@@ -1,0 +1,81 @@
+"""Everything that can be set on the simulated exchange, in one frozen value.
+
+Owns the names, the defaults and their reasons. Must not act on them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from backfilld.core.model import Market
+from backfilld.simulator.faults import FaultPlan
+from backfilld.simulator.quotas import MINUTE, Interval, IntervalUnit, Quota
+from backfilld.simulator.weights import BanRule, Rules, TenantOptions
+
+_HOUR_MS = 3_600_000
+
+
+def _recorded_limits() -> dict[Market, int]:
+    return {Market.SPOT: 6000, Market.UM: 2400, Market.CM: 2400}
+
+
+def _documented_raw_requests() -> Quota:
+    return Quota(300_000, Interval(5, IntervalUnit.MINUTE))
+
+
+def _documented_lookback_hours() -> dict[Market, float | None]:
+    return {Market.SPOT: None, Market.UM: 48.0, Market.CM: 24.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExchangeOptions:
+    """The simulated exchange's behaviour; replace it with ``dataclasses.replace`` to change it while it runs."""
+
+    latency_s: float = 0.0
+    """Seconds between a request's arrival (when it is charged and its rows are chosen) and its answer."""
+
+    latency_jitter_s: float = 0.0
+    """Up to so many seconds more, evenly distributed."""
+
+    clock_skew_ms: int = 0
+    """The server's clock minus the host's; it moves windows, ``Date``, serverTime and what can be seen."""
+
+    limits: Mapping[Market, int] = field(default_factory=_recorded_limits)
+    """Request weight per interval and market, as recorded from exchangeInfo. A market left out keeps its default."""
+
+    interval: Interval = MINUTE
+    """The interval of the weight limits."""
+
+    raw_requests: Quota | None = field(default_factory=_documented_raw_requests)
+    """Requests per interval on spot, whatever their weight; None neither announces nor enforces it."""
+
+    bans: BanRule = field(default_factory=BanRule)
+    """When a 418 comes and how long it lasts."""
+
+    tenant: TenantOptions = field(default_factory=TenantOptions)
+    """Another program on our address, using weight of every market."""
+
+    lookback_hours: Mapping[Market, float | None] = field(default_factory=_documented_lookback_hours)
+    """How far back a market answers before it says -4166; None for ever. A market left out keeps its default."""
+
+    statuses: Mapping[str, str] = field(default_factory=dict)
+    """Trading status of an instrument (``spot:BTCUSDT``) in exchangeInfo, where it is not TRADING."""
+
+    gzip: bool = True
+    """Compress bodies above 1 kB for clients that accept it. Off, a page costs the server half the CPU."""
+
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    """Which requests are answered wrongly, and how."""
+
+    def weight_limit(self, market: Market) -> int:
+        """The weight that one window of the market allows."""
+        return self.limits.get(market, _recorded_limits()[market])
+
+    def lookback_ms(self, market: Market) -> int | None:
+        """How far back the market answers, in ms, or None for ever."""
+        hours = self.lookback_hours.get(market, _documented_lookback_hours()[market])
+        return None if hours is None else round(hours * _HOUR_MS)
+
+    def rules(self, market: Market) -> Rules:
+        """What the market's ledger enforces."""
+        weight = Quota(self.weight_limit(market), self.interval)
+        return Rules(weight, self.raw_requests if market is Market.SPOT else None, self.bans, self.tenant)

@@ -1,0 +1,142 @@
+"""The command line. Owns words and exit codes; everything else is done elsewhere."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from backfilld.core.outcome import exit_code
+from backfilld.errors import BackfillError
+from backfilld.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _options(*wanted: str) -> Callable[[F], F]:
+    every = {
+        "config": click.option("--config", type=click.Path(path_type=Path), help="A TOML file with settings."),
+        "instrument": click.option(
+            "--instrument", "instruments", multiple=True, help="market:SYMBOL, such as spot:BTCUSDT; repeatable."
+        ),
+        "cache-dir": click.option("--cache-dir", type=click.Path(path_type=Path), help="Where the day files are."),
+    }
+
+    def decorate(command: F) -> F:
+        for name in reversed(wanted):
+            command = every[name](command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="backfilld")
+def cli() -> None:
+    """Keep every Binance aggregate trade of an instrument on disk: gap-free by id, resumed in a second, never
+    banned."""
+
+
+@cli.command()
+@_options("config", "instrument", "cache-dir")
+@click.option("--once", is_flag=True, help="End after the first complete backfill.")
+def run(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None, *, once: bool) -> None:
+    """Backfill the instruments and keep them topped up.
+
+    Exit codes: 0 done; 1 incomplete, with the reason; 75 try later (exchange out of reach or banning, cache in use);
+    78 a setting is wrong.
+    """
+    import trio  # noqa: PLC0415 - --help and check-config need none of it
+
+    from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
+    from backfilld.surfaces.running import run_daemon  # noqa: PLC0415
+
+    settings = _settings(config, instruments, cache_dir)
+    configure_logs(settings.log_format, settings.log_level)
+
+    async def main() -> int:
+        return await run_daemon(settings, once=once)
+
+    sys.exit(trio.run(main))
+
+
+@cli.command()
+@click.option(
+    "--trades", default=50_000, show_default=True, type=click.IntRange(1_000, 2_000_000), help="Trades of today."
+)
+@click.option(
+    "--cache-dir", type=click.Path(path_type=Path), help="Keep the day files here; a temporary directory if not."
+)
+def demo(trades: int, cache_dir: Path | None) -> None:
+    """Run the daemon on an embedded exchange: cold start, restart, summary."""
+    import trio  # noqa: PLC0415
+
+    from backfilld.surfaces.demo import run_demo  # noqa: PLC0415
+    from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs("auto", "info")
+
+    async def main() -> int:
+        return await run_demo(trades, cache_dir)
+
+    sys.exit(trio.run(main))
+
+
+@cli.command()
+@_options("config", "instrument", "cache-dir")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def status(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None, *, as_json: bool) -> None:
+    """Show what the cache holds, by instrument and day."""
+    from backfilld.surfaces.status import print_status  # noqa: PLC0415
+
+    settings = _settings(config, instruments, cache_dir)
+    print_status(settings.cache_dir, settings.instrument_list() if instruments else None, as_json=as_json)
+
+
+@cli.command()
+@_options("config", "instrument", "cache-dir")
+@click.option("--keep-days", required=True, type=click.IntRange(1), help="Delete day files older than this many days.")
+def cleanup(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None, keep_days: int) -> None:
+    """Delete old day files."""
+    from backfilld.surfaces.status import clean_up  # noqa: PLC0415
+
+    settings = _settings(config, instruments, cache_dir)
+    clean_up(settings.cache_dir, settings.instrument_list() if instruments else None, keep_days)
+
+
+@cli.command("check-config")
+@_options("config", "instrument", "cache-dir")
+def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None) -> None:
+    """Check the settings and print them as they are in force."""
+    for name, value in _settings(config, instruments, cache_dir).model_dump(mode="json", exclude_none=True).items():
+        click.echo(f"{name} = {_toml(value)}")
+
+
+def _settings(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None) -> Settings:
+    return Settings(config=config, instruments=instruments or None, cache_dir=cache_dir)
+
+
+def _toml(value: object) -> str:
+    import json  # noqa: PLC0415
+
+    return json.dumps(value, ensure_ascii=False)
+
+
+def main() -> None:
+    """Run the command line; what backfilld raises on purpose becomes a sentence on stderr and an exit code."""
+    try:
+        cli.main(standalone_mode=True)
+    except BackfillError as error:
+        print(f"backfilld: {error}", file=sys.stderr)
+        sys.exit(exit_code(error))
+    except ExceptionGroup as group:
+        print(f"backfilld: {'; '.join(_leaves(group))}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _leaves(group: ExceptionGroup[Exception]) -> list[str]:
+    found: list[str] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, ExceptionGroup) else [f"{type(error).__name__}: {error}"]
+    return found

@@ -1,0 +1,132 @@
+"""The demo: the real daemon, as a process of its own, against the embedded exchange: cold start, restart, summary."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import polars as pl
+import structlog
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from backfilld.cache import BackfillCacheManager
+from backfilld.cache.layout import instrument_directory
+from backfilld.core.model import Instrument, Market, day_of, day_start_ms, empty_trades
+from backfilld.core.outcome import EXIT_DONE, EXIT_INCOMPLETE
+from backfilld.simulator import Exchange, ExchangeOptions, Tape, open_exchange
+
+log = structlog.get_logger()
+
+INSTRUMENT = Instrument(Market.SPOT, "BTCUSDT")
+LATENCY_S = 0.1
+LIVE_TRADES_PER_S = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of the daemon, as the exchange saw it."""
+
+    name: str
+    exit_code: int
+    seconds: float
+    requests: int
+    weight: int
+    trades_served: int
+    trades_held: int
+
+
+async def run_demo(trades: int, cache_dir: Path | None) -> int:
+    """Start the daemon twice on the same cache, and hold its day file against the exchange's tape; return an exit
+    code."""
+    with tempfile.TemporaryDirectory(prefix="backfilld-demo-") as temporary:
+        directory = cache_dir or Path(temporary)
+        async with open_exchange({INSTRUMENT: _tape(trades)}, ExchangeOptions(latency_s=LATENCY_S)) as exchange:
+            _say(f"An exchange with {trades:,} trades of today, {LATENCY_S * 1000:.0f} ms away. Cold start:")
+            cold = await _start("cold", exchange, directory)
+            _say("The same again, as after a restart. Warm start:")
+            warm = await _start("warm", exchange, directory)
+            exact = _equals_tape(exchange, directory)
+    return _conclude([cold, warm], exact=exact)
+
+
+def _tape(trades: int) -> Tape:
+    now_ms = int(time.time() * 1000)
+    start_ms = day_start_ms(day_of(now_ms))
+    return Tape.generate(
+        start_ms=start_ms,
+        stop_ms=max(now_ms, start_ms + 1),
+        trades=trades,
+        seed=7,
+        live_rate_per_s=LIVE_TRADES_PER_S,
+    )
+
+
+async def _start(name: str, exchange: Exchange, cache_dir: Path) -> Start:
+    before = len(exchange.requests)
+    environment = os.environ | {
+        "BACKFILL_SPOT_URL": exchange.url,
+        "BACKFILL_CACHE_DIR": str(cache_dir),
+        "BACKFILL_INSTRUMENTS": str(INSTRUMENT),
+        "BACKFILL_CACHE_ENABLED": "true",
+        "BACKFILL_DAYS": "0",
+    }
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "backfilld", "run", "--once"]
+    done = await trio.run_process(command, env=environment, check=False, stdin=subprocess.DEVNULL)
+    asked = list(exchange.requests)[before:]
+    return Start(
+        name=name,
+        exit_code=done.returncode,
+        seconds=round(time.perf_counter() - began, 2),
+        requests=len(asked),
+        weight=sum(record.weight for record in asked),
+        trades_served=sum(record.rows for record in asked),
+        trades_held=_held(cache_dir).height,
+    )
+
+
+def _held(cache_dir: Path) -> pl.DataFrame:
+    manager = BackfillCacheManager(instrument_directory(cache_dir, INSTRUMENT), INSTRUMENT)
+    days = (manager.load_cached_trades(day) for day in manager.days())
+    return pl.concat([empty_trades(), *(trades for trades in days if trades is not None)])
+
+
+def _equals_tape(exchange: Exchange, cache_dir: Path) -> bool:
+    """Whether the day files hold the exchange's tape, row for row, up to the newest trade that was fetched."""
+    held = _held(cache_dir)
+    return not held.is_empty() and held.equals(exchange.visible(INSTRUMENT).head(held.height))
+
+
+def _conclude(starts: list[Start], *, exact: bool) -> int:
+    cold, warm = starts
+    good = exact and cold.exit_code == warm.exit_code == EXIT_DONE and warm.trades_served < cold.trades_served
+    if sys.stdout.isatty():
+        _print_table(starts, exact=exact)
+    else:
+        log.info("demo_completed", cold=asdict(cold), warm=asdict(warm), identical_to_tape=exact, passed=good)
+    return EXIT_DONE if good else EXIT_INCOMPLETE
+
+
+def _say(sentence: str) -> None:
+    if sys.stdout.isatty():
+        click.secho(f"\n{sentence}", bold=True)
+
+
+def _print_table(starts: list[Start], *, exact: bool) -> None:
+    table = Table(title="What the exchange saw", title_style="bold", title_justify="left")
+    table.add_column("start")
+    for name in ("seconds", "requests", "weight", "trades served", "trades on disk"):
+        table.add_column(name, justify="right")
+    for start in starts:
+        figures = (start.requests, start.weight, start.trades_served, start.trades_held)
+        table.add_row(start.name, f"{start.seconds:.2f}", *(f"{figure:,}" for figure in figures))
+    console = Console()
+    console.print(table)
+    verdict = "[green]identical to" if exact else "[red]DIFFERENT from"
+    console.print(f"The day file is {verdict} the exchange's tape, row for row.")
