@@ -177,4 +177,5 @@ def _clause(fault: Mapping[str, Any]) -> str:
     if not key:
         return message
     given = fault["input"]
-    return f"{key} = {given if isinstance(given, str) else repr(given)}: {message[:1].lower()}{message[1:]}"
+    shown = " ".join(map(str, given)) if isinstance(given, tuple | list) else str(given)
+    return f"{key} = {shown}: {message[:1].lower()}{message[1:]}"

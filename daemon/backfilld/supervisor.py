@@ -67,10 +67,11 @@ async def run_pipeline(pipeline: Pipeline) -> None:
     try:
         await _run_actors(pipeline)
     except BaseExceptionGroup as group:
-        raise _cause(group) from None
+        raise cause_of(group) from None
 
 
-def _cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to raise for a group: a BackfillError in it, else the group without mere symptoms of its causes."""
     _, causes = group.split((trio.BrokenResourceError, trio.Cancelled))
     if causes is None:
         return group

@@ -135,12 +135,10 @@ class Campaign:
 
     def outcome(self, now: float, context: Context | None) -> Outcome:
         """What it came to so far."""
-        reasons = [failure.reason for failure in self.plan.failures]
+        reasons = [self._explained(self.error)] if self.error else [each.reason for each in self.plan.failures]
         reasons += [f"ids {ids.first_id} to {ids.last_id} are missing" for ids in self.plan.missing]
         if self._conflicts:
             reasons.append(f"{self._conflicts} trades conflict with others under the same id")
-        if self.error is not None:
-            reasons.insert(0, self._explained(self.error))
         return Outcome(
             instrument=self.instrument,
             complete=self.plan.is_complete and not self._conflicts and self.error is None,
@@ -157,7 +155,7 @@ class Campaign:
 
     def _explained(self, error: ExchangeError) -> str:
         if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL:
-            return f"instrument {self.instrument}: the exchange lists no such symbol ({error})"
+            return f"the exchange lists no such symbol ({error})"
         return str(error)
 
     def _doubt_silence(self, now_ms: int) -> None:

@@ -20,11 +20,15 @@ from backfilld.ports import MarketInfo, Usage
 
 @dataclass(frozen=True, slots=True)
 class FetchJob:
-    """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted."""
+    """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted.
+
+    ``era`` counts the plans that the scheduler has thrown away: an answer to an older one tells the newer nothing.
+    """
 
     instrument: Instrument
     query: Query
     stop_ms: int | None = None
+    era: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,9 @@ class _Scheduler:
         self._ticks: dict[Instrument, float] = {}
         self._in_hand = 0
         self._stopping = False
+        self._era = 0
+        self._heard_server = False
+        self._day_is_sure = False
         self._today = self._server_day()
 
     # -- beginning and end
@@ -135,11 +138,7 @@ class _Scheduler:
     async def begin(self) -> None:
         """Open the store, read what is held, and make the plans."""
         await self._store.open()
-        began_at = trio.current_time()
-        for instrument in self._orders.instruments:
-            campaign = await self._load(instrument, began_at)
-            self._campaigns[instrument] = campaign
-            self._turns.append(campaign)
+        await self._load_all(trio.current_time())
         for market in dict.fromkeys(instrument.market for instrument in self._campaigns):
             symbols = tuple(each.symbol for each in self._campaigns if each.market is market)
             self._to_describe.append(DescribeMarket(market, symbols))
@@ -151,6 +150,11 @@ class _Scheduler:
         for campaign in self._campaigns.values():
             if not campaign.rounds:
                 await self._ports.outcomes.send(campaign.outcome(trio.current_time(), None))
+
+    async def _load_all(self, began_at: float) -> None:
+        for instrument in self._orders.instruments:
+            self._campaigns[instrument] = await self._load(instrument, began_at)
+        self._turns = deque(self._campaigns.values())
 
     async def _load(self, instrument: Instrument, began_at: float) -> Campaign:
         window = self._window()
@@ -188,7 +192,7 @@ class _Scheduler:
             self._turns.rotate(-1)
             query = campaign.take()
             if query is not None:
-                return FetchJob(campaign.instrument, query, campaign.window.stop_ms)
+                return FetchJob(campaign.instrument, query, campaign.window.stop_ms, self._era)
         return None
 
     def next_round_at(self) -> float:
@@ -201,6 +205,8 @@ class _Scheduler:
     async def handle(self, message: SchedulerMessage) -> None:
         """Book one event."""
         match message:
+            case JobAnswered(job) | JobFailed(FetchJob() as job) if job.era != self._era:
+                self._came_back(message.spent)
             case JobAnswered(job):
                 self._came_back(message.spent)
                 self._campaigns[job.instrument].answered(message, self._server_ms())
@@ -224,7 +230,19 @@ class _Scheduler:
                 self._stopping = True
                 await self._ports.jobs.aclose()
                 await self._ports.pages.aclose()
+        await self._heed_server_day()
         self._publish()
+
+    async def _heed_server_day(self) -> None:
+        """The day is the exchange's: if its first answer shows that the host's clock names another, plan again."""
+        if not self._heard_server or self._day_is_sure or self._stopping or self._orders.window is not None:
+            return
+        self._day_is_sure = True
+        if self._server_day() != self._today:
+            self._era += 1
+            log.warning("host_clock_wrong", host_day=self._today.isoformat(), server_day=self._server_day().isoformat())
+            self._today = self._server_day()
+            await self._load_all(trio.current_time())
 
     async def advance(self) -> None:
         """Move every campaign on that has nothing left to wait for."""
@@ -242,6 +260,7 @@ class _Scheduler:
     def _came_back(self, spent: Spent) -> None:
         self._in_hand -= 1
         if spent.usage.server_ms is not None:
+            self._heard_server = True
             self._clock = self._clock.observed(
                 spent.sent_ms, spent.received_ms, spent.usage.server_ms, spent.usage.precision_ms
             )

@@ -7,6 +7,7 @@ in ``X-MBX-USED-WEIGHT-<n><letter>`` headers of any case, server time in ``Date`
 
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
@@ -86,7 +87,8 @@ def opener(base_urls: Mapping[Market, str], timeout_s: float) -> OpenClient:
     ``timeout_s`` bounds each request in all, from its first byte to the last of the answer.
     """
     needs_tls = any(url.startswith("https:") for url in base_urls.values())
-    verify = httpx.create_ssl_context() if needs_tls else False
+    # One for all connections: each httpx client would load the CA bundle again. Plain HTTP needs none in it.
+    verify = httpx.create_ssl_context() if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
     @asynccontextmanager
     async def open_client() -> AsyncIterator[BinanceRest]:

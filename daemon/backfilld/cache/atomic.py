@@ -7,6 +7,7 @@ Owns temporary names and how file system errors become StoreError.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +26,12 @@ def translated(path: Path, deed: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"cannot {deed} {path}: {error.strerror or error}") from error
+        raise StoreError(f"cannot {deed} {path}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    """The kernel's words; Arrow wraps them: ``Error writing bytes to file. Detail: [errno 28] No space ...``."""
+    return re.split(r"\[errno \d+\] ", error.strerror or str(error))[-1]
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:

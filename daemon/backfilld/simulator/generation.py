@@ -180,6 +180,8 @@ def _on_grid(walked: pl.DataFrame, grid: Grid) -> pl.DataFrame:
 
 
 def _steps(column: str, step: Decimal) -> pl.Expr:
-    """Steps as the nearest float: an integer divided by a power of ten, so 8764821 ticks are exactly 87648.21."""
+    """Steps as the float nearest to their decimal number: 8764821 ticks of 0.01 are exactly 87648.21."""
     digits = digits_of(step)
-    return (pl.col(column) * int(step.scaleb(digits))).cast(pl.Float64) / math.pow(10, digits)
+    units = (pl.col(column) * int(step.scaleb(digits))).cast(pl.Float64)
+    # Polars divides by a constant as it multiplies by its reciprocal, which misses the nearest float; round does not.
+    return (units / math.pow(10, digits)).round(digits)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from backfilld.core.outcome import exit_code
+from backfilld.core.outcome import EXIT_INCOMPLETE, EXIT_SETTINGS, exit_code
 from backfilld.errors import BackfillError
 from backfilld.settings import Settings
 
@@ -96,7 +96,7 @@ def status(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | 
 
 @cli.command()
 @_options("config", "instrument", "cache-dir")
-@click.option("--keep-days", required=True, type=click.IntRange(1), help="Delete day files older than this many days.")
+@click.option("--keep-days", required=True, type=click.IntRange(0), help="Delete day files older than this many days.")
 def cleanup(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None, keep_days: int) -> None:
     """Delete old day files."""
     from backfilld.surfaces.status import clean_up  # noqa: PLC0415
@@ -126,13 +126,18 @@ def _toml(value: object) -> str:
 def main() -> None:
     """Run the command line; what backfilld raises on purpose becomes a sentence on stderr and an exit code."""
     try:
-        cli.main(standalone_mode=True)
+        sys.exit(cli.main(standalone_mode=False))
+    except click.exceptions.Abort:
+        sys.exit(EXIT_INCOMPLETE)
+    except click.ClickException as error:
+        print(f"backfilld: {error.format_message()}", file=sys.stderr)
+        sys.exit(EXIT_SETTINGS)
     except BackfillError as error:
         print(f"backfilld: {error}", file=sys.stderr)
         sys.exit(exit_code(error))
     except ExceptionGroup as group:
         print(f"backfilld: {'; '.join(_leaves(group))}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(EXIT_INCOMPLETE)
 
 
 def _leaves(group: ExceptionGroup[Exception]) -> list[str]:

@@ -2,13 +2,14 @@
 it."""
 
 import sys
+from functools import partial
 
 import trio
 
-from backfilld.assembly import assembled
+from backfilld.assembly import Assembly, assembled
 from backfilld.core.outcome import EXIT_DONE, EXIT_INCOMPLETE, Outcome, overall_exit_code
 from backfilld.settings import Settings
-from backfilld.supervisor import run_pipeline
+from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from backfilld.surfaces.signals import watch_signals
 
 
@@ -19,33 +20,37 @@ async def run_daemon(settings: Settings, *, once: bool) -> int:
     """
     signals: list[str] = []
     outcomes: list[Outcome] = []
-    with assembled(settings, once=once) as assembly:
-        pipeline = assembly.pipeline
-        async with trio.open_nursery() as nursery:
-            await nursery.start(watch_signals, pipeline.stop, nursery.cancel_scope, signals)
-            nursery.start_soon(_gather, assembly.outcomes, outcomes, len(pipeline.orders.instruments), not once)
-            if sys.stdout.isatty():
-                # Only here is rich imported: a daemon that logs to a pipe starts without it.
-                from backfilld.surfaces.progress import show_progress  # noqa: PLC0415
-
-                nursery.start_soon(show_progress, pipeline)
-            await run_pipeline(pipeline)
-            nursery.cancel_scope.cancel()
-        while len(outcomes) < len(pipeline.orders.instruments):
-            outcomes.append(assembly.outcomes.receive_nowait())
+    try:
+        with assembled(settings, once=once) as assembly:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(_gather, assembly, outcomes, show=not once))
+                await _run_attended(assembly.pipeline, signals)
+    except BaseExceptionGroup as group:
+        raise cause_of(group) from None
     if once:
         _show(outcomes)
     return _conclude(outcomes, signals, once=once)
 
 
-async def _gather(
-    arriving: trio.MemoryReceiveChannel[Outcome], outcomes: list[Outcome], count: int, show: bool
-) -> None:
+async def _run_attended(pipeline: Pipeline, signals: list[str]) -> None:
+    """Run the pipeline with signals and, on a terminal, a progress bar beside it."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch_signals, pipeline.stop, nursery.cancel_scope, signals)
+        if sys.stdout.isatty():
+            # Only here is rich imported: a daemon that logs to a pipe starts without it.
+            from backfilld.surfaces.progress import show_progress  # noqa: PLC0415
+
+            nursery.start_soon(show_progress, pipeline)
+        await run_pipeline(pipeline)
+        nursery.cancel_scope.cancel()
+
+
+async def _gather(assembly: Assembly, outcomes: list[Outcome], *, show: bool) -> None:
     """Collect the outcomes of the first round; ``show`` them when they are all there."""
-    while len(outcomes) < count:
-        outcomes.append(await arriving.receive())
-    if show:
-        _show(outcomes)
+    async for outcome in assembly.outcomes:
+        outcomes.append(outcome)
+        if show and len(outcomes) == len(assembly.pipeline.orders.instruments):
+            _show(outcomes)
 
 
 def _show(outcomes: list[Outcome]) -> None:

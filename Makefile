@@ -1,0 +1,51 @@
+# Every target works as the first command on a fresh clone: it sets up what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test bench lock clean
+help:
+	@echo "make demo    set up and run the main job on the embedded exchange: cold start, restart, summary"
+	@echo "make test    set up and run every check"
+	@echo "make bench   set up and run the benchmarks; writes benchmarks.json"
+	@echo "make lock    compile the locked requirements anew"
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "backfilld needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements.txt pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: requirements-dev.txt .venv/run
+	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+setup: .venv/dev
+
+demo: .venv/run
+	$(BIN)/backfilld demo
+
+test: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
+
+bench: .venv/dev
+	$(BIN)/python -m tests.benchmarks --json benchmarks.json
+
+lock:
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --extra build pyproject.toml -o requirements.txt
+	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --extra build --extra dev pyproject.toml -o requirements-dev.txt
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

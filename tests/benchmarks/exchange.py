@@ -1,0 +1,95 @@
+"""The simulated exchange as a process of its own, so that its CPU and memory are not the daemon's."""
+
+import io
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import polars as pl
+
+from backfilld.core.model import Instrument, Market, day_of, day_start_ms
+from tests.benchmarks.measure import Run, run_process
+
+INSTRUMENT = Instrument(Market.SPOT, "BTCUSDT")
+BOUNDLESS_WEIGHT = 100_000_000
+LONGEST_SPAN_MS = 16 * 3_600_000
+_YOUNGEST_DAY_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServedExchange:
+    """A running exchange whose tape ends before it started and does not grow."""
+
+    url: str
+    start_ms: int
+    stop_ms: int
+    rows: int
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Every request so far."""
+        answer: list[dict[str, Any]] = self._get("requests").json()
+        return answer
+
+    def tape(self) -> pl.DataFrame:
+        """All the trades it has."""
+        frame = self._get(f"tape?market={INSTRUMENT.market}&symbol={INSTRUMENT.symbol}").content
+        return pl.read_ipc(io.BytesIO(frame))
+
+    def run_daemon(self, cache_dir: str) -> Run:
+        """``backfilld run --once`` as a process. Raises RuntimeError unless it then holds the whole tape."""
+        environment = {"BACKFILL_SPOT_URL": self.url, "BACKFILL_CACHE_DIR": cache_dir, "BACKFILL_LOG_FORMAT": "json"}
+        run = run_process(["-m", "backfilld", "run", "--once", "--instrument", str(INSTRUMENT)], environment)
+        held = json.loads(run.stdout.splitlines()[-1]).get("trades")
+        if held != self.rows:
+            raise RuntimeError(f"the daemon holds {held} of {self.rows} trades: has the UTC day turned meanwhile?")
+        return run
+
+    def _get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.url}/simulator/{path}", timeout=60).raise_for_status()
+
+
+@contextmanager
+def served_exchange(rows: int, latency_s: float = 0.0) -> Iterator[ServedExchange]:
+    """Serve ``rows`` trades of today with unlimited weight, gzip on."""
+    start_ms, stop_ms = todays_span_ms()
+    arguments = {
+        "--instrument": str(INSTRUMENT),
+        "--trades": rows,
+        "--hours": (stop_ms - start_ms) / 3_600_000,
+        "--until": datetime.fromtimestamp(stop_ms / 1000, UTC).isoformat(),
+        "--live-rate": 0,
+        "--latency": latency_s,
+        "--limit": BOUNDLESS_WEIGHT,
+    }
+    words = [str(word) for pair in arguments.items() for word in pair]
+    command = [sys.executable, "-m", "backfilld.simulator", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                raise RuntimeError("the simulated exchange did not start")
+            yield ServedExchange(json.loads(line)["url"], start_ms, stop_ms, rows)
+        finally:
+            process.terminate()
+
+
+def todays_span_ms() -> tuple[int, int]:
+    """The last 16 hours, or what there is of today, to the second; a day that is seconds old is waited for."""
+    now_ms = time.time_ns() // 1_000_000
+    midnight_ms = day_start_ms(day_of(now_ms))
+    time.sleep(max(0, midnight_ms + _YOUNGEST_DAY_MS - now_ms) / 1000)
+    stop_ms = max(now_ms, midnight_ms + _YOUNGEST_DAY_MS) // 1000 * 1000
+    return max(midnight_ms, stop_ms - LONGEST_SPAN_MS), stop_ms
+
+
+def least_requests(rows: int) -> int:
+    """The full pages that hold so many trades: nobody can do with less."""
+    return math.ceil(rows / 1000)

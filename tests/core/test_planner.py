@@ -1,0 +1,309 @@
+"""The planner against a model exchange: whatever the tape, the window, what is held, and the order of the answers."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backfilld.core.ledger import Coverage
+from backfilld.core.model import PAGE_ROWS, IdRange
+from backfilld.core.page import check_page, cut
+from backfilld.core.planner import MAX_ABSENT_RANGES, Backfill, Span, Window, joined
+from backfilld.core.query import NOTHING, Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.errors import UnexpectedAnswer
+from tests.fakes import DAY_MS, Tape
+from tests.strategies import held_of, span_of, tapes, windows
+
+STEPS = 3000
+"""More questions than any of these plans may take."""
+
+
+@dataclass
+class Model:
+    """An exchange that answers a plan: ``open_questions`` at a time, in any order, with tricks if told so."""
+
+    tape: Tape
+    random: Random = field(default_factory=lambda: Random(0))
+    open_questions: int = 1
+    shorten: bool = False
+    failures: int = 0
+    lie: Callable[[Query, pl.DataFrame], pl.DataFrame] = lambda _, rows: rows
+    asked: list[Query] = field(default_factory=list)
+    kept: Counter[int] = field(default_factory=Counter)
+
+    def play(self, plan: Backfill) -> "Model":
+        """Answer until nothing is asked any more."""
+        questions: list[Query] = []
+        for _ in range(STEPS):
+            while len(questions) < self.open_questions and (query := plan.take()) is not None:
+                questions.append(query)
+                assert not plan.is_done
+            assert plan.is_waiting == bool(questions)
+            if not questions:
+                assert plan.is_done
+                return self
+            self.reply(plan, questions.pop(self.random.randrange(len(questions))))
+        raise AssertionError(f"no end after {STEPS} answers: {self.asked[-5:]}")
+
+    def reply(self, plan: Backfill, query: Query) -> None:
+        """Answer one question as the fetcher would report it."""
+        self.asked.append(query)
+        if self.failures and self.random.random() < 0.5:
+            self.failures -= 1
+            plan.failed(query, "no luck")
+            return
+        rows = self.lie(query, self.tape.answer(query))
+        if self.shorten and isinstance(query, Page) and rows.height > 1:
+            rows = rows.head(self.random.randint(1, rows.height))
+        try:
+            check_page(rows, query)
+        except UnexpectedAnswer as error:
+            plan.failed(query, str(error), IdRange(*error.absent) if error.absent else None)
+            return
+        kept, found = cut(rows, query, plan.window.stop_ms)
+        if query.rows > 1 or isinstance(query, Page):
+            self.kept.update(kept["a"].to_list())
+        plan.answered(query, found)
+
+
+def ids_of(coverage: Coverage) -> set[int]:
+    return {i for each in coverage.ranges for i in range(each.first_id, each.last_id + 1)}
+
+
+def ids_in(ranges: tuple[IdRange, ...]) -> set[int]:
+    return ids_of(Coverage.of(ranges))
+
+
+@settings(max_examples=120)
+@given(st.data(), tapes(), st.integers(1, 6), st.booleans())
+def test_whatever_is_held_and_however_answers_come_all_of_the_window_is_received(
+    data: st.DataObject, tape: Tape, open_questions: int, shorten: bool
+) -> None:
+    window = data.draw(windows(tape))
+    held = data.draw(held_of(tape, window))
+    plan = Backfill(window, held.spans, first_is_proven=held.first_is_proven)
+    model = Model(tape, Random(data.draw(st.integers(0, 99))), open_questions, shorten).play(plan)
+
+    assert ids_of(plan.received) == tape.ids_in(window) | held.ids
+    assert plan.is_complete
+    assert plan.missing == ()
+    assert not plan.failures
+    assert max(model.kept.values(), default=0) <= 1, "an id was fetched twice"
+    assert not held.ids & set(model.kept), "an id that is held was fetched"
+
+
+@settings(max_examples=120)
+@given(st.data(), tapes(), st.integers(1, 5))
+def test_a_single_gap_costs_its_pages_and_at_most_four_more_questions(
+    data: st.DataObject, tape: Tape, open_questions: int
+) -> None:
+    window = data.draw(windows(tape))
+    wanted = sorted(tape.ids_in(window))
+    held: list[Span] = []
+    if wanted:
+        first, last = tape.ids.index(wanted[0]), tape.ids.index(wanted[-1]) + 1
+        start = data.draw(st.integers(first, last))
+        stop = data.draw(st.one_of(st.just(last), st.integers(start, last)))
+        held = [span_of(tape, low, high) for low, high in ((first, start), (stop, last)) if low < high]
+    plan = Backfill(window, held)
+    missing = len(wanted) - sum(len(span.ids) for span in held)
+    model = Model(tape, Random(1), open_questions).play(plan)
+    assert plan.is_complete
+    assert len(model.asked) <= -(-missing // PAGE_ROWS) + 4
+
+
+@given(st.data(), tapes(), st.integers(1, 4), st.integers(0, 12))
+def test_failed_questions_are_reported_and_the_next_round_gets_what_they_left(
+    data: st.DataObject, tape: Tape, open_questions: int, failures: int
+) -> None:
+    window = data.draw(windows(tape))
+    held = data.draw(held_of(tape, window))
+    plan = Backfill(window, held.spans, first_is_proven=held.first_is_proven)
+    model = Model(tape, Random(data.draw(st.integers(0, 99))), open_questions, failures=failures).play(plan)
+    wanted = tape.ids_in(window) | held.ids
+
+    if plan.is_complete:
+        assert ids_of(plan.received) == wanted
+    else:
+        assert plan.failures or plan.missing, "incomplete, and no word of why"
+    model.failures = 0
+    plan.top_up()
+    model.play(plan)
+    assert ids_of(plan.received) == wanted
+    assert plan.is_complete
+
+
+@given(st.data(), tapes(), st.integers(1, 4))
+def test_top_up_gets_what_the_tape_has_grown_by_and_asks_for_nothing_else(
+    data: st.DataObject, tape: Tape, open_questions: int
+) -> None:
+    start_ms = data.draw(windows(tape)).start_ms
+    plan = Backfill(Window(start_ms))
+    model = Model(tape, Random(2), open_questions)
+    for visible in sorted(data.draw(st.lists(st.integers(0, len(tape)), min_size=1, max_size=4))):
+        model.tape = tape.head(visible)
+        before = plan.received
+        model.asked.clear()
+        model.play(plan)
+        grown = len(model.tape.ids_in(plan.window)) - before.rows
+        assert ids_of(plan.received) == model.tape.ids_in(plan.window)
+        assert plan.is_complete
+        assert len(model.asked) <= -(-grown // PAGE_ROWS) + 4
+        plan.top_up()
+    assert max(model.kept.values(), default=0) <= 1
+
+
+@given(st.data(), tapes(st.integers(1, 3000)))
+def test_a_day_that_is_held_whole_is_resumed_with_one_question(data: st.DataObject, tape: Tape) -> None:
+    window = data.draw(st.sampled_from([Window(tape.times[0]), Window(tape.times[0], tape.times[-1] + 1)]))
+    plan = Backfill(window, [span_of(tape, 0, len(tape))], first_is_proven=True)
+    model = Model(tape).play(plan)
+    assert [type(query) for query in model.asked] == [Tail]
+    assert plan.is_complete
+
+
+def test_a_closed_window_whose_end_is_held_beyond_needs_no_question_at_all() -> None:
+    tape = Tape.even(100)
+    plan = Backfill(Window(DAY_MS + 100, DAY_MS + 500), [span_of(tape, 0, 100)])
+    assert Model(tape).play(plan).asked == []
+    assert plan.is_complete
+
+
+@settings(max_examples=100)
+@given(st.data(), tapes(st.integers(1, 3000)), st.integers(1, 4), st.booleans())
+def test_ids_that_the_exchange_does_not_have_are_reported_missing_and_never_complete(
+    data: st.DataObject, whole: Tape, open_questions: int, is_closed: bool
+) -> None:
+    """Beyond the first page of a cold window; the next test is about that one."""
+    resumed = data.draw(st.integers(1, len(whole)))
+    gone = data.draw(st.sets(st.integers(resumed, len(whole) - 1), max_size=5)) if resumed < len(whole) else set()
+    absent = {whole.ids[n] for n in gone}
+    tape = Tape(whole.frame.filter(~pl.col("a").is_in(list(absent))))
+    window = Window(whole.times[0], whole.times[-1] + 1 if is_closed else None)
+    plan = Backfill(window, [span_of(whole, 0, resumed)], first_is_proven=True)
+    Model(tape, Random(3), open_questions).play(plan)
+
+    inside = {i for i in absent if i < tape.ids[-1]}
+    assert ids_of(plan.received) == set(tape.ids)
+    assert ids_in(plan.missing) == inside
+    assert plan.is_complete == (not inside)
+    plan.top_up()
+    model = Model(tape).play(plan)
+    assert ids_in(plan.missing) == inside
+    assert not any(isinstance(query, Page) for query in model.asked), "asked again within hours"
+
+
+@given(st.integers(1, 998), st.integers(1001, 3000))
+def test_an_id_absent_from_the_first_page_costs_no_other_trade(absent: int, rows: int) -> None:
+    """A cold start reads its head with a full page: an id missing in it must not keep the rest from being fetched."""
+    tape = Tape.of(0, range(DAY_MS, DAY_MS + rows), absent={absent})
+    plan = Backfill(Window(DAY_MS))
+    Model(tape).play(plan)
+    assert ids_of(plan.received) == set(tape.ids)
+    assert ids_in(plan.missing) == {absent}
+    assert not plan.is_complete
+
+
+def test_an_exchange_that_passes_over_too_many_ranges_is_not_believed() -> None:
+    absent = set(range(1001, 1101, 2))
+    tape = Tape.of(0, range(DAY_MS, DAY_MS + 1200), absent=absent)
+    plan = Backfill(Window(DAY_MS))
+    Model(tape).play(plan)
+    assert len(plan.absent.ranges) == MAX_ABSENT_RANGES
+    assert plan.failures
+    assert not plan.is_complete
+    assert absent <= ids_in(plan.missing)
+
+
+@given(st.data(), tapes(st.integers(1, 2500)), st.integers(1, 4), st.integers(1, 1200))
+def test_a_head_that_is_answered_from_a_later_id_is_corrected_by_its_neighbour(
+    data: st.DataObject, tape: Tape, open_questions: int, skipped: int
+) -> None:
+    """What was seen of futures: a start too old is answered, with 200, from somewhere later."""
+    window = Window(data.draw(st.sampled_from(tape.times)))
+
+    def later(query: Query, rows: pl.DataFrame) -> pl.DataFrame:
+        first = tape.ids.index(rows["a"][0]) + skipped if isinstance(query, Since) and rows.height else len(tape)
+        return tape.frame[first : first + query.rows] if first < len(tape) else rows
+
+    plan = Backfill(window)
+    Model(tape, Random(4), open_questions, lie=later).play(plan)
+    if any(at < window.start_ms for at in tape.times):
+        assert ids_of(plan.received) == tape.ids_in(window)
+    assert plan.is_complete
+
+
+def test_without_its_neighbour_a_window_is_complete_but_its_first_id_not_proven() -> None:
+    plan = Backfill(Window(DAY_MS))
+    head, before = plan.take(), plan.take()
+    assert isinstance(before, Before)
+    assert head == Since(DAY_MS, PAGE_ROWS)
+    plan.failed(before, "nothing")
+    plan.answered(head, Found(IdRange(5, 9), DAY_MS, DAY_MS + 4, 5))
+    assert plan.is_complete
+    assert plan.first_id == 5
+    assert not plan.first_is_proven
+
+
+def test_a_neighbour_that_was_not_told_is_asked_for_again_in_the_next_round() -> None:
+    """Else the day of a running daemon is never sealed."""
+    tape = Tape.even(10)
+    plan = Backfill(Window(DAY_MS))
+    model = Model(tape, lie=lambda query, rows: tape.frame.head(1) if isinstance(query, Before) else rows)
+    model.play(plan)
+    assert plan.is_complete
+    assert not plan.first_is_proven
+    plan.top_up()
+    model.lie = lambda _, rows: rows
+    model.play(plan)
+    assert plan.first_is_proven
+
+
+def test_silence_can_be_doubted_and_another_sequence_of_ids_is_found_out() -> None:
+    held = [Span(IdRange(0, 99), DAY_MS, DAY_MS + 99)]
+    for newest, is_believed in ((99, True), (50, False)):
+        tape = Tape.even(newest + 1)
+        plan = Backfill(Window(DAY_MS), held, first_is_proven=True)
+        tail = plan.take()
+        assert tail == Tail(100)
+        plan.answered(tail, NOTHING)
+        assert plan.is_complete
+        plan.doubt_silence()
+        assert not plan.is_done
+        Model(tape).play(plan)
+        assert plan.is_complete == is_believed
+        assert bool(plan.failures) != is_believed
+
+
+def test_an_exchange_that_has_trades_and_names_no_newest_one_is_a_failure() -> None:
+    tape = Tape.even(2000)
+    plan = Backfill(Window(DAY_MS))
+    Model(tape, lie=lambda query, rows: rows.clear() if isinstance(query, Newest) else rows).play(plan)
+    assert not plan.is_complete
+    assert [failure.reason for failure in plan.failures] == ["the exchange has trades and names no newest one"]
+
+
+@pytest.mark.parametrize("kind", [Since, Before, Tail, Newest])
+def test_an_incomplete_plan_always_says_why(kind: type) -> None:
+    """Whatever question is answered with nothing at all, although trades are held."""
+    tape = Tape.even(3000)
+    plan = Backfill(Window(DAY_MS + 5), [span_of(tape, 10, 600)])
+    Model(tape, lie=lambda query, rows: rows.clear() if isinstance(query, kind) else rows).play(plan)
+    assert plan.is_complete or plan.failures or plan.missing
+
+
+@given(st.data(), tapes(st.integers(1, 500)))
+def test_joined_spans_hold_the_same_ids_and_never_adjoin(data: st.DataObject, tape: Tape) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(tape)), min_size=2, max_size=8)))
+    spans = [span_of(tape, low, high) for low, high in zip(cuts, cuts[1:], strict=False) if data.draw(st.booleans())]
+    result = joined(data.draw(st.permutations(spans)))
+    assert Coverage.of(span.ids for span in result) == Coverage.of(span.ids for span in spans)
+    assert len(result) == len(Coverage.of(span.ids for span in spans).ranges)
+    for span in result:
+        start, stop = tape.ids.index(span.ids.first_id), tape.ids.index(span.ids.last_id) + 1
+        assert span == span_of(tape, start, stop)

@@ -1,0 +1,1 @@
+"""The process from outside: real signals, real sockets, real files."""

@@ -1,0 +1,327 @@
+"""The world in the tests' hands: an exchange that plays a tape by the exchange's rules, a store that can fail, and
+helpers for channels.
+
+The fakes implement the ports; whatever is scripted here is a way in which the real world was seen to misbehave.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TypeVar
+
+import polars as pl
+import trio
+
+from backfilld.adapters.memory_store import MemoryStore
+from backfilld.core.budget import Limit
+from backfilld.core.context import Context
+from backfilld.core.daybook import DayRecord
+from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
+from backfilld.core.outcome import UNKNOWN_SYMBOL
+from backfilld.core.planner import Window
+from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.weights import INFO_WEIGHT, TRADES_WEIGHT
+from backfilld.errors import ExchangeError, RequestRejected
+from backfilld.ports import ExchangeClient, MarketInfo, Reply, Saved, Usage
+
+T = TypeVar("T")
+
+DAY = date(2025, 11, 7)
+DAY_MS = day_start_ms(DAY)
+"""2025-11-07T00:00:00Z: where tapes begin unless told otherwise."""
+
+BTC = Instrument(Market.SPOT, "BTCUSDT")
+ETH = Instrument(Market.SPOT, "ETHUSDT")
+SOL = Instrument(Market.UM, "SOLUSDT")
+
+
+# -- tapes
+
+
+def trade_frame(ids: Sequence[int], times: Sequence[int], markers: Collection[int] = ()) -> pl.DataFrame:
+    """Trades with these ids and times, the rest made up from the id; ``markers`` are ids of marker rows."""
+    # Plain Python: polars divides a column of one row otherwise than a longer one, by the last bit.
+    void = set(markers)
+    rows = [
+        (at, a, 0.0, 0.0, -1, -1, a % 2 == 0, True)
+        if a in void
+        else (at, a, (a * 7919 % 1000 + 10_000) / 100, (a % 97 + 1) / 1000, a * 3, a * 3 + a % 3, a % 2 == 0, True)
+        for a, at in zip(ids, times, strict=True)
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def trades_at(first_id: int, *times: int) -> pl.DataFrame:
+    """Trades with ids from ``first_id`` on at these instants, in ms."""
+    return trade_frame(range(first_id, first_id + len(times)), times)
+
+
+class Tape:
+    """The trades of one symbol, ascending in id and time, and how the exchange selects of them."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self.frame = frame
+        self.ids: list[int] = frame["a"].to_list()
+        self.times: list[int] = frame["T"].to_list()
+
+    @classmethod
+    def of(cls, first_id: int, times: Sequence[int], absent: Collection[int] = (), markers: Collection[int] = ()) -> "Tape":
+        """A trade at each instant, ids from ``first_id`` on; ``absent`` are ids that the exchange does not have."""
+        rows = [(first_id + n, at) for n, at in enumerate(times) if first_id + n not in absent]
+        return cls(trade_frame([a for a, _ in rows], [at for _, at in rows], markers))
+
+    @classmethod
+    def even(cls, rows: int, *, start_ms: int = DAY_MS, step_ms: int = 10, first_id: int = 0) -> "Tape":
+        """A trade every ``step_ms``."""
+        return cls.of(first_id, range(start_ms, start_ms + rows * step_ms, step_ms))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        ends = f"ids {self.ids[0]}..{self.ids[-1]}, T {self.times[0]}..{self.times[-1]}" if self.ids else "empty"
+        return f"Tape({len(self)} rows, {ends})"
+
+    def head(self, rows: int) -> "Tape":
+        """The oldest rows: the tape as it was earlier."""
+        return Tape(self.frame.head(rows))
+
+    def until(self, now_ms: float) -> "Tape":
+        """The tape as it stood at that instant."""
+        return self.head(bisect_right(self.times, now_ms))
+
+    def ids_in(self, window: Window) -> set[int]:
+        """The ids with a time in the window."""
+        stop_ms = math.inf if window.stop_ms is None else window.stop_ms
+        return set(self.ids[bisect_left(self.times, window.start_ms) : bisect_left(self.times, stop_ms)])
+
+    def answer(self, query: Query) -> pl.DataFrame:
+        """The rows that the exchange answers, by its rules of selection."""
+        match query:
+            case Page(ids):
+                start = bisect_left(self.ids, ids.first_id)
+            case Tail(first_id):
+                start = bisect_left(self.ids, first_id)
+            case Since(start_ms):
+                start = bisect_left(self.times, start_ms)
+            case Before(stop_ms, rows):
+                stop = bisect_left(self.times, stop_ms)
+                return self.frame[max(0, stop - rows) : stop]
+            case Newest():
+                start = max(0, len(self) - query.rows)
+        return self.frame[start : start + query.rows]
+
+
+# -- the exchange
+
+Trick = Callable[[Query | None, Reply[pl.DataFrame]], Reply[pl.DataFrame]]
+
+
+def refuse(error: ExchangeError) -> Trick:
+    """Answer with an error; the request is charged all the same."""
+    return lambda _, reply: Reply(reply.usage, error)
+
+
+def lose(error: ExchangeError) -> Trick:
+    """No answer comes, so nothing is told of usage either."""
+    return lambda _, __: Reply(Usage(), error)
+
+
+def mangle(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Trick:
+    """Answer 200 with other rows than were asked for."""
+
+    def trick(_: Query | None, reply: Reply[pl.DataFrame]) -> Reply[pl.DataFrame]:
+        return reply if isinstance(reply.result, ExchangeError) else Reply(reply.usage, change(reply.result))
+
+    return trick
+
+
+@dataclass
+class Misbehaviour:
+    """A trick that is played on the questions that ``on`` picks, at most ``times`` times.
+
+    ``on`` gets the instrument and the query, and None for the query where exchangeInfo is read.
+    """
+
+    trick: Trick
+    on: Callable[[Instrument, Query | None], bool] = lambda _, query: query is not None
+    times: float = 1
+
+
+@dataclass
+class FakeExchange:
+    """Tapes behind :class:`backfilld.ports.ExchangeClient`, on trio's clock. Its time is ``epoch_ms`` at virtual 0."""
+
+    tapes: Mapping[Instrument, Tape]
+    epoch_ms: int = DAY_MS + 43_200_000
+    latency_s: float = 0.05
+    limits: tuple[Limit, ...] = (Limit(6000, 1, "MINUTE"),)
+    tick: float = 0.01
+    grows: bool = False
+    mute: bool = False
+    misbehaves: list[Misbehaviour] = field(default_factory=list)
+    asked: list[tuple[Instrument, Query]] = field(default_factory=list)
+    described: list[tuple[str, ...]] = field(default_factory=list)
+    rows_sent: Counter[tuple[Instrument, int]] = field(default_factory=Counter)
+    open_connections: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+    weight_by_minute: Counter[int] = field(default_factory=Counter)
+
+    @asynccontextmanager
+    async def open_client(self) -> AsyncIterator[ExchangeClient]:
+        """One connection; all share this exchange."""
+        self.open_connections += 1
+        try:
+            yield self
+        finally:
+            self.open_connections -= 1
+
+    @property
+    def now_ms(self) -> int:
+        """The exchange's clock."""
+        return int(self.epoch_ms + trio.current_time() * 1000)
+
+    async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
+        """Answer one question, or play the first trick that fits it."""
+        self.asked.append((instrument, query))
+        usage = await self._travel(TRADES_WEIGHT[instrument.market])
+        if instrument not in self.tapes:
+            return self._played(instrument, query, Reply(usage, unknown_symbol()))
+        tape = self.tapes[instrument].until(self.now_ms) if self.grows else self.tapes[instrument]
+        rows = tape.answer(query)
+        self.rows_sent.update((instrument, trade_id) for trade_id in rows["a"])
+        return self._played(instrument, query, Reply(usage, rows))
+
+    async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
+        """Answer exchangeInfo; one unknown symbol spoils the answer for all."""
+        self.described.append(tuple(symbols))
+        usage = await self._travel(INFO_WEIGHT[market])
+        asked = [Instrument(market, symbol) for symbol in symbols]
+        if not all(each in self.tapes for each in asked):
+            return Reply(usage, unknown_symbol())
+        played = self._played(asked[0], None, Reply(usage, pl.DataFrame()))
+        if isinstance(played.result, ExchangeError):
+            return Reply(played.usage, played.result)
+        return Reply(usage, MarketInfo(self.limits, dict.fromkeys(symbols, self.tick)))
+
+    async def _travel(self, weight: int) -> Usage:
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await trio.sleep(self.latency_s / 2)
+            if self.mute:
+                await trio.sleep_forever()
+            self.weight_by_minute[self.now_ms // 60_000] += weight
+            usage = Usage({"1m": self.weight_by_minute[self.now_ms // 60_000]}, self.now_ms // 1000 * 1000)
+            await trio.sleep(self.latency_s / 2)
+        finally:
+            self.in_flight -= 1
+        return usage
+
+    def _played(self, instrument: Instrument, query: Query | None, reply: Reply[pl.DataFrame]) -> Reply[pl.DataFrame]:
+        for each in self.misbehaves:
+            if each.times > 0 and each.on(instrument, query):
+                each.times -= 1
+                return each.trick(query, reply)
+        return reply
+
+
+def unknown_symbol() -> RequestRejected:
+    """What the exchange says of a symbol that it does not list."""
+    return RequestRejected("-1121 Invalid symbol.", status=400, code=UNKNOWN_SYMBOL)
+
+
+# -- the store
+
+
+class FakeStore(MemoryStore):
+    """Days in memory that can be slow or fail: ``fails`` is raised by the operations it names.
+
+    ``saves`` and ``deleted`` are what was done, in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delay_s = 0.0
+        self.fails: dict[str, BaseException] = {}
+        self.saves: list[tuple[Instrument, date, int, frozenset[int]]] = []
+        self.deleted: list[tuple[Instrument, date]] = []
+        self.contexts: list[tuple[Instrument, int, int, float]] = []
+        self.loaded: list[tuple[Instrument, date]] = []
+
+    async def open(self) -> None:
+        """As told."""
+        self._raise("open")
+        await super().open()
+
+    async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
+        """As told."""
+        self._raise("load")
+        self.loaded.append((instrument, day))
+        return await super().load(instrument, day)
+
+    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
+        """As told, after ``delay_s``."""
+        await trio.sleep(self.delay_s)
+        self._raise("save")
+        self.saves.append((instrument, day, trades.height, frozenset(day_starts)))
+        return await super().save(instrument, day, trades, day_starts)
+
+    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:
+        """As told."""
+        self._raise("context")
+        self.contexts.append((instrument, start_ms, stop_ms, bin_size))
+        return await super().context(instrument, start_ms, stop_ms, bin_size)
+
+    async def delete(self, instrument: Instrument, day: date) -> None:
+        """As told."""
+        self._raise("delete")
+        self.deleted.append((instrument, day))
+        await super().delete(instrument, day)
+
+    def ids(self, instrument: Instrument) -> list[int]:
+        """All ids held of an instrument, ascending."""
+        frames = [frame for (held, _), frame in sorted(self._days.items()) if held == instrument]
+        return [trade_id for frame in frames for trade_id in frame["a"].to_list()]
+
+    def record(self, instrument: Instrument, day: date) -> DayRecord:
+        """The record of a day that is held."""
+        return self._records[instrument, day]
+
+    def hold(self, instrument: Instrument, trades: pl.DataFrame, record: DayRecord) -> None:
+        """Hold a day from before."""
+        self._days[instrument, record.day] = trades
+        self._records[instrument, record.day] = record
+
+    def _raise(self, operation: str) -> None:
+        if operation in self.fails:
+            raise self.fails[operation]
+
+
+# -- channels
+
+
+def drained(channel: trio.MemoryReceiveChannel[T]) -> list[T]:
+    """What waits in the channel now."""
+    messages: list[T] = []
+    while True:
+        try:
+            messages.append(channel.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return messages
+
+
+def is_closed(channel: trio.MemorySendChannel[T]) -> bool:
+    """Whether the other end of the channel is closed."""
+    return channel.statistics().open_receive_channels == 0
+
+
+def has_ended(channel: trio.MemoryReceiveChannel[T]) -> bool:
+    """Whether all that could send into the channel is closed and nothing waits in it."""
+    statistics = channel.statistics()
+    return statistics.open_send_channels == 0 and statistics.current_buffer_used == 0
