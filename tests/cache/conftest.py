@@ -6,7 +6,6 @@ import pytest
 
 from backfilld.cache import BackfillCacheManager, dayfile
 from backfilld.cache.layout import instrument_directory
-
 from tests.cache.frames import SPOT
 
 

@@ -20,7 +20,6 @@ from backfilld.cache.dayfile import METADATA_KEY, SCHEMA_VERSION, Encoding
 from backfilld.cache.layout import instrument_directory
 from backfilld.core.ledger import Coverage
 from backfilld.core.model import IdRange
-
 from tests.cache.frames import DAY, SPOT, day_frame
 
 NUMERIC = ["T", "a", "f", "l"]
@@ -57,8 +56,7 @@ def pieces(draw: st.DrawFn) -> list[list[int]]:
 
 @pytest.mark.parametrize(
     ("compression", "level"),
-    [("zstd", None), ("zstd", 1), ("zstd", 19), ("snappy", None), ("lz4", None), ("gzip", None), ("gzip", 9)]
-    + [("none", None)],
+    [("zstd", None), ("zstd", 1), ("zstd", 19), ("snappy", None), ("lz4", None), ("gzip", 9), ("none", None)],
 )
 @pytest.mark.parametrize("rows", [1, 39, 40, 41, 333])
 def test_every_compression_gives_the_rows_back(

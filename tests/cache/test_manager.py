@@ -10,7 +10,6 @@ from polars.testing import assert_frame_equal
 from backfilld import BackfillCacheManager, BackfillError, Instrument, StoreError, TradeConflict
 from backfilld.cache.layout import instrument_directory
 from backfilld.core.model import SCHEMA, empty_trades
-
 from tests.cache.frames import DAY, SPOT, as_binance, day_frame
 
 NOON = datetime(2025, 11, 7, 12, tzinfo=UTC)
@@ -114,7 +113,7 @@ def test_the_first_and_the_last_millisecond_belong_to_the_day(manager: BackfillC
 
 
 def test_marker_rows_are_kept(manager: BackfillCacheManager) -> None:
-    """p = q = 0, f = l = -1: the exchange's filler under an id that stands for nothing."""
+    """Rows with p = q = 0 and f = l = -1 are the exchange's filler under ids that stand for nothing."""
     trades = day_frame(range(1000, 1003)).with_columns(
         pl.when(pl.col("a") == 1001).then(0).otherwise(name).cast(SCHEMA[name]).alias(name) for name in ("p", "q")
     )
@@ -146,9 +145,7 @@ def test_deduplication_never_drops_one_of_two_different_trades(manager: Backfill
 
 
 @pytest.mark.parametrize(("keep_days", "left"), [(0, 5), (1, 2), (3, 4), (7, 5)])
-def test_cleanup_deletes_days_more_than_keep_days_ago(
-    manager: BackfillCacheManager, keep_days: int, left: int
-) -> None:
+def test_cleanup_deletes_days_more_than_keep_days_ago(manager: BackfillCacheManager, keep_days: int, left: int) -> None:
     """Five days up to today: keeping 1 leaves today and yesterday; 0 deletes nothing."""
     days = [DAY - timedelta(days=n) for n in range(5)]
     for day in days:

@@ -143,9 +143,10 @@ def test_top_up_gets_what_the_tape_has_grown_by_and_asks_for_nothing_else(
     data: st.DataObject, tape: Tape, open_questions: int
 ) -> None:
     start_ms = data.draw(windows(tape)).start_ms
+    past = sum(at < start_ms for at in tape.times)
     plan = Backfill(Window(start_ms))
     model = Model(tape, Random(2), open_questions)
-    for visible in sorted(data.draw(st.lists(st.integers(0, len(tape)), min_size=1, max_size=4))):
+    for visible in sorted(data.draw(st.lists(st.integers(past, len(tape)), min_size=1, max_size=4))):
         model.tape = tape.head(visible)
         before = plan.received
         model.asked.clear()
@@ -156,6 +157,29 @@ def test_top_up_gets_what_the_tape_has_grown_by_and_asks_for_nothing_else(
         assert len(model.asked) <= -(-grown // PAGE_ROWS) + 4
         plan.top_up()
     assert max(model.kept.values(), default=0) <= 1
+
+
+@pytest.mark.parametrize("open_questions", [1, 2])
+def test_a_window_that_begins_later_than_now_gets_nothing_from_before_it(open_questions: int) -> None:
+    """As after midnight by a host clock that is ahead of the exchange's: trades go on before the window begins."""
+    tape = Tape.even(10)
+    plan = Backfill(Window(DAY_MS + 50))
+    for visible in (2, 4, 10):
+        Model(tape.head(visible), Random(1), open_questions).play(plan)
+        plan.top_up()
+    assert ids_of(plan.received) == {5, 6, 7, 8, 9}
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_a_closed_window_without_trades_stays_empty_in_every_round(rounds: int) -> None:
+    plan = Backfill(Window(DAY_MS - 20, DAY_MS - 10))
+    model = Model(Tape.even(1500))
+    for n in range(rounds):
+        if n:
+            plan.top_up()
+        model.play(plan)
+        assert not plan.received
+        assert plan.is_complete
 
 
 @given(st.data(), tapes(st.integers(1, 3000)))

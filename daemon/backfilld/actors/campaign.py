@@ -16,7 +16,7 @@ from backfilld.core.daybook import DayRecord, day_starts, held_in
 from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange, Instrument, day_of, iso
 from backfilld.core.outcome import UNKNOWN_SYMBOL, Outcome
 from backfilld.core.planner import Backfill, Window
-from backfilld.core.query import Query, Tail
+from backfilld.core.query import Before, Query, Tail
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 
 log = structlog.get_logger()
@@ -105,8 +105,11 @@ class Campaign:
         self.spend(event.spent)
         absent = event.error.absent if isinstance(event.error, UnexpectedAnswer) else None
         self.plan.failed(query, str(event.error), IdRange(*absent) if absent else None)
+        if isinstance(query, Before) and not _is_final(event.error):
+            self.log.warning("first_id_unproven", error=str(event.error))
+            return
         self.log.error("request_failed", query=repr(query), error=str(event.error))
-        if isinstance(event.error, RequestRejected | TransientError | RateLimited):
+        if not isinstance(event.error, UnexpectedAnswer):
             self.error = event.error
 
     def saved(self, record: DayRecord, conflicts: int) -> None:
@@ -182,3 +185,10 @@ class Campaign:
             )
         chunks = sum(-(-len(ids) // PAGE_ROWS) for ids in self.plan.missing)
         self.log.info("fetch_planned", chunks=chunks, trades=self.to_fetch, max_concurrent=self._max_concurrent)
+
+
+def _is_final(error: ExchangeError) -> bool:
+    """Whether nothing that is asked of the instrument can come to a good end now."""
+    if isinstance(error, RequestRejected):
+        return error.code in {UNKNOWN_SYMBOL, None}
+    return isinstance(error, TransientError | RateLimited)

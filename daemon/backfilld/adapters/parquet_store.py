@@ -3,6 +3,7 @@
 Owns the thread hop and nothing else.
 """
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import date
 from pathlib import Path
@@ -51,7 +52,14 @@ class ParquetStore:
 
     async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
         """Read and check a day file; one that cannot be trusted is moved aside."""
-        return await _on_thread(lambda: self._manager(instrument).record(day))
+        manager = self._manager(instrument)
+        began = time.perf_counter()
+        record = await _on_thread(lambda: manager.record(day))
+        if record is not None:
+            milliseconds = round((time.perf_counter() - began) * 1000, 1)
+            file = str(manager.get_cache_path(day))
+            log.info("day_loaded", instrument=str(instrument), file=file, trades=record.rows, ms=milliseconds)
+        return record
 
     async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
         """Merge trades into a day file and replace it."""
