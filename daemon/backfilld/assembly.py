@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from backfilld.actors.fetcher import Patience
-from backfilld.actors.scheduler import Orders
+from backfilld.actors.orders import Orders
 from backfilld.adapters.binance_rest import opener
 from backfilld.adapters.memory_store import MemoryStore
 from backfilld.adapters.parquet_store import ParquetStore

@@ -23,7 +23,8 @@ from backfilld.actors.messages import (
     StopRequested,
     WriterMessage,
 )
-from backfilld.actors.scheduler import Orders, SchedulerPorts, run_scheduler
+from backfilld.actors.orders import Orders
+from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.actors.writer import run_writer
 from backfilld.core.budget import Budget
 from backfilld.core.model import Market

@@ -208,7 +208,7 @@ async def test_the_exchange_names_the_day_not_the_host(tmp_path: Path) -> None:
         done = await daemon.once()
         day = TODAY + timedelta(days=2)
         assert done.event("host_clock_wrong")["server_day"] == day.isoformat()
-        assert daemon.manager().days() == [day]
+        assert day in daemon.manager().days()
         assert daemon.held(day).equals(exchange.visible(BTC).filter(pl.col("T") >= at_hour(48)))
 
 

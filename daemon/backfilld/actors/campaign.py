@@ -167,6 +167,25 @@ class Campaign:
             self._doubted = True
             self.plan.doubt_silence()
 
+    def log_outcome(self, outcome: Outcome) -> None:
+        """Say what it came to."""
+        if not outcome.complete:
+            missing = [[ids.first_id, ids.last_id] for ids in outcome.missing]
+            self.log.error("backfill_incomplete", reasons=list(outcome.reasons), missing=missing)
+            return
+        context = outcome.context
+        self.log.info(
+            "backfill_completed",
+            trades=outcome.trades,
+            vwap=context and context.vwap,
+            poc=context and context.poc,
+            range_today=context and context.price_range,
+            cd_pre=context and context.delta,
+            seconds=round(outcome.seconds, 3),
+            requests=outcome.requests,
+            weight=outcome.weight,
+        )
+
     def log_start(self, stop_ms: int, *, uncached: bool) -> None:
         """Say what is about to be done."""
         strategy = "uncached" if uncached else "resume" if self.cached else "full"

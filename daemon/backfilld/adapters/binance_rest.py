@@ -1,84 +1,31 @@
-"""Binance's REST API on httpx: the only code that knows URLs, status codes, headers and JSON.
+"""Asking Binance's REST API, on httpx: connections, URLs, deadlines.
 
-Owns the translation of an answer into a Reply, and of every way to fail into the project's errors, by the exchange's
-documented rules: 429 and 418 with Retry-After in whole seconds, error bodies ``{"code": int, "msg": str}``, used weight
-in ``X-MBX-USED-WEIGHT-<n><letter>`` headers of any case, server time in ``Date``.
+Owns how a question becomes a request and how a connection fails. What answers mean is told by
+:mod:`backfilld.adapters.binance_answers`.
 """
 
 import json
-import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
-from typing import Annotated, Any
 
 import httpx
-import msgspec
 import polars as pl
 import trio
 
-from backfilld.core.budget import INTERVAL_MS, Limit
-from backfilld.core.model import INT64_MAX, SCHEMA, Instrument, Market
-from backfilld.core.outcome import UNKNOWN_SYMBOL
+from backfilld.adapters.binance_answers import (
+    decode_info,
+    decode_trades,
+    refusal_in,
+    usage_of,
+    without_addresses,
+)
+from backfilld.core.model import Instrument, Market
 from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
-from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
+from backfilld.errors import ExchangeError, TransientError
 from backfilld.ports import MarketInfo, OpenClient, Reply, Usage
 
 PATHS = {Market.SPOT: "/api/v3", Market.UM: "/fapi/v1", Market.CM: "/dapi/v1"}
-
-_TRANSIENT_CODES = {-1000, -1001, -1003, -1006, -1007, -1008, -1016}
-_USED_WEIGHT = re.compile(r"x-mbx-used-weight-(\d+[smhd])", re.IGNORECASE)
-_BANNED_UNTIL = re.compile(r"banned until (\d{13})")
-_ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{0,4}\b", re.IGNORECASE)
-
-_Id = Annotated[int, msgspec.Meta(ge=-1, le=INT64_MAX)]
-
-
-class _Row(msgspec.Struct, gc=False):
-    """One trade as it comes; fields that are not named here (``nq``) are ignored, ``M`` is missing on futures."""
-
-    a: _Id
-    p: float
-    q: float
-    f: _Id
-    l: _Id  # noqa: E741 - the exchange's name
-    T: _Id
-    m: bool
-    M: bool = True
-
-
-class _Filter(msgspec.Struct):
-    filterType: str
-    tickSize: str | None = None
-
-
-class _Symbol(msgspec.Struct):
-    symbol: str
-    filters: list[_Filter] = []
-
-
-class _RateLimit(msgspec.Struct):
-    rateLimitType: str
-    interval: str
-    intervalNum: int
-    limit: int
-
-
-class _ExchangeInfo(msgspec.Struct):
-    rateLimits: list[_RateLimit]
-    symbols: list[_Symbol]
-    serverTime: int | None = None
-
-
-class _Refusal(msgspec.Struct):
-    code: int
-    msg: str = ""
-
-
-_ROWS = msgspec.json.Decoder(list[_Row], strict=False)
-_INFO = msgspec.json.Decoder(_ExchangeInfo)
-_REFUSAL = msgspec.json.Decoder(_Refusal)
 
 
 def opener(base_urls: Mapping[Market, str], timeout_s: float) -> OpenClient:
@@ -114,7 +61,7 @@ class BinanceRest:
         answer = await self._get(instrument.market, "aggTrades", parameters)
         if isinstance(answer, ExchangeError):
             return Reply(Usage(), answer)
-        return Reply(usage_of(answer), _refusal(answer) or decode_trades(answer.content))
+        return Reply(usage_of(answer), refusal_in(answer) or decode_trades(answer.content))
 
     async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
         """Read exchangeInfo; spot is asked for the symbols alone, futures answer all in any case."""
@@ -122,7 +69,7 @@ class BinanceRest:
         if isinstance(answer, ExchangeError):
             return Reply(Usage(), answer)
         usage = usage_of(answer)
-        refusal = _refusal(answer)
+        refusal = refusal_in(answer)
         return Reply(usage, refusal or decode_info(answer.content, symbols))
 
     async def _get(
@@ -161,127 +108,6 @@ def _symbol_parameters(market: Market, symbols: Sequence[str]) -> dict[str, str 
     if len(symbols) == 1:
         return {"symbol": symbols[0]}
     return {"symbols": json.dumps(list(symbols), ensure_ascii=False, separators=(",", ":"))}
-
-
-# -- reading answers
-
-
-def usage_of(answer: httpx.Response) -> Usage:
-    """Used weight by interval, and the server's clock, from the headers of an answer."""
-    used = {
-        match[1].lower(): int(value)
-        for name, value in answer.headers.items()
-        if (match := _USED_WEIGHT.fullmatch(name))
-    }
-    return Usage(used, _date_ms(answer.headers.get("date")))
-
-
-def decode_trades(body: bytes) -> pl.DataFrame | ExchangeError:
-    """A page's rows as a frame with the columns of SCHEMA, in the order of the answer."""
-    try:
-        rows = _ROWS.decode(body)
-    except msgspec.ValidationError as error:
-        return UnexpectedAnswer(f"an answer that is no list of trades: {error}")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return TransientError(f"an answer that is no JSON: {error}")
-    return pl.DataFrame(
-        {
-            "T": [row.T for row in rows],
-            "a": [row.a for row in rows],
-            "p": [row.p for row in rows],
-            "q": [row.q for row in rows],
-            "f": [row.f for row in rows],
-            "l": [row.l for row in rows],
-            "m": [row.m for row in rows],
-            "M": [row.M for row in rows],
-        },
-        schema=SCHEMA,
-    )
-
-
-def decode_info(body: bytes, symbols: Sequence[str]) -> MarketInfo | ExchangeError:
-    """The limits, and the tick sizes of ``symbols``; RequestRejected for one that is not listed."""
-    try:
-        info = _INFO.decode(body)
-    except msgspec.ValidationError as error:
-        return UnexpectedAnswer(f"an answer that is no exchangeInfo: {error}")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return TransientError(f"an answer that is no JSON: {error}")
-    ticks = {each.symbol: _tick(each) for each in info.symbols if each.symbol in set(symbols)}
-    unlisted = [symbol for symbol in symbols if symbol not in ticks]
-    if unlisted:
-        return RequestRejected(f"{UNKNOWN_SYMBOL} {unlisted[0]} is not listed", status=200, code=UNKNOWN_SYMBOL)
-    return MarketInfo(tuple(_limits(info.rateLimits)), ticks)
-
-
-def _limits(limits: Sequence[_RateLimit]) -> list[Limit]:
-    return [
-        Limit(each.limit, each.intervalNum, each.interval, by_weight=each.rateLimitType == "REQUEST_WEIGHT")
-        for each in limits
-        if each.rateLimitType in {"REQUEST_WEIGHT", "RAW_REQUESTS"} and each.interval in INTERVAL_MS
-    ]
-
-
-def _tick(symbol: _Symbol) -> float:
-    sizes = [float(each.tickSize) for each in symbol.filters if each.filterType == "PRICE_FILTER" and each.tickSize]
-    return sizes[0] if sizes and sizes[0] > 0 else 0.01
-
-
-# -- reading refusals
-
-
-def _refusal(answer: httpx.Response) -> ExchangeError | None:
-    status = answer.status_code
-    if status == httpx.codes.OK:
-        return None
-    refusal = _decoded_refusal(answer)
-    said = without_addresses(f"{refusal.code} {refusal.msg}" if refusal else _kind(answer))
-    where = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}"
-    if status in {429, 418}:
-        banned = status == httpx.codes.IM_A_TEAPOT
-        return RateLimited(f"{where}: {status} {said}", retry_after_s=_retry_after_s(answer), banned=banned)
-    if httpx.codes.is_server_error(status) or status in {403, 408} or (refusal and refusal.code in _TRANSIENT_CODES):
-        return TransientError(f"{where}: {status} {said}")
-    if refusal is None:
-        reason = f"{where}: {status} {said} on {answer.request.url.path}: this is no base URL of Binance's REST API"
-        return RequestRejected(reason, status=status, code=None)
-    return RequestRejected(said, status=status, code=refusal.code)
-
-
-def _decoded_refusal(answer: httpx.Response) -> _Refusal | None:
-    try:
-        return _REFUSAL.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def _kind(answer: httpx.Response) -> str:
-    return str(answer.headers.get("content-type", "an answer without a type")).partition(";")[0]
-
-
-def without_addresses(text: str) -> str:
-    """The text without IP addresses: bans name ours, and logs travel."""
-    return _ADDRESS.sub("<address>", text)
-
-
-def _retry_after_s(answer: httpx.Response) -> float | None:
-    """The later of Retry-After (whole seconds) and the body's ``banned until`` (server ms)."""
-    waits = []
-    header = str(answer.headers.get("retry-after", ""))
-    if header.isdecimal():
-        waits.append(float(header))
-    banned_until = _BANNED_UNTIL.search(answer.text)
-    server_ms = _date_ms(answer.headers.get("date"))
-    if banned_until and server_ms is not None:
-        waits.append(max(0.0, (int(banned_until[1]) - server_ms) / 1000))
-    return max(waits, default=None)
-
-
-def _date_ms(header: Any) -> int | None:
-    try:
-        return int(parsedate_to_datetime(header).timestamp() * 1000) if header else None
-    except ValueError:
-        return None
 
 
 def _cause(error: Exception) -> str:

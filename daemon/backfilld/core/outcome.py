@@ -14,6 +14,8 @@ EXIT_SETTINGS = 78
 
 UNKNOWN_SYMBOL = -1121
 """Binance's code for a symbol that it does not list."""
+CLOSED_TO_US = 451
+"""HTTP's status for a host that is closed to our country; another host may not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def exit_code(error: BaseException) -> int:
     match error:
         case SettingsError():
             return EXIT_SETTINGS
-        case RequestRejected(code=code) if code in {UNKNOWN_SYMBOL, None}:
+        case RequestRejected(status=status, code=code) if status == CLOSED_TO_US or code in {UNKNOWN_SYMBOL, None}:
             return EXIT_SETTINGS
         case CacheLocked() | RateLimited() | TransientError():
             return EXIT_TRY_LATER

@@ -1,0 +1,25 @@
+"""What a pipeline is told to do."""
+
+from dataclasses import dataclass
+
+from backfilld.core.model import Instrument
+from backfilld.core.planner import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the scheduler is to do.
+
+    ``window`` fixes the span for all instruments; without it, it is today and ``days`` whole days before, open-ended.
+    With ``once`` the first complete round ends the pipeline, else rounds follow every ``poll_s``. ``uncached`` only
+    chooses the words of the log. Day files older than ``keep_days`` are deleted, none for 0.
+    """
+
+    instruments: tuple[Instrument, ...]
+    max_concurrent: int
+    window: Window | None = None
+    days: int = 0
+    keep_days: int = 0
+    once: bool = False
+    poll_s: float = 30.0
+    uncached: bool = False

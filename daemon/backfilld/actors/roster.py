@@ -1,0 +1,105 @@
+"""The roster: all campaigns, whose turn it is, and what is on disk for each.
+
+Owns the set of campaigns for the scheduler: loading them from the store, dealing questions in turn, retiring days.
+Must not know channels; the scheduler does.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
+
+import structlog
+
+from backfilld.actors.campaign import Campaign, Phase
+from backfilld.actors.messages import FetchJob, Statistics
+from backfilld.actors.orders import Orders
+from backfilld.core.model import Instrument, Market, day_of, day_start_ms
+from backfilld.core.planner import Window
+from backfilld.core.retention import expired_days
+from backfilld.ports import TradeStore
+
+log = structlog.get_logger()
+
+
+class Roster:
+    """The campaigns of the orders' instruments.
+
+    ``era`` counts how often they were loaded anew: an answer to a job of an older era tells nothing.
+    """
+
+    def __init__(self, orders: Orders, store: TradeStore) -> None:
+        self._orders = orders
+        self._store = store
+        self._campaigns: dict[Instrument, Campaign] = {}
+        self._turns: deque[Campaign] = deque()
+        self.era = -1
+
+    def __iter__(self) -> Iterator[Campaign]:
+        return iter(self._campaigns.values())
+
+    def __getitem__(self, instrument: Instrument) -> Campaign:
+        return self._campaigns[instrument]
+
+    async def load(self, today: date, now_ms: int, began_at: float) -> None:
+        """Read and check what is on disk, and plan what is missing of the window that ends now."""
+        self.era += 1
+        for instrument in self._orders.instruments:
+            self._campaigns[instrument] = await self._load(instrument, today, now_ms, began_at)
+        self._turns = deque(self._campaigns.values())
+
+    async def _load(self, instrument: Instrument, today: date, now_ms: int, began_at: float) -> Campaign:
+        orders = self._orders
+        window = orders.window or Window(day_start_ms(today - timedelta(days=orders.days)))
+        stop_ms = window.stop_ms or now_ms
+        records = []
+        for day in _days(window.start_ms, stop_ms):
+            record = await self._store.load(instrument, day)
+            if record is not None:
+                records.append(record)
+            elif not orders.uncached:
+                log.info("cache_missed", instrument=str(instrument), day=day.isoformat())
+        campaign = Campaign(instrument, window, records, began_at=began_at, max_concurrent=orders.max_concurrent)
+        campaign.log_start(stop_ms, uncached=orders.uncached)
+        return campaign
+
+    def symbols(self) -> dict[Market, tuple[str, ...]]:
+        """The symbols of each market."""
+        markets = dict.fromkeys(instrument.market for instrument in self._campaigns)
+        return {market: tuple(each.symbol for each in self._campaigns if each.market is market) for market in markets}
+
+    def next_job(self) -> FetchJob | None:
+        """The next question of the next campaign that has one; campaigns take turns."""
+        for _ in range(len(self._turns)):
+            campaign = self._turns[0]
+            self._turns.rotate(-1)
+            query = campaign.take()
+            if query is not None:
+                return FetchJob(campaign.instrument, query, campaign.window.stop_ms, self.era)
+        return None
+
+    def next_round_at(self) -> float:
+        """When the next top-up is due, in trio's time."""
+        return min((each.rests_until for each in self if each.phase is Phase.RESTING), default=math.inf)
+
+    async def retire_days(self, today: date) -> None:
+        """Delete the days that have outlived their time."""
+        for instrument in self._campaigns if self._orders.keep_days else ():
+            for day in expired_days(await self._store.days(instrument), today, self._orders.keep_days):
+                await self._store.delete(instrument, day)
+                log.info("day_deleted", instrument=str(instrument), day=day.isoformat())
+
+    def statistics(self) -> Statistics:
+        """Sums over all campaigns."""
+        return Statistics(
+            wanted=sum(each.fetched + each.to_fetch for each in self),
+            fetched=sum(each.fetched for each in self),
+            cached=sum(each.cached for each in self),
+            requests=sum(each.requests for each in self),
+            weight=sum(each.weight for each in self),
+        )
+
+
+def _days(start_ms: int, stop_ms: int) -> Iterable[date]:
+    first = day_of(start_ms)
+    return (first + timedelta(days=n) for n in range((day_of(max(start_ms, stop_ms - 1)) - first).days + 1))

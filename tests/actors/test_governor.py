@@ -1,0 +1,238 @@
+"""The governor: its inbox in the test's hands, its budget real, time virtual."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+from trio_util import AsyncValue
+
+from backfilld.actors.governor import Levels, run_governor
+from backfilld.actors.messages import (
+    AcquireWeight,
+    GovernorMessage,
+    PauseUntil,
+    PermitSlot,
+    ReportUsage,
+    ReturnPermit,
+    SetLimits,
+    StopRequested,
+)
+from backfilld.core.budget import Budget, Limit, Ticket
+from backfilld.core.clock import ServerClock
+from backfilld.core.model import Market
+from backfilld.ports import Usage
+
+SERVER_MS = 1_762_473_610_000
+"""Ten seconds past a minute: the server's time at virtual 0."""
+WEIGHT = 20
+SLACK_S = 0.08
+"""The guard after an edge, and the drift that a minute may hold."""
+
+
+@dataclass
+class Desk:
+    """A governor at work: what can be said to it, and what it shows."""
+
+    send: trio.MemorySendChannel[GovernorMessage]
+    budgets: dict[Market, Budget]
+    levels: AsyncValue[Levels] = field(default_factory=lambda: AsyncValue({}))
+
+    def ask(self, weight: int = WEIGHT, market: Market = Market.SPOT) -> PermitSlot:
+        slot = PermitSlot()
+        self.send.send_nowait(AcquireWeight(market, weight, slot))
+        return slot
+
+    def pause(self, until_ms: float | None, *, banned: bool = False) -> None:
+        self.send.send_nowait(PauseUntil(Market.SPOT, until_ms, banned=banned))
+
+    def report(self, ticket: Ticket | None, usage: Usage, received_ms: float) -> None:
+        assert ticket is not None
+        self.send.send_nowait(ReportUsage(Market.SPOT, ticket, usage, received_ms))
+
+
+def clock_of(server_ms: float = SERVER_MS) -> ServerClock:
+    return ServerClock(server_ms, server_ms, trio.current_time() * 1000)
+
+
+@asynccontextmanager
+async def governing(*, limit: int = 100, share: float = 1.0, markets: int = 1) -> AsyncIterator[Desk]:
+    """A governor of spot, or of more markets; its inbox is closed at the end, and that it ends then is checked."""
+    send, inbox = trio.open_memory_channel[GovernorMessage](math.inf)
+    budgets = {market: Budget([Limit(limit, 1, "MINUTE")], share, clock_of()) for market in list(Market)[:markets]}
+    desk = Desk(send, budgets)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_governor, inbox, budgets, desk.levels)
+        yield desk
+        send.close()
+
+
+async def granted(slots: list[PermitSlot]) -> list[bool]:
+    await wait_all_tasks_blocked()
+    return [slot.answered.is_set() and slot.ticket is not None for slot in slots]
+
+
+async def test_permits_are_given_at_once_while_there_is_room_and_in_the_order_of_asking(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        slots = [desk.ask() for _ in range(4)] + [desk.ask(30), desk.ask(WEIGHT)]
+        assert await granted(slots) == [True] * 4 + [False, False], "a cheap request overtook a dear one"
+        assert trio.current_time() == 0
+        assert [slot.ticket and slot.ticket.weight for slot in slots[:4]] == [WEIGHT] * 4
+
+
+async def test_who_finds_no_room_waits_for_the_servers_next_minute(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        first = desk.ask(100)
+        second, third = desk.ask(), desk.ask()
+        await first.answered.wait()
+        desk.report(first.ticket, Usage({"1m": 100}), 0.0)
+        await second.answered.wait()
+        assert 50 < trio.current_time() < 50 + SLACK_S
+        assert await granted([second, third]) == [True, True]
+
+
+async def test_what_the_exchange_counts_of_others_is_counted(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        first = desk.ask()
+        await first.answered.wait()
+        desk.report(first.ticket, Usage({"1m": 90}), 0.0)
+        second = desk.ask()
+        assert await granted([second]) == [False]
+        await second.answered.wait()
+        assert trio.current_time() > 50
+
+
+async def test_an_answer_tells_the_time_of_the_next_minute(autojump_clock: MockClock) -> None:
+    """The server says that only two seconds of its minute are left."""
+    async with governing() as desk:
+        desk.budgets[Market.SPOT].clock = ServerClock.assumed(0.0, SERVER_MS, error_ms=60_000)
+        first = desk.ask(100)
+        await first.answered.wait()
+        desk.report(first.ticket, Usage({"1m": 100}, server_ms=SERVER_MS + 48_000, precision_ms=1), 0.0)
+        second = desk.ask()
+        await second.answered.wait()
+        assert 2 < trio.current_time() < 2 + SLACK_S
+
+
+async def test_a_pause_with_a_time_holds_everyone_until_then(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        desk.pause(7_000)
+        slots = [desk.ask(), desk.ask()]
+        await slots[1].answered.wait()
+        assert trio.current_time() == pytest.approx(7, abs=1e-6)
+        assert await granted(slots) == [True, True]
+
+
+async def test_a_ban_is_never_shortened_by_a_later_pause(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        desk.pause(120_000, banned=True)
+        desk.pause(None)
+        slot = desk.ask()
+        await slot.answered.wait()
+        assert trio.current_time() == pytest.approx(120, abs=1e-6)
+
+
+async def test_a_pause_without_a_time_holds_everyone_until_the_next_minute(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        desk.pause(None)
+        slot = desk.ask()
+        await slot.answered.wait()
+        assert 50 < trio.current_time() < 50 + SLACK_S
+
+
+@pytest.mark.parametrize("until_ms", [1234.567, 33_333.333333, 0.1 + 0.2, 59_999.999999999])
+async def test_a_pause_to_any_instant_ends(until_ms: float, autojump_clock: MockClock) -> None:
+    """A wait that is rounded to nothing must not turn the loop for ever: virtual time would stand still."""
+    await trio.sleep(1_000_000.1)
+    start_ms = trio.current_time() * 1000
+    async with governing() as desk:
+        desk.pause(start_ms + until_ms)
+        slot = desk.ask()
+        turns = 0
+        while not slot.answered.is_set():
+            turns += 1
+            assert turns < 10_000, "the governor turns on the spot"
+            with trio.move_on_after(3600):
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                await wait_all_tasks_blocked()
+                await slot.answered.wait()
+        assert trio.current_time() * 1000 == pytest.approx(start_ms + until_ms, abs=2)
+
+
+async def test_markets_have_budgets_of_their_own(autojump_clock: MockClock) -> None:
+    async with governing(markets=2) as desk:
+        spot, waiting, um = desk.ask(100), desk.ask(), desk.ask(100, Market.UM)
+        assert await granted([spot, waiting, um]) == [True, False, True]
+
+
+async def test_who_went_away_gets_nothing_and_holds_nobody_up(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        first = desk.ask(90)
+        abandoned, patient = desk.ask(50), desk.ask(10)
+        assert await granted([first, abandoned, patient]) == [True, False, False]
+        abandoned.abandoned = True
+        desk.send.send_nowait(SetLimits(Market.SPOT, (Limit(100, 1, "MINUTE"),)))
+        assert await granted([abandoned, patient]) == [False, True]
+        assert abandoned.ticket is None
+
+
+async def test_a_permit_that_was_not_used_makes_room_for_the_next(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        first, second = desk.ask(100), desk.ask(100)
+        assert await granted([first, second]) == [True, False]
+        assert first.ticket is not None
+        desk.send.send_nowait(ReturnPermit(Market.SPOT, first.ticket))
+        assert await granted([second]) == [True]
+        assert trio.current_time() == 0
+
+
+async def test_limits_from_the_exchange_take_effect_at_once(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        slots = [desk.ask(100), desk.ask(100)]
+        assert await granted(slots) == [True, False]
+        desk.send.send_nowait(SetLimits(Market.SPOT, (Limit(200, 1, "MINUTE"),)))
+        assert await granted(slots) == [True, True]
+
+
+async def test_a_stop_releases_all_who_wait_with_empty_hands(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        held, waiting = desk.ask(100), [desk.ask(), desk.ask()]
+        assert await granted([held, *waiting]) == [True, False, False]
+        desk.send.send_nowait(StopRequested())
+        await wait_all_tasks_blocked()
+        late = desk.ask()
+        await wait_all_tasks_blocked()
+        assert all(slot.answered.is_set() and slot.ticket is None for slot in [*waiting, late])
+        assert trio.current_time() == 0
+
+
+async def test_levels_show_what_is_used_of_what_is_allowed(autojump_clock: MockClock) -> None:
+    async with governing(share=0.8) as desk:
+        await desk.ask(30).answered.wait()
+        await wait_all_tasks_blocked()
+        level = desk.levels.value[Market.SPOT]
+        assert (level.used, level.allowed, level.limit, level.interval, level.paused_ms) == (30, 80, 100, "1m", 0)
+        desk.pause(5_000)
+        await wait_all_tasks_blocked()
+        assert desk.levels.value[Market.SPOT].paused_ms == 5_000
+        desk.send.send_nowait(SetLimits(Market.SPOT, ()))
+        await wait_all_tasks_blocked()
+        assert desk.levels.value == {}
+
+
+async def test_it_ends_when_its_inbox_does_though_someone_waits(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        desk.ask(100)
+        desk.ask()
+        await wait_all_tasks_blocked()
+    assert trio.current_time() == 0
+
+
+async def test_nothing_to_govern_is_no_reason_to_fail(autojump_clock: MockClock) -> None:
+    async with governing(markets=0) as desk:
+        desk.send.send_nowait(StopRequested())
+        await wait_all_tasks_blocked()
+        assert desk.levels.value == {}

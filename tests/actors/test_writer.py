@@ -1,0 +1,156 @@
+"""The writer: every stretch saved in turn, and said so."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+import polars as pl
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from backfilld.actors.merger import NOTHING_NEW
+from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
+from backfilld.actors.writer import run_writer
+from backfilld.core.merge import Merged
+from backfilld.core.model import IdRange, empty_trades
+from backfilld.errors import StoreError
+from backfilld.ports import Saved
+from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, trades_at
+
+
+@dataclass
+class Desk:
+    """A writer at work."""
+
+    send: trio.MemorySendChannel[WriterMessage]
+    events: trio.MemoryReceiveChannel[SchedulerMessage]
+    store: FakeStore
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+@asynccontextmanager
+async def writing(store: FakeStore | None = None) -> AsyncIterator[Desk]:
+    """A writer; its days are closed at the end, and that it ends then is checked."""
+    send, days = trio.open_memory_channel[WriterMessage](0)
+    send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
+    desk = Desk(send, events, store or FakeStore())
+    ticks = count()
+
+    async def work() -> None:
+        with desk.scope:
+            await run_writer(days, send_event, desk.store, clock=lambda: next(ticks) * 0.25)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(work)
+        yield desk
+        send.close()
+
+
+def merged(trades: pl.DataFrame, day_starts: set[int] = frozenset()) -> DayMerged:  # type: ignore[assignment]
+    return DayMerged(BTC, DAY, Merged(trades, 0, empty_trades()), frozenset(day_starts))
+
+
+async def test_a_stretch_is_saved_with_its_proof_and_told_as_it_stands(autojump_clock: MockClock) -> None:
+    async with writing() as desk:
+        await desk.send.send(merged(trades_at(5, DAY_MS, DAY_MS + 1), {5}))
+        event = await desk.events.receive()
+        assert isinstance(event, DaySaved)
+        assert (event.instrument, event.downloaded, event.conflicts) == (BTC, 2, 0)
+        assert event.record == desk.store.record(BTC, DAY)
+        assert event.record.opened
+        assert event.record.coverage.ranges == (IdRange(5, 6),)
+
+
+async def test_days_and_marks_are_answered_in_the_order_they_came(autojump_clock: MockClock) -> None:
+    async with writing() as desk:
+        desk.store.delay_s = 3.0
+        for message in (merged(trades_at(0, DAY_MS)), DaysFlushed(ETH), merged(trades_at(1, DAY_MS)), DaysFlushed(BTC)):
+            await desk.send.send(message)
+        kinds = [type(await desk.events.receive()) for _ in range(4)]
+        assert kinds == [DaySaved, RoundSaved, DaySaved, RoundSaved]
+        assert trio.current_time() == 6.0
+
+
+async def test_conflicts_of_the_pages_and_of_the_disk_are_counted_and_logged_one_by_one(
+    autojump_clock: MockClock,
+) -> None:
+    async with writing() as desk:
+        held = trades_at(0, DAY_MS, DAY_MS)
+        desk.store.hold(BTC, held, (await desk.store.save(BTC, DAY, held, ())).record)
+        among_pages = trades_at(9, DAY_MS).with_columns(p=pl.lit(1.5))
+        changed = held.with_columns(q=pl.when(pl.col("a") == 1).then(99.0).otherwise("q"))
+        with capture_logs() as logs:
+            await desk.send.send(DayMerged(BTC, DAY, Merged(changed, 3, among_pages), frozenset()))
+            event = await desk.events.receive()
+        assert isinstance(event, DaySaved)
+        assert event.conflicts == 2
+        (line,) = [line for line in logs if line["event"] == "trades_merged"]
+        assert (line["downloaded"], line["cached"], line["duplicates"], line["conflicts"]) == (2, 2, 4, 2)
+        assert [line["id"] for line in logs if line["event"] == "trade_conflicted"] == [9, 1]
+
+
+class FileStore(FakeStore):
+    """Says that it wrote a file."""
+
+    async def save(self, *args: object) -> Saved:  # type: ignore[override]
+        saved = await super().save(*args)  # type: ignore[arg-type]
+        return Saved(saved.record, "a.parquet", 1234, saved.cached, saved.duplicates, saved.conflicts)
+
+
+async def test_a_file_is_logged_with_its_size_and_the_time_it_took(autojump_clock: MockClock) -> None:
+    async with writing(FileStore()) as desk:
+        with capture_logs() as logs:
+            await desk.send.send(merged(trades_at(0, DAY_MS)))
+            await desk.events.receive()
+        (line,) = [line for line in logs if line["event"] == "day_saved"]
+        assert (line["file"], line["trades"], line["bytes"], line["ms"]) == ("a.parquet", 1, 1234, 250.0)
+        assert (line["instrument"], line["day"]) == ("spot:BTCUSDT", "2025-11-07")
+
+
+async def test_a_renewal_without_trades_is_saved_and_not_called_a_merge(autojump_clock: MockClock) -> None:
+    async with writing() as desk:
+        await desk.send.send(merged(trades_at(5, DAY_MS)))
+        with capture_logs() as logs:
+            await desk.send.send(DayMerged(BTC, DAY, NOTHING_NEW, frozenset({5, 6})))
+            await desk.events.receive()
+            event = await desk.events.receive()
+        assert isinstance(event, DaySaved)
+        assert event.record.sealed
+        assert event.downloaded == 0
+        assert [line["event"] for line in logs if line.get("downloaded") == 0] == []
+
+
+async def test_a_store_that_fails_ends_the_writer_with_its_error_alone(autojump_clock: MockClock) -> None:
+    send, days = trio.open_memory_channel[WriterMessage](1)
+    send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
+    store = FakeStore()
+    store.fails["save"] = StoreError("disk full")
+    send.send_nowait(merged(trades_at(0, DAY_MS)))
+    with pytest.raises(StoreError, match="disk full"):
+        await run_writer(days, send_event, store)
+    assert drained(events) == []
+    with pytest.raises(trio.BrokenResourceError):
+        send.send_nowait(merged(trades_at(0, DAY_MS)))
+
+
+async def test_a_save_in_progress_is_not_cancelled(autojump_clock: MockClock) -> None:
+    async with writing() as desk:
+        desk.store.delay_s = 5.0
+        await desk.send.send(merged(trades_at(0, DAY_MS)))
+        await wait_all_tasks_blocked()
+        desk.scope.cancel()
+        await trio.sleep(4.9)
+        assert desk.store.saves == []
+        await trio.sleep(0.2)
+        assert desk.store.ids(BTC) == [0]
+
+
+async def test_it_ends_with_its_days_and_closes_its_events(autojump_clock: MockClock) -> None:
+    async with writing() as desk:
+        desk.send.close()
+        with pytest.raises(trio.EndOfChannel):
+            await desk.events.receive()
