@@ -144,22 +144,16 @@ async def test_a_pause_without_a_time_holds_everyone_until_the_next_minute(autoj
 
 
 @pytest.mark.parametrize("until_ms", [1234.567, 33_333.333333, 0.1 + 0.2, 59_999.999999999])
-async def test_a_pause_to_any_instant_ends(until_ms: float, autojump_clock: MockClock) -> None:
-    """A wait that is rounded to nothing must not turn the loop for ever: virtual time would stand still."""
+async def test_a_pause_to_any_instant_ends_there_late_in_the_life_of_a_daemon(
+    until_ms: float, autojump_clock: MockClock
+) -> None:
+    """A wait that is rounded to nothing would turn the loop on the spot, where virtual time stands still."""
     await trio.sleep(1_000_000.1)
     start_ms = trio.current_time() * 1000
     async with governing() as desk:
         desk.pause(start_ms + until_ms)
-        slot = desk.ask()
-        turns = 0
-        while not slot.answered.is_set():
-            turns += 1
-            assert turns < 10_000, "the governor turns on the spot"
-            with trio.move_on_after(3600):
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                await wait_all_tasks_blocked()
-                await slot.answered.wait()
-        assert trio.current_time() * 1000 == pytest.approx(start_ms + until_ms, abs=2)
+        await desk.ask().answered.wait()
+        assert trio.current_time() * 1000 == pytest.approx(start_ms + until_ms, abs=1e-3)
 
 
 async def test_markets_have_budgets_of_their_own(autojump_clock: MockClock) -> None:

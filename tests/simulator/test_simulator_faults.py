@@ -204,5 +204,5 @@ async def read_to_the_end(stream: trio.SocketStream) -> None:
 
 async def until_requests(exchange: Exchange, number: int) -> None:
     with trio.fail_after(5):
-        while len(exchange.requests) < number:  # noqa: ASYNC110 - the log has no event to wait for
+        while len(exchange.requests) < number:
             await trio.sleep(0.001)

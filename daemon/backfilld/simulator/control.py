@@ -16,7 +16,7 @@ from io import BytesIO
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -57,6 +57,8 @@ def control_routes(exchange: Exchange) -> list[BaseRoute]:
         if request.method == "POST":
             try:
                 change_options(exchange, await request.body())
+            except ClientDisconnect:
+                return Response(status_code=400)
             except ValueError as error:
                 return _json({"error": str(error)}, status=400)
         return _json(msgspec.to_builtins(exchange.options, str_keys=True))

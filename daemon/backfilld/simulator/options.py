@@ -61,7 +61,7 @@ class ExchangeOptions:
     """Trading status of an instrument (``spot:BTCUSDT``) in exchangeInfo, where it is not TRADING."""
 
     gzip: bool = True
-    """Compress bodies above 1 kB for clients that accept it. Off, a page costs the server half the CPU."""
+    """Compress bodies above 1 kB for clients that accept it. Off, a page costs the server about a quarter less CPU."""
 
     faults: FaultPlan = field(default_factory=FaultPlan)
     """Which requests are answered wrongly, and how."""

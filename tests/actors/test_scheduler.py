@@ -1,0 +1,742 @@
+"""The scheduler: its jobs are answered from tapes, its pages saved, both by the test; time is virtual."""
+
+import math
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import polars as pl
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
+from trio_util import AsyncValue
+
+from backfilld.actors.messages import (
+    DaySaved,
+    DescribeMarket,
+    FetchJob,
+    FlushDays,
+    Job,
+    JobAnswered,
+    JobDropped,
+    JobFailed,
+    MarketDescribed,
+    MergerMessage,
+    RoundSaved,
+    SchedulerMessage,
+    Spent,
+    StartsProven,
+    Statistics,
+    StopRequested,
+)
+from backfilld.actors.scheduler import Orders, SchedulerPorts, run_scheduler
+from backfilld.adapters.memory_store import MemoryStore
+from backfilld.core.daybook import DayRecord
+from backfilld.core.merge import merge
+from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, empty_trades
+from backfilld.core.outcome import Outcome
+from backfilld.core.page import check_page, cut
+from backfilld.core.planner import Window
+from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
+from backfilld.errors import ExchangeError, RateLimited, RequestRejected, StoreError, TransientError, UnexpectedAnswer
+from backfilld.ports import MarketInfo, Usage
+from tests.fakes import (
+    BTC,
+    DAY,
+    DAY_MS,
+    ETH,
+    SOL,
+    FakeStore,
+    Tape,
+    drained,
+    has_ended,
+    is_closed,
+    trades_at,
+    unknown_symbol,
+)
+from tests.strategies import span_of
+
+NOON_MS = DAY_MS + MS_PER_DAY // 2
+POLL_S = 30.0
+YESTERDAY, NEXT = DAY - timedelta(days=1), DAY + timedelta(days=1)
+
+
+@dataclass
+class Desk:
+    """A scheduler at work. The test is its fetchers, its merger and its writer.
+
+    ``errors`` are what the questions of an instrument fail with (None: exchangeInfo of its market).
+    """
+
+    send: trio.MemorySendChannel[SchedulerMessage]
+    jobs: trio.MemoryReceiveChannel[Job]
+    pages: trio.MemoryReceiveChannel[MergerMessage]
+    outcomes: trio.MemoryReceiveChannel[Outcome]
+    store: FakeStore
+    tapes: dict[Instrument, Tape]
+    epoch_ms: int
+    stop: trio.Event = field(default_factory=trio.Event)
+    statistics: AsyncValue[Statistics] = field(default_factory=lambda: AsyncValue(Statistics()))
+    errors: dict[Instrument, ExchangeError] = field(default_factory=dict)
+    info_errors: dict[Market, ExchangeError] = field(default_factory=dict)
+    dealt: list[Job] = field(default_factory=list)
+    flushes: list[FlushDays] = field(default_factory=list)
+    gathered: defaultdict[Instrument, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
+    starts: defaultdict[Instrument, set[int]] = field(default_factory=lambda: defaultdict(set))
+    conflicts: int = 0
+
+    @property
+    def queries(self) -> list[Query]:
+        return [job.query for job in self.dealt if isinstance(job, FetchJob)]
+
+    @property
+    def server_ms(self) -> int:
+        return int(self.epoch_ms + trio.current_time() * 1000)
+
+    async def waiting_jobs(self) -> list[Job]:
+        """The jobs dealt since this was last asked."""
+        await wait_all_tasks_blocked()
+        jobs = drained(self.jobs)
+        self.dealt += jobs
+        return jobs
+
+    async def work(self) -> None:
+        """Answer jobs and save pages until nothing is asked any more."""
+        while True:
+            jobs, messages = await self.waiting_jobs(), drained(self.pages)
+            if not jobs and not messages:
+                return
+            for job in jobs:
+                self.send.send_nowait(self.event_of(job))
+            for message in messages:
+                await self.merge_and_write(message)
+
+    def spent(self, weight: int = 4) -> Spent:
+        now_ms = trio.current_time() * 1000
+        return Spent(1, weight, Usage({"1m": weight}, self.server_ms, 1), now_ms, now_ms)
+
+    def event_of(self, job: Job) -> SchedulerMessage:
+        """What a fetcher would say of it."""
+        if isinstance(job, DescribeMarket):
+            return self.description_of(job)
+        if job.instrument in self.errors:
+            return JobFailed(job, self.errors[job.instrument], self.spent())
+        if job.instrument not in self.tapes:
+            return JobFailed(job, unknown_symbol(), self.spent())
+        rows = self.tapes[job.instrument].until(self.server_ms).answer(job.query)
+        try:
+            check_page(rows, job.query)
+        except UnexpectedAnswer as error:
+            return JobFailed(job, error, self.spent())
+        kept, found = cut(rows, job.query, job.stop_ms)
+        self.gathered[job.instrument].append(kept)
+        return JobAnswered(job, found, self.spent())
+
+    def description_of(self, job: DescribeMarket) -> SchedulerMessage:
+        if job.market in self.info_errors:
+            return JobFailed(job, self.info_errors[job.market], self.spent(20))
+        if not all(Instrument(job.market, symbol) in self.tapes for symbol in job.symbols):
+            return JobFailed(job, unknown_symbol(), self.spent(20))
+        return MarketDescribed(job, MarketInfo((), dict.fromkeys(job.symbols, 0.01)), self.spent(20))
+
+    async def merge_and_write(self, message: MergerMessage) -> None:
+        """What merger and writer would make of a message."""
+        instrument = message.instrument
+        if isinstance(message, StartsProven):
+            self.starts[instrument] |= message.day_starts
+        if not isinstance(message, FlushDays):
+            return
+        self.flushes.append(message)
+        trades = empty_trades()
+        for page in self.gathered.pop(instrument, []):
+            trades = merge(trades, page).trades
+        days = {day_of(at) for at in trades["T"]} | message.renew
+        for day in sorted(days):
+            part = trades.filter(pl.col("T") // MS_PER_DAY == (day - day_of(0)).days)
+            saved = await self.store.save(instrument, day, part, self.starts[instrument])
+            self.send.send_nowait(DaySaved(instrument, saved.record, part.height, self.conflicts))
+        self.send.send_nowait(RoundSaved(instrument))
+
+    async def outcome(self) -> Outcome:
+        await wait_all_tasks_blocked()
+        return self.outcomes.receive_nowait()
+
+
+@asynccontextmanager
+async def scheduling(
+    orders: Orders,
+    tapes: dict[Instrument, Tape],
+    store: FakeStore | None = None,
+    epoch_ms: int = NOON_MS,
+    wall_error_ms: float = 0.0,
+) -> AsyncIterator[Desk]:
+    """A scheduler; its inbox is closed at the end, and that it ends then is checked."""
+    send, inbox = trio.open_memory_channel[SchedulerMessage](math.inf)
+    send_job, jobs = trio.open_memory_channel[Job](orders.max_concurrent)
+    send_page, pages = trio.open_memory_channel[MergerMessage](math.inf)
+    send_outcome, outcomes = trio.open_memory_channel[Outcome](math.inf)
+    desk = Desk(send, jobs, pages, outcomes, store or FakeStore(), dict(tapes), epoch_ms)
+    ports = SchedulerPorts(inbox, send_job, send_page, send_outcome)
+
+    def wall_ms() -> float:
+        return desk.server_ms + wall_error_ms
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_scheduler, ports, orders, desk.store, wall_ms, desk.statistics, desk.stop)
+        yield desk
+        send.close()
+
+
+def orders_for(*instruments: Instrument, **changed: object) -> Orders:
+    values: dict[str, object] = {"max_concurrent": 3, "poll_s": POLL_S}
+    return Orders(instruments or (BTC,), **(values | changed))  # type: ignore[arg-type]
+
+
+def hold(store: FakeStore, tape: Tape, *, opened: bool = False, closed: bool = False, instrument: Instrument = BTC) -> None:
+    """Have a tape of one day on disk."""
+    record = DayRecord(day_of(tape.times[0]), (span_of(tape, 0, len(tape)),), opened, closed)
+    store.hold(instrument, tape.frame, record)
+
+
+# -- a cold start, and what it comes to
+
+
+async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(BTC, ETH, max_concurrent=9), {}) as desk:
+        assert await desk.waiting_jobs() == [
+            DescribeMarket(Market.SPOT, ("BTCUSDT", "ETHUSDT")),
+            FetchJob(BTC, Since(DAY_MS, 1000)),
+            FetchJob(ETH, Since(DAY_MS, 1000)),
+            FetchJob(BTC, Before(DAY_MS)),
+            FetchJob(ETH, Before(DAY_MS)),
+        ]
+
+
+async def test_a_cold_start_holds_everything_and_says_what_it_came_to(autojump_clock: MockClock) -> None:
+    tape = Tape.even(3500)
+    async with scheduling(orders_for(), {BTC: tape}) as desk:
+        await desk.work()
+        assert desk.store.ids(BTC) == tape.ids
+        outcome = await desk.outcome()
+        assert outcome.complete
+        assert (outcome.trades, outcome.cached, outcome.missing, outcome.reasons) == (3500, 0, (), ())
+        assert (outcome.requests, outcome.weight) == (1 + 6, 20 + 6 * 4)
+        assert outcome.context is not None
+        assert outcome.context.trades == 3500
+        assert desk.store.contexts == [(BTC, DAY_MS, DAY_MS + MS_PER_DAY, 0.01)]
+        assert desk.store.record(BTC, DAY).opened
+        assert drained(desk.outcomes) == []
+
+
+@pytest.mark.parametrize("max_concurrent", [1, 2, 5])
+async def test_never_more_jobs_are_dealt_than_there_are_fetchers(max_concurrent: int, autojump_clock: MockClock) -> None:
+    orders = orders_for(BTC, ETH, max_concurrent=max_concurrent)
+    async with scheduling(orders, {BTC: Tape.even(9000), ETH: Tape.even(9000)}) as desk:
+        in_hand: list[Job] = []
+        full = 0
+        while jobs := [*in_hand, *await desk.waiting_jobs()]:
+            assert len(jobs) <= max_concurrent
+            full += len(jobs) == max_concurrent
+            desk.send.send_nowait(desk.event_of(jobs[0]))
+            in_hand = jobs[1:]
+        assert full >= 18, "the fetchers were left idle"
+
+
+async def test_instruments_take_turns_though_one_has_much_more_to_fetch(autojump_clock: MockClock) -> None:
+    tapes = {BTC: Tape.even(20_000, step_ms=1), ETH: Tape.even(5000), SOL: Tape.even(5000)}
+    async with scheduling(orders_for(BTC, ETH, SOL, max_concurrent=2), tapes) as desk:
+        await desk.work()
+        order = [job.instrument for job in desk.dealt if isinstance(job, FetchJob)]
+        last_turn = max(n for n, instrument in enumerate(order) if instrument == ETH)
+        for start in range(9, last_turn - 6):
+            assert set(order[start : start + 6]) == {BTC, ETH, SOL}, f"someone waited too long from {start} on"
+        assert desk.store.ids(BTC) == tapes[BTC].ids
+
+
+async def test_an_instrument_without_trades_today_is_complete(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(), {BTC: Tape.even(5, start_ms=DAY_MS - 100)}) as desk:
+        await desk.work()
+        outcome = await desk.outcome()
+        assert outcome.complete
+        assert outcome.trades == 0
+        assert desk.store.saves == []
+
+
+async def test_figures_are_told_while_it_works(autojump_clock: MockClock) -> None:
+    store, tape = FakeStore(), Tape.even(3500)
+    hold(store, tape.head(500), opened=True)
+    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+        await desk.waiting_jobs()
+        assert desk.statistics.value == Statistics(wanted=0, fetched=0, cached=500)
+        for job in desk.dealt:
+            desk.send.send_nowait(desk.event_of(job))
+        await desk.work()
+        figures = desk.statistics.value
+        assert (figures.wanted, figures.fetched, figures.cached) == (3000, 3000, 500)
+        assert (figures.requests, figures.weight) == (5, 20 + 4 * 4)
+
+
+# -- resuming
+
+
+async def test_a_resumed_day_asks_for_what_follows_and_for_its_holes(autojump_clock: MockClock) -> None:
+    store, tape = FakeStore(), Tape.even(3000)
+    record = DayRecord(DAY, (span_of(tape, 0, 700), span_of(tape, 900, 2500)), opened=True)
+    store.hold(BTC, pl.concat([tape.frame[:700], tape.frame[900:2500]]), record)
+    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+        await desk.work()
+        tail, page = desk.queries
+        assert tail == Tail(2500)
+        assert isinstance(page, Page)
+        assert (page.ids.first_id, page.ids.last_id) == (700, 899)
+        assert store.ids(BTC) == tape.ids
+        outcome = await desk.outcome()
+        assert outcome.complete
+        assert (outcome.trades, outcome.cached, outcome.downloaded) == (3000, 2300, 700)
+
+
+@pytest.mark.parametrize(("minutes", "questions"), [(9, [Tail]), (11, [Tail, Newest])])
+async def test_a_long_silence_is_doubted_once(minutes: int, questions: list[type], autojump_clock: MockClock) -> None:
+    store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - minutes * 60_000 - 1000)
+    hold(store, tape, opened=True)
+    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+        await desk.work()
+        assert [type(query) for query in desk.queries] == questions
+        assert (await desk.outcome()).complete
+        await trio.sleep(POLL_S + 1)
+        await desk.work()
+        assert [type(query) for query in desk.queries] == [*questions, Tail]
+
+
+async def test_a_cache_of_another_exchange_is_found_out_by_its_ids(autojump_clock: MockClock) -> None:
+    store = FakeStore()
+    hold(store, Tape.even(100, start_ms=NOON_MS - 3_600_000, first_id=5000), opened=True)
+    async with scheduling(orders_for(), {BTC: Tape.even(10)}, store) as desk:
+        await desk.work()
+        outcome = await desk.outcome()
+        assert not outcome.complete
+        assert "another sequence of ids" in outcome.reasons[0]
+        assert outcome.exit_code == 1
+
+
+async def test_a_closed_window_loads_its_days_and_ends_where_it_ends(autojump_clock: MockClock) -> None:
+    window = Window(DAY_MS - MS_PER_DAY + 5000, DAY_MS + 5000)
+    tape = Tape.even(3000, start_ms=DAY_MS - 10_000)
+    async with scheduling(orders_for(window=window, once=True), {BTC: tape}) as desk:
+        await desk.work()
+        assert desk.store.loaded == [(BTC, YESTERDAY), (BTC, DAY)]
+        assert set(desk.store.ids(BTC)) == tape.ids_in(window)
+        assert (await desk.outcome()).complete
+        assert desk.store.contexts == [(BTC, window.start_ms, window.stop_ms, 0.01)]
+        assert desk.stop.is_set()
+
+
+async def test_the_trades_of_an_outcome_are_those_of_its_window(autojump_clock: MockClock) -> None:
+    """The days on disk hold more than the ten seconds that are asked for."""
+    store, tape = FakeStore(), Tape.even(3000)
+    hold(store, tape, opened=True)
+    window = Window(DAY_MS + 10_000, DAY_MS + 20_000)
+    async with scheduling(orders_for(window=window, once=True), {BTC: tape}, store) as desk:
+        await desk.work()
+        outcome = await desk.outcome()
+        assert outcome.context is not None
+        assert outcome.context.trades == 1000
+        assert outcome.trades == 1000
+
+
+# -- proof
+
+
+async def test_days_before_today_are_sealed_and_today_is_opened(autojump_clock: MockClock) -> None:
+    """Its first id by its neighbour, the midnight by the days that adjoin: a second flush renews what was saved."""
+    tape = Tape.even(2000, start_ms=DAY_MS - 10_000)
+    async with scheduling(orders_for(days=1), {BTC: tape}) as desk:
+        await desk.work()
+        assert desk.store.record(BTC, YESTERDAY).sealed
+        assert desk.store.record(BTC, DAY).opened
+        assert not desk.store.record(BTC, DAY).closed
+        assert desk.flushes == [FlushDays(BTC), FlushDays(BTC, frozenset({YESTERDAY, DAY}))]
+
+
+async def test_a_day_whose_file_says_less_than_is_proven_is_renewed_without_new_trades(autojump_clock: MockClock) -> None:
+    store, tape = FakeStore(), Tape.even(100)
+    hold(store, tape)
+    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+        await desk.work()
+        assert desk.flushes == [FlushDays(BTC), FlushDays(BTC, frozenset({DAY}))]
+        assert store.record(BTC, DAY).opened
+
+
+async def test_a_day_that_says_all_that_is_proven_is_not_written_again(autojump_clock: MockClock) -> None:
+    store, tape = FakeStore(), Tape.even(100)
+    hold(store, tape, opened=True)
+    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+        await desk.work()
+        assert desk.flushes == [FlushDays(BTC)]
+        assert store.saves == []
+
+
+async def test_a_window_that_begins_within_a_day_proves_no_day_start(autojump_clock: MockClock) -> None:
+    window = Window(DAY_MS + 5000)
+    async with scheduling(orders_for(window=window), {BTC: Tape.even(2000)}) as desk:
+        await desk.work()
+        assert desk.starts[BTC] == set()
+        assert not desk.store.record(BTC, DAY).opened
+
+
+# -- failures
+
+
+async def test_one_unknown_symbol_among_several_spoils_only_its_own_campaign(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(BTC, ETH, once=True), {BTC: Tape.even(50)}) as desk:
+        await desk.work()
+        descriptions = [job.symbols for job in desk.dealt if isinstance(job, DescribeMarket)]
+        assert descriptions == [("BTCUSDT", "ETHUSDT"), ("BTCUSDT",), ("ETHUSDT",)]
+        outcomes = {outcome.instrument: outcome for outcome in drained(desk.outcomes)}
+        assert outcomes[BTC].complete
+        assert outcomes[ETH].exit_code == 78
+        assert outcomes[ETH].reasons == ("the exchange lists no such symbol (-1121 Invalid symbol.)",)
+        assert outcomes[ETH].context is None
+        assert desk.stop.is_set()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TransientError("no route"), 75),
+        (RateLimited("418", retry_after_s=7200, banned=True), 75),
+        (RequestRejected("404: no JSON", status=404, code=None), 78),
+        (RequestRejected("-4166 Search window", status=400, code=-4166), 1),
+        (UnexpectedAnswer("holes"), 1),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+@pytest.mark.parametrize("where", ["trades", "exchangeInfo", "both"])
+async def test_a_campaign_that_fails_ends_its_round_with_the_reason(
+    error: ExchangeError, code: int, where: str, autojump_clock: MockClock
+) -> None:
+    async with scheduling(orders_for(once=True), {BTC: Tape.even(3000)}) as desk:
+        if where in {"trades", "both"}:
+            desk.errors[BTC] = error
+        if where in {"exchangeInfo", "both"}:
+            desk.info_errors[Market.SPOT] = error
+        await desk.work()
+        outcome = await desk.outcome()
+        assert not outcome.complete
+        assert str(error) in outcome.reasons
+        assert outcome.exit_code == code
+        assert desk.stop.is_set()
+
+
+async def test_what_others_got_before_a_failure_is_saved(autojump_clock: MockClock) -> None:
+    """A ban in the middle: the answers in flight count, then the round is flushed and ends."""
+    async with scheduling(orders_for(max_concurrent=4), {BTC: Tape.even(9000)}) as desk:
+        for job in await desk.waiting_jobs():
+            desk.send.send_nowait(desk.event_of(job))
+        (newest,) = await desk.waiting_jobs()
+        desk.send.send_nowait(desk.event_of(newest))
+        lost, *others = await desk.waiting_jobs()
+        assert len(others) == 3
+        desk.send.send_nowait(JobFailed(lost, RateLimited("418", retry_after_s=9e9, banned=True), desk.spent()))
+        assert await desk.waiting_jobs() == [], "asked on after a ban"
+        assert [message for message in drained(desk.pages) if isinstance(message, FlushDays)] == []
+        for job in others:
+            desk.send.send_nowait(desk.event_of(job))
+        await desk.work()
+        outcome = await desk.outcome()
+        assert outcome.trades == desk.store.record(BTC, DAY).rows == 1000 + 1 + 3000
+        assert outcome.missing == desk.store.record(BTC, DAY).holes
+        assert outcome.exit_code == 75
+
+
+async def test_after_a_failure_the_next_round_begins_where_it_was(autojump_clock: MockClock) -> None:
+    tape = Tape.even(9000)
+    async with scheduling(orders_for(), {BTC: tape}) as desk:
+        desk.errors[BTC] = desk.info_errors[Market.SPOT] = TransientError("no route")
+        await desk.work()
+        assert (await desk.outcome()).exit_code == 75
+        desk.errors.clear()
+        desk.info_errors.clear()
+        await trio.sleep(POLL_S + 0.001)
+        desk.dealt.clear()
+        await desk.work()
+        assert desk.dealt[0] == DescribeMarket(Market.SPOT, ("BTCUSDT",))
+        assert desk.store.ids(BTC) == tape.ids
+        assert drained(desk.outcomes) == [], "an outcome is told after the first round only"
+
+
+async def test_a_market_that_is_described_is_not_described_again(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(), {BTC: Tape.even(50)}) as desk:
+        desk.errors[BTC] = TransientError("no route")
+        await desk.work()
+        await trio.sleep(POLL_S + 0.001)
+        await desk.work()
+        assert len([job for job in desk.dealt if isinstance(job, DescribeMarket)]) == 1
+
+
+async def test_a_day_gets_sealed_though_its_first_round_failed(autojump_clock: MockClock) -> None:
+    """exchangeInfo fails after the head was answered and before its neighbour was: the neighbour must be asked for
+    later."""
+    async with scheduling(orders_for(max_concurrent=2), {BTC: Tape.even(50)}) as desk:
+        describe, head = await desk.waiting_jobs()
+        desk.send.send_nowait(JobFailed(describe, TransientError("503"), desk.spent()))
+        desk.send.send_nowait(desk.event_of(head))
+        await desk.work()
+        await trio.sleep(POLL_S + 0.001)
+        await desk.work()
+        assert desk.store.record(BTC, DAY).opened
+
+
+async def test_ids_that_the_exchange_does_not_have_make_it_incomplete(autojump_clock: MockClock) -> None:
+    tape = Tape.of(0, range(DAY_MS, DAY_MS + 3000), absent={1500})
+    async with scheduling(orders_for(once=True), {BTC: tape}) as desk:
+        await desk.work()
+        outcome = await desk.outcome()
+        assert not outcome.complete
+        assert outcome.reasons == ("ids 1500 to 1500 are missing",)
+        assert outcome.exit_code == 1
+        assert desk.store.ids(BTC) == tape.ids
+
+
+async def test_conflicts_make_it_incomplete(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(), {BTC: Tape.even(50)}) as desk:
+        desk.conflicts = 3
+        await desk.work()
+        outcome = await desk.outcome()
+        assert not outcome.complete
+        assert outcome.exit_code == 1
+        assert "conflict with others under the same id" in outcome.reasons[0]
+
+
+@pytest.mark.parametrize("operation", ["open", "load", "context"])
+async def test_a_store_that_fails_ends_the_scheduler(operation: str, autojump_clock: MockClock) -> None:
+    store = FakeStore()
+    store.fails[operation] = StoreError("disk full")
+    with pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="disk full")):
+        async with scheduling(orders_for(), {BTC: Tape.even(50)}, store) as desk:
+            await desk.work()
+
+
+# -- rounds
+
+
+async def test_rounds_follow_each_other_at_the_poll_interval_and_top_up(autojump_clock: MockClock) -> None:
+    """A trade every 10 s up to ten minutes after the start."""
+    tape = Tape.even(200, start_ms=NOON_MS - 1_400_000, step_ms=10_000)
+    async with scheduling(orders_for(), {BTC: tape}) as desk:
+        await desk.work()
+        for n in range(1, 5):
+            known = desk.store.record(BTC, DAY).last_id
+            await trio.sleep_until(n * POLL_S - 0.001)
+            assert await desk.waiting_jobs() == []
+            await trio.sleep_until(n * POLL_S)
+            assert await desk.waiting_jobs() == [FetchJob(BTC, Tail(known + 1))]
+            desk.send.send_nowait(desk.event_of(desk.dealt[-1]))
+            await desk.work()
+            assert desk.store.ids(BTC) == tape.until(desk.server_ms).ids
+        assert len(drained(desk.outcomes)) == 1
+
+
+async def test_the_poll_interval_counts_from_the_end_of_the_round(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(), {BTC: Tape.even(10)}) as desk:
+        await trio.sleep(100)
+        await desk.work()
+        await trio.sleep_until(100 + POLL_S - 0.001)
+        assert await desk.waiting_jobs() == []
+        await trio.sleep_until(100 + POLL_S)
+        assert len(await desk.waiting_jobs()) == 1
+
+
+async def test_once_ends_only_when_every_instrument_has_had_its_round(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(BTC, ETH, once=True), {BTC: Tape.even(10), ETH: Tape.even(10)}) as desk:
+        held_back: list[Job] = []
+        while jobs := await desk.waiting_jobs():
+            for job in jobs:
+                if isinstance(job, FetchJob) and job.instrument == ETH:
+                    held_back.append(job)
+                else:
+                    desk.send.send_nowait(desk.event_of(job))
+        await desk.work()
+        assert (await desk.outcome()).instrument == BTC
+        assert not desk.stop.is_set()
+        for job in held_back:
+            desk.send.send_nowait(desk.event_of(job))
+        await desk.work()
+        assert (await desk.outcome()).instrument == ETH
+        assert desk.stop.is_set()
+
+
+async def test_a_daemon_does_not_stop_by_itself(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(), {BTC: Tape.even(10)}) as desk:
+        for _ in range(5):
+            await desk.work()
+            await trio.sleep(POLL_S + 0.001)
+        assert not desk.stop.is_set()
+
+
+# -- days
+
+
+async def test_old_days_are_deleted_at_the_start_and_when_the_day_turns(autojump_clock: MockClock) -> None:
+    store = FakeStore()
+    for back in (1, 2, 3):
+        start_ms = DAY_MS - back * MS_PER_DAY
+        hold(store, Tape.even(1, start_ms=start_ms, first_id=100 - back), opened=True, closed=True)
+    tape = Tape.even(900, start_ms=DAY_MS + MS_PER_DAY - 60_000, step_ms=200, first_id=100)
+    orders = orders_for(keep_days=2)
+    async with scheduling(orders, {BTC: tape}, store, epoch_ms=DAY_MS + MS_PER_DAY - 45_000) as desk:
+        await desk.work()
+        assert [day for _, day in store.deleted] == [DAY - timedelta(days=3)]
+        with capture_logs() as logs:
+            for n in (1, 2):
+                await trio.sleep_until(n * POLL_S + 0.001)
+                await desk.work()
+        assert [day for _, day in store.deleted] == [DAY - timedelta(days=3), DAY - timedelta(days=2)]
+        assert [line["day"] for line in logs if line["event"] == "day_turned"] == [NEXT.isoformat()]
+        assert store.record(BTC, DAY).sealed
+        assert store.record(BTC, NEXT).opened
+
+
+async def test_without_keep_days_nothing_is_deleted(autojump_clock: MockClock) -> None:
+    store = FakeStore()
+    hold(store, Tape.even(1, start_ms=DAY_MS - 400 * MS_PER_DAY))
+    async with scheduling(orders_for(), {BTC: Tape.even(10)}, store) as desk:
+        await desk.work()
+        assert store.deleted == []
+
+
+async def test_a_day_that_was_deleted_is_not_written_again(autojump_clock: MockClock) -> None:
+    """A quiet instrument: no trade for a day and more. Its last day is deleted before the next trade proves its end."""
+    store = FakeStore()
+    first = Tape.even(10)
+    later_ms = DAY_MS + 2 * MS_PER_DAY + 60_000
+    tape = Tape(merge(first.frame, trades_at(10, later_ms, later_ms + 1)).trades)
+    async with scheduling(orders_for(keep_days=1, poll_s=3600.0), {BTC: tape}, store) as desk:
+        while desk.server_ms < later_ms + 4 * 3_600_000:
+            await desk.work()
+            await trio.sleep(3600.001)
+        assert store.deleted == [(BTC, DAY)]
+        renewed = [day for flush in desk.flushes for day in flush.renew if day == DAY]
+        assert len(renewed) == 1, "renewed once, when its first id was proven, and not after it was deleted"
+        assert await MemoryStore.days(store, BTC) == [day_of(later_ms)]
+
+
+async def test_the_day_is_the_exchanges_though_the_host_is_late(autojump_clock: MockClock) -> None:
+    """The host says it is still yesterday: what is asked for begins there, and today is complete all the same."""
+    tape = Tape.even(100, start_ms=DAY_MS - 500)
+    async with scheduling(orders_for(), {BTC: tape}, epoch_ms=DAY_MS + 5_000, wall_error_ms=-20_000) as desk:
+        await desk.work()
+        assert desk.store.ids(BTC) == tape.ids
+        assert (await desk.outcome()).complete
+        assert desk.store.contexts[0][2] == DAY_MS + MS_PER_DAY
+
+
+# -- stopping
+
+
+async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(), {BTC: Tape.even(3000)}) as desk:
+        describe, head, before = await desk.waiting_jobs()
+        desk.send.send_nowait(StopRequested())
+        assert await desk.waiting_jobs() == []
+        assert has_ended(desk.jobs)
+        assert has_ended(desk.pages)
+        desk.send.send_nowait(desk.event_of(describe))
+        desk.send.send_nowait(desk.event_of(head))
+        desk.send.send_nowait(JobDropped(before))
+        await wait_all_tasks_blocked()
+        saved = await desk.store.save(BTC, DAY, desk.gathered[BTC][0], ())
+        desk.send.send_nowait(DaySaved(BTC, saved.record, 1000, 0))
+        desk.send.send_nowait(RoundSaved(BTC))
+        await wait_all_tasks_blocked()
+        assert desk.statistics.value.fetched == 1000
+        desk.send.close()
+        outcome = await desk.outcome()
+        assert not outcome.complete
+        assert outcome.trades == 1000
+        assert outcome.reasons, "incomplete, and no word of why"
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_campaign_that_a_stop_cut_short_says_so(answered: bool, autojump_clock: MockClock) -> None:
+    """Exit code 1 comes with a reason."""
+    async with scheduling(orders_for(), {BTC: Tape.even(3000)}) as desk:
+        jobs = await desk.waiting_jobs()
+        desk.send.send_nowait(StopRequested())
+        for job in jobs:
+            desk.send.send_nowait(desk.event_of(job) if answered else JobDropped(job))
+        await wait_all_tasks_blocked()
+        desk.send.close()
+        outcome = await desk.outcome()
+        assert not outcome.complete
+        assert outcome.exit_code == 1
+        assert outcome.reasons
+
+
+async def test_a_stop_after_the_first_round_tells_no_second_outcome(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(), {BTC: Tape.even(30)}) as desk:
+        await desk.work()
+        await desk.outcome()
+        desk.send.send_nowait(StopRequested())
+        await trio.sleep(10 * POLL_S)
+        assert await desk.waiting_jobs() == [], "a new round after the stop"
+        desk.send.close()
+        with pytest.raises(trio.EndOfChannel):
+            await desk.outcomes.receive()
+
+
+async def test_a_round_that_is_being_saved_when_it_stops_ends_there(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(), {BTC: Tape.even(30)}) as desk:
+        while jobs := await desk.waiting_jobs():
+            for job in jobs:
+                desk.send.send_nowait(desk.event_of(job))
+        assert FlushDays(BTC) in drained(desk.pages)
+        desk.send.send_nowait(StopRequested())
+        desk.send.send_nowait(RoundSaved(BTC))
+        await wait_all_tasks_blocked()
+        desk.send.close()
+        outcome = await desk.outcome()
+        assert outcome.complete
+        assert outcome.trades == 30
+
+
+async def test_it_closes_all_its_ends(autojump_clock: MockClock) -> None:
+    async with scheduling(orders_for(), {BTC: Tape.even(30)}) as desk:
+        await desk.waiting_jobs()
+        desk.send.close()
+        await wait_all_tasks_blocked()
+        assert is_closed(desk.send)
+        assert has_ended(desk.jobs)
+        assert has_ended(desk.pages)
+
+
+async def test_the_log_tells_the_story(autojump_clock: MockClock) -> None:
+    store, tape = FakeStore(), Tape.even(3000, step_ms=1000)
+    hold(store, tape.head(1000), opened=True)
+    with capture_logs() as logs:
+        async with scheduling(orders_for(BTC, ETH, once=True), {BTC: tape}, store) as desk:
+            await desk.work()
+    by_event = {line["event"]: line for line in logs if line.get("instrument") == "spot:BTCUSDT"}
+    assert by_event["backfill_started"]["strategy"] == "resume"
+    assert by_event["gap_found"]["trades"] == 1000
+    assert by_event["gap_found"]["missing_ids"] == 2000
+    assert by_event["gap_found"]["gap_hours"] == pytest.approx((NOON_MS - DAY_MS - 999_000) / 3_600_000, abs=0.01)
+    assert by_event["fetch_planned"]["trades"] == 1000
+    assert by_event["fetch_planned"]["chunks"] == 1
+    assert by_event["backfill_completed"]["trades"] == 3000
+    assert by_event["backfill_completed"]["vwap"] > 0
+    other = {line["event"]: line for line in logs if line.get("instrument") == "spot:ETHUSDT"}
+    assert other["cache_missed"]["day"] == DAY.isoformat()
+    assert other["backfill_started"]["strategy"] == "full"
+    assert other["backfill_incomplete"]["reasons"]
+
+
+async def test_without_a_cache_no_word_of_misses(autojump_clock: MockClock) -> None:
+    with capture_logs() as logs:
+        async with scheduling(orders_for(uncached=True), {BTC: Tape.even(10)}) as desk:
+            await desk.work()
+    assert "cache_missed" not in {line["event"] for line in logs}
+    assert [line["strategy"] for line in logs if line["event"] == "backfill_started"] == ["uncached"]
