@@ -69,7 +69,9 @@ class Tape:
         self.times: list[int] = frame["T"].to_list()
 
     @classmethod
-    def of(cls, first_id: int, times: Sequence[int], absent: Collection[int] = (), markers: Collection[int] = ()) -> "Tape":
+    def of(
+        cls, first_id: int, times: Sequence[int], absent: Collection[int] = (), markers: Collection[int] = ()
+    ) -> "Tape":
         """A trade at each instant, ids from ``first_id`` on; ``absent`` are ids that the exchange does not have."""
         rows = [(first_id + n, at) for n, at in enumerate(times) if first_id + n not in absent]
         return cls(trade_frame([a for a, _ in rows], [at for _, at in rows], markers))

@@ -35,7 +35,8 @@ def days() -> st.SearchStrategy[date]:
 
 def _times(shape: str, rows: int, start_ms: int, random: Random) -> list[int]:
     step = {"dense": (0, 1), "bursty": (0, 0), "sparse": (0, 600_000), "even": (40, 40)}[shape]
-    times, now = [], start_ms
+    times: list[int] = []
+    now = start_ms
     while len(times) < rows:
         burst = random.choice([1, 3, 400, 1200]) if shape == "bursty" else 1
         times += [now] * min(burst, rows - len(times))

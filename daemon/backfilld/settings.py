@@ -5,6 +5,7 @@ then the default) and the sentence that refuses a bad one. Must not act on any o
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,6 +73,8 @@ class Settings(BaseSettings):
             super().__init__(**given, _file_values=file_values)
         except ValidationError as error:
             raise SettingsError(_sentence(error)) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{self.model_config['env_file']}: it cannot be read ({error})") from None
 
     @classmethod
     def settings_customise_sources(
@@ -119,7 +122,8 @@ class Settings(BaseSettings):
         rule = "a base URL is http:// or https://, a host and perhaps a port, without a path"
         try:
             parts = urlsplit(value)
-            good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+            host = (parts.hostname or "").encode("idna")
+            good = parts.scheme in {"http", "https"} and host and parts.port != 0 and not re.search(r"[\s\\]", value)
         except ValueError:
             good = False
         if not good or parts.path.strip("/") or parts.query or parts.fragment:
@@ -129,8 +133,14 @@ class Settings(BaseSettings):
     @field_validator("cache_dir")
     @classmethod
     def _check_directory(cls, value: Path) -> Path:
-        value = value.expanduser()
-        if value.exists() and not value.is_dir():
+        try:
+            value = value.expanduser()
+            stands = value.exists()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(f"it must be the path of a directory ({error})") from None
+        if "\0" in str(value):
+            raise ValueError("it must be the path of a directory, without a NUL")
+        if stands and not value.is_dir():
             raise ValueError("it must be a directory, and a file stands there")
         return value
 

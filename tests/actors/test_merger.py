@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 import trio
 from hypothesis import given
-from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from trio.testing import MockClock, wait_all_tasks_blocked
 

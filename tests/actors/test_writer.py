@@ -1,9 +1,10 @@
 """The writer: every stretch saved in turn, and said so."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import count
 
 import polars as pl
@@ -16,7 +17,7 @@ from backfilld.actors.merger import NOTHING_NEW
 from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
 from backfilld.actors.writer import run_writer
 from backfilld.core.merge import Merged
-from backfilld.core.model import IdRange, empty_trades
+from backfilld.core.model import IdRange, Instrument, empty_trades
 from backfilld.errors import StoreError
 from backfilld.ports import Saved
 from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, trades_at
@@ -96,8 +97,8 @@ async def test_conflicts_of_the_pages_and_of_the_disk_are_counted_and_logged_one
 class FileStore(FakeStore):
     """Says that it wrote a file."""
 
-    async def save(self, *args: object) -> Saved:  # type: ignore[override]
-        saved = await super().save(*args)  # type: ignore[arg-type]
+    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
+        saved = await super().save(instrument, day, trades, day_starts)
         return Saved(saved.record, "a.parquet", 1234, saved.cached, saved.duplicates, saved.conflicts)
 
 

@@ -47,8 +47,9 @@ class ServedExchange:
         """``backfilld run --once`` as a process. Raises RuntimeError unless it then holds the whole tape."""
         environment = {"BACKFILL_SPOT_URL": self.url, "BACKFILL_CACHE_DIR": cache_dir, "BACKFILL_LOG_FORMAT": "json"}
         run = run_process(["-m", "backfilld", "run", "--once", "--instrument", str(INSTRUMENT)], environment)
-        held = json.loads(run.stdout.splitlines()[-1]).get("trades")
-        if held != self.rows:
+        events = map(json.loads, run.stdout.splitlines())
+        held = [event["trades"] for event in events if event["event"] == "backfill_completed"]
+        if held != [self.rows]:
             raise RuntimeError(f"the daemon holds {held} of {self.rows} trades: has the UTC day turned meanwhile?")
         return run
 

@@ -1,4 +1,8 @@
-"""Bytes a trade on disk: our day files, by codec, against polars' snappy Parquet of the same trades."""
+"""Bytes a trade on disk: our day files, by codec, against polars' snappy Parquet of the same trades.
+
+Generated trades repeat prices and quantities somewhat more than real ones do, and the roughened ones never do: a real
+day lies between the two.
+"""
 
 import tempfile
 from pathlib import Path
@@ -10,25 +14,30 @@ from backfilld.cache.dayfile import Encoding
 from backfilld.core.model import day_of
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.sizes import Sizes
-from tests.benchmarks.tapes import tape_of_today
+from tests.benchmarks.tapes import roughened, tape_of_today
 
 TITLE = "File size"
+ENCODINGS = {"zstd": Encoding("zstd"), "snappy": Encoding("snappy")}
 
 
 def measure(sizes: Sizes) -> list[Figure]:
-    """Both codecs, for the largest number of trades."""
+    """Both codecs on both tapes, for the largest number of trades."""
     tape = tape_of_today(sizes.cached_rows[-1])
+    name = f"{tape.height:,} trades"
+    return [*_sizes(f"{name}, generated", tape), *_sizes(f"{name}, roughened", roughened(tape))]
+
+
+def _sizes(name: str, tape: pl.DataFrame) -> list[Figure]:
     reference = _polars_bytes(tape) / tape.height
-    encodings = {"zstd": Encoding("zstd"), "snappy": Encoding("snappy")}
     return [
         Figure(
-            f"bytes a trade, {codec}, {tape.height:,} trades",
+            f"{name}: bytes a trade, {codec}",
             _our_bytes(tape, encoding) / tape.height,
             "B",
             "polars, snappy",
             reference,
         )
-        for codec, encoding in encodings.items()
+        for codec, encoding in ENCODINGS.items()
     ]
 
 

@@ -7,52 +7,70 @@ nothing else. CPU between two sizes leaves start-up out.
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
-from tests.benchmarks.exchange import INSTRUMENT, served_exchange
+from tests.benchmarks.exchange import INSTRUMENT, ServedExchange, served_exchange
 from tests.benchmarks.figures import Figure
-from tests.benchmarks.measure import Run, median_of, run_process
+from tests.benchmarks.measure import median_of, run_process
 from tests.benchmarks.sizes import Sizes
 
 TITLE = "CPU and memory of the pipeline"
 MOST_GROWTH_MB = 150
-FLOOR_ROUNDS = 3
+ONCE_ABOVE_ROWS = 1_000_000
+"""Longer backfills are run once, the others several times: CPU is then the median, and the peak the highest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What a backfill of ``rows`` trades took, and the CPU a trade of decoding alone, measured beside it."""
+
+    rows: int
+    cpu_s: float
+    peak_mb: float
+    floor_us: float
 
 
 def measure(sizes: Sizes) -> list[Figure]:
     """CPU per trade and peak memory, by the length of the backfill."""
-    runs: list[Run] = []
-    floors_us: list[float] = []
-    for rows in sizes.pipeline_rows:
-        with served_exchange(rows) as exchange, tempfile.TemporaryDirectory() as cache_dir:
-            floors_us.append(_floor_us(exchange.url))
-            runs.append(exchange.run_daemon(cache_dir))
-            floors_us.append(_floor_us(exchange.url))
-    floor_us = median_of(floors_us, float)
-    return _cpu_figures(sizes.pipeline_rows, runs, floor_us) + _memory_figures(sizes.pipeline_rows, runs)
+    costs = [_cost(rows, 1 if rows > ONCE_ABOVE_ROWS else sizes.process_rounds) for rows in sizes.pipeline_rows]
+    return _cpu_figures(costs) + _memory_figures(costs)
 
 
-def _cpu_figures(rows: Sequence[int], runs: Sequence[Run], floor_us: float) -> list[Figure]:
-    against = "msgspec decode to frames"
-    figures = [
-        Figure(f"CPU a trade, {n:,} trades, start-up included", run.cpu_s / n * 1e6, "µs", against, floor_us)
-        for n, run in zip(rows, runs, strict=True)
-    ]
-    steps = [(n - m, m, n, after.cpu_s - before.cpu_s) for (m, before), (n, after) in pairwise(zip(rows, runs))]  # noqa: B905
-    figures += [
-        Figure(f"CPU a trade from {m:,} to {n:,}", cpu_s / more * 1e6, "µs", against, floor_us)
-        for more, m, n, cpu_s in steps
-    ]
-    return figures
+def _cost(rows: int, rounds: int) -> _Cost:
+    with served_exchange(rows) as exchange:
+        runs, floors_us = [], [_floor_us(exchange)]
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as cache_dir:
+                runs.append(exchange.run_daemon(cache_dir))
+            floors_us.append(_floor_us(exchange))
+    return _Cost(
+        rows=rows,
+        cpu_s=median_of(runs, lambda run: run.cpu_s),
+        peak_mb=max(run.peak_mb for run in runs),
+        floor_us=median_of(floors_us, float),
+    )
 
 
-def _memory_figures(rows: Sequence[int], runs: Sequence[Run]) -> list[Figure]:
-    peaks = [Figure(f"peak memory, {n:,} trades", run.peak_mb, "MB") for n, run in zip(rows, runs, strict=True)]
-    growth_mb = runs[-1].peak_mb - runs[-2].peak_mb
-    name = f"growth of the peak from {rows[-2]:,} to {rows[-1]:,} trades"
-    return [*peaks, Figure(name, growth_mb, "MB", most=MOST_GROWTH_MB)]
-
-
-def _floor_us(url: str) -> float:
-    run = run_process(["-m", "tests.benchmarks.decode_floor", url, INSTRUMENT.symbol])
+def _floor_us(exchange: ServedExchange) -> float:
+    run = run_process(["-m", "tests.benchmarks.decode_floor", exchange.url, INSTRUMENT.symbol])
     return float(json.loads(run.stdout)["us_per_trade"])
+
+
+def _cpu_figures(costs: Sequence[_Cost]) -> list[Figure]:
+    def figure(name: str, cpu_s: float, trades: int, floor_us: float) -> Figure:
+        return Figure(f"CPU a trade, {name}", cpu_s / trades * 1e6, "µs", "msgspec decode to frames", floor_us)
+
+    whole = [figure(f"{c.rows:,} trades, start-up included", c.cpu_s, c.rows, c.floor_us) for c in costs]
+    steps = [
+        figure(f"from {less.rows:,} to {more.rows:,}", more.cpu_s - less.cpu_s, more.rows - less.rows, more.floor_us)
+        for less, more in pairwise(costs)
+    ]
+    return whole + steps
+
+
+def _memory_figures(costs: Sequence[_Cost]) -> list[Figure]:
+    peaks = [Figure(f"peak memory, {cost.rows:,} trades", cost.peak_mb, "MB") for cost in costs]
+    less, more = costs[-2:]
+    name = f"growth of the peak from {less.rows:,} to {more.rows:,} trades"
+    return [*peaks, Figure(name, more.peak_mb - less.peak_mb, "MB", most=MOST_GROWTH_MB)]

@@ -143,16 +143,16 @@ def test_the_servers_count_never_exceeds_the_limit_and_ours_never_our_share(worl
 @settings(max_examples=60)
 @given(worlds(tenant=False), st.sampled_from([4, 20]))
 def test_alone_on_its_ip_a_client_can_use_its_share_of_every_window(world: World, weight: int) -> None:
-    """A budget that never spends keeps every law but this one. Near an edge a request may count twice."""
-    world.latency_ms, world.clients = 1.0, 12
+    """A budget that never spends keeps every law but this one. Near an edge a request may count twice, and with a
+    clock that is known to the second a window of a second is all edge."""
+    world.latency_ms, world.clients, world.limit = 1.0, 12, MINUTELY
+    world.__post_init__()
     world.run(4.5 * world.limit.interval_ms, weight)
     share = int(world.limit.limit * world.share)
     whole = sorted(world.ours)[1:-1]
     assert whole
     for window in whole:
-        if world.limit.interval_ms >= 10_000:
-            assert world.ours[window] >= share - 2 * weight * world.clients
-        assert world.ours[window] > 0
+        assert world.ours[window] >= 0.6 * share, "one in ten is lost here, and counts twice"
 
 
 @given(st.lists(st.tuples(st.floats(0, 30_000), st.integers(0, 130)), max_size=12), st.sampled_from([4, 20, 90]))

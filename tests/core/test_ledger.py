@@ -1,5 +1,7 @@
 """A coverage is a set of ids, however it was put together."""
 
+from itertools import pairwise
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -22,7 +24,7 @@ def as_set(coverage: Coverage) -> set[int]:
 def test_of_is_the_union_of_any_ranges_in_normal_form(ranges: list[IdRange]) -> None:
     coverage = Coverage.of(ranges)
     assert as_set(coverage) == set(ids_of(tuple(ranges)))
-    for left, right in zip(coverage.ranges, coverage.ranges[1:], strict=False):
+    for left, right in pairwise(coverage.ranges):
         assert left.last_id + 1 < right.first_id, "adjacent or overlapping ranges were left apart"
 
 

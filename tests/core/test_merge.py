@@ -76,7 +76,16 @@ def test_rows_after_the_end_are_appended_without_a_copy() -> None:
 
 # -- typed
 
-SENT = {"a": 26129, "p": "0.01633102", "q": "4.70443515", "f": 27781, "l": 27781, "T": 1498793709153, "m": True, "M": True}
+SENT = {
+    "a": 26129,
+    "p": "0.01633102",
+    "q": "4.70443515",
+    "f": 27781,
+    "l": 27781,
+    "T": 1498793709153,
+    "m": True,
+    "M": True,
+}
 
 
 def test_trades_as_binance_sends_them_become_the_columns_of_the_schema() -> None:
@@ -95,7 +104,9 @@ def test_a_market_without_best_match_has_it_true() -> None:
 
 def test_frames_of_other_order_and_types_are_brought_into_the_schema() -> None:
     frame = trade_frame([1, 2], [DAY_MS, DAY_MS])
-    odd = frame.select(extra=pl.lit(1), *reversed(frame.columns)).with_columns(pl.col("p", "q").cast(pl.String))  # type: ignore[misc]
+    odd = frame.select(*reversed(frame.columns), pl.lit(1).alias("extra")).with_columns(
+        pl.col("p", "q").cast(pl.String)
+    )
     assert_frame_equal(typed(odd), frame)
     assert_frame_equal(typed(frame), frame)
     assert_frame_equal(typed([]), empty_trades())

@@ -22,18 +22,15 @@ def queries(draw: st.DrawFn, tape: Tape) -> Query:
     first = draw(st.integers(0, len(tape) - 1))
     last = draw(st.integers(first, min(len(tape), first + PAGE_ROWS) - 1))
     moment = tape.times[first] + draw(st.sampled_from([-1, 0, 1]))
-    return draw(
-        st.sampled_from(
-            [
-                Page(IdRange(tape.ids[first], tape.ids[last])),
-                Tail(tape.ids[first]),
-                Tail(tape.ids[-1] + 1),
-                Since(moment, draw(st.sampled_from([1, PAGE_ROWS]))),
-                Before(moment),
-                Newest(tape.ids[first]),
-            ]
-        )
-    )
+    questions: list[Query] = [
+        Page(IdRange(tape.ids[first], tape.ids[last])),
+        Tail(tape.ids[first]),
+        Tail(tape.ids[-1] + 1),
+        Since(moment, draw(st.sampled_from([1, PAGE_ROWS]))),
+        Before(moment),
+        Newest(tape.ids[first]),
+    ]
+    return draw(st.sampled_from(questions))
 
 
 FEW = st.integers(1, 30)
@@ -110,9 +107,8 @@ TAMPERING: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
 @given(st.data(), st.integers(3, 30))
 def test_a_tampered_answer_is_refused_whatever_was_asked(tampering: str, data: st.DataObject, rows: int) -> None:
     tape = Tape.even(rows, first_id=data.draw(st.sampled_from([1, 5_000_000_000])))
-    query = data.draw(
-        st.sampled_from([Page(IdRange(tape.ids[0], tape.ids[-1])), Tail(tape.ids[0]), Since(DAY_MS, PAGE_ROWS)])
-    )
+    asked: list[Query] = [Page(IdRange(tape.ids[0], tape.ids[-1])), Tail(tape.ids[0]), Since(DAY_MS, PAGE_ROWS)]
+    query = data.draw(st.sampled_from(asked))
     with pytest.raises(UnexpectedAnswer):
         check_page(TAMPERING[tampering](tape.answer(query)), query)
 
@@ -175,7 +171,8 @@ def test_ids_below_zero_are_refused_and_marker_rows_accepted() -> None:
 @given(st.data(), tapes(st.integers(1, 40)))
 def test_cut_keeps_what_is_before_the_stop_and_says_what_the_rows_are(data: st.DataObject, tape: Tape) -> None:
     stop_ms = data.draw(st.sampled_from([None, *tape.times, tape.times[-1] + 1, tape.times[0] - 1]))
-    query = data.draw(st.sampled_from([Tail(tape.ids[0]), Since(tape.times[0], PAGE_ROWS)]))
+    asked: list[Query] = [Tail(tape.ids[0]), Since(tape.times[0], PAGE_ROWS)]
+    query = data.draw(st.sampled_from(asked))
     kept, found = cut(tape.frame, query, stop_ms)
     assert_frame_equal(kept, tape.frame.head(kept.height))
     assert found.rows == len(tape), "rows that were cut off count as sent"
@@ -194,15 +191,16 @@ def test_cut_keeps_what_is_before_the_stop_and_says_what_the_rows_are(data: st.D
 
 
 @given(tapes(st.integers(1, 10)))
-def test_pages_and_newest_are_not_cut_and_a_neighbour_is_only_located(tape: Tape) -> None:
+def test_pages_and_newest_are_not_cut_and_what_only_locates_keeps_no_row(tape: Tape) -> None:
     ids = IdRange(tape.ids[0], tape.ids[-1])
-    for query in (Page(ids), Newest(0)):
+    for query in (Page(ids), Newest(tape.ids[0] - 1)):
         kept, found = cut(tape.frame, query, tape.times[0])
         assert_frame_equal(kept, tape.frame)
         assert found == Found(ids, tape.times[0], tape.times[-1], len(tape))
-    kept, found = cut(tape.frame.head(1), Before(tape.times[0] + 1), None)
-    assert kept.is_empty()
-    assert found.ids == IdRange(tape.ids[0], tape.ids[0])
+    for locating in (Before(tape.times[0] + 1), Newest(tape.ids[0])):
+        kept, found = cut(tape.frame.head(1), locating, None)
+        assert kept.is_empty(), "a row that is held, or lies before the window"
+        assert found.ids == IdRange(tape.ids[0], tape.ids[0])
 
 
 def test_cutting_nothing_finds_nothing() -> None:

@@ -142,11 +142,12 @@ class Campaign:
         reasons += [f"ids {ids.first_id} to {ids.last_id} are missing" for ids in self.plan.missing]
         if self._conflicts:
             reasons.append(f"{self._conflicts} trades conflict with others under the same id")
+        trades = self.plan.received.rows if context is None else context.trades
         return Outcome(
             instrument=self.instrument,
             complete=self.plan.is_complete and not self._conflicts and self.error is None,
-            trades=self.plan.received.rows,
-            cached=self.cached,
+            trades=trades,
+            cached=max(0, trades - self.fetched),
             seconds=now - self.began_at,
             requests=self.requests,
             weight=self.weight,

@@ -8,6 +8,7 @@ rules: 429 and 418 with Retry-After in whole seconds, error bodies ``{"code": in
 import re
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from typing import Annotated, Any, TypeVar
 
 import httpx
@@ -25,7 +26,11 @@ T = TypeVar("T")
 _TRANSIENT_CODES = {-1000, -1001, -1003, -1006, -1007, -1008, -1016}
 _USED_WEIGHT = re.compile(r"x-mbx-used-weight-(\d+[smhd])", re.IGNORECASE)
 _BANNED_UNTIL = re.compile(r"banned until (\d{13})")
-_ADDRESS = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}\b|\b(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{0,4}\b", re.IGNORECASE)
+_ADDRESS = re.compile(r"(?<![\w.:])[0-9a-f:.]{3,45}(?![\w:])", re.IGNORECASE)
+"""What may be an IP address; whether it is one, :mod:`ipaddress` knows."""
+
+DEFAULT_TICK = 0.01
+"""The price bin of a symbol whose tick size the exchange does not tell."""
 
 _Id = Annotated[int, msgspec.Meta(ge=-1, le=INT64_MAX)]
 
@@ -81,7 +86,7 @@ def usage_of(answer: httpx.Response) -> Usage:
     used = {
         match[1].lower(): int(value)
         for name, value in answer.headers.items()
-        if (match := _USED_WEIGHT.fullmatch(name))
+        if (match := _USED_WEIGHT.fullmatch(name)) and value.isdecimal()
     }
     return Usage(used, _date_ms(answer.headers.get("date")))
 
@@ -123,7 +128,7 @@ def _decoded(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T | Ex
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         return UnexpectedAnswer(f"an answer that is no {what}: {error}")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return TransientError(f"an answer that is no JSON: {error}")
 
 
@@ -136,8 +141,12 @@ def _limits(limits: Sequence[_RateLimit]) -> list[Limit]:
 
 
 def _tick(symbol: _Symbol) -> float:
-    sizes = [float(each.tickSize) for each in symbol.filters if each.filterType == "PRICE_FILTER" and each.tickSize]
-    return sizes[0] if sizes and sizes[0] > 0 else 0.01
+    texts = [each.tickSize for each in symbol.filters if each.filterType == "PRICE_FILTER" and each.tickSize]
+    try:
+        size = float(texts[0])
+    except (IndexError, ValueError):
+        return DEFAULT_TICK
+    return size if 0 < size < float("inf") else DEFAULT_TICK
 
 
 # -- reading refusals
@@ -165,7 +174,7 @@ def refusal_in(answer: httpx.Response) -> ExchangeError | None:
 def _decoded_refusal(answer: httpx.Response) -> _Refusal | None:
     try:
         return _REFUSAL.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -175,7 +184,15 @@ def _kind(answer: httpx.Response) -> str:
 
 def without_addresses(text: str) -> str:
     """The text without IP addresses: bans name ours, and logs travel."""
-    return _ADDRESS.sub("<address>", text)
+    return _ADDRESS.sub(lambda match: "<address>" if _is_address(match[0]) else match[0], text)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text.rstrip("."))
+    except ValueError:
+        return False
+    return True
 
 
 def _retry_after_s(answer: httpx.Response) -> float | None:

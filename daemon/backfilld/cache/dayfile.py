@@ -198,7 +198,7 @@ class DayReader:
         return trades
 
     def _check_identity(self, day: date, instrument: Instrument | None) -> None:
-        if not self._file.schema_arrow.equals(_ARROW_SCHEMA):
+        if not _decoded(lambda: self._file.schema_arrow.equals(_ARROW_SCHEMA)):
             raise UntrustedFile("its columns are others than those of a day of trades")
         if self.facts.day != day.isoformat():
             raise UntrustedFile(f"it is of the day {self.facts.day}")
@@ -224,7 +224,7 @@ def _decoded(read: Callable[[], T]) -> T:
     """Run a reader of Arrow's: its complaints about content are OSErrors without an errno, or ValueErrors."""
     try:
         return read()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UntrustedFile(f"it cannot be decoded ({str(error).splitlines()[0][:120]})") from error

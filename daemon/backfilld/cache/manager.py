@@ -127,7 +127,7 @@ class BackfillCacheManager:
             with translated(path, "read"), self._open(day) as reader:
                 yield from reader.row_groups()
         except UntrustedFile as error:
-            raise StoreError(f"{path} was damaged while in use: {error}") from error
+            raise self._damaged(day, error) from error
 
     def append(
         self, day: dt.date, new: pl.DataFrame, day_starts: Collection[int] = (), *, refuse_conflicts: bool = False
@@ -154,8 +154,14 @@ class BackfillCacheManager:
         return Appended(records[0], path.stat().st_size, tally.cached, tally.duplicates, tally.conflicts)
 
     def _proven_starts(self, day: dt.date) -> set[int]:
-        facts = self.facts(day)
+        try:
+            facts = self.facts(day)
+        except UntrustedFile as error:
+            raise self._damaged(day, error) from error
         return ({facts.first_id} if facts.opened else set()) | ({facts.last_id + 1} if facts.closed else set())
+
+    def _damaged(self, day: dt.date, reason: UntrustedFile) -> StoreError:
+        return StoreError(f"{self.get_cache_path(day)} was damaged while in use: {reason}")
 
     def _open(self, day: dt.date) -> DayReader:
         return DayReader(self.get_cache_path(day), day, self.instrument)

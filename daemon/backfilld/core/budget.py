@@ -9,7 +9,8 @@ what was measured on it):
 * an answer may be older than the newest one seen, so within a window the count never goes down.
 
 A request is counted before it is sent. Near an edge the window it arrives in is not known: it counts in both, and its
-header in neither. Times are local milliseconds of any monotonic clock; nothing here reads a clock.
+header in neither; and while it is not known which window the server's clock shows, each of them must have room. Times
+are local milliseconds of any monotonic clock; nothing here reads a clock.
 """
 
 from collections.abc import Iterable, Mapping
@@ -98,11 +99,8 @@ class Budget:
 
     def set_limits(self, limits: Iterable[Limit]) -> None:
         """Take the limits that exchangeInfo names. Counts of limits that stay are kept."""
-        known = {counter.limit.name: counter for counter in self._counters if counter.limit.by_weight}
-        self._counters = []
-        for limit in limits:
-            old = known.get(limit.name) if limit.by_weight else None
-            self._counters.append(_Counter(limit, old.windows if old else {}))
+        known = {(counter.limit.by_weight, counter.limit.name): counter.windows for counter in self._counters}
+        self._counters = [_Counter(limit, known.get((limit.by_weight, limit.name), {})) for limit in limits]
 
     def pause_until(self, local_ms: float) -> None:
         """Spend nothing before the local instant. A pause is only ever extended."""
@@ -111,14 +109,13 @@ class Budget:
     def wait_ms(self, now_ms: float, weight: int) -> float:
         """Milliseconds until ``weight`` may be spent, as far as can be told now; 0 if it may be spent at once."""
         waits = [self._paused_until_ms - now_ms]
-        waits += [
-            self._until_next_window_ms(c, now_ms) for c in self._counters if not self._has_room(c, now_ms, weight)
-        ]
+        waits += [self._wait_ms(counter, now_ms, weight) for counter in self._counters]
         return max(0.0, *waits)
 
     def next_window_ms(self, now_ms: float) -> float:
         """The local instant by which every window of a minute or less has surely turned over."""
-        waits = [self._until_next_window_ms(c, now_ms) for c in self._counters if c.limit.interval_ms <= MINUTE_MS]
+        short = [counter for counter in self._counters if counter.limit.interval_ms <= MINUTE_MS]
+        waits = [self._until_over_ms(each, self._possible_windows(each, now_ms)[-1], now_ms) for each in short]
         return now_ms + max(waits, default=MINUTE_MS)
 
     def spend(self, now_ms: float, weight: int) -> Ticket:
@@ -152,16 +149,22 @@ class Budget:
                 window.reported = reported
         counter.forget_before(int(self.clock.earliest_ms(now_ms) // interval_ms) - 1)
 
-    def _has_room(self, counter: _Counter, now_ms: float, weight: int) -> bool:
-        used, cost = self.used(counter.limit, self._window_number(counter, now_ms)), counter.limit.cost(weight)
-        return used == 0 or used + cost <= self.allowed(counter.limit)
+    def _wait_ms(self, counter: _Counter, now_ms: float, weight: int) -> float:
+        """Until there is room in every window that the server's clock may show; 0 if there is now."""
+        for number in reversed(self._possible_windows(counter, now_ms)):
+            used, cost = self.used(counter.limit, number), counter.limit.cost(weight)
+            if used > 0 and used + cost > self.allowed(counter.limit):
+                return self._until_over_ms(counter, number, now_ms)
+        return 0.0
 
-    def _window_number(self, counter: _Counter, now_ms: float) -> int:
-        return int((self.clock.earliest_ms(now_ms) - self._guard_ms) // counter.limit.interval_ms)
-
-    def _until_next_window_ms(self, counter: _Counter, now_ms: float) -> float:
+    def _possible_windows(self, counter: _Counter, now_ms: float) -> range:
         interval_ms = counter.limit.interval_ms
-        edge_ms = (self._window_number(counter, now_ms) + 1) * interval_ms
+        first = int((self.clock.earliest_ms(now_ms) - self._guard_ms) // interval_ms)
+        return range(first, int((self.clock.latest_ms(now_ms) + self._guard_ms) // interval_ms) + 1)
+
+    def _until_over_ms(self, counter: _Counter, number: int, now_ms: float) -> float:
+        """Until the window is surely over on the server's clock."""
+        edge_ms = (number + 1) * counter.limit.interval_ms
         return max(1.0, edge_ms - self.clock.earliest_ms(now_ms) + self._guard_ms)
 
     def allowed(self, limit: Limit) -> int:
@@ -181,7 +184,7 @@ class Budget:
                 limit=counter.limit.limit,
                 interval=counter.limit.name,
                 allowed=self.allowed(counter.limit),
-                used=self.used(counter.limit, self._window_number(counter, now_ms)),
+                used=self.used(counter.limit, self._possible_windows(counter, now_ms)[0]),
                 paused_ms=max(0.0, self._paused_until_ms - now_ms),
             )
             for counter in self._counters

@@ -27,12 +27,14 @@ class ServerClock:
 
     def observed(self, sent_ms: float, received_ms: float, server_ms: float, precision_ms: float) -> "ServerClock":
         """The clock after an answer. Bounds that contradict the answer (a stepped clock) give way to it."""
-        low, high = server_ms - received_ms, server_ms + precision_ms - sent_ms
-        slack = DRIFT * max(0.0, received_ms - self.known_at_ms)
-        both_low, both_high = max(low, self.low_ms - slack), min(high, self.high_ms + slack)
+        as_of_ms = max(received_ms, self.known_at_ms)
+        told_slack = DRIFT * (as_of_ms - sent_ms)
+        low, high = server_ms - received_ms - told_slack, server_ms + precision_ms - sent_ms + told_slack
+        held_slack = DRIFT * (as_of_ms - self.known_at_ms)
+        both_low, both_high = max(low, self.low_ms - held_slack), min(high, self.high_ms + held_slack)
         if both_low > both_high:
             both_low, both_high = low, high
-        return ServerClock(both_low, both_high, received_ms)
+        return ServerClock(both_low, both_high, as_of_ms)
 
     def earliest_ms(self, local_ms: float) -> float:
         """The least that the server's clock can show at the local instant."""

@@ -39,9 +39,9 @@ def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.Dat
     """Split an accepted page into the rows to keep and what they are.
 
     The rows of :class:`Since` and :class:`Tail` from the first trade at or after ``stop_ms`` on lie beyond the window
-    and are cut off. The answer to :class:`Before` only locates: no row of it is kept.
+    and are cut off. An answer that only locates keeps no row: :class:`Before`, and a :class:`Newest` that is held.
     """
-    if isinstance(query, Before):
+    if isinstance(query, Before) or (isinstance(query, Newest) and query.at_least_id in trades["a"]):
         return empty_trades(), _found(trades, trades.height, None)
     if stop_ms is None or not isinstance(query, Since | Tail):
         return trades, _found(trades, trades.height, None)

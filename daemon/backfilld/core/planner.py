@@ -3,7 +3,7 @@
 Owns the plan of one instrument: a :class:`Backfill` is told what is held and what was answered, and says what to ask.
 It asks for ids, and for times only to find the ends of the window:
 
-    head   Since(start)  the first id, and Before(start), whose id + 1 must be the same: nothing was skipped
+    head   Since(start)  the first id, then Before(start), whose id + 1 must be the same: nothing was passed over
     tail   Tail(last)    what follows the newest id held; a short answer is the end
     end    Newest, or Since(stop) for a window that is over: the last id, once there is more than a page to get
     pages  Page(ids)     whatever is missing between the first and the last id known
@@ -82,8 +82,7 @@ class Backfill:
         self._asked_pages: set[IdRange] = set()
         self._locating: deque[Query] = deque()
         self._open = 0
-        self._head_id: int | None = None
-        self._neighbour: Found | None = None
+        self._tail_is_asked = False
         self._begin(spans, first_is_proven=first_is_proven)
 
     def _begin(self, spans: list[Span], *, first_is_proven: bool) -> None:
@@ -93,7 +92,7 @@ class Backfill:
             self.first_id = (over_start or spans[0]).ids.first_id
             self.first_is_proven = True
         else:
-            self._ask_head()
+            self._ask_head(1 if spans else PAGE_ROWS)
         over_stop = None if stop_ms is None else next((span for span in spans if span.last_ms >= stop_ms), None)
         if over_stop:
             self.last_id = over_stop.ids.last_id
@@ -144,8 +143,7 @@ class Backfill:
             case Tail():
                 self._reached(query.rows, found)
             case Before():
-                self._neighbour = found
-                self._head_found()
+                self._neighbour_answered(found)
             case Since(start_ms) if start_ms == self.window.start_ms:
                 self._head_answered(query, found)
             case Since():
@@ -161,23 +159,35 @@ class Backfill:
         self._open -= 1
         if isinstance(query, Page):
             self._asked_pages.remove(query.ids)
-        if absent is not None and isinstance(query, Page | Tail) and len(self.absent.ranges) < MAX_ABSENT_RANGES:
-            self.absent |= Coverage((absent,))
-            if isinstance(query, Tail):
-                self._locating.append(Tail(absent.last_id + 1))
-        elif not isinstance(query, Before):
-            self.failures.append(Failure(query, reason))
-            if isinstance(query, Page):
-                self._given_up |= Coverage((query.ids,))
+        if (absent is not None and self._avoid(query, absent)) or isinstance(query, Before):
+            return
+        self.failures.append(Failure(query, reason))
+        if isinstance(query, Page):
+            self._given_up |= Coverage((query.ids,))
+
+    def _avoid(self, query: Query, absent: IdRange) -> bool:
+        """Ask around ids that the exchange passes over; False if the question cannot be put another way."""
+        if isinstance(query, Since) and query.rows > 1:
+            self._locating.append(Since(query.start_ms, 1))
+            return True
+        if not isinstance(query, Page | Tail) or len(self.absent.ranges) >= MAX_ABSENT_RANGES:
+            return False
+        self.absent |= Coverage((absent,))
+        if isinstance(query, Tail):
+            self._locating.append(Tail(absent.last_id + 1))
+        return True
 
     def top_up(self) -> None:
         """Begin a new round: ask for what is new, and again for what was given up. Only when :attr:`is_done`."""
         self.failures.clear()
         self._locating.clear()
+        self._tail_is_asked = False
         self._given_up = Coverage()
         self.last_id = None
         if self.first_id is None:
-            self._ask_head()
+            self._ask_head(1 if self.received else PAGE_ROWS)
+        elif not self.first_is_proven:
+            self._locating.append(Before(self.window.start_ms))
         if self.received:
             self._ask_tail()
 
@@ -185,19 +195,21 @@ class Backfill:
         """Ask for the newest trade although the tail was empty: is this still the sequence that is held?"""
         self._locating.append(self._newest())
 
-    def _ask_head(self) -> None:
-        self._locating.append(Since(self.window.start_ms, 1 if self.received else PAGE_ROWS))
-        self._locating.append(Before(self.window.start_ms))
+    def _ask_head(self, rows: int) -> None:
+        self._locating.append(Since(self.window.start_ms, rows))
 
     def _ask_tail(self) -> None:
+        self._tail_is_asked = True
         self._locating.append(Tail(max(self.received.last_id, self.absent.last_id if self.absent else 0) + 1))
 
     def _wanted(self) -> IdRange | None:
-        known = [self.received.first_id, self.received.last_id] if self.received else []
-        known += [trade_id for trade_id in (self.first_id, self.last_id) if trade_id is not None]
-        first_id = self.first_id if self.first_id is not None else min(known, default=0)
-        last_id = self.last_id if self.last_id is not None else max(known, default=-1)
-        return IdRange(first_id, last_id) if first_id <= last_id else None
+        first_id, last_id = self.first_id, self.last_id
+        if self.received:
+            first_id = self.received.first_id if first_id is None else first_id
+            last_id = self.received.last_id if last_id is None else last_id
+        if first_id is None or last_id is None or first_id > last_id:
+            return None
+        return IdRange(first_id, last_id)
 
     def _next_page(self) -> Page | None:
         wanted = self._wanted()
@@ -209,18 +221,22 @@ class Backfill:
         return None
 
     def _head_answered(self, query: Since, found: Found) -> None:
-        self._head_id = found.ids.first_id if found.ids else found.beyond_id
-        if self._head_id is not None and (query.rows == PAGE_ROWS or found.beyond_id is not None):
-            self._reached(query.rows, found)
-        self._head_found()
-
-    def _head_found(self) -> None:
-        """Once the first id is answered: it is the neighbour's id + 1, or there is no neighbour."""
-        if self._head_id is None:
+        if found.ids is None and found.beyond_id is None:
+            if self.received:
+                self.failures.append(
+                    Failure(query, "the exchange names no first trade of the window, though some are held")
+                )
             return
-        self.first_id, self.first_is_proven = self._head_id, self._neighbour is not None
-        if self._neighbour is not None and self._neighbour.ids is not None:
-            self.first_id = min(self._head_id, self._neighbour.ids.last_id + 1)
+        self.first_id = found.ids.first_id if found.ids else found.beyond_id
+        self._locating.append(Before(self.window.start_ms))
+        if not self._tail_is_asked:
+            self._reached(query.rows, found)
+
+    def _neighbour_answered(self, found: Found) -> None:
+        """The last trade before the window: the next id is the first, whatever the answer by time passed over."""
+        self.first_is_proven = True
+        if self.first_id is not None and found.ids is not None:
+            self.first_id = min(self.first_id, found.ids.last_id + 1)
 
     def _reached(self, asked_rows: int, found: Found) -> None:
         """The page at the newest end came back: either it was the end, or the last id must be found."""

@@ -1,6 +1,7 @@
 """What the cache holds, and deleting what is old: the commands that need no exchange."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,4 +93,5 @@ def _print_table(rows: Sequence[DayStatus]) -> None:
             str(row.last_id or "-"),
         )
         table.add_row(row.instrument, row.day, row.state, *figures)
-    Console().print(table)
+    # In a pipe nobody folds the table; rich would take eighty columns.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

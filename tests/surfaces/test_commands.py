@@ -1,0 +1,210 @@
+"""The command line as a process: what it prints, what it deletes, and its exit codes."""
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backfilld import BackfillCacheManager, Settings
+from backfilld.cache.lock import locked
+from tests.cache.frames import day_frame
+from tests.surfaces.commands import backfilld, filled_cache
+
+# -- status
+
+
+def test_status_as_json_tells_every_day_file(tmp_path: Path) -> None:
+    done = backfilld("status", "--cache-dir", str(filled_cache(tmp_path / "cache")), "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert document["cache_dir"] == str(tmp_path / "cache")
+    short = ("instrument", "day", "state", "trades", "missing", "first_id", "last_id")
+    assert [tuple(day[name] for name in short) for day in document["days"]] == [
+        ("spot:BTCUSDT", "2025-11-05", "sealed", 1234, 0, 1000, 2233),
+        ("spot:BTCUSDT", "2025-11-06", "holes", 20, 10, 3000, 3029),
+        ("spot:BTCUSDT", "2025-11-07", "bad", 0, 0, None, None),
+        ("um:ETHUSDT", "2025-11-07", "whole", 5, 0, 5, 9),
+    ]
+    assert [day["reason"] is not None for day in document["days"]] == [False, False, True, False]
+    assert all(day["bytes"] > 0 for day in document["days"])
+
+
+def test_status_as_a_table_shows_the_same_and_changes_nothing(tmp_path: Path) -> None:
+    cache = filled_cache(tmp_path / "cache")
+    before = sorted(cache.rglob("*"))
+    done = backfilld("status", "--cache-dir", str(cache), cwd=tmp_path)
+    assert done.returncode == 0
+    rows = [line.split() for line in done.stdout.replace("│", " ").splitlines()]
+    assert ["spot:BTCUSDT", "2025-11-05", "sealed", "1,234", "0"] in [row[:5] for row in rows]
+    assert ["spot:BTCUSDT", "2025-11-06", "holes", "20", "10"] in [row[:5] for row in rows]
+    assert ["spot:BTCUSDT", "2025-11-07", "bad"] in [row[:3] for row in rows]
+    assert ["um:ETHUSDT", "2025-11-07", "whole", "5", "0"] in [row[:5] for row in rows]
+    assert sorted(cache.rglob("*")) == before
+
+
+def test_status_in_a_pipe_shows_instruments_and_days_in_full(tmp_path: Path) -> None:
+    """Without a terminal nobody has told a width: nothing may be cut to fit one."""
+    cache = str(filled_cache(tmp_path / "cache"))
+    done = backfilld("status", "--cache-dir", cache, cwd=tmp_path, COLUMNS="")
+    assert "…" not in done.stdout
+    assert "spot:BTCUSDT" in done.stdout
+    assert "2025-11-05" in done.stdout
+
+
+def test_status_of_one_instrument_and_of_an_empty_cache(tmp_path: Path) -> None:
+    cache = str(filled_cache(tmp_path / "cache"))
+    only = backfilld("status", "--cache-dir", cache, "--instrument", "um:ETHUSDT", "--json", cwd=tmp_path)
+    assert [day["instrument"] for day in json.loads(only.stdout)["days"]] == ["um:ETHUSDT"]
+    empty = backfilld("status", "--cache-dir", "nothing", cwd=tmp_path)
+    assert (empty.returncode, empty.stdout) == (0, "nothing holds no day files\n")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_status_reads_while_a_daemon_holds_the_cache(tmp_path: Path) -> None:
+    cache = filled_cache(tmp_path / "cache")
+    with locked(cache):
+        assert backfilld("status", "--cache-dir", str(cache), cwd=tmp_path).returncode == 0
+
+
+# -- cleanup
+
+
+@pytest.fixture
+def week(tmp_path: Path) -> BackfillCacheManager:
+    """A cache with the last seven days, today among them."""
+    manager = BackfillCacheManager(tmp_path / "cache" / "market=spot" / "symbol=BTCUSDT")
+    today = datetime.now(UTC).date()
+    for ago in range(7):
+        manager.append(today - timedelta(days=ago), day_frame([1000], today - timedelta(days=ago)))
+    return manager
+
+
+def test_cleanup_deletes_what_is_older_and_names_it(tmp_path: Path, week: BackfillCacheManager) -> None:
+    oldest = [week.get_cache_path(day) for day in week.days()]
+    done = backfilld("cleanup", "--cache-dir", "cache", "--keep-days", "4", cwd=tmp_path)
+    deleted = [line.removeprefix("deleted ") for line in done.stdout.splitlines() if line.startswith("deleted ")]
+    gone = [str(path.relative_to(tmp_path)) for path in oldest if not path.exists()]
+    assert done.returncode == 0
+    assert deleted == gone
+    assert len(gone) in {2, 3}  # three if midnight has passed meanwhile
+    assert done.stdout.splitlines()[-1] == f"{len(gone)} day files older than 4 days deleted"
+
+
+@pytest.mark.parametrize("keep_days", ["0", "7", "100000"])
+def test_cleanup_that_keeps_all_deletes_nothing(tmp_path: Path, week: BackfillCacheManager, keep_days: str) -> None:
+    done = backfilld("cleanup", "--cache-dir", "cache", "--keep-days", keep_days, cwd=tmp_path)
+    assert done.returncode == 0
+    assert len(week.days()) == 7
+
+
+def test_cleanup_of_another_instrument_leaves_this_one(tmp_path: Path, week: BackfillCacheManager) -> None:
+    arguments = ("--cache-dir", "cache", "--keep-days", "1", "--instrument", "um:ETHUSDT")
+    assert backfilld("cleanup", *arguments, cwd=tmp_path).returncode == 0
+    assert len(week.days()) == 7
+
+
+def test_cleanup_waits_for_no_daemon(tmp_path: Path, week: BackfillCacheManager) -> None:
+    """75: try again when it has ended. Nothing is deleted under its hands."""
+    with locked(tmp_path / "cache"):
+        done = backfilld("cleanup", "--cache-dir", "cache", "--keep-days", "1", cwd=tmp_path)
+    assert done.returncode == 75
+    assert done.stderr.startswith("backfilld: the cache cache is held by another backfilld, process ")
+    assert len(week.days()) == 7
+
+
+# -- check-config and help
+
+
+def test_check_config_prints_what_is_in_force_as_toml(tmp_path: Path) -> None:
+    """What it prints is a config file that means the same."""
+    (tmp_path / "my.toml").write_text('days = 3\ninstruments = ["spot:币安人生USDT", "um:ETHUSDT"]\n')
+    done = backfilld("check-config", "--config", "my.toml", cwd=tmp_path, BACKFILL_POLL_SECONDS="7")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'instruments = ["spot:币安人生USDT", "um:ETHUSDT"]\n' in done.stdout
+    (tmp_path / "printed.toml").write_text(done.stdout)
+    expected = Settings(config=tmp_path / "my.toml", poll_seconds=7)
+    assert Settings(config=tmp_path / "printed.toml") == expected
+    assert not (tmp_path / "context_history_dir").exists()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "-h"), ("status", "--help"), ("--version",)])
+def test_help_and_version_are_answers_and_no_errors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = backfilld(*arguments, cwd=tmp_path, BACKFILL_DAYS="nonsense")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_crash(tmp_path: Path) -> None:
+    """``backfilld check-config | head -1``: no traceback of a broken pipe."""
+    command = f"{sys.executable} -m backfilld check-config | true"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert "Traceback" not in done.stderr
+
+
+# -- refusals
+
+
+BAD_CALLS: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
+    "malformed instrument": (("run", "--instrument", "BTCUSDT"), {}, "instrument 'BTCUSDT': write market:SYMBOL"),
+    "instrument that leads out": (("run", "--instrument", "spot:../x"), {}, "a symbol is 1 to 60 letters"),
+    "bad instrument of two": (("status", "--instrument", "spot:A", "--instrument", "x:B"), {}, "instrument 'x:B'"),
+    "bad setting": (("run",), {"BACKFILL_DAYS": "many"}, "days = many: input should be a valid integer"),
+    "bad instruments setting": (("run",), {"BACKFILL_INSTRUMENTS": "spot:btc"}, "symbols are upper case"),
+    "url": (("run",), {"BACKFILL_SPOT_URL": "localhost:80"}, "spot_url = localhost:80: a base URL is http://"),
+    "url with a path": (("run",), {"BACKFILL_UM_URL": "https://x/fapi"}, "um_url = https://x/fapi: a base URL is"),
+    "config is a directory": (("run", "--config", "directory"), {}, "config directory: Is a directory"),
+    "config is missing": (("check-config", "--config", "missing"), {}, "config missing: No such file"),
+    "config is no toml": (("run", "--config", "no.toml"), {}, "config no.toml: this is no TOML"),
+    "config has an unknown key": (("run", "--config", "unknown.toml"), {}, "there is no setting day, did you mean"),
+    "cache is a file": (("run", "--cache-dir", "file"), {}, "cache_dir = file: it must be a directory"),
+    "cache to clean is missing": (("cleanup", "--keep-days", "1"), {}, "there is no such directory"),
+    "home of nobody": (("run", "--cache-dir", "~nobody-of-this-name/x"), {}, "cache_dir"),
+    "no such option": (("run", "--nope"), {}, "No such option"),
+    "no such command": (("fly",), {}, "No such command 'fly'"),
+    "missing option": (("cleanup",), {}, "Missing option '--keep-days'"),
+    "negative days": (("cleanup", "--keep-days", "-1"), {}, "Invalid value for '--keep-days'"),
+    "too much": (("run", "now"), {}, "unexpected extra argument"),
+    "too few trades": (("demo", "--trades", "10"), {}, "Invalid value for '--trades'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "environment", "said"), BAD_CALLS.values(), ids=BAD_CALLS)
+def test_what_the_operator_must_change_is_one_line_and_78(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], said: str
+) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "no.toml").write_text("days: 3")
+    (tmp_path / "unknown.toml").write_text("day = 3")
+    done = backfilld(*arguments, cwd=tmp_path, **environment)
+    assert done.returncode == 78, done.stderr
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("backfilld: ")
+    assert said in line
+
+
+def test_a_broken_dotenv_is_one_line_and_78(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"BACKFILL_DAYS=\xff\n")
+    done = backfilld("check-config", cwd=tmp_path)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 78
+
+
+def test_a_cache_that_cannot_be_made_is_one_line_and_1(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = backfilld("run", "--once", "--cache-dir", "file/cache", cwd=tmp_path, BACKFILL_SPOT_URL="http://127.0.0.1:1")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line == "backfilld: cannot use the cache directory file/cache: Not a directory"
+
+
+def test_a_cache_that_is_held_is_one_line_and_75(tmp_path: Path) -> None:
+    with locked(tmp_path / "cache"):
+        done = backfilld("run", "--cache-dir", "cache", cwd=tmp_path, BACKFILL_SPOT_URL="http://127.0.0.1:1")
+    assert done.returncode == 75
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("backfilld: the cache cache is held by another backfilld, process ")

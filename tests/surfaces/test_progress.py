@@ -1,0 +1,134 @@
+"""What a person sees: the summary's figures, and a bar that never fails for what is not known yet."""
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import rich
+import trio
+from rich.console import Console
+
+from backfilld import Instrument
+from backfilld.actors.messages import Statistics
+from backfilld.assembly import assembled
+from backfilld.core.budget import BudgetState
+from backfilld.core.context import Context
+from backfilld.core.model import IdRange, Market
+from backfilld.core.outcome import Outcome
+from backfilld.settings import Settings
+from backfilld.surfaces.progress import print_summary, show_progress
+from tests.cache.frames import day_frame
+
+TRADES = day_frame(range(1000, 3345))
+DONE = Outcome(
+    instrument=Instrument.parse("spot:BTCUSDT"),
+    complete=True,
+    trades=85_382,
+    cached=70_432,
+    seconds=12.345,
+    requests=18,
+    weight=1_072,
+    context=Context.of(TRADES, 0.1),
+)
+LOST = Outcome(
+    instrument=Instrument.parse("um:NOSUCHUSDT"),
+    complete=False,
+    trades=0,
+    cached=0,
+    seconds=0.5,
+    requests=1,
+    weight=1,
+    missing=(IdRange(1, 5),),
+    reasons=("the exchange lists no such symbol",),
+)
+
+
+def summary(*outcomes: Outcome) -> dict[str, list[str]]:
+    """The printed table's rows: name to cells."""
+    console = Console(file=io.StringIO(), width=100)
+    print_summary(outcomes, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b" not in text
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in text.splitlines()]
+    return {row[0]: row[1:] for row in rows if len(row) > 1}
+
+
+def test_the_summary_holds_the_figures() -> None:
+    rows = summary(DONE)
+    assert rows[""] == ["spot:BTCUSDT"]
+    assert rows["complete"] == ["yes"]
+    assert rows["trades"] == ["85,382"]
+    assert rows["downloaded"] == ["14,950"]
+    assert rows["cache hit ratio"] == ["82.5%"]
+    assert rows["seconds"] == ["12.35"] or rows["seconds"] == ["12.34"]
+    assert (rows["requests"], rows["weight"]) == (["18"], ["1,072"])
+    prices, quantities = TRADES["p"].to_list(), TRADES["q"].to_list()
+    vwap = sum(p * q for p, q in zip(prices, quantities, strict=True)) / sum(quantities)
+    assert float(rows["VWAP"][0]) == pytest.approx(vwap, rel=1e-7)
+    assert float(rows["range"][0]) == pytest.approx(1.2)
+    signed = sum(-q if m else q for q, m in TRADES.select("q", "m").iter_rows())
+    assert float(rows["cumulative delta"][0]) == pytest.approx(signed, rel=1e-6)
+    assert 100 <= float(rows["POC"][0]) <= 101.2
+
+
+def test_an_incomplete_outcome_without_figures_is_shown_as_such() -> None:
+    rows = summary(DONE, LOST)
+    assert rows["complete"] == ["yes", "NO"]
+    assert rows["trades"] == ["85,382", "0"]
+    assert rows["VWAP"][1] == rows["POC"][1] == rows["range"][1] == rows["cumulative delta"][1] == "-"
+
+
+def test_a_day_without_volume_has_no_figures_and_no_failure() -> None:
+    """Complete, and nothing was traded."""
+    rows = summary(replace(LOST, complete=True, context=Context(0.1)))
+    assert rows["VWAP"] == rows["POC"] == rows["range"] == ["-"]
+    assert rows["cache hit ratio"] == ["100.0%"]
+
+
+def test_no_outcome_at_all_is_an_empty_table() -> None:
+    summary()
+
+
+class _Terminal(io.StringIO):
+    """A stdout that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@contextmanager
+def terminal() -> Iterator[_Terminal]:
+    """Stdout is a terminal meanwhile. No fixture: pytest puts its own stdout back before a test begins."""
+    screen = _Terminal()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TERM", "xterm-256color")
+        patch.setattr(sys, "stdout", screen)
+        patch.setattr(rich, "_console", Console(file=screen, width=120, color_system=None))
+        yield screen
+
+
+async def wait_shown(screen: _Terminal, text: str) -> None:
+    """Until the text has been drawn; rich draws from a thread of its own, on the real clock."""
+    with trio.fail_after(10):
+        while text not in screen.getvalue():
+            await trio.sleep(0.01)
+
+
+async def test_the_bar_draws_what_is_known_and_ends_when_cancelled() -> None:
+    """First nothing is known; then a part is fetched, with the weight used so far and a pause."""
+    settings = Settings(cache_enabled=False, spot_url="http://127.0.0.1:1")
+    with terminal() as screen, assembled(settings, once=True) as assembly:
+        pipeline = assembly.pipeline
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(show_progress, pipeline)
+            await wait_shown(screen, "0 of …")
+            pipeline.statistics.value = Statistics(wanted=50_000, fetched=12_345, cached=0, requests=13, weight=72)
+            await wait_shown(screen, "12,345 of 50,000")
+            await wait_shown(screen, "trades/s")
+            pipeline.levels.value = {Market.SPOT: BudgetState(6000, "1m", allowed=4800, used=72, paused_ms=90_000)}
+            await wait_shown(screen, "spot weight 72/4800 per 1m, paused 90 s")
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,136 @@
+"""What import-linter cannot see: where nurseries, channels and threads are opened, and what the core touches."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "daemon" / "backfilld"
+MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+MAX_LINES = 320
+IMPURE = {"trio", "trio_util", "anyio", "asyncio", "httpx", "structlog", "os", "pathlib", "time", "random", "threading"}
+
+
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def names_in(module: str) -> set[str]:
+    """Every name, attribute and imported name that the module mentions."""
+    names: set[str] = set()
+    for node in ast.walk(tree_of(module)):
+        match node:
+            case ast.Attribute(attr=name) | ast.Name(id=name):
+                names.add(name)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                names.update(part for alias in aliases for part in alias.name.split("."))
+            case _:
+                pass
+    return names
+
+
+def imports_of(module: str) -> Iterator[str]:
+    """The dotted names of all that is imported, also inside functions."""
+    for node in ast.walk(tree_of(module)):
+        match node:
+            case ast.Import(names=aliases):
+                yield from (alias.name for alias in aliases)
+            case ast.ImportFrom(module=source, names=aliases, level=level):
+                assert level == 0, f"{module} imports relatively"
+                yield from (f"{source}.{alias.name}" for alias in aliases)
+            case _:
+                pass
+
+
+def where(name: str) -> set[str]:
+    """The modules that mention a name."""
+    return {module for module in MODULES if name in names_in(module)}
+
+
+def inside(*places: str) -> set[str]:
+    """The modules in these folders, and these modules."""
+    return {module for module in MODULES if any(module == each or module.startswith(f"{each}/") for each in places)}
+
+
+def test_there_is_something_to_look_at() -> None:
+    """Else every rule below would hold of nothing."""
+    assert len(MODULES) > 40
+    assert "supervisor" in where("open_nursery") & where("open_memory_channel")
+    assert "adapters/parquet_store" in where("to_thread")
+
+
+def test_nurseries_are_opened_only_where_lifetimes_are_owned() -> None:
+    assert where("open_nursery") <= inside("supervisor", "surfaces", "simulator")
+
+
+def test_channels_are_opened_only_by_those_who_wire() -> None:
+    """The assembly opens the one through which outcomes come out."""
+    assert where("open_memory_channel") <= inside("supervisor", "surfaces", "assembly", "simulator")
+
+
+def test_threads_are_started_only_in_adapters() -> None:
+    """A thread hop inside an actor makes a virtual test clock leap to the drain's deadline."""
+    for name in ("to_thread", "from_thread", "start_thread_soon", "Thread", "ThreadPoolExecutor"):
+        assert where(name) <= inside("adapters"), name
+
+
+def test_no_lock_is_shared_between_actors() -> None:
+    for name in ("Lock", "StrictFIFOLock", "Semaphore", "Condition", "CapacityLimiter"):
+        assert where(name) == set(), name
+
+
+@pytest.mark.parametrize("module", sorted(inside("core")))
+def test_the_core_is_pure(module: str) -> None:
+    assert {name.split(".")[0] for name in imports_of(module)}.isdisjoint(IMPURE)
+    calls = [node.func for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)]
+    called = {function.attr for function in calls if isinstance(function, ast.Attribute)}
+    assert called.isdisjoint({"now", "utcnow", "today"}), "the clock is read"
+    assert names_in(module).isdisjoint({"open", "environ", "print", "input"})
+
+
+@pytest.mark.parametrize("module", sorted(inside("actors")))
+def test_actors_touch_no_file_no_network_and_no_chance(module: str) -> None:
+    foreign = {"httpx", "pathlib", "os", "random", "socket"}
+    assert {name.split(".")[0] for name in imports_of(module)}.isdisjoint(foreign)
+    assert not any(name.startswith(("backfilld.adapters", "backfilld.cache")) for name in imports_of(module))
+
+
+def test_only_the_demo_imports_the_simulator() -> None:
+    importers = {module for module in MODULES if any(n.startswith("backfilld.simulator") for n in imports_of(module))}
+    assert importers - inside("simulator") == {"surfaces/demo"}
+
+
+def test_the_simulator_knows_nothing_of_the_daemon_but_its_model() -> None:
+    """It must not be right because it shares the daemon's mistakes."""
+    for module in inside("simulator"):
+        ours = {name for name in imports_of(module) if name.startswith("backfilld.")}
+        assert all(
+            name.startswith(("backfilld.simulator", "backfilld.core.model", "backfilld.errors")) for name in ours
+        ), module
+
+
+@pytest.mark.parametrize(
+    ("library", "places"), [("httpx", "adapters"), ("rich", "surfaces"), ("hypercorn", "simulator")]
+)
+def test_a_foreign_library_has_one_home(library: str, places: str) -> None:
+    users = {module for module in MODULES if any(n.split(".")[0] == library for n in imports_of(module))}
+    assert users
+    assert users <= inside(places)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_module_says_what_it_owns(module: str) -> None:
+    assert ast.get_docstring(tree_of(module))
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_is_too_long_to_read_at_once(module: str) -> None:
+    assert len(MODULES[module].read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_every_public_definition_of_a_module_says_what_it_promises(module: str) -> None:
+    for node in tree_of(module).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{module}.{node.name}"
