@@ -291,6 +291,16 @@ def test_a_neighbour_that_was_not_told_is_asked_for_again_in_the_next_round() ->
     assert plan.first_is_proven
 
 
+@pytest.mark.parametrize("rows", [1000, 1001, 2500])
+def test_a_closed_window_after_which_nothing_was_traded_ends_with_the_newest_trade(rows: int) -> None:
+    tape = Tape.even(rows)
+    plan = Backfill(Window(DAY_MS, DAY_MS + 86_400_000))
+    model = Model(tape).play(plan)
+    assert plan.is_complete
+    assert ids_of(plan.received) == set(tape.ids)
+    assert [type(query) for query in model.asked[:4]] == [Since, Before, Since, Newest]
+
+
 def test_silence_can_be_doubted_and_another_sequence_of_ids_is_found_out() -> None:
     held = [Span(IdRange(0, 99), DAY_MS, DAY_MS + 99)]
     for newest, is_believed in ((99, True), (50, False)):

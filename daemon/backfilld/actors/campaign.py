@@ -16,7 +16,7 @@ from backfilld.core.daybook import DayRecord, day_starts, held_in
 from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange, Instrument, day_of, iso
 from backfilld.core.outcome import UNKNOWN_SYMBOL, Outcome
 from backfilld.core.planner import Backfill, Window
-from backfilld.core.query import Before, Query, Tail
+from backfilld.core.query import Query, Tail
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 
 log = structlog.get_logger()
@@ -105,7 +105,7 @@ class Campaign:
         self.spend(event.spent)
         absent = event.error.absent if isinstance(event.error, UnexpectedAnswer) else None
         self.plan.failed(query, str(event.error), IdRange(*absent) if absent else None)
-        if isinstance(query, Before) and not _is_final(event.error):
+        if query == self.plan.neighbour and not _is_final(event.error):
             self.log.warning("first_id_unproven", error=str(event.error))
             return
         self.log.error("request_failed", query=repr(query), error=str(event.error))
@@ -142,10 +142,13 @@ class Campaign:
         reasons += [f"ids {ids.first_id} to {ids.last_id} are missing" for ids in self.plan.missing]
         if self._conflicts:
             reasons.append(f"{self._conflicts} trades conflict with others under the same id")
+        complete = self.plan.is_complete and not self._conflicts and self.error is None
+        if not complete and not reasons:
+            reasons.append("it was stopped before it was complete")
         trades = self.plan.received.rows if context is None else context.trades
         return Outcome(
             instrument=self.instrument,
-            complete=self.plan.is_complete and not self._conflicts and self.error is None,
+            complete=complete,
             trades=trades,
             cached=max(0, trades - self.fetched),
             seconds=now - self.began_at,

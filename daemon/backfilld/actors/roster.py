@@ -87,6 +87,7 @@ class Roster:
         for instrument in self._campaigns if self._orders.keep_days else ():
             for day in expired_days(await self._store.days(instrument), today, self._orders.keep_days):
                 await self._store.delete(instrument, day)
+                self._campaigns[instrument].records.pop(day, None)
                 log.info("day_deleted", instrument=str(instrument), day=day.isoformat())
 
     def statistics(self) -> Statistics:

@@ -136,7 +136,7 @@ class _Scheduler:
 
     def deal(self) -> None:
         """Give every free fetcher a job."""
-        while not self._stopping and self._in_hand < self._orders.max_concurrent:
+        while not (self._stopping or self._stop.is_set()) and self._in_hand < self._orders.max_concurrent:
             job = self._to_describe.popleft() if self._to_describe else self._roster.next_job()
             if job is None:
                 return
@@ -236,7 +236,7 @@ class _Scheduler:
     # -- rounds
 
     async def _round_saved(self, campaign: Campaign) -> None:
-        if self._stopping:
+        if self._stopping or campaign.phase not in {Phase.SAVING, Phase.SEALING}:
             return
         await self._prove(campaign)
         renew = campaign.days_to_renew()

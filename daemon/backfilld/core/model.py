@@ -18,6 +18,10 @@ PAGE_ROWS = 1000
 MS_PER_DAY = 86_400_000
 INT64_MAX = 2**63 - 1
 
+EARLIEST_MS = 1_230_768_000_000
+LATEST_MS = 4_102_444_800_000
+"""2009 and 2100: a `T` in seconds or microseconds falls outside."""
+
 SCHEMA: dict[str, pl.DataType] = {
     "T": pl.Int64(),
     "a": pl.Int64(),

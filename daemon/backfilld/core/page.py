@@ -6,13 +6,9 @@ answer 200 with another range, with holes or with nonsense; nothing of such a pa
 
 import polars as pl
 
-from backfilld.core.model import IdRange, empty_trades
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, IdRange, empty_trades
 from backfilld.core.query import Before, Found, Newest, Page, Query, Since, Tail
 from backfilld.errors import UnexpectedAnswer
-
-EARLIEST_MS = 1_230_768_000_000
-LATEST_MS = 4_102_444_800_000
-"""2009 and 2100: a `T` in seconds or microseconds falls outside."""
 
 
 def check_page(trades: pl.DataFrame, query: Query) -> None:

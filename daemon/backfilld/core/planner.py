@@ -3,7 +3,8 @@
 Owns the plan of one instrument: a :class:`Backfill` is told what is held and what was answered, and says what to ask.
 It asks for ids, and for times only to find the ends of the window:
 
-    head   Since(start)  the first id, then Before(start), whose id + 1 must be the same: nothing was passed over
+    head   Since(start)  the first id, then Before(start), whose id + 1 must be the same: nothing was passed over;
+                         if there is none, Before(stop) must be none of the window either
     tail   Tail(last)    what follows the newest id held; a short answer is the end
     end    Newest, or Since(stop) for a window that is over: the last id, once there is more than a page to get
     pages  Page(ids)     whatever is missing between the first and the last id known
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backfilld.core.ledger import Coverage
-from backfilld.core.model import PAGE_ROWS, IdRange
+from backfilld.core.model import LATEST_MS, PAGE_ROWS, IdRange
 from backfilld.core.query import Before, Found, Newest, Page, Query, Since, Tail
 
 MAX_ABSENT_RANGES = 20
@@ -83,6 +84,8 @@ class Backfill:
         self._locating: deque[Query] = deque()
         self._open = 0
         self._tail_is_asked = False
+        self._head_was_seen = False
+        self._head_doubted = False
         self._begin(spans, first_is_proven=first_is_proven)
 
     def _begin(self, spans: list[Span], *, first_is_proven: bool) -> None:
@@ -118,6 +121,11 @@ class Backfill:
         return not self.received or (self.first_id is not None and self.last_id is not None)
 
     @property
+    def neighbour(self) -> Before:
+        """The question for the last trade before the window, which proves its first id."""
+        return Before(self.window.start_ms)
+
+    @property
     def missing(self) -> tuple[IdRange, ...]:
         """The ids between the window's first and last known id that are not held."""
         wanted = self._wanted()
@@ -142,8 +150,10 @@ class Backfill:
                 self._asked_pages.remove(ids)
             case Tail():
                 self._reached(query.rows, found)
-            case Before():
+            case Before() if query == self.neighbour:
                 self._neighbour_answered(found)
+            case Before():
+                self._emptiness_answered(query, found)
             case Since(start_ms) if start_ms == self.window.start_ms:
                 self._head_answered(query, found)
             case Since():
@@ -154,12 +164,12 @@ class Backfill:
     def failed(self, query: Query, reason: str, absent: IdRange | None = None) -> None:
         """A question was given up. ``absent``: the ids that the exchange passed over each time it was asked.
 
-        Without the neighbour (:class:`Before`) the window is held all the same, only its first id is not proven.
+        Without the neighbour the window is held all the same, only its first id is not proven.
         """
         self._open -= 1
         if isinstance(query, Page):
             self._asked_pages.remove(query.ids)
-        if (absent is not None and self._avoid(query, absent)) or isinstance(query, Before):
+        if (absent is not None and self._avoid(query, absent)) or query == self.neighbour:
             return
         self.failures.append(Failure(query, reason))
         if isinstance(query, Page):
@@ -168,6 +178,7 @@ class Backfill:
     def _avoid(self, query: Query, absent: IdRange) -> bool:
         """Ask around ids that the exchange passes over; False if the question cannot be put another way."""
         if isinstance(query, Since) and query.rows > 1:
+            self._head_was_seen = True
             self._locating.append(Since(query.start_ms, 1))
             return True
         if not isinstance(query, Page | Tail) or len(self.absent.ranges) >= MAX_ABSENT_RANGES:
@@ -182,12 +193,13 @@ class Backfill:
         self.failures.clear()
         self._locating.clear()
         self._tail_is_asked = False
+        self._head_doubted = False
         self._given_up = Coverage()
         self.last_id = None
         if self.first_id is None:
             self._ask_head(1 if self.received else PAGE_ROWS)
         elif not self.first_is_proven:
-            self._locating.append(Before(self.window.start_ms))
+            self._locating.append(self.neighbour)
         if self.received:
             self._ask_tail()
 
@@ -222,15 +234,26 @@ class Backfill:
 
     def _head_answered(self, query: Since, found: Found) -> None:
         if found.ids is None and found.beyond_id is None:
-            if self.received:
-                self.failures.append(
-                    Failure(query, "the exchange names no first trade of the window, though some are held")
-                )
+            self._locating.append(self._last_of_window())
             return
         self.first_id = found.ids.first_id if found.ids else found.beyond_id
-        self._locating.append(Before(self.window.start_ms))
+        self._locating.append(self.neighbour)
         if not self._tail_is_asked:
             self._reached(query.rows, found)
+
+    def _last_of_window(self) -> Before:
+        return Before(LATEST_MS if self.window.stop_ms is None else self.window.stop_ms)
+
+    def _emptiness_answered(self, query: Before, found: Found) -> None:
+        """No trade since the start was named: the last one of all must lie before it, or the answer was no answer."""
+        is_empty = found.ids is None or found.first_ms < self.window.start_ms
+        if is_empty and not self.received and not self._head_was_seen:
+            return
+        if self._head_doubted:
+            self.failures.append(Failure(query, "the exchange has trades of the window and names no first one"))
+            return
+        self._head_doubted = True
+        self._ask_head(1)
 
     def _neighbour_answered(self, found: Found) -> None:
         """The last trade before the window: the next id is the first, whatever the answer by time passed over."""

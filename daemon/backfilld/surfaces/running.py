@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from backfilld.assembly import Assembly, assembled
-from backfilld.core.outcome import EXIT_DONE, EXIT_INCOMPLETE, Outcome, overall_exit_code
+from backfilld.core.outcome import EXIT_DONE, Outcome, overall_exit_code
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from backfilld.surfaces.signals import watch_signals
@@ -66,8 +66,4 @@ def _conclude(outcomes: list[Outcome], signals: list[str], *, once: bool) -> int
     for outcome in outcomes:
         for reason in outcome.reasons:
             print(f"backfilld: {outcome.instrument}: {reason}", file=sys.stderr)
-    incomplete = any(not outcome.complete for outcome in outcomes)
-    if signals and incomplete:
-        print(f"backfilld: stopped by {signals[0]} before the backfill was complete", file=sys.stderr)
-        return EXIT_INCOMPLETE
     return overall_exit_code(outcomes)
