@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from backfilld.core.model import PAGE_ROWS, IdRange, empty_trades
-from backfilld.core.page import EARLIEST_MS, LATEST_MS, check_page, cut
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, PAGE_ROWS, IdRange, empty_trades
+from backfilld.core.page import check_page, cut
 from backfilld.core.query import Before, Found, Newest, Page, Query, Since, Tail
 from backfilld.errors import UnexpectedAnswer
 from tests.fakes import DAY_MS, Tape, trade_frame
