@@ -108,6 +108,7 @@ async def test_the_second_time_nothing_is_downloaded_that_is_held(exchange: Exch
     exchange.requests.clear()
     again = await backfill(history_of(exchange), at(0), at(11))
     assert_frame_equal(again, first)
+    assert len([record for record in exchange.requests if record.endpoint == "aggTrades"]) <= 2
     assert set(served_ids(exchange.requests)).isdisjoint(first["a"].to_list())
 
 
@@ -144,7 +145,10 @@ async def test_overlapping_windows_share_what_is_held(exchange: Exchange) -> Non
 async def test_windows_with_a_gap_between_them_are_not_taken_for_one(exchange: Exchange) -> None:
     history = history_of(exchange)
     await backfill(history, at(1), at(2))
-    await backfill(history, at(8), at(9))
+    exchange.requests.clear()
+    second = await backfill(history, at(8), at(9))
+    beside = set(served_ids(exchange.requests)) - set(second["a"].to_list())
+    assert min(beside) > second["a"][-1], "only the page over the end holds more than was asked for"
     assert_frame_equal(await backfill(history, at(0), at(10)), rows_of(exchange, at(0), at(10)))
 
 

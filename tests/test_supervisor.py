@@ -381,6 +381,30 @@ async def test_a_crash_of_the_store_comes_out_without_its_symptoms(
 
 
 @WORKERS
+async def test_a_crash_while_neighbours_wait_to_send_comes_out_without_their_broken_channels(
+    workers: int, autojump_clock: MockClock
+) -> None:
+    """The merger waits for the slow writer, the fetchers wait for the merger: then the writer dies."""
+    world = world_of(60_000, workers=workers, checkpoint_s=0.01)
+    world.store.delay_s = 30.0
+    world.store.fails["save"] = Crash()
+    with pytest.RaisesGroup(Crash):
+        await run_pipeline(world.pipeline())
+    assert trio.current_time() > 30
+
+
+@WORKERS
+async def test_a_store_error_while_neighbours_wait_to_send_comes_out_alone(
+    workers: int, autojump_clock: MockClock
+) -> None:
+    world = world_of(60_000, workers=workers, checkpoint_s=0.01)
+    world.store.delay_s = 30.0
+    world.store.fails["save"] = StoreError("disk full")
+    with pytest.raises(StoreError, match="disk full"):
+        await run_pipeline(world.pipeline())
+
+
+@WORKERS
 async def test_a_crash_in_the_middle_of_a_fetch_comes_out_without_its_symptoms(
     workers: int, autojump_clock: MockClock
 ) -> None:

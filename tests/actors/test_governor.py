@@ -75,6 +75,11 @@ async def granted(slots: list[PermitSlot]) -> list[bool]:
     return [slot.answered.is_set() and slot.ticket is not None for slot in slots]
 
 
+async def ticket_of(slot: PermitSlot) -> Ticket | None:
+    await slot.answered.wait()
+    return slot.ticket
+
+
 async def test_permits_are_given_at_once_while_there_is_room_and_in_the_order_of_asking(
     autojump_clock: MockClock,
 ) -> None:
@@ -94,6 +99,18 @@ async def test_who_finds_no_room_waits_for_the_servers_next_minute(autojump_cloc
         await second.answered.wait()
         assert 50 < trio.current_time() < 50 + SLACK_S
         assert await granted([second, third]) == [True, True]
+
+
+async def test_who_waited_longest_is_first_in_the_next_minute(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        desk.report(await ticket_of(desk.ask(100)), Usage({"1m": 100}), 0.0)
+        slots = [desk.ask(40) for _ in range(3)]
+        await slots[0].answered.wait()
+        assert await granted(slots) == [True, True, False]
+        for slot in slots[:2]:
+            desk.report(slot.ticket, Usage({"1m": 80}), trio.current_time() * 1000)
+        await slots[2].answered.wait()
+        assert 110 < trio.current_time() < 110 + SLACK_S
 
 
 async def test_what_the_exchange_counts_of_others_is_counted(autojump_clock: MockClock) -> None:

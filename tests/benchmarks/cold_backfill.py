@@ -7,7 +7,7 @@ and nothing takes time but the line.
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,11 @@ GUIDE_IMPORTS = "import httpx, polars, trio"
 
 @dataclass(frozen=True, slots=True)
 class _Cold:
-    """One cold backfill: its process, the requests it sent and the trades it held in the end."""
+    """One cold backfill: its process, the seconds that the imports alone took right after it, the requests it sent and
+    the trades it held in the end."""
 
     run: Run
+    start_up_s: float
     requests: int
     trades: int
 
@@ -40,36 +42,21 @@ def measure(sizes: Sizes) -> list[Figure]:
         rounds = min(MOST_ROUNDS, sizes.process_rounds)
         daemon, guide = in_turn(rounds, lambda: _daemon_run(exchange), lambda: _guide_run(exchange))
     span = f"{sizes.day_rows:,} trades of {hours:.1f} h, {sizes.latency_s * 1000:.0f} ms away"
-    return _time_figures(span, sizes, daemon, guide) + _cost_figures(sizes.day_rows, daemon, guide)
-
-
-def _time_figures(span: str, sizes: Sizes, daemon: Sequence[_Cold], guide: Sequence[_Cold]) -> list[Figure]:
-    start_up, guide_start_up = in_turn(
-        sizes.process_rounds,
-        lambda: run_process(["-c", IMPORTS]).seconds,
-        lambda: run_process(["-c", GUIDE_IMPORTS]).seconds,
-    )
-    whole_s, guide_whole_s = (median_of(colds, lambda cold: cold.run.seconds) for colds in (daemon, guide))
-    start_up_s, guide_start_up_s = median_of(start_up, float), median_of(guide_start_up, float)
-    net_s, guide_net_s = whole_s - start_up_s, guide_whole_s - guide_start_up_s
     bound_s = least_requests(sizes.day_rows) / IN_FLIGHT * sizes.latency_s
-    return [
-        Figure(f"{span}: process start to exit", whole_s, "s", GUIDE, guide_whole_s, most_ratio=1),
-        Figure("start-up, the imports alone", start_up_s, "s", GUIDE, guide_start_up_s),
-        Figure("without start-up", net_s, "s", GUIDE, guide_net_s, most_ratio=1),
-        Figure("without start-up", net_s, "s", f"full pages, {IN_FLIGHT} in flight, no CPU", bound_s),
-    ]
 
+    def beside(name: str, unit: str, figure: Callable[[_Cold], float], most_ratio: float | None = None) -> Figure:
+        return Figure(name, median_of(daemon, figure), unit, GUIDE, median_of(guide, figure), most_ratio=most_ratio)
 
-def _cost_figures(rows: int, daemon: Sequence[_Cold], guide: Sequence[_Cold]) -> list[Figure]:
-    cpu_s, guide_cpu_s = (median_of(colds, lambda cold: cold.run.cpu_s) for colds in (daemon, guide))
-    peak_mb, guide_peak_mb = (median_of(colds, lambda cold: cold.run.peak_mb) for colds in (daemon, guide))
-    requests, guide_requests = (median_of(colds, lambda cold: cold.requests) for colds in (daemon, guide))
-    lost, guide_lost = (max(rows - cold.trades for cold in colds) for colds in (daemon, guide))
+    net = beside("without start-up", "s", lambda cold: cold.run.seconds - cold.start_up_s, most_ratio=1)
+    lost, guide_lost = (max(sizes.day_rows - cold.trades for cold in colds) for colds in (daemon, guide))
     return [
-        Figure("CPU, start-up included", cpu_s, "s", GUIDE, guide_cpu_s),
-        Figure("peak memory", peak_mb, "MB", GUIDE, guide_peak_mb),
-        Figure("requests", requests, "", GUIDE, guide_requests),
+        beside(f"{span}: process start to exit", "s", lambda cold: cold.run.seconds, most_ratio=1),
+        beside("start-up, the imports alone", "s", lambda cold: cold.start_up_s),
+        net,
+        Figure(net.name, net.value, "s", f"full pages, {IN_FLIGHT} in flight, no CPU", bound_s),
+        beside("CPU, start-up included", "s", lambda cold: cold.run.cpu_s),
+        beside("peak memory", "MB", lambda cold: cold.run.peak_mb),
+        beside("requests", "", lambda cold: cold.requests),
         Figure("trades lost without a word", lost, "", GUIDE, guide_lost, most=0),
     ]
 
@@ -78,7 +65,8 @@ def _daemon_run(exchange: ServedExchange) -> _Cold:
     before = len(exchange.requests())
     with tempfile.TemporaryDirectory() as cache_dir:
         run = exchange.run_daemon(cache_dir)
-    return _Cold(run, len(exchange.requests()) - before, exchange.rows)
+    requests = len(exchange.requests()) - before
+    return _Cold(run, run_process(["-c", IMPORTS]).seconds, requests, exchange.rows)
 
 
 def _guide_run(exchange: ServedExchange) -> _Cold:
@@ -86,4 +74,4 @@ def _guide_run(exchange: ServedExchange) -> _Cold:
         span = (str(exchange.start_ms), str(exchange.stop_ms))
         file = str(Path(directory) / "day.parquet")
         run = run_process(["-m", "tests.benchmarks.guide_plan", exchange.url, INSTRUMENT.symbol, *span, file])
-    return _Cold(run, **json.loads(run.stdout))
+    return _Cold(run, run_process(["-c", GUIDE_IMPORTS]).seconds, **json.loads(run.stdout))

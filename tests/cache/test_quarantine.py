@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 from backfilld import BackfillCacheManager, Instrument, StoreError
 from backfilld.cache import atomic
 from backfilld.cache.atomic import move_aside
-from backfilld.cache.dayfile import METADATA_KEY, Encoding, UntrustedFile
+from backfilld.cache.dayfile import METADATA_KEY, DayReader, Encoding, UntrustedFile
 from backfilld.core.model import empty_trades
 from tests.cache.frames import DAY, SPOT, day_frame
 
@@ -294,6 +295,23 @@ def test_a_column_name_that_is_no_utf_8_is_detected(whole: tuple[BackfillCacheMa
     name = content.index(b"\x18\x01T", content.index(b"\x06schema")) + 2
     assert content[name : name + 1] == b"T"
     _assert_detected_or_harmless(manager, content[:name] + b"\xd4" + content[name + 1 :])
+
+
+@pytest.mark.parametrize("flipped", [0x80, 0x01])
+def test_damage_of_every_byte_of_the_footer_is_detected_or_harmless(
+    whole: tuple[BackfillCacheManager, bytes], flipped: int
+) -> None:
+    """The footer has no checksum; what comes out of it is a whole file or an UntrustedFile, and no other error."""
+    manager, content = whole
+    path = manager.get_cache_path(DAY)
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    expected = day_frame([*range(1000, 1050), *range(1060, 1110)])
+    for position in range(footer, len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= flipped
+        path.write_bytes(damaged)
+        with suppress(UntrustedFile), DayReader(path, DAY, SPOT) as reader:
+            assert reader.trades().equals(expected), position
 
 
 def _assert_detected_or_harmless(manager: BackfillCacheManager, damaged: bytes) -> None:

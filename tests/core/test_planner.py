@@ -291,6 +291,13 @@ def test_a_neighbour_that_was_not_told_is_asked_for_again_in_the_next_round() ->
     assert plan.first_is_proven
 
 
+def test_a_cold_day_costs_exactly_its_pages_and_three_ends() -> None:
+    """The first page is the head's, the newest row comes with the end: 50 full pages and not one more."""
+    model = Model(Tape.even(50_001), open_questions=5).play(Backfill(Window(DAY_MS)))
+    assert Counter(type(query) for query in model.asked) == {Since: 1, Before: 1, Newest: 1, Page: 49}
+    assert {query.rows for query in model.asked if isinstance(query, Page)} == {PAGE_ROWS}
+
+
 @pytest.mark.parametrize("rows", [1000, 1001, 2500])
 def test_a_closed_window_after_which_nothing_was_traded_ends_with_the_newest_trade(rows: int) -> None:
     tape = Tape.even(rows)

@@ -77,9 +77,9 @@ class Campaign:
         """Trades known to be missing still."""
         return sum(map(len, self.plan.missing))
 
-    def take(self) -> Query | None:
-        """The next question, unless the campaign is lost."""
-        return self.plan.take() if self.phase is Phase.ASKING and self.error is None else None
+    def take(self, *, pages: bool) -> Query | None:
+        """The next question, unless the campaign is lost; ``pages`` says whether many may be asked for now."""
+        return self.plan.take(pages=pages) if self.phase is Phase.ASKING and self.error is None else None
 
     @property
     def has_asked_all(self) -> bool:

@@ -6,7 +6,7 @@ Must not know channels; the scheduler does.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date, timedelta
 
 import structlog
@@ -68,12 +68,15 @@ class Roster:
         markets = dict.fromkeys(instrument.market for instrument in self._campaigns)
         return {market: tuple(each.symbol for each in self._campaigns if each.market is market) for market in markets}
 
-    def next_job(self) -> FetchJob | None:
-        """The next question of the next campaign that has one; campaigns take turns."""
+    def next_job(self, described: Collection[Instrument]) -> FetchJob | None:
+        """The next question of the next campaign that has one; campaigns take turns.
+
+        Pages are only asked for of instruments whose market's limits are known, which are the ``described`` ones.
+        """
         for _ in range(len(self._turns)):
             campaign = self._turns[0]
             self._turns.rotate(-1)
-            query = campaign.take()
+            query = campaign.take(pages=campaign.instrument in described)
             if query is not None:
                 return FetchJob(campaign.instrument, query, campaign.window.stop_ms, self.era)
         return None

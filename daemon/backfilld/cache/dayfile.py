@@ -213,7 +213,7 @@ def _facts(file: pq.ParquetFile) -> DayFacts:
         raise UntrustedFile("it was not written by backfilld")
     try:
         facts = msgspec.json.decode(found, type=DayFacts)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UntrustedFile("its metadata cannot be read") from error
     if facts.schema != SCHEMA_VERSION:
         raise UntrustedFile(f"it is of schema version {facts.schema}, not {SCHEMA_VERSION}")

@@ -21,6 +21,8 @@ from backfilld.core.clock import ServerClock
 INTERVAL_MS = {"SECOND": 1_000, "MINUTE": 60_000, "HOUR": 3_600_000, "DAY": 86_400_000}
 """Milliseconds of the interval names in exchangeInfo; their first letters name the header."""
 MINUTE_MS = INTERVAL_MS["MINUTE"]
+UNIT_OF_LETTER = {unit[0].lower(): unit for unit in INTERVAL_MS}
+NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,17 @@ class Budget:
         """Close a request that was answered, refused or lost, with the used weight its headers told, by interval
         name."""
         self._in_flight.remove(ticket)
+        self._count_also(used)
         for counter in self._counters:
             self._settle(counter, ticket, now_ms, used.get(counter.limit.name))
+
+    def _count_also(self, used: Mapping[str, int]) -> None:
+        """Count in intervals that headers tell of before exchangeInfo has named their limits."""
+        counted = {counter.limit.name for counter in self._counters if counter.limit.by_weight}
+        for name in used.keys() - counted:
+            unit = UNIT_OF_LETTER.get(name[-1:])
+            if unit is not None and name[:-1].isdecimal() and int(name[:-1]) > 0:
+                self._counters.append(_Counter(Limit(NO_LIMIT, int(name[:-1]), unit)))
 
     def _settle(self, counter: _Counter, ticket: Ticket, now_ms: float, reported: int | None) -> None:
         interval_ms = counter.limit.interval_ms
@@ -188,7 +199,7 @@ class Budget:
                 paused_ms=max(0.0, self._paused_until_ms - now_ms),
             )
             for counter in self._counters
-            if counter.limit.by_weight
+            if counter.limit.by_weight and counter.limit.limit != NO_LIMIT
         ]
         return min(states, key=lambda state: state.allowed - state.used, default=None)
 

@@ -131,9 +131,9 @@ class Backfill:
         wanted = self._wanted()
         return self.received.missing(wanted) if wanted else ()
 
-    def take(self) -> Query | None:
-        """The next question to put, or None if there is none for now."""
-        query = self._locating.popleft() if self._locating else self._next_page()
+    def take(self, *, pages: bool = True) -> Query | None:
+        """The next question to put, or None if there is none for now; without ``pages``, only one that locates."""
+        query = self._locating.popleft() if self._locating else self._next_page() if pages else None
         if query is not None:
             self._open += 1
         if isinstance(query, Page):
