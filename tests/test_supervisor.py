@@ -22,7 +22,7 @@ from backfilld.core.query import Page
 from backfilld.core.retry import Backoff
 from backfilld.errors import RateLimited, StoreError, TransientError
 from backfilld.ports import ExchangeClient
-from backfilld.supervisor import Pipeline, run_pipeline
+from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from tests.fakes import (
     BTC,
     DAY,
@@ -402,6 +402,20 @@ async def test_a_store_error_while_neighbours_wait_to_send_comes_out_alone(
     world.store.fails["save"] = StoreError("disk full")
     with pytest.raises(StoreError, match="disk full"):
         await run_pipeline(world.pipeline())
+
+
+def test_a_broken_channel_beside_another_error_is_its_symptom() -> None:
+    """Whether a neighbour's channel breaks before it is cancelled depends on where it waits."""
+    crash, broken = Crash(), trio.BrokenResourceError()
+    cause = cause_of(ExceptionGroup("nursery", [broken, ExceptionGroup("inner", [broken, crash])]))
+    assert pytest.RaisesGroup(Crash, flatten_subgroups=True).matches(cause)
+    full = StoreError("disk full")
+    assert cause_of(ExceptionGroup("nursery", [broken, ExceptionGroup("inner", [full, crash]), broken])) is full
+
+
+def test_broken_channels_with_no_other_error_are_the_error() -> None:
+    group = ExceptionGroup("nursery", [trio.BrokenResourceError()])
+    assert cause_of(group) is group
 
 
 @WORKERS

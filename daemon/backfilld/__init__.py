@@ -3,26 +3,31 @@
     settings = Settings(backfill_cache_dir="./my_cache")
     trades = await BinanceTradeHistory(settings).backfill_with_cache(start, end)      # under trio
 
-:class:`BackfillCacheManager` gives the day files of one instrument without the exchange.
+:class:`BackfillCacheManager` gives the day files of one instrument without the exchange. Names are imported when first
+used: the command line starts without those it does not need.
 """
 
-from backfilld.cache import BackfillCacheManager
-from backfilld.core.model import Instrument
-from backfilld.errors import (
-    BackfillError,
-    BackfillIncomplete,
-    CacheLocked,
-    ExchangeError,
-    RateLimited,
-    RequestRejected,
-    SettingsError,
-    StoreError,
-    TradeConflict,
-    TransientError,
-    UnexpectedAnswer,
-)
-from backfilld.history import BinanceTradeHistory
-from backfilld.settings import Settings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backfilld.cache import BackfillCacheManager
+    from backfilld.core.model import Instrument
+    from backfilld.errors import (
+        BackfillError,
+        BackfillIncomplete,
+        CacheLocked,
+        ExchangeError,
+        RateLimited,
+        RequestRejected,
+        SettingsError,
+        StoreError,
+        TradeConflict,
+        TransientError,
+        UnexpectedAnswer,
+    )
+    from backfilld.history import BinanceTradeHistory
+    from backfilld.settings import Settings
 
 __all__ = [
     "BackfillCacheManager",
@@ -41,3 +46,16 @@ __all__ = [
     "TransientError",
     "UnexpectedAnswer",
 ]
+
+_HOMES = {
+    "BackfillCacheManager": "backfilld.cache",
+    "BinanceTradeHistory": "backfilld.history",
+    "Instrument": "backfilld.core.model",
+    "Settings": "backfilld.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "backfilld.errors")), name)

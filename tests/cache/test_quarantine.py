@@ -297,16 +297,17 @@ def test_a_column_name_that_is_no_utf_8_is_detected(whole: tuple[BackfillCacheMa
     _assert_detected_or_harmless(manager, content[:name] + b"\xd4" + content[name + 1 :])
 
 
-@pytest.mark.parametrize("flipped", [0x80, 0x01])
-def test_damage_of_every_byte_of_the_footer_is_detected_or_harmless(
-    whole: tuple[BackfillCacheManager, bytes], flipped: int
+@pytest.mark.parametrize(("part", "flipped"), [("pages", 0x01), ("footer", 0x01), ("footer", 0x80)])
+def test_damage_of_every_single_byte_is_detected_or_harmless(
+    whole: tuple[BackfillCacheManager, bytes], part: str, flipped: int
 ) -> None:
-    """The footer has no checksum; what comes out of it is a whole file or an UntrustedFile, and no other error."""
+    """Pages have checksums, the footer has none: out of either comes the whole day or UntrustedFile, and nothing
+    else."""
     manager, content = whole
     path = manager.get_cache_path(DAY)
     footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
     expected = day_frame([*range(1000, 1050), *range(1060, 1110)])
-    for position in range(footer, len(content)):
+    for position in range(footer) if part == "pages" else range(footer, len(content)):
         damaged = bytearray(content)
         damaged[position] ^= flipped
         path.write_bytes(damaged)

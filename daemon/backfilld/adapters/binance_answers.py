@@ -211,5 +211,5 @@ def _retry_after_s(answer: httpx.Response) -> float | None:
 def _date_ms(header: Any) -> int | None:
     try:
         return int(parsedate_to_datetime(header).timestamp() * 1000) if header else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -20,7 +20,7 @@ from backfilld.core.daybook import DayRecord
 from backfilld.core.merge import deduplicate, merge, typed
 from backfilld.core.model import Instrument, day_start_ms, day_stop_ms, empty_trades
 from backfilld.core.retention import expired_days
-from backfilld.errors import StoreError, TradeConflict
+from backfilld.errors import SettingsError, StoreError, TradeConflict
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -92,6 +92,8 @@ class BackfillCacheManager:
 
     def cleanup_old_cache(self, keep_days: int, today: dt.date | None = None) -> list[Path]:
         """Delete the files of days more than ``keep_days`` days ago (0 deletes none); return the paths deleted."""
+        if keep_days < 0:
+            raise SettingsError(f"keep_days = {keep_days}: it must be 0, to keep all, or more")
         today = today or dt.datetime.now(dt.UTC).date()
         return [self.delete(day) for day in expired_days(self.days(), today, keep_days)]
 

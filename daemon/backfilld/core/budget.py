@@ -23,6 +23,8 @@ INTERVAL_MS = {"SECOND": 1_000, "MINUTE": 60_000, "HOUR": 3_600_000, "DAY": 86_4
 MINUTE_MS = INTERVAL_MS["MINUTE"]
 UNIT_OF_LETTER = {unit[0].lower(): unit for unit in INTERVAL_MS}
 NO_LIMIT = 2**62
+DOUBTFUL_PART = 0.1
+"""The part of a window's share that may be sent while it is not known which window it will be charged in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +64,22 @@ class Ticket:
 
 @dataclass(slots=True)
 class _Window:
-    """The count of one window of one limit: what is settled, and the most that a header told."""
+    """The count of one window of one limit: the most that a header told, and what no header has told of yet.
 
-    own: int = 0
-    reported: int = 0
-    unreported: int = 0
+    ``untold`` are the costs of settled requests that came without a header, or may belong to the window beside, each
+    with the instant when it was settled: a header of a request sent later tells of it, if it was charged here.
+    """
+
+    told: int = 0
+    untold: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def used(self) -> int:
-        return max(self.own, self.reported + self.unreported)
+        return self.told + sum(cost for _, cost in self.untold)
+
+    def tell(self, used: int, sent_ms: float) -> None:
+        self.told = max(self.told, used)
+        self.untold = [(settled_ms, cost) for settled_ms, cost in self.untold if settled_ms > sent_ms]
 
 
 @dataclass(slots=True)
@@ -153,20 +162,31 @@ class Budget:
         cost = counter.limit.cost(ticket.weight)
         for number in range(first, last + 1):
             window = counter.window(number)
-            window.own += cost
             if first != last or reported is None or not counter.limit.by_weight:
-                window.unreported += cost
-            elif reported > window.reported:
-                window.reported = reported
+                window.untold.append((now_ms, cost))
+            else:
+                window.tell(reported, ticket.sent_ms)
         counter.forget_before(int(self.clock.earliest_ms(now_ms) // interval_ms) - 1)
 
     def _wait_ms(self, counter: _Counter, now_ms: float, weight: int) -> float:
         """Until there is room in every window that the server's clock may show; 0 if there is now."""
-        for number in reversed(self._possible_windows(counter, now_ms)):
-            used, cost = self.used(counter.limit, number), counter.limit.cost(weight)
-            if used > 0 and used + cost > self.allowed(counter.limit):
+        windows = self._possible_windows(counter, now_ms)
+        cost, allowed = counter.limit.cost(weight), self.allowed(counter.limit)
+        for number in reversed(windows):
+            used = self.used(counter.limit, number)
+            if used > 0 and used + cost > allowed:
                 return self._until_over_ms(counter, number, now_ms)
+        if len(windows) > 1 and self._doubtful(counter, windows[-1]) + cost > max(cost, allowed * DOUBTFUL_PART):
+            return self._until_over_ms(counter, windows[0], now_ms)
         return 0.0
+
+    def _doubtful(self, counter: _Counter, number: int) -> int:
+        """What may belong to the window or not, and blocks it until a header of the window tells."""
+        window = counter.windows.get(number, _Window())
+        return sum(cost for _, cost in window.untold) + self._flying(counter.limit)
+
+    def _flying(self, limit: Limit) -> int:
+        return sum(limit.cost(ticket.weight) for ticket in self._in_flight)
 
     def _possible_windows(self, counter: _Counter, now_ms: float) -> range:
         interval_ms = counter.limit.interval_ms
@@ -186,7 +206,7 @@ class Budget:
         """What counts as used of ``limit`` in window ``number``: settled, reported and in flight."""
         counter = next(c for c in self._counters if c.limit == limit)
         window = counter.windows.get(number, _Window())
-        return window.used + sum(limit.cost(ticket.weight) for ticket in self._in_flight)
+        return window.used + self._flying(limit)
 
     def state(self, now_ms: float) -> "BudgetState | None":
         """The tightest weight limit now, for people; None before any limit is known."""

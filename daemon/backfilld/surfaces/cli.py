@@ -51,7 +51,9 @@ def run(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | Non
 
     from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
     from backfilld.surfaces.running import run_daemon  # noqa: PLC0415
+    from backfilld.surfaces.startup import settle  # noqa: PLC0415
 
+    settle()
     settings = _settings(config, instruments, cache_dir)
     configure_logs(settings.log_format, settings.log_level)
 
@@ -74,7 +76,9 @@ def demo(trades: int, cache_dir: Path | None) -> None:
 
     from backfilld.surfaces.demo import run_demo  # noqa: PLC0415
     from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
+    from backfilld.surfaces.startup import settle  # noqa: PLC0415
 
+    settle()
     configure_logs("auto", "info")
 
     async def main() -> int:
@@ -129,6 +133,8 @@ def main() -> None:
         sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Abort:
         sys.exit(EXIT_INCOMPLETE)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
     except click.ClickException as error:
         print(f"backfilld: {error.format_message()}", file=sys.stderr)
         sys.exit(EXIT_SETTINGS)
