@@ -20,8 +20,7 @@ from tests.benchmarks.measure import Run, run_process
 
 INSTRUMENT = Instrument(Market.SPOT, "BTCUSDT")
 BOUNDLESS_WEIGHT = 100_000_000
-LONGEST_SPAN_MS = 16 * 3_600_000
-_YOUNGEST_DAY_MS = 60_000
+SPAN_MS = 16 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class ServedExchange:
 
 @contextmanager
 def served_exchange(rows: int, latency_s: float = 0.0) -> Iterator[ServedExchange]:
-    """Serve ``rows`` trades of today with unlimited weight, gzip on."""
+    """Serve ``rows`` trades of today with unlimited weight, gzip on, by a clock that stands at 16:00."""
     start_ms, stop_ms = todays_span_ms()
     arguments = {
         "--instrument": str(INSTRUMENT),
@@ -67,6 +66,7 @@ def served_exchange(rows: int, latency_s: float = 0.0) -> Iterator[ServedExchang
         "--hours": (stop_ms - start_ms) / 3_600_000,
         "--until": datetime.fromtimestamp(stop_ms / 1000, UTC).isoformat(),
         "--live-rate": 0,
+        "--skew-ms": stop_ms - time.time_ns() // 1_000_000,
         "--latency": latency_s,
         "--limit": BOUNDLESS_WEIGHT,
     }
@@ -83,12 +83,9 @@ def served_exchange(rows: int, latency_s: float = 0.0) -> Iterator[ServedExchang
 
 
 def todays_span_ms() -> tuple[int, int]:
-    """The last 16 hours, or what there is of today, to the second; a day that is seconds old is waited for."""
-    now_ms = time.time_ns() // 1_000_000
-    midnight_ms = day_start_ms(day_of(now_ms))
-    time.sleep(max(0, midnight_ms + _YOUNGEST_DAY_MS - now_ms) / 1000)
-    stop_ms = max(now_ms, midnight_ms + _YOUNGEST_DAY_MS) // 1000 * 1000
-    return max(midnight_ms, stop_ms - LONGEST_SPAN_MS), stop_ms
+    """The first 16 hours of the host's day."""
+    midnight_ms = day_start_ms(day_of(time.time_ns() // 1_000_000))
+    return midnight_ms, midnight_ms + SPAN_MS
 
 
 def least_requests(rows: int) -> int:

@@ -184,7 +184,7 @@ class Campaign:
             vwap=context and context.vwap,
             poc=context and context.poc,
             range_today=context and context.price_range,
-            cd_pre=context and context.delta,
+            cd_pre=context and round(context.delta, 8),
             seconds=round(outcome.seconds, 3),
             requests=outcome.requests,
             weight=outcome.weight,

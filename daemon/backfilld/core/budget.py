@@ -66,6 +66,8 @@ class Ticket:
 class _Window:
     """The count of one window of one limit: the most that a header told, and what no header has told of yet.
 
+    Where no header ever tells (raw requests), ``told`` is our own count.
+
     ``untold`` are the costs of settled requests that came without a header, or may belong to the window beside, each
     with the instant when it was settled: a header of a request sent later tells of it, if it was charged here.
     """
@@ -162,7 +164,9 @@ class Budget:
         cost = counter.limit.cost(ticket.weight)
         for number in range(first, last + 1):
             window = counter.window(number)
-            if first != last or reported is None or not counter.limit.by_weight:
+            if not counter.limit.by_weight:
+                window.told += cost
+            elif first != last or reported is None:
                 window.untold.append((now_ms, cost))
             else:
                 window.tell(reported, ticket.sent_ms)
