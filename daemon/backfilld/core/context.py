@@ -71,4 +71,4 @@ class Context:
     @property
     def price_range(self) -> float | None:
         """Highest minus lowest price."""
-        return None if self.high is None or self.low is None else round(self.high - self.low, 10)
+        return None if self.high is None or self.low is None else self.high - self.low
