@@ -120,8 +120,9 @@ class Campaign:
     def starts_to_prove(self) -> frozenset[int]:
         """The ids that have become known to begin a day since this was last asked."""
         starts = day_starts(self.records.values())
-        if self.plan.first_is_proven and self.plan.first_id is not None and self.window.start_ms % MS_PER_DAY == 0:
-            starts.add(self.plan.first_id)
+        first_id = self.plan.proven_first_id
+        if first_id is not None and self.window.start_ms % MS_PER_DAY == 0:
+            starts.add(first_id)
         new = frozenset(starts - self.proven_starts)
         self.proven_starts |= new
         return new
@@ -183,8 +184,8 @@ class Campaign:
             trades=outcome.trades,
             vwap=context and context.vwap,
             poc=context and context.poc,
-            range_today=_rounded(context and context.price_range),
-            cd_pre=_rounded(context and context.delta),
+            range_today=_rounded(context.price_range if context else None),
+            cd_pre=_rounded(context.delta if context else None),
             seconds=round(outcome.seconds, 3),
             requests=outcome.requests,
             weight=outcome.weight,

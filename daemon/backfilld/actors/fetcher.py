@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to insist: retries of one job, and the longest pause by the exchange that is sat out.
+    """How long to insist: retries of one job, and how long it sits out pauses by the exchange, all together.
 
     ``jitter`` returns random numbers in [0, 1).
     """
@@ -126,12 +126,15 @@ class _Fetcher:
 
     async def _insist(self, request: "_Request[T]") -> T:
         """Ask until the answer is accepted, time will not help, or patience is over."""
-        failures = 0
+        failures, paused_s = 0, 0.0
         while True:
             try:
                 return await self._ask_once(request)
             except RateLimited as refusal:
-                await self._sit_out(request.market, refusal)
+                paused_s += refusal.retry_after_s or 0.0
+                await self._tell_pause(request.market, refusal)
+                if paused_s > self._patience.longest_pause_s:
+                    raise
             except (TransientError, UnexpectedAnswer) as error:
                 failures += 1
                 wait_s = self._patience.backoff.wait_s(failures, self._patience.jitter())
@@ -169,12 +172,10 @@ class _Fetcher:
             raise _Stopping
         return slot.ticket
 
-    async def _sit_out(self, market: Market, refusal: RateLimited) -> None:
+    async def _tell_pause(self, market: Market, refusal: RateLimited) -> None:
         wait_s = refusal.retry_after_s
         until_ms = None if wait_s is None else _now_ms() + wait_s * 1000
         await self._ports.governor.send(PauseUntil(market, until_ms, banned=refusal.banned))
-        if wait_s is not None and wait_s > self._patience.longest_pause_s:
-            raise refusal
 
     async def _pause(self, wait_s: float) -> None:
         with trio.move_on_after(wait_s):

@@ -66,18 +66,19 @@ class Ticket:
 class _Window:
     """The count of one window of one limit: the most that a header told, and what no header has told of yet.
 
-    Where no header ever tells (raw requests), ``told`` is our own count.
+    ``certain`` is our own count of what was charged here beyond doubt: the least that is used, whatever headers say.
 
     ``untold`` are the costs of settled requests that came without a header, or may belong to the window beside, each
     with the instant when it was settled: a header of a request sent later tells of it, if it was charged here.
     """
 
+    certain: int = 0
     told: int = 0
     untold: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def used(self) -> int:
-        return self.told + sum(cost for _, cost in self.untold)
+        return max(self.certain, self.told + sum(cost for _, cost in self.untold))
 
     def tell(self, used: int, sent_ms: float) -> None:
         self.told = max(self.told, used)
@@ -147,7 +148,8 @@ class Budget:
         self._in_flight.remove(ticket)
         self._count_also(used)
         for counter in self._counters:
-            self._settle(counter, ticket, now_ms, used.get(counter.limit.name))
+            told = used.get(counter.limit.name) if counter.limit.by_weight else None
+            self._settle(counter, ticket, now_ms, told)
 
     def _count_also(self, used: Mapping[str, int]) -> None:
         """Count in intervals that headers tell of before exchangeInfo has named their limits."""
@@ -157,19 +159,19 @@ class Budget:
             if unit is not None and name[:-1].isdecimal() and int(name[:-1]) > 0:
                 self._counters.append(_Counter(Limit(NO_LIMIT, int(name[:-1]), unit)))
 
-    def _settle(self, counter: _Counter, ticket: Ticket, now_ms: float, reported: int | None) -> None:
+    def _settle(self, counter: _Counter, ticket: Ticket, now_ms: float, told: int | None) -> None:
         interval_ms = counter.limit.interval_ms
         first = int(self.clock.earliest_ms(ticket.sent_ms) // interval_ms)
         last = int(self.clock.latest_ms(now_ms) // interval_ms)
         cost = counter.limit.cost(ticket.weight)
         for number in range(first, last + 1):
             window = counter.window(number)
-            if not counter.limit.by_weight:
-                window.told += cost
-            elif first != last or reported is None:
+            if first == last:
+                window.certain += cost
+            if first != last or (told is None and counter.limit.by_weight):
                 window.untold.append((now_ms, cost))
-            else:
-                window.tell(reported, ticket.sent_ms)
+            elif told is not None:
+                window.tell(told, ticket.sent_ms)
         counter.forget_before(int(self.clock.earliest_ms(now_ms) // interval_ms) - 1)
 
     def _wait_ms(self, counter: _Counter, now_ms: float, weight: int) -> float:

@@ -86,12 +86,14 @@ class Backfill:
         self._tail_is_asked = False
         self._head_was_seen = False
         self._head_doubted = False
+        self._begins_before_start = False
         self._begin(spans, first_is_proven=first_is_proven)
 
     def _begin(self, spans: list[Span], *, first_is_proven: bool) -> None:
         start_ms, stop_ms = self.window.start_ms, self.window.stop_ms
         over_start = next((span for span in spans if span.first_ms < start_ms <= span.last_ms), None)
         if over_start or (spans and first_is_proven):
+            self._begins_before_start = over_start is not None
             self.first_id = (over_start or spans[0]).ids.first_id
             self.first_is_proven = True
         else:
@@ -124,6 +126,11 @@ class Backfill:
     def neighbour(self) -> Before:
         """The question for the last trade before the window, which proves its first id."""
         return Before(self.window.start_ms)
+
+    @property
+    def proven_first_id(self) -> int | None:
+        """The id that is proven to be the first at or after the start; None where what is held reaches over it."""
+        return self.first_id if self.first_is_proven and not self._begins_before_start else None
 
     @property
     def missing(self) -> tuple[IdRange, ...]:
