@@ -66,7 +66,7 @@ class Ticket:
 class _Window:
     """The count of one window of one limit: the most that a header told, and what no header has told of yet.
 
-    ``certain`` is our own count of what was charged here beyond doubt: the least that is used, whatever headers say.
+    ``certain`` is our own count of what was charged here: the least that is used, whatever headers say.
 
     ``untold`` are the costs of settled requests that came without a header, or may belong to the window beside, each
     with the instant when it was settled: a header of a request sent later tells of it, if it was charged here.
@@ -78,7 +78,7 @@ class _Window:
 
     @property
     def used(self) -> int:
-        return max(self.certain, self.told + sum(cost for _, cost in self.untold))
+        return max(self.certain, self.told) + sum(cost for _, cost in self.untold)
 
     def tell(self, used: int, sent_ms: float) -> None:
         self.told = max(self.told, used)
@@ -166,11 +166,11 @@ class Budget:
         cost = counter.limit.cost(ticket.weight)
         for number in range(first, last + 1):
             window = counter.window(number)
-            if first == last:
-                window.certain += cost
             if first != last or (told is None and counter.limit.by_weight):
                 window.untold.append((now_ms, cost))
-            elif told is not None:
+                continue
+            window.certain += cost
+            if told is not None:
                 window.tell(told, ticket.sent_ms)
         counter.forget_before(int(self.clock.earliest_ms(now_ms) // interval_ms) - 1)
 
