@@ -23,7 +23,7 @@ from backfilld.core.daybook import DayRecord
 from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
 from backfilld.core.outcome import UNKNOWN_SYMBOL
 from backfilld.core.planner import Window
-from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
 from backfilld.core.weights import INFO_WEIGHT, TRADES_WEIGHT
 from backfilld.errors import ExchangeError, RequestRejected
 from backfilld.ports import ExchangeClient, MarketInfo, Reply, Saved, Usage
@@ -108,7 +108,7 @@ class Tape:
                 start = bisect_left(self.ids, ids.first_id)
             case Tail(first_id):
                 start = bisect_left(self.ids, first_id)
-            case Since(start_ms):
+            case Since(start_ms) | Later(start_ms):
                 start = bisect_left(self.times, start_ms)
             case Before(stop_ms, rows):
                 stop = bisect_left(self.times, stop_ms)

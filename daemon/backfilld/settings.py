@@ -130,6 +130,13 @@ class Settings(BaseSettings):
             raise ValueError(rule)
         return value.rstrip("/")
 
+    @field_validator("cache_dir", mode="before")
+    @classmethod
+    def _check_given(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("it must be the path of a directory, and is empty")
+        return value
+
     @field_validator("cache_dir")
     @classmethod
     def _check_directory(cls, value: Path) -> Path:

@@ -41,7 +41,7 @@ from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, empty_t
 from backfilld.core.outcome import Outcome
 from backfilld.core.page import check_page, cut
 from backfilld.core.planner import Window
-from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, StoreError, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo, Usage
 from tests.fakes import (
@@ -308,7 +308,7 @@ async def test_a_resumed_day_asks_for_what_follows_and_for_its_holes(autojump_cl
         assert (outcome.trades, outcome.cached, outcome.downloaded) == (3000, 2300, 700)
 
 
-@pytest.mark.parametrize(("minutes", "questions"), [(9, [Tail]), (11, [Tail, Newest])])
+@pytest.mark.parametrize(("minutes", "questions"), [(0, [Tail]), (2, [Tail, Later])])
 async def test_a_long_silence_is_doubted_once(minutes: int, questions: list[type], autojump_clock: MockClock) -> None:
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - minutes * 60_000 - 1000)
     hold(store, tape, opened=True)
@@ -324,7 +324,7 @@ async def test_a_long_silence_is_doubted_once(minutes: int, questions: list[type
 async def test_a_cache_of_another_exchange_is_found_out_by_its_ids(autojump_clock: MockClock) -> None:
     store = FakeStore()
     hold(store, Tape.even(100, start_ms=NOON_MS - 3_600_000, first_id=5000), opened=True)
-    async with scheduling(orders_for(), {BTC: Tape.even(10)}, store) as desk:
+    async with scheduling(orders_for(), {BTC: Tape.even(10, start_ms=NOON_MS - 60_000)}, store) as desk:
         await desk.work()
         outcome = await desk.outcome()
         assert not outcome.complete

@@ -310,14 +310,14 @@ def test_a_closed_window_after_which_nothing_was_traded_ends_with_the_newest_tra
 
 def test_silence_can_be_doubted_and_another_sequence_of_ids_is_found_out() -> None:
     held = [Span(IdRange(0, 99), DAY_MS, DAY_MS + 99)]
-    for newest, is_believed in ((99, True), (50, False)):
-        tape = Tape.even(newest + 1)
+    another = Tape.of(0, range(DAY_MS + 60_000, DAY_MS + 60_050))
+    for tape, is_believed in ((Tape.even(100), True), (another, False)):
         plan = Backfill(Window(DAY_MS), held, first_is_proven=True)
         tail = plan.take()
         assert tail == Tail(100)
         plan.answered(tail, NOTHING)
         assert plan.is_complete
-        plan.doubt_silence()
+        plan.doubt_silence(DAY_MS + 50_000)
         assert not plan.is_done
         Model(tape).play(plan)
         assert plan.is_complete == is_believed

@@ -21,8 +21,8 @@ from backfilld.errors import ExchangeError, RateLimited, RequestRejected, Transi
 
 log = structlog.get_logger()
 
-DOUBTFUL_SILENCE_MS = 600_000
-"""An exchange that has nothing new for this long is asked once for its newest id: it may be another exchange."""
+OUT_OF_ORDER_MS = 60_000
+"""How far the time of a row may lie behind that of a row with a lower id: marker rows keep another trade's time."""
 
 
 class Phase(Enum):
@@ -167,10 +167,11 @@ class Campaign:
         return str(error)
 
     def _doubt_silence(self, now_ms: int) -> None:
-        held_until_ms = self._held_until_ms
-        if not self._doubted and held_until_ms is not None and now_ms - held_until_ms > DOUBTFUL_SILENCE_MS:
+        """Once, when nothing follows what is held for a while: another exchange's ids may go on below."""
+        after_ms = None if self._held_until_ms is None else self._held_until_ms + OUT_OF_ORDER_MS
+        if not self._doubted and after_ms is not None and after_ms < now_ms:
             self._doubted = True
-            self.plan.doubt_silence()
+            self.plan.doubt_silence(after_ms)
 
     def log_outcome(self, outcome: Outcome) -> None:
         """Say what it came to."""

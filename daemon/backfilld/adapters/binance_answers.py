@@ -17,7 +17,7 @@ import polars as pl
 
 from backfilld.core.budget import INTERVAL_MS, Limit
 from backfilld.core.model import INT64_MAX, SCHEMA
-from backfilld.core.outcome import UNKNOWN_SYMBOL
+from backfilld.core.outcome import CLOSED_TO_US, UNKNOWN_SYMBOL
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo, Usage
 
@@ -152,6 +152,11 @@ def _tick(symbol: _Symbol) -> float:
 # -- reading refusals
 
 
+def host_of(answer: httpx.Response) -> str:
+    """The base URL that gave the answer."""
+    return f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}"
+
+
 def refusal_in(answer: httpx.Response) -> ExchangeError | None:
     """What an answer with another status than 200 means, by who can act: time, the governor, or the operator."""
     status = answer.status_code
@@ -159,7 +164,7 @@ def refusal_in(answer: httpx.Response) -> ExchangeError | None:
         return None
     refusal = _decoded_refusal(answer)
     said = without_addresses(f"{refusal.code} {refusal.msg}" if refusal else _kind(answer))
-    where = f"{answer.request.url.scheme}://{answer.request.url.netloc.decode()}"
+    where = host_of(answer)
     if status in {429, 418}:
         banned = status == httpx.codes.IM_A_TEAPOT
         return RateLimited(f"{where}: {status} {said}", retry_after_s=_retry_after_s(answer), banned=banned)
@@ -168,6 +173,8 @@ def refusal_in(answer: httpx.Response) -> ExchangeError | None:
     if refusal is None:
         reason = f"{where}: {status} {said} on {answer.request.url.path}: this is no base URL of Binance's REST API"
         return RequestRejected(reason, status=status, code=None)
+    if status == CLOSED_TO_US:
+        said = f"{where}: {status} {said}: this host is closed to us, name another one"
     return RequestRejected(said, status=status, code=refusal.code)
 
 

@@ -8,6 +8,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import httpx
 import polars as pl
@@ -16,14 +17,17 @@ import trio
 from backfilld.adapters.binance_answers import (
     decode_info,
     decode_trades,
+    host_of,
     refusal_in,
     usage_of,
     without_addresses,
 )
 from backfilld.core.model import Instrument, Market
-from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
-from backfilld.errors import ExchangeError, TransientError
+from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.errors import ExchangeError, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo, OpenClient, Reply, Usage
+
+T = TypeVar("T")
 
 PATHS = {Market.SPOT: "/api/v3", Market.UM: "/fapi/v1", Market.CM: "/dapi/v1"}
 
@@ -61,16 +65,19 @@ class BinanceRest:
         answer = await self._get(instrument.market, "aggTrades", parameters)
         if isinstance(answer, ExchangeError):
             return Reply(Usage(), answer)
-        return Reply(usage_of(answer), refusal_in(answer) or decode_trades(answer.content))
+        refusal = refusal_in(answer)
+        return Reply(
+            usage_of(answer), _naming_host(decode_trades(answer.content), answer) if refusal is None else refusal
+        )
 
     async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
         """Read exchangeInfo; spot is asked for the symbols alone, futures answer all in any case."""
         answer = await self._get(market, "exchangeInfo", _symbol_parameters(market, symbols))
         if isinstance(answer, ExchangeError):
             return Reply(Usage(), answer)
-        usage = usage_of(answer)
         refusal = refusal_in(answer)
-        return Reply(usage, refusal or decode_info(answer.content, symbols))
+        info = decode_info(answer.content, symbols) if refusal is None else refusal
+        return Reply(usage_of(answer), _naming_host(info, answer) if refusal is None else info)
 
     async def _get(
         self, market: Market, endpoint: str, parameters: Mapping[str, str | int]
@@ -96,6 +103,8 @@ def _parameters(query: Query) -> dict[str, str | int]:
             return {"fromId": first_id, "limit": rows}
         case Since(start_ms, rows):
             return {"startTime": start_ms, "limit": rows}
+        case Later():
+            return {"startTime": query.after_ms, "limit": query.rows}
         case Before(stop_ms, rows):
             return {"endTime": stop_ms - 1, "limit": rows}
         case Newest():
@@ -108,6 +117,13 @@ def _symbol_parameters(market: Market, symbols: Sequence[str]) -> dict[str, str 
     if len(symbols) == 1:
         return {"symbol": symbols[0]}
     return {"symbols": json.dumps(list(symbols), ensure_ascii=False, separators=(",", ":"))}
+
+
+def _naming_host(result: T | ExchangeError, answer: httpx.Response) -> T | ExchangeError:
+    """What cannot be read names who said it: it may be no exchange at all."""
+    if isinstance(result, TransientError | UnexpectedAnswer):
+        return type(result)(f"{host_of(answer)}: {result}")
+    return result
 
 
 def _cause(error: Exception) -> str:

@@ -9,7 +9,7 @@ from math import isfinite
 import polars as pl
 
 from backfilld.core.model import EARLIEST_MS, LATEST_MS, IdRange, empty_trades
-from backfilld.core.query import Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.query import Before, Found, Later, Newest, Page, Query, Since, Tail
 from backfilld.errors import UnexpectedAnswer
 
 
@@ -37,9 +37,10 @@ def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.Dat
     """Split an accepted page into the rows to keep and what they are.
 
     The rows of :class:`Since` and :class:`Tail` from the first trade at or after ``stop_ms`` on lie beyond the window
-    and are cut off. An answer that only locates keeps no row: :class:`Before`, and a :class:`Newest` that is held.
+    and are cut off. An answer that only locates keeps no row: :class:`Before`, :class:`Later`, and a :class:`Newest`
+    that is held.
     """
-    if isinstance(query, Before) or (isinstance(query, Newest) and query.at_least_id in trades["a"]):
+    if isinstance(query, Before | Later) or (isinstance(query, Newest) and query.at_least_id in trades["a"]):
         return empty_trades(), _found(trades, trades.height, None)
     if stop_ms is None or not isinstance(query, Since | Tail):
         return trades, _found(trades, trades.height, None)
@@ -73,7 +74,10 @@ def _check_start(trades: pl.DataFrame, query: Query) -> None:
         case Newest(at_least_id) if first_id < at_least_id:
             reason = f"the newest id is {first_id}, below id {at_least_id} that is held: another sequence of ids"
             raise UnexpectedAnswer(reason)
-        case Page() | Tail() | Since() | Before() | Newest():
+        case Later(after_ms, held_id) if first_ms < after_ms or first_id <= held_id:
+            reason = f"id {first_id} at T {first_ms}, though id {held_id} is held of before: another sequence of ids"
+            raise UnexpectedAnswer(reason)
+        case Page() | Tail() | Since() | Before() | Newest() | Later():
             return
 
 

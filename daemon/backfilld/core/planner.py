@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from backfilld.core.ledger import Coverage
 from backfilld.core.model import LATEST_MS, PAGE_ROWS, IdRange
-from backfilld.core.query import Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.query import Before, Found, Later, Newest, Page, Query, Since, Tail
 
 MAX_ABSENT_RANGES = 20
 """How many ranges the exchange may pass over before a backfill takes its answers for lies and gives up whole pages."""
@@ -150,7 +150,7 @@ class Backfill:
     def answered(self, query: Query, found: Found) -> None:
         """An answer was accepted; its rows, if any are to be kept, are on their way to the disk."""
         self._open -= 1
-        if found.ids is not None and not isinstance(query, Before):
+        if found.ids is not None and not isinstance(query, Before | Later):
             self.received |= Coverage((found.ids,))
         match query:
             case Page(ids):
@@ -165,6 +165,8 @@ class Backfill:
                 self._head_answered(query, found)
             case Since():
                 self._end_answered(query, found.beyond_id)
+            case Later():
+                pass
             case Newest():
                 self._end_answered(query, None if found.ids is None else found.ids.last_id + 1)
 
@@ -210,9 +212,9 @@ class Backfill:
         if self.received:
             self._ask_tail()
 
-    def doubt_silence(self) -> None:
-        """Ask for the newest trade although the tail was empty: is this still the sequence that is held?"""
-        self._locating.append(self._newest())
+    def doubt_silence(self, after_ms: int) -> None:
+        """Ask whether the exchange has later trades although the tail was empty: then it counts in another sequence."""
+        self._locating.append(Later(after_ms, self.received.last_id))
 
     def _ask_head(self, rows: int) -> None:
         self._locating.append(Since(self.window.start_ms, rows))

@@ -1,4 +1,4 @@
-"""The five questions that are put to the exchange about an instrument, and what an answer says.
+"""The six questions that are put to the exchange about an instrument, and what an answer says.
 
 Owns the vocabulary between planner, page check and client. Rules of selection: both times inclusive on ``T``,
 ``fromId`` inclusive, never both in one request; with a start the oldest rows are kept, with an end alone the newest.
@@ -54,7 +54,16 @@ class Newest:
     rows: int = 1
 
 
-Query = Page | Tail | Since | Before | Newest
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Any trade at or after ``after_ms``; its id cannot be ``held_id`` or below, which was traded before."""
+
+    after_ms: int
+    held_id: int
+    rows: int = 1
+
+
+Query = Page | Tail | Since | Before | Newest | Later
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def _options(*wanted: str) -> Callable[[F], F]:
         "instrument": click.option(
             "--instrument", "instruments", multiple=True, help="market:SYMBOL, such as spot:BTCUSDT; repeatable."
         ),
-        "cache-dir": click.option("--cache-dir", type=click.Path(path_type=Path), help="Where the day files are."),
+        "cache-dir": click.option("--cache-dir", type=click.Path(), help="Where the day files are."),
     }
 
     def decorate(command: F) -> F:
@@ -41,7 +41,7 @@ def cli() -> None:
 @cli.command()
 @_options("config", "instrument", "cache-dir")
 @click.option("--once", is_flag=True, help="End after the first complete backfill.")
-def run(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None, *, once: bool) -> None:
+def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, once: bool) -> None:
     """Backfill the instruments and keep them topped up.
 
     Exit codes: 0 done; 1 incomplete, with the reason; 75 try later (exchange out of reach or banning, cache in use);
@@ -90,7 +90,7 @@ def demo(trades: int, cache_dir: Path | None) -> None:
 @cli.command()
 @_options("config", "instrument", "cache-dir")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-def status(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None, *, as_json: bool) -> None:
+def status(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, as_json: bool) -> None:
     """Show what the cache holds, by instrument and day."""
     from backfilld.surfaces.status import print_status  # noqa: PLC0415
 
@@ -101,7 +101,7 @@ def status(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | 
 @cli.command()
 @_options("config", "instrument", "cache-dir")
 @click.option("--keep-days", required=True, type=click.IntRange(0), help="Delete day files older than this many days.")
-def cleanup(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None, keep_days: int) -> None:
+def cleanup(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, keep_days: int) -> None:
     """Delete old day files."""
     from backfilld.surfaces.status import clean_up  # noqa: PLC0415
 
@@ -111,13 +111,13 @@ def cleanup(config: Path | None, instruments: tuple[str, ...], cache_dir: Path |
 
 @cli.command("check-config")
 @_options("config", "instrument", "cache-dir")
-def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None) -> None:
+def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> None:
     """Check the settings and print them as they are in force."""
     for name, value in _settings(config, instruments, cache_dir).model_dump(mode="json", exclude_none=True).items():
         click.echo(f"{name} = {_toml(value)}")
 
 
-def _settings(config: Path | None, instruments: tuple[str, ...], cache_dir: Path | None) -> Settings:
+def _settings(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> Settings:
     return Settings(config=config, instruments=instruments or None, cache_dir=cache_dir)
 
 

@@ -89,9 +89,13 @@ def _print_table(rows: Sequence[DayStatus]) -> None:
             f"{row.trades:,}",
             f"{row.missing:,}",
             f"{row.bytes:,}",
-            str(row.first_id or "-"),
-            str(row.last_id or "-"),
+            _shown(row.first_id),
+            _shown(row.last_id),
         )
         table.add_row(row.instrument, row.day, row.state, *figures)
     # In a pipe nobody folds the table; rich would take eighty columns.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _shown(trade_id: int | None) -> str:
+    return "-" if trade_id is None else str(trade_id)
