@@ -149,5 +149,10 @@ def main() -> None:
 def _leaves(group: ExceptionGroup[Exception]) -> list[str]:
     found: list[str] = []
     for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, ExceptionGroup) else [f"{type(error).__name__}: {error}"]
-    return found
+        if isinstance(error, ExceptionGroup):
+            found += _leaves(error)
+        elif isinstance(error, BrokenPipeError):
+            found.append("nobody reads stdout any more, where the log goes")
+        else:
+            found.append(f"{type(error).__name__}: {error}")
+    return list(dict.fromkeys(found))
