@@ -15,7 +15,7 @@ import trio
 
 from backfilld.cache import BackfillCacheManager
 from backfilld.cache.atomic import sweep_temporary_files, translated
-from backfilld.cache.dayfile import Encoding
+from backfilld.cache.dayfile import Encoding, warm_up
 from backfilld.cache.layout import instrument_directory
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord
@@ -42,6 +42,7 @@ class ParquetStore:
             return sweep_temporary_files(self._cache_dir)
 
         swept = await _on_thread(prepare)
+        trio.lowlevel.start_thread_soon(warm_up, lambda _: None)
         log.info("cache_opened", dir=str(self._cache_dir))
         for path in swept:
             log.info("temporary_file_swept", file=str(path))

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from backfilld.core.daybook import DayRecord
 from backfilld.core.ledger import Coverage
-from backfilld.core.model import Instrument, empty_trades
+from backfilld.core.model import SCHEMA, Instrument, empty_trades
 from backfilld.core.planner import Span, joined
 
 SCHEMA_VERSION = 1
@@ -82,7 +82,7 @@ def spans_of(trades: pl.DataFrame) -> list[Span]:
 class DayWriter:
     """Writes one day file from pieces that ascend strictly in ``a``, from each to the next as well."""
 
-    def __init__(self, path: Path, encoding: Encoding) -> None:
+    def __init__(self, path: Path | pa.BufferOutputStream, encoding: Encoding) -> None:
         self._file = pq.ParquetWriter(
             path,
             _ARROW_SCHEMA,
@@ -121,6 +121,14 @@ class DayWriter:
 
     def _write(self, trades: pl.DataFrame) -> None:
         self._file.write_table(trades.rechunk().to_arrow().cast(_ARROW_SCHEMA), row_group_size=ROW_GROUP_ROWS)
+
+
+def warm_up() -> None:
+    """Write a day of one trade to memory: the first use of the encoders takes longer than writing a day."""
+    trade = pl.DataFrame([[0]] * 8, schema=SCHEMA, strict=False)
+    with DayWriter(pa.BufferOutputStream(), Encoding()) as writer:
+        writer.add(trade)
+        writer.finish(date(1970, 1, 1), None, ())
 
 
 def _facts_of(record: DayRecord, instrument: Instrument | None) -> DayFacts:
