@@ -1,6 +1,5 @@
 """Everything the actors say to each other. Commands are imperatives, events past participles; all are values."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -233,11 +232,10 @@ GovernorMessage = AcquireWeight | ReportUsage | ReturnPermit | PauseUntil | SetL
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What people are shown of a running backfill: sums over all instruments, and budgets by market."""
+    """What people are shown of a running backfill: sums over all instruments."""
 
     wanted: int = 0
     fetched: int = 0
     cached: int = 0
     requests: int = 0
     weight: int = 0
-    budgets: Mapping[Market, str] = field(default_factory=dict)

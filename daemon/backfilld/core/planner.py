@@ -8,6 +8,7 @@ It asks for ids, and for times only to find the ends of the window:
     tail   Tail(last)    what follows the newest id held; a short answer is the end
     end    Newest, or Since(stop) for a window that is over: the last id, once there is more than a page to get
     pages  Page(ids)     whatever is missing between the first and the last id known
+    doubt  Later(held)   once, when a resumed tail is empty: later trades with lower ids are another sequence
 
 Cold that is head, end, pages; on resume tail, and pages for holes. The pages are not a list that is worked off: each is
 derived from what is held at that moment, so an answer that is short, or leaves ids out, needs no special plan.
