@@ -108,13 +108,17 @@ class Tape:
                 start = bisect_left(self.ids, ids.first_id)
             case Tail(first_id):
                 start = bisect_left(self.ids, first_id)
+            case Since(start_ms, rows, int(stop_ms)):
+                start, stop = bisect_left(self.times, start_ms), bisect_left(self.times, stop_ms)
+                return self.frame[start : min(start + rows, stop)]
             case Since(start_ms) | Later(start_ms):
                 start = bisect_left(self.times, start_ms)
             case Before(stop_ms, rows):
                 stop = bisect_left(self.times, stop_ms)
                 return self.frame[max(0, stop - rows) : stop]
-            case Newest():
-                start = max(0, len(self) - query.rows)
+            case Newest(stop_ms=stop_ms, rows=rows):
+                stop = len(self) if stop_ms is None else bisect_left(self.times, stop_ms)
+                return self.frame[max(0, stop - rows) : stop]
         return self.frame[start : start + query.rows]
 
 
@@ -137,7 +141,8 @@ def mangle(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Trick:
     """Answer 200 with other rows than were asked for."""
 
     def trick(_: Query | None, reply: Reply[pl.DataFrame]) -> Reply[pl.DataFrame]:
-        return reply if isinstance(reply.result, ExchangeError) else Reply(reply.usage, change(reply.result))
+        rows = reply.read()
+        return reply if isinstance(rows, ExchangeError) else Reply(reply.usage, change(rows))
 
     return trick
 

@@ -32,6 +32,9 @@ ASSUMED_LIMITS = {
 }
 """What holds until exchangeInfo is read, which is the first thing done (limits as recorded in 2025-08)."""
 
+SPARE_FETCHERS = 5
+"""Answers that come at the same moment are read while the next requests are on their way; more are of no use."""
+
 LONGEST_PAUSE_ONCE_S = 60.0
 """A single run sits out a pause by the exchange up to this; a longer one ends it with "try later"."""
 
@@ -69,6 +72,7 @@ def assembled(
             once=once,
             poll_s=settings.poll_seconds,
             uncached=not settings.cache_enabled,
+            spare_fetchers=min(settings.max_concurrent, SPARE_FETCHERS),
         )
         store: TradeStore = _parquet_store(settings) if settings.cache_enabled else MemoryStore()
         pipeline = Pipeline(

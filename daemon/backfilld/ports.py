@@ -34,10 +34,22 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[T]):
-    """One request's end: its usage, and the result or the error it came to."""
+    """One request's end: its usage, and the result or the error it came to; an accepted answer may still have to be
+    decoded, which takes the loop a millisecond or more."""
 
     usage: Usage
-    result: T | ExchangeError
+    result: T | ExchangeError | "Undecoded[T]"
+
+    def read(self) -> T | ExchangeError:
+        """The result, decoded."""
+        return self.result.decode() if isinstance(self.result, Undecoded) else self.result
+
+
+@dataclass(frozen=True, slots=True)
+class Undecoded(Generic[T]):
+    """An answer with status 200, as it came."""
+
+    decode: Callable[[], T | ExchangeError]
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def _run_actors(pipeline: Pipeline) -> None:
-    workers = pipeline.orders.max_concurrent
+    workers = pipeline.orders.fetchers
     # As many jobs as fetchers: the scheduler deals no more than that, so it never waits here.
     send_job, jobs = trio.open_memory_channel[Job](workers)
     # A page more for each fetcher than it has in hand; a slow disk then stops the fetchers, not the memory.
@@ -99,7 +99,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
     send_governor, governor = trio.open_memory_channel[GovernorMessage](math.inf)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_governor, governor, pipeline.budgets, pipeline.levels)
+        nursery.start_soon(run_governor, governor, pipeline.budgets, pipeline.orders.max_concurrent, pipeline.levels)
         nursery.start_soon(run_writer, days, send_event.clone(), pipeline.store)
         nursery.start_soon(_run_merger, pages, send_day, pipeline.checkpoint_s)
         for _ in range(workers):

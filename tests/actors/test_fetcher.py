@@ -272,7 +272,9 @@ async def test_a_rate_limit_pauses_everyone_and_is_sat_out(autojump_clock: MockC
         assert event.spent.requests == 2
         assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 30_000, banned=False)]
         kinds = [type(message) for message in bench.told[:4]]
-        assert kinds == [AcquireWeight, ReportUsage, PauseUntil, AcquireWeight], "reported before it asks again"
+        assert kinds == [AcquireWeight, PauseUntil, ReportUsage, AcquireWeight], (
+            "the pause stands before its place is given"
+        )
 
 
 async def test_a_rate_limit_without_a_time_lasts_to_the_next_window(autojump_clock: MockClock) -> None:

@@ -59,13 +59,15 @@ def clock_of(server_ms: float = SERVER_MS) -> ServerClock:
 
 
 @asynccontextmanager
-async def governing(*, limit: int = 100, share: float = 1.0, markets: int = 1) -> AsyncIterator[Desk]:
+async def governing(
+    *, limit: int = 100, share: float = 1.0, markets: int = 1, max_in_flight: int = 1000
+) -> AsyncIterator[Desk]:
     """A governor of spot, or of more markets; its inbox is closed at the end, and that it ends then is checked."""
     send, inbox = trio.open_memory_channel[GovernorMessage](math.inf)
     budgets = {market: Budget([Limit(limit, 1, "MINUTE")], share, clock_of()) for market in list(Market)[:markets]}
     desk = Desk(send, budgets)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_governor, inbox, budgets, desk.levels)
+        nursery.start_soon(run_governor, inbox, budgets, max_in_flight, desk.levels)
         yield desk
         send.close()
 
@@ -249,3 +251,15 @@ async def test_nothing_to_govern_is_no_reason_to_fail(autojump_clock: MockClock)
         desk.send.send_nowait(StopRequested())
         await wait_all_tasks_blocked()
         assert desk.levels.value == {}
+
+
+async def test_no_more_than_so_many_requests_are_on_their_way(autojump_clock: MockClock) -> None:
+    async with governing(markets=2, max_in_flight=2) as desk:
+        spot, um = list(Market)[:2]
+        first, second, third, fourth = (desk.ask(1, each) for each in (spot, um, spot, um))
+        assert await granted([first, second, third, fourth]) == [True, True, False, False]
+        desk.report(first.ticket, Usage(), 0)
+        assert await granted([third, fourth]) == [True, False]
+        assert second.ticket is not None
+        desk.send.send_nowait(ReturnPermit(um, second.ticket))
+        assert await granted([fourth]) == [True]

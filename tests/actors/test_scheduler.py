@@ -36,8 +36,9 @@ from backfilld.actors.orders import Orders
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.adapters.memory_store import MemoryStore
 from backfilld.core.daybook import DayRecord
+from backfilld.core.head import PAGE_MS
 from backfilld.core.merge import merge
-from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, empty_trades
+from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of, empty_trades
 from backfilld.core.outcome import Outcome
 from backfilld.core.page import check_page, cut
 from backfilld.core.planner import Window
@@ -208,19 +209,18 @@ def hold(
 
 
 async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first(autojump_clock: MockClock) -> None:
+    ends = (Before(DAY_MS), Since(DAY_MS, 1000, DAY_MS + PAGE_MS), Newest(0, DAY_MS))
     async with scheduling(orders_for(BTC, ETH, max_concurrent=9), {}) as desk:
         assert await desk.waiting_jobs() == [
             DescribeMarket(Market.SPOT, ("BTCUSDT", "ETHUSDT")),
-            FetchJob(BTC, Since(DAY_MS, 1000)),
-            FetchJob(ETH, Since(DAY_MS, 1000)),
+            *(FetchJob(each, query) for query in ends for each in (BTC, ETH)),
         ]
         desk.tapes = {BTC: Tape.even(5000), ETH: Tape.even(10)}
-        for job in desk.dealt[1:]:
+        for job in desk.dealt:
             desk.send.send_nowait(desk.event_of(job))
-        ends = [Before(DAY_MS), Newest(at_least_id=999)]
         jobs = await desk.waiting_jobs()
-        assert [job.query for job in jobs if isinstance(job, FetchJob) and job.instrument == BTC] == ends
-        assert [job.query for job in jobs if isinstance(job, FetchJob) and job.instrument == ETH] == ends[:1]
+        pages = [Page(IdRange(n, min(n + 999, 4998))) for n in range(1000, 4999, 1000)]
+        assert [job.query for job in jobs if isinstance(job, FetchJob)] == pages
 
 
 async def test_a_cold_start_holds_everything_and_says_what_it_came_to(autojump_clock: MockClock) -> None:
@@ -445,8 +445,6 @@ async def test_a_campaign_that_fails_ends_its_round_with_the_reason(
 async def test_what_others_got_before_a_failure_is_saved(autojump_clock: MockClock) -> None:
     """A ban in the middle: the answers in flight count, then the round is flushed and ends."""
     async with scheduling(orders_for(max_concurrent=4), {BTC: Tape.even(9000)}) as desk:
-        for job in await desk.waiting_jobs():
-            desk.send.send_nowait(desk.event_of(job))
         for job in await desk.waiting_jobs():
             desk.send.send_nowait(desk.event_of(job))
         lost, *others = await desk.waiting_jobs()
@@ -712,15 +710,17 @@ async def test_a_neighbour_that_cannot_be_had_leaves_a_complete_window(autojump_
 
 
 async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(BTC, ETH), {BTC: Tape.even(3000), ETH: Tape.even(10)}) as desk:
-        describe, btc, eth = await desk.waiting_jobs()
+    tapes = {BTC: Tape.even(3000), ETH: Tape.even(10)}
+    async with scheduling(orders_for(BTC, ETH, max_concurrent=5), tapes) as desk:
+        describe, *neighbours, btc, eth = await desk.waiting_jobs()
         desk.send.send_nowait(StopRequested())
         assert await desk.waiting_jobs() == []
         assert has_ended(desk.jobs)
         assert has_ended(desk.pages)
         desk.send.send_nowait(desk.event_of(describe))
         desk.send.send_nowait(desk.event_of(btc))
-        desk.send.send_nowait(JobDropped(eth))
+        for dropped in (eth, *neighbours):
+            desk.send.send_nowait(JobDropped(dropped))
         await wait_all_tasks_blocked()
         saved = await desk.store.save(BTC, DAY, desk.gathered[BTC][0], ())
         desk.send.send_nowait(DaySaved(BTC, saved.record, 1000, 0))

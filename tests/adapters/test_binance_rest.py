@@ -58,13 +58,15 @@ async def error_of(scripted: OpenPair, answer: Answer, **options: Any) -> Exchan
     """What an answer is translated to."""
     async with scripted(answer, **options) as (client, _):
         reply = await ask(client)
-    assert isinstance(reply.result, ExchangeError), reply.result
-    return reply.result
+    error = reply.read()
+    assert isinstance(error, ExchangeError), error
+    return error
 
 
 def frame_of(reply: Reply[pl.DataFrame]) -> pl.DataFrame:
-    assert isinstance(reply.result, pl.DataFrame), reply.result
-    return reply.result
+    rows = reply.read()
+    assert isinstance(rows, pl.DataFrame), rows
+    return rows
 
 
 # -- asking
@@ -113,7 +115,7 @@ async def test_a_connection_that_was_closed_meanwhile_is_opened_again(scripted: 
     """After an orderly end, and after a broken answer."""
     script = [sent_and_closed(response(200, PAGE)), sent_and_reset(b"HTTP/1.1 2"), sent(response(200, PAGE))]
     async with scripted(*script) as (client, server):
-        results = [(await ask(client)).result for _ in range(3)]
+        results = [(await ask(client)).read() for _ in range(3)]
         assert [type(each) for each in results] == [pl.DataFrame, TransientError, pl.DataFrame]
         assert server.connections == 3
 
@@ -386,7 +388,7 @@ async def test_an_id_or_time_that_is_no_int64_is_refused(scripted: OpenPair, nam
 async def test_a_price_or_quantity_that_is_no_number_is_refused(scripted: OpenPair, name: str, value: object) -> None:
     """By the decoder, or by the check of the page that follows it."""
     async with scripted(page_of(**{name: value})) as (client, _):
-        result = (await ask(client)).result
+        result = (await ask(client)).read()
     if isinstance(result, pl.DataFrame):
         with pytest.raises(UnexpectedAnswer):
             check_page(result, ASKED)
@@ -400,7 +402,7 @@ async def test_a_number_that_no_trade_can_have_does_not_pass_the_page_check(
     scripted: OpenPair, name: str, value: str
 ) -> None:
     async with scripted(page_of(**{name: value})) as (client, _):
-        result = (await ask(client)).result
+        result = (await ask(client)).read()
     if isinstance(result, pl.DataFrame):
         with pytest.raises(UnexpectedAnswer):
             check_page(result, ASKED)
@@ -471,15 +473,15 @@ async def test_a_broken_compression_is_transient_and_the_connection_is_not_kept_
     scripted: OpenPair, body: bytes
 ) -> None:
     async with scripted(sent(body), sent(response(200, PAGE)), timeout_s=5) as (client, _):
-        assert type((await ask(client)).result) is TransientError
+        assert type((await ask(client)).read()) is TransientError
         assert frame_of(await ask(client)).height == 2
 
 
 async def test_nobody_there_is_transient() -> None:
     async with opener({Market.SPOT: f"http://127.0.0.1:{await _closed_port()}"}, 5)() as client:
         reply = await ask(client)
-    assert type(reply.result) is TransientError
-    assert "out of reach" in str(reply.result)
+    assert type(reply.read()) is TransientError
+    assert "out of reach" in str(reply.read())
     assert (reply.usage.used, reply.usage.server_ms) == ({}, None)
 
 
@@ -498,7 +500,7 @@ async def test_silence_and_a_slow_drip_end_with_the_total_timeout(scripted: Open
 async def test_after_a_timeout_the_next_question_is_asked_on_a_new_connection(scripted: OpenPair) -> None:
     """What is left of the late answer must never be read as the next one."""
     async with scripted(silence, sent(response(200, PAGE)), timeout_s=0.5) as (client, server):
-        assert isinstance((await ask(client)).result, TransientError)
+        assert isinstance((await ask(client)).read(), TransientError)
         assert frame_of(await ask(client)).height == 2
         assert server.connections == 2
 
@@ -532,7 +534,7 @@ async def info_of(
     async with scripted(answer) as (client, server):
         with trio.fail_after(30):
             reply = await client.market_info(market, symbols)
-        return reply.result, server.target
+        return reply.read(), server.target
 
 
 async def test_spot_is_asked_for_one_symbol_by_its_name(scripted: OpenPair) -> None:

@@ -75,7 +75,7 @@ async def test_recorded_error_bodies_are_sorted_by_who_can_act(scripted: OpenPai
             else response(status, entry["body_excerpt"], HTML)
         )
         async with scripted(sent(answer)) as (client, _):
-            result = (await client.market_info(next(iter(["um"])), [])).result  # type: ignore[arg-type]
+            result = (await client.market_info(next(iter(["um"])), [])).read()  # type: ignore[arg-type]
         expected = {429: RateLimited, 418: RateLimited, 503: TransientError, 403: TransientError}
         assert type(result) is expected.get(status, RequestRejected), entry
 

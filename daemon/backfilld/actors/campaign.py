@@ -43,6 +43,7 @@ class Campaign:
         window: Window,
         records: Iterable[DayRecord],
         *,
+        now_ms: int,
         began_at: float,
         max_concurrent: int,
     ) -> None:
@@ -50,7 +51,7 @@ class Campaign:
         self.window = window
         self.records = {record.day: record for record in records}
         held, first_is_proven = held_in(window, self.records.values())
-        self.plan = Backfill(window, held, first_is_proven=first_is_proven)
+        self.plan = Backfill(window, held, first_is_proven=first_is_proven, now_ms=now_ms)
         self.phase = Phase.ASKING
         self.cached = self.plan.received.rows
         self._held_until_ms = max((span.last_ms for span in held), default=None)
@@ -97,7 +98,7 @@ class Campaign:
         self.plan.answered(event.job.query, event.found)
         if isinstance(event.job.query, Tail) and event.found.rows == 0:
             self._doubt_silence(now_ms)
-        if self.plan.last_id is not None and not self._planned:
+        if self.plan.is_located and not self._planned:
             self._log_plan(now_ms)
 
     def failed(self, event: JobFailed, query: Query) -> None:

@@ -38,10 +38,14 @@ from backfilld.core.query import Before
 from backfilld.core.retry import Backoff
 from backfilld.core.weights import INFO_WEIGHT, TRADES_WEIGHT
 from backfilld.errors import ExchangeError, RateLimited, TransientError, UnexpectedAnswer
-from backfilld.ports import ExchangeClient, OpenClient, Reply, Usage
+from backfilld.ports import ExchangeClient, OpenClient, Reply, Undecoded, Usage
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+AFTER_YOU_S = 0.002
+"""Before an answer is read, whoever got leave by its coming sends: decoding holds the loop for longer than that takes,
+and a request on its way costs it nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,6 @@ class _Fetcher:
                 return await self._ask_once(request)
             except RateLimited as refusal:
                 paused_s += refusal.retry_after_s or 0.0
-                await self._tell_pause(request.market, refusal)
                 if paused_s > self._patience.longest_pause_s:
                     raise
             except (TransientError, UnexpectedAnswer) as error:
@@ -149,14 +152,20 @@ class _Fetcher:
         try:
             reply = await request.ask()
             usage = reply.usage
+            if isinstance(reply.result, RateLimited):
+                # Before the report, which lets the next one go.
+                self._tell_pause(request.market, reply.result)
         finally:
             received_ms = _now_ms()
             self._ports.governor.send_nowait(ReportUsage(request.market, ticket, usage, received_ms))
         self._spent = self._spent.plus(ticket, usage, received_ms)
-        if isinstance(reply.result, ExchangeError):
-            raise reply.result
-        request.check(reply.result)
-        return reply.result
+        if isinstance(reply.result, Undecoded):
+            await trio.sleep(AFTER_YOU_S)
+        result = reply.read()
+        if isinstance(result, ExchangeError):
+            raise result
+        request.check(result)
+        return result
 
     async def _permit(self, market: Market, weight: int) -> Ticket:
         slot = PermitSlot()
@@ -172,10 +181,10 @@ class _Fetcher:
             raise _Stopping
         return slot.ticket
 
-    async def _tell_pause(self, market: Market, refusal: RateLimited) -> None:
+    def _tell_pause(self, market: Market, refusal: RateLimited) -> None:
         wait_s = refusal.retry_after_s
         until_ms = None if wait_s is None else _now_ms() + wait_s * 1000
-        await self._ports.governor.send(PauseUntil(market, until_ms, banned=refusal.banned))
+        self._ports.governor.send_nowait(PauseUntil(market, until_ms, banned=refusal.banned))
 
     async def _pause(self, wait_s: float) -> None:
         with trio.move_on_after(wait_s):

@@ -30,10 +30,14 @@ Levels = Mapping[Market, BudgetState]
 
 
 async def run_governor(
-    inbox: trio.MemoryReceiveChannel[GovernorMessage], budgets: Mapping[Market, Budget], levels: AsyncValue[Levels]
+    inbox: trio.MemoryReceiveChannel[GovernorMessage],
+    budgets: Mapping[Market, Budget],
+    max_in_flight: int,
+    levels: AsyncValue[Levels],
 ) -> None:
-    """Grant permits in the order they were asked for, each as soon as its budget allows, until the inbox closes."""
-    governor = _Governor(budgets)
+    """Grant permits in the order they were asked for, each as soon as its budget allows and fewer than
+    ``max_in_flight`` requests are on their way, until the inbox closes."""
+    governor = _Governor(budgets, max_in_flight)
     async with inbox:
         while True:
             wait_s = governor.grant(_now_ms())
@@ -51,8 +55,9 @@ def _now_ms() -> float:
 
 
 class _Governor:
-    def __init__(self, budgets: Mapping[Market, Budget]) -> None:
+    def __init__(self, budgets: Mapping[Market, Budget], max_in_flight: int) -> None:
         self._budgets = budgets
+        self._free = max_in_flight
         self._waiting: dict[Market, deque[AcquireWeight]] = {market: deque() for market in budgets}
         self._stopping = False
 
@@ -63,6 +68,7 @@ class _Governor:
             case ReportUsage():
                 self._report(message)
             case ReturnPermit(market, ticket):
+                self._free += 1
                 self._budgets[market].give_back(ticket)
             case PauseUntil(market):
                 self._pause(message)
@@ -84,16 +90,20 @@ class _Governor:
         while queue:
             request = queue[0]
             if not (request.reply.abandoned or self._stopping):
+                if self._free == 0:
+                    return float("inf")
                 wait_ms = budget.wait_ms(now_ms, request.weight)
                 if wait_ms > 0:
                     return wait_ms / 1000
                 request.reply.ticket = budget.spend(now_ms, request.weight)
+                self._free -= 1
             queue.popleft()
             request.reply.answered.set()
         return float("inf")
 
     def _report(self, report: ReportUsage) -> None:
         budget, usage, ticket = self._budgets[report.market], report.usage, report.ticket
+        self._free += 1
         if usage.server_ms is not None:
             budget.clock = budget.clock.observed(
                 ticket.sent_ms, report.received_ms, usage.server_ms, usage.precision_ms

@@ -10,6 +10,8 @@ from backfilld.core.planner import Window
 class Orders:
     """What the scheduler is to do.
 
+    At most ``max_concurrent`` requests are in flight at a time; ``spare_fetchers`` send the next ones while the others
+    read their answers.
     ``window`` fixes the span for all instruments; without it, it is today and ``days`` whole days before, open-ended.
     With ``once`` the first complete round ends the pipeline, else rounds follow every ``poll_s``. ``uncached`` only
     chooses the words of the log. Day files older than ``keep_days`` are deleted, none for 0.
@@ -23,3 +25,9 @@ class Orders:
     once: bool = False
     poll_s: float = 30.0
     uncached: bool = False
+    spare_fetchers: int = 0
+
+    @property
+    def fetchers(self) -> int:
+        """How many fetchers there are, and so how many questions are dealt at a time."""
+        return self.max_concurrent + self.spare_fetchers

@@ -59,7 +59,9 @@ class Roster:
                 records.append(record)
             elif not orders.uncached:
                 log.info("cache_missed", instrument=str(instrument), day=day.isoformat())
-        campaign = Campaign(instrument, window, records, began_at=began_at, max_concurrent=orders.max_concurrent)
+        campaign = Campaign(
+            instrument, window, records, now_ms=now_ms, began_at=began_at, max_concurrent=orders.max_concurrent
+        )
         campaign.log_start(stop_ms, uncached=orders.uncached)
         return campaign
 

@@ -136,7 +136,7 @@ class _Scheduler:
 
     def deal(self) -> None:
         """Give every free fetcher a job."""
-        while not (self._stopping or self._stop.is_set()) and self._in_hand < self._orders.max_concurrent:
+        while not (self._stopping or self._stop.is_set()) and self._in_hand < self._orders.fetchers:
             job = self._to_describe.popleft() if self._to_describe else self._roster.next_job(self._ticks)
             if job is None:
                 return

@@ -6,8 +6,9 @@ Owns how a question becomes a request and how a connection fails. What answers m
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 import httpx
@@ -25,7 +26,7 @@ from backfilld.adapters.binance_answers import (
 from backfilld.core.model import Instrument, Market
 from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
 from backfilld.errors import ExchangeError, TransientError, UnexpectedAnswer
-from backfilld.ports import MarketInfo, OpenClient, Reply, Usage
+from backfilld.ports import MarketInfo, OpenClient, Reply, Undecoded, Usage
 
 T = TypeVar("T")
 
@@ -61,23 +62,26 @@ class BinanceRest:
 
     async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
         """Ask aggTrades one question."""
-        parameters = {"symbol": instrument.symbol} | _parameters(query)
-        answer = await self._get(instrument.market, "aggTrades", parameters)
-        if isinstance(answer, ExchangeError):
-            return Reply(Usage(), answer)
-        refusal = refusal_in(answer)
-        return Reply(
-            usage_of(answer), _naming_host(decode_trades(answer.content), answer) if refusal is None else refusal
-        )
+        parameters = {"symbol": instrument.symbol, **_parameters(query)}
+        return await self._ask(instrument.market, "aggTrades", parameters, decode_trades)
 
     async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
         """Read exchangeInfo; spot is asked for the symbols alone, futures answer all in any case."""
-        answer = await self._get(market, "exchangeInfo", _symbol_parameters(market, symbols))
+        parameters = _symbol_parameters(market, symbols)
+        return await self._ask(market, "exchangeInfo", parameters, partial(decode_info, symbols=symbols))
+
+    async def _ask(
+        self,
+        market: Market,
+        endpoint: str,
+        parameters: Mapping[str, str | int],
+        decode: Callable[[bytes], T | ExchangeError],
+    ) -> Reply[T]:
+        answer = await self._get(market, endpoint, parameters)
         if isinstance(answer, ExchangeError):
             return Reply(Usage(), answer)
-        refusal = refusal_in(answer)
-        info = decode_info(answer.content, symbols) if refusal is None else refusal
-        return Reply(usage_of(answer), _naming_host(info, answer) if refusal is None else info)
+        undecoded = Undecoded(lambda: _naming_host(decode(answer.content), answer))
+        return Reply(usage_of(answer), refusal_in(answer) or undecoded)
 
     async def _get(
         self, market: Market, endpoint: str, parameters: Mapping[str, str | int]
@@ -95,20 +99,24 @@ class BinanceRest:
 # -- asking
 
 
-def _parameters(query: Query) -> dict[str, str | int]:
+def _parameters(query: Query) -> Mapping[str, str | int]:
     match query:
         case Page(ids):
-            return {"fromId": ids.first_id, "limit": query.rows}
-        case Tail(first_id, rows):
-            return {"fromId": first_id, "limit": rows}
-        case Since(start_ms, rows):
-            return {"startTime": start_ms, "limit": rows}
-        case Later():
-            return {"startTime": query.after_ms, "limit": query.rows}
-        case Before(stop_ms, rows):
-            return {"endTime": stop_ms - 1, "limit": rows}
-        case Newest():
-            return {"limit": query.rows}
+            where: dict[str, int | None] = {"fromId": ids.first_id}
+        case Tail(first_id):
+            where = {"fromId": first_id}
+        case Since(start_ms, stop_ms=stop_ms):
+            where = {"startTime": start_ms, "endTime": _last_ms(stop_ms)}
+        case Later(after_ms):
+            where = {"startTime": after_ms}
+        case Before(stop_ms) | Newest(stop_ms=stop_ms):
+            where = {"endTime": _last_ms(stop_ms)}
+    return {name: value for name, value in where.items() if value is not None} | {"limit": query.rows}
+
+
+def _last_ms(stop_ms: int | None) -> int | None:
+    """The exchange's ends are inclusive."""
+    return None if stop_ms is None else stop_ms - 1
 
 
 def _symbol_parameters(market: Market, symbols: Sequence[str]) -> dict[str, str | int]:

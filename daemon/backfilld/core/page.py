@@ -38,9 +38,9 @@ def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.Dat
 
     The rows of :class:`Since` and :class:`Tail` from the first trade at or after ``stop_ms`` on lie beyond the window
     and are cut off. An answer that only locates keeps no row: :class:`Before`, :class:`Later`, and a :class:`Newest`
-    that is held.
+    that is held or older than it is wanted.
     """
-    if isinstance(query, Before | Later) or (isinstance(query, Newest) and query.at_least_id in trades["a"]):
+    if _only_locates(trades, query):
         return empty_trades(), _found(trades, trades.height, None)
     if stop_ms is None or not isinstance(query, Since | Tail):
         return trades, _found(trades, trades.height, None)
@@ -51,11 +51,18 @@ def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.Dat
     return kept, _found(kept, trades.height, trades["a"][beyond[0]])
 
 
+def _only_locates(trades: pl.DataFrame, query: Query) -> bool:
+    if isinstance(query, Newest) and trades.height:
+        return query.at_least_id in trades["a"] or trades["T"][0] < query.since_ms
+    return isinstance(query, Before | Later)
+
+
 def _found(trades: pl.DataFrame, rows: int, beyond_id: int | None) -> Found:
     if trades.is_empty():
         return Found(ids=None, first_ms=0, last_ms=0, rows=rows, beyond_id=beyond_id)
     ids, times = trades["a"], trades["T"]
-    return Found(IdRange(ids[0], ids[-1]), times[0], times[-1], rows, beyond_id)
+    is_marker = trades["p"][-1] == 0 and trades["f"][-1] == -1
+    return Found(IdRange(ids[0], ids[-1]), times[0], times[-1], rows, beyond_id, is_marker)
 
 
 def _check_start(trades: pl.DataFrame, query: Query) -> None:
@@ -69,11 +76,15 @@ def _check_start(trades: pl.DataFrame, query: Query) -> None:
             raise UnexpectedAnswer(f"rows from id {first_id} where {asked_id} was asked for", absent=absent)
         case Since(start_ms) if first_ms < start_ms:
             raise UnexpectedAnswer(f"rows from T {first_ms} where {start_ms} was asked for")
+        case Since(stop_ms=stop_ms) if stop_ms is not None and first_ms >= stop_ms:
+            raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
         case Before(stop_ms) if first_ms >= stop_ms:
             raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
         case Newest(at_least_id) if first_id < at_least_id:
             reason = f"the newest id is {first_id}, below id {at_least_id} that is held: another sequence of ids"
             raise UnexpectedAnswer(reason)
+        case Newest(stop_ms=stop_ms) if stop_ms is not None and first_ms >= stop_ms:
+            raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
         case Later(after_ms, held_id) if first_ms < after_ms or first_id <= held_id:
             reason = f"id {first_id} at T {first_ms}, though id {held_id} is held of before: another sequence of ids"
             raise UnexpectedAnswer(reason)

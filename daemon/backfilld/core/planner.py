@@ -3,24 +3,26 @@
 Owns the plan of one instrument: a :class:`Backfill` is told what is held and what was answered, and says what to ask.
 It asks for ids, and for times only to find the ends of the window:
 
-    head   Since(start)  the first id, then Before(start), whose id + 1 must be the same: nothing was passed over;
-                         if there is none, Before(stop) must be none of the window either
-    tail   Tail(last)    what follows the newest id held; a short answer is the end
-    end    Newest, or Since(stop) for a window that is over: the last id, once there is more than a page to get
+    head   Since(start)  the first id, and Before(start), whose id + 1 must be the same: nothing was passed over
+    end    Newest        the last id; all three are asked for at once. Where the end is surely far from the start, the
+                         head is a full page
+    tail   Tail(last)    in place of the end where something is held: what follows; a short answer is the end
     pages  Page(ids)     whatever is missing between the first and the last id known
     doubt  Later(held)   once, when a resumed tail is empty: later trades with lower ids are another sequence
 
-Cold that is head, end, pages; on resume tail, and pages for holes. The pages are not a list that is worked off: each is
-derived from what is held at that moment, so an answer that is short, or leaves ids out, needs no special plan.
-It never looks at a clock: :meth:`Backfill.top_up` starts a new round of questions for a window that is still open.
+Cold that is head and end, then pages; on resume tail, and pages for holes. The pages are not a list that is
+worked off: each is derived from what is held at that moment, so an answer that is short, or leaves ids out, needs no
+special plan. It never looks at a clock: :meth:`Backfill.top_up` starts a new round of questions for a window that is
+still open.
 """
 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from backfilld.core.head import PAGE_MS, Head
 from backfilld.core.ledger import Coverage
-from backfilld.core.model import LATEST_MS, PAGE_ROWS, IdRange
+from backfilld.core.model import PAGE_ROWS, IdRange
 from backfilld.core.query import Before, Found, Later, Newest, Page, Query, Since, Tail
 
 MAX_ABSENT_RANGES = 20
@@ -67,48 +69,47 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 class Backfill:
     """The plan for one instrument and window.
 
-    ``held`` are the spans on disk; ``first_is_proven`` says that the lowest id held is known to be the window's first.
+    ``held`` are the spans on disk; ``first_is_proven`` says that the lowest id held is known to be the window's first;
+    ``now_ms`` is about the exchange's time, if it is known.
     Every question from :meth:`take` must be followed by :meth:`answered` or :meth:`failed`, in any order.
     """
 
-    def __init__(self, window: Window, held: Iterable[Span] = (), *, first_is_proven: bool = False) -> None:
+    def __init__(
+        self, window: Window, held: Iterable[Span] = (), *, first_is_proven: bool = False, now_ms: int = 0
+    ) -> None:
         spans = joined(held)
         self.window = window
         self.received = Coverage.of(span.ids for span in spans)
         self.absent = Coverage()
-        self.first_id: int | None = None
-        self.first_is_proven = False
         self.last_id: int | None = None
         self.failures: list[Failure] = []
         self._given_up = Coverage()
         self._asked_pages: set[IdRange] = set()
         self._locating: deque[Query] = deque()
         self._open = 0
-        self._tail_is_asked = False
-        self._head_was_seen = False
-        self._head_doubted = False
-        self._begins_before_start = False
+        self._end_is_missing = False
+        self._doubted: set[type[Query]] = set()
+        is_long = min(now_ms, window.stop_ms or now_ms) >= window.start_ms + 2 * PAGE_MS
+        self._head = Head(window.start_ms, takes_page=is_long)
         self._begin(spans, first_is_proven=first_is_proven)
 
     def _begin(self, spans: list[Span], *, first_is_proven: bool) -> None:
         start_ms, stop_ms = self.window.start_ms, self.window.stop_ms
         over_start = next((span for span in spans if span.first_ms < start_ms <= span.last_ms), None)
         if over_start or (spans and first_is_proven):
-            self._begins_before_start = over_start is not None
-            self.first_id = (over_start or spans[0]).ids.first_id
-            self.first_is_proven = True
+            self._head.hold((over_start or spans[0]).ids.first_id, reaches_over=over_start is not None)
         else:
-            self._ask_head(1 if spans else PAGE_ROWS)
+            self._head.ask(with_first=not spans)
         over_stop = None if stop_ms is None else next((span for span in spans if span.last_ms >= stop_ms), None)
         if over_stop:
             self.last_id = over_stop.ids.last_id
-        elif spans:
-            self._ask_tail()
+        else:
+            self._ask_end()
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to ask in this round: complete, or as complete as the answers allowed."""
-        return not self._locating and not self._open and self._next_page() is None
+        return not (self._locating or self._head.to_ask or self._open) and self._next_page() is None
 
     @property
     def is_waiting(self) -> bool:
@@ -121,17 +122,35 @@ class Backfill:
         round."""
         if not self.is_done or self.failures or self.missing:
             return False
-        return not self.received or (self.first_id is not None and self.last_id is not None)
+        return not self.received or self.is_located
+
+    @property
+    def is_located(self) -> bool:
+        """Whether both ends are known, and with them how much there is to fetch."""
+        return self.first_id is not None and self.last_id is not None
+
+    @property
+    def first_id(self) -> int | None:
+        """The window's first id, as far as it is known."""
+        return self._head.first_id
+
+    @property
+    def first_is_proven(self) -> bool:
+        """Whether the id before the first is known to lie before the window."""
+        return self._head.is_proven
 
     @property
     def neighbour(self) -> Before:
         """The question for the last trade before the window, which proves its first id."""
-        return Before(self.window.start_ms)
+        return self._head.neighbour
 
     @property
     def proven_first_id(self) -> int | None:
-        """The id that is proven to be the first at or after the start; None where what is held reaches over it."""
-        return self.first_id if self.first_is_proven and not self._begins_before_start else None
+        """The id that is held and proven to be the first at or after the start; None where what is held reaches over
+        it."""
+        if self.first_id is None or not self.first_is_proven or self._head.reaches_over:
+            return None
+        return self.first_id if self.received.holds(self.first_id) else None
 
     @property
     def missing(self) -> tuple[IdRange, ...]:
@@ -141,7 +160,13 @@ class Backfill:
 
     def take(self, *, pages: bool = True) -> Query | None:
         """The next question to put, or None if there is none for now; without ``pages``, only one that locates."""
-        query = self._locating.popleft() if self._locating else self._next_page() if pages else None
+        query: Query | None = None
+        if self._head.to_ask:
+            query = self._head.to_ask.popleft()
+        elif self._locating:
+            query = self._locating.popleft()
+        elif pages:
+            query = self._next_page()
         if query is not None:
             self._open += 1
         if isinstance(query, Page):
@@ -151,25 +176,44 @@ class Backfill:
     def answered(self, query: Query, found: Found) -> None:
         """An answer was accepted; its rows, if any are to be kept, are on their way to the disk."""
         self._open -= 1
-        if found.ids is not None and not isinstance(query, Before | Later):
+        if found.ids is not None and found.last_ms >= self.window.start_ms and not isinstance(query, Later):
             self.received |= Coverage((found.ids,))
         match query:
             case Page(ids):
                 self._asked_pages.remove(ids)
+                self._head.heed(found)
             case Tail():
-                self._reached(query.rows, found)
-            case Before() if query == self.neighbour:
-                self._neighbour_answered(found)
+                self._head.heed(found)
+                self._tail_answered(query.rows, found)
             case Before():
-                self._emptiness_answered(query, found)
-            case Since(start_ms) if start_ms == self.window.start_ms:
-                self._head_answered(query, found)
+                self._head.neighbour_answered(found)
+                if self.received and self.first_id is not None:
+                    self._head.lower(self.received.first_id)
             case Since():
-                self._end_answered(query, found.beyond_id)
+                self._head.first_answered(query, found)
+            case Newest():
+                self._end_answered(found)
             case Later():
                 pass
-            case Newest():
-                self._end_answered(query, None if found.ids is None else found.ids.last_id + 1)
+        self._doubt_emptiness(query)
+
+    def _doubt_emptiness(self, query: Query) -> None:
+        """Where trades of the window are held, the exchange must name a first and a last one: it is asked once more."""
+        if self.received and self._head.is_missing and self.first_id is None:
+            self._head.is_missing = False
+            if self._doubts(Since, query, "the exchange has trades of the window and names no first one"):
+                self._head.ask_first()
+        if (self.received or self._head.is_preceded) and self._end_is_missing:
+            self._end_is_missing = False
+            if self._doubts(Newest, query, "the exchange has trades and names no newest one"):
+                self._ask_newest()
+
+    def _doubts(self, kind: type[Query], query: Query, reason: str) -> bool:
+        if kind in self._doubted:
+            self.failures.append(Failure(query, reason))
+            return False
+        self._doubted.add(kind)
+        return True
 
     def failed(self, query: Query, reason: str, absent: IdRange | None = None) -> None:
         """A question was given up. ``absent``: the ids that the exchange passed over each time it was asked.
@@ -179,7 +223,12 @@ class Backfill:
         self._open -= 1
         if isinstance(query, Page):
             self._asked_pages.remove(query.ids)
-        if (absent is not None and self._avoid(query, absent)) or query == self.neighbour:
+        if isinstance(query, Since) and self._head.first_failed(query):
+            return
+        if absent is not None and self._avoid(query, absent):
+            return
+        if query == self.neighbour:
+            self._head.neighbour_failed()
             return
         self.failures.append(Failure(query, reason))
         if isinstance(query, Page):
@@ -187,10 +236,6 @@ class Backfill:
 
     def _avoid(self, query: Query, absent: IdRange) -> bool:
         """Ask around ids that the exchange passes over; False if the question cannot be put another way."""
-        if isinstance(query, Since) and query.rows > 1:
-            self._head_was_seen = True
-            self._locating.append(Since(query.start_ms, 1))
-            return True
         if not isinstance(query, Page | Tail) or len(self.absent.ranges) >= MAX_ABSENT_RANGES:
             return False
         self.absent |= Coverage((absent,))
@@ -201,28 +246,31 @@ class Backfill:
     def top_up(self) -> None:
         """Begin a new round: ask for what is new, and again for what was given up. Only when :attr:`is_done`."""
         self.failures.clear()
+        self._doubted.clear()
         self._locating.clear()
-        self._tail_is_asked = False
-        self._head_doubted = False
         self._given_up = Coverage()
         self.last_id = None
-        if self.first_id is None:
-            self._ask_head(1 if self.received else PAGE_ROWS)
-        elif not self.first_is_proven:
-            self._locating.append(self.neighbour)
-        if self.received:
-            self._ask_tail()
+        if not self.first_is_proven:
+            self._head.ask(with_first=not self.received and self.first_id is None)
+        self._ask_end()
 
     def doubt_silence(self, after_ms: int) -> None:
         """Ask whether the exchange has later trades although the tail was empty: then it counts in another sequence."""
         self._locating.append(Later(after_ms, self.received.last_id))
 
-    def _ask_head(self, rows: int) -> None:
-        self._locating.append(Since(self.window.start_ms, rows))
+    def _ask_end(self) -> None:
+        """What follows what is held, or where there is nothing to follow, the last id."""
+        if self.received:
+            self._locating.append(Tail(max(self.received.last_id, self.absent.last_id if self.absent else 0) + 1))
+        elif self.first_is_proven and self.first_id is not None:
+            self._locating.append(Tail(self.first_id))
+        else:
+            self._ask_newest()
 
-    def _ask_tail(self) -> None:
-        self._tail_is_asked = True
-        self._locating.append(Tail(max(self.received.last_id, self.absent.last_id if self.absent else 0) + 1))
+    def _ask_newest(self) -> None:
+        self._end_is_missing = False
+        held_id = self.received.last_id if self.received else 0
+        self._locating.append(Newest(held_id, self.window.start_ms, self.window.stop_ms))
 
     def _wanted(self) -> IdRange | None:
         first_id, last_id = self.first_id, self.last_id
@@ -235,59 +283,23 @@ class Backfill:
 
     def _next_page(self) -> Page | None:
         wanted = self._wanted()
-        if wanted is None:
+        if wanted is None or self._head.is_open:
             return None
         claimed = self.received | self.absent | self._given_up | Coverage.of(self._asked_pages)
         for ids in claimed.missing(wanted):
             return Page(IdRange(ids.first_id, min(ids.last_id, ids.first_id + PAGE_ROWS - 1)))
         return None
 
-    def _head_answered(self, query: Since, found: Found) -> None:
-        if found.ids is None and found.beyond_id is None:
-            self._locating.append(self._last_of_window())
-            return
-        self.first_id = found.ids.first_id if found.ids else found.beyond_id
-        self._locating.append(self.neighbour)
-        if not self._tail_is_asked:
-            self._reached(query.rows, found)
-
-    def _last_of_window(self) -> Before:
-        return Before(LATEST_MS if self.window.stop_ms is None else self.window.stop_ms)
-
-    def _emptiness_answered(self, query: Before, found: Found) -> None:
-        """No trade since the start was named: the last one of all must lie before it, or the answer was no answer."""
-        is_empty = found.ids is None or found.first_ms < self.window.start_ms
-        if is_empty and not self.received and not self._head_was_seen:
-            return
-        if self._head_doubted:
-            self.failures.append(Failure(query, "the exchange has trades of the window and names no first one"))
-            return
-        self._head_doubted = True
-        self._ask_head(1)
-
-    def _neighbour_answered(self, found: Found) -> None:
-        """The last trade before the window: the next id is the first, whatever the answer by time passed over."""
-        self.first_is_proven = True
-        if self.first_id is not None and found.ids is not None:
-            self.first_id = min(self.first_id, found.ids.last_id + 1)
-
-    def _reached(self, asked_rows: int, found: Found) -> None:
+    def _tail_answered(self, asked_rows: int, found: Found) -> None:
         """The page at the newest end came back: either it was the end, or the last id must be found."""
         if found.beyond_id is not None:
             self.last_id = found.beyond_id - 1
-        elif found.rows < asked_rows:
+        elif found.rows >= asked_rows:
+            self._ask_newest()
+        elif self.received:
             self.last_id = self.received.last_id
-        else:
-            stop_ms = self.window.stop_ms
-            self._locating.append(self._newest() if stop_ms is None else Since(stop_ms, 1))
 
-    def _end_answered(self, query: Since | Newest, next_id: int | None) -> None:
-        if next_id is not None:
-            self.last_id = next_id - 1
-        elif isinstance(query, Since):
-            self._locating.append(self._newest())
-        else:
-            self.failures.append(Failure(query, "the exchange has trades and names no newest one"))
-
-    def _newest(self) -> Newest:
-        return Newest(at_least_id=self.received.last_id)
+    def _end_answered(self, found: Found) -> None:
+        self._end_is_missing = found.ids is None
+        if found.ids is not None:
+            self.last_id = found.ids.last_id

@@ -32,10 +32,11 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """The first trades at or after ``start_ms``, in id order."""
+    """The first trades at or after ``start_ms``, and before ``stop_ms`` if it is given, in id order."""
 
     start_ms: int
-    rows: int
+    rows: int = 1
+    stop_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,12 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest trade, whose id cannot be below ``at_least_id``, which is held."""
+    """The newest trade, or the newest before ``stop_ms``. Its id cannot be below ``at_least_id``, which is held; it is
+    not wanted if it is older than ``since_ms``."""
 
     at_least_id: int
+    since_ms: int = 0
+    stop_ms: int | None = None
     rows: int = 1
 
 
@@ -71,7 +75,8 @@ class Found:
     """What the rows of an accepted answer are: contiguous ids, and the times of the first and the last row in ms.
 
     ``beyond_id`` is the id of the first row at or after the window's stop, which was cut off, or None if there was
-    none. ``rows`` counts what the exchange sent, cut rows included.
+    none. ``rows`` counts what the exchange sent, cut rows included. ``is_marker`` says that the last row is one of the
+    exchange's markers, whose time is another trade's.
     """
 
     ids: IdRange | None
@@ -79,6 +84,7 @@ class Found:
     last_ms: int
     rows: int
     beyond_id: int | None = None
+    is_marker: bool = False
 
 
 NOTHING = Found(ids=None, first_ms=0, last_ms=0, rows=0)

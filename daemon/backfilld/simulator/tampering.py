@@ -68,9 +68,9 @@ def _doubled(rows: list[_Row], _number: int) -> list[_Row]:
 
 
 def _with_hole(rows: list[_Row], _number: int) -> list[_Row]:
-    """Without a row that has neighbours on both sides, where there is one."""
-    del rows[len(rows) // 2]
-    return rows
+    """Without a row that has neighbours on both sides; what has none keeps its rows."""
+    middle = len(rows) // 2
+    return rows[:middle] + rows[middle + 1 :] if 0 < middle < len(rows) - 1 else rows
 
 
 def _without_time(row: _Row) -> None:
