@@ -17,14 +17,14 @@ import polars as pl
 import trio
 
 from backfilld.adapters.memory_store import MemoryStore
-from backfilld.core.budget import Limit
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord
+from backfilld.core.limits import Limit
 from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
 from backfilld.core.outcome import UNKNOWN_SYMBOL
-from backfilld.core.planner import Window
 from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
-from backfilld.core.weights import INFO_WEIGHT, TRADES_WEIGHT
+from backfilld.core.weights import DOCUMENTED, Endpoint
+from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RequestRejected
 from backfilld.ports import ExchangeClient, MarketInfo, Reply, Saved, Usage
 
@@ -196,7 +196,7 @@ class FakeExchange:
     async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
         """Answer one question, or play the first trick that fits it."""
         self.asked.append((instrument, query))
-        usage = await self._travel(TRADES_WEIGHT[instrument.market])
+        usage = await self._travel(DOCUMENTED[instrument.market][Endpoint.TRADES])
         if instrument not in self.tapes:
             return self._played(instrument, query, Reply(usage, unknown_symbol()))
         tape = self.tapes[instrument].until(self.now_ms) if self.grows else self.tapes[instrument]
@@ -207,7 +207,7 @@ class FakeExchange:
     async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
         """Answer exchangeInfo; one unknown symbol spoils the answer for all."""
         self.described.append(tuple(symbols))
-        usage = await self._travel(INFO_WEIGHT[market])
+        usage = await self._travel(DOCUMENTED[market][Endpoint.INFO])
         asked = [Instrument(market, symbol) for symbol in symbols]
         if not all(each in self.tapes for each in asked):
             return Reply(usage, unknown_symbol())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backfilld.core.ledger import Coverage
 from backfilld.core.model import MS_PER_DAY, IdRange
-from backfilld.core.planner import Span, Window
+from backfilld.core.window import Span, Window
 from tests.fakes import DAY_MS, Tape
 
 SIZES = st.one_of(

@@ -240,7 +240,7 @@ async def test_a_hole_that_stays_raises_and_what_was_got_is_kept(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every page comes without its middle row, whenever it is asked for: nobody is told that this was all."""
-    monkeypatch.setattr(assembly, "Backoff", partial(Backoff, first_s=0.001))
+    monkeypatch.setattr(assembly, "Backoff", partial(Backoff, deadline_s=0.1, first_s=0.001))
     exchange.options = ExchangeOptions(
         clock_skew_ms=exchange.options.clock_skew_ms, faults=FaultPlan(share=1.0, kinds=(Fault.HOLE,))
     )
@@ -261,7 +261,7 @@ async def test_faults_that_pass_leave_no_trace(exchange: Exchange, monkeypatch: 
 
 
 async def test_an_exchange_out_of_reach_is_transient(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "Backoff", partial(Backoff, first_s=0.001))
+    monkeypatch.setattr(assembly, "Backoff", partial(Backoff, deadline_s=0.1, first_s=0.001))
     with pytest.raises(TransientError, match="out of reach"):
         await backfill(history_of(exchange, spot_url="http://127.0.0.1:1"), at(0), at(1))
 

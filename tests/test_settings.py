@@ -147,11 +147,12 @@ def test_an_instrument_named_twice_counts_once() -> None:
 
 
 def test_urls_are_of_markets_and_end_without_a_slash() -> None:
-    settings = Settings(spot_url="https://data-api.binance.vision/", cm_url="http://[::1]:8080")
+    several = "https://data-api.binance.vision/, https://api1.binance.com https://api1.binance.com/"
+    settings = Settings(spot_url=several, cm_url="http://[::1]:8080")
     assert settings.urls == {
-        Market.SPOT: "https://data-api.binance.vision",
-        Market.UM: "https://fapi.binance.com",
-        Market.CM: "http://[::1]:8080",
+        Market.SPOT: ("https://data-api.binance.vision", "https://api1.binance.com"),
+        Market.UM: ("https://fapi.binance.com",),
+        Market.CM: ("http://[::1]:8080",),
     }
 
 

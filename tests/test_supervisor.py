@@ -13,13 +13,15 @@ from trio.testing import MockClock
 
 from backfilld.actors.fetcher import Patience
 from backfilld.actors.orders import Orders
-from backfilld.core.budget import Budget, Limit
+from backfilld.core.budget import Budget
 from backfilld.core.clock import ServerClock
+from backfilld.core.limits import Limit
 from backfilld.core.model import MS_PER_DAY, Instrument, Market
 from backfilld.core.outcome import Outcome, overall_exit_code
-from backfilld.core.planner import Window
 from backfilld.core.query import Later, Page, Tail
 from backfilld.core.retry import Backoff
+from backfilld.core.weights import DOCUMENTED, WeightTable
+from backfilld.core.window import Window
 from backfilld.errors import RateLimited, StoreError, TransientError
 from backfilld.ports import ExchangeClient
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
@@ -57,7 +59,7 @@ class World:
     limit: int = 6000
     grace_s: float = 10.0
     checkpoint_s: float = 10.0
-    longest_pause_s: float = 60.0
+    longest_pause_s: float = 75.0
     outcomes: list[Outcome] = field(default_factory=list)
 
     def pipeline(self) -> Pipeline:
@@ -71,8 +73,11 @@ class World:
             ),
             store=self.store,
             open_client=self.exchange.open_client,
-            budgets={market: Budget([Limit(self.limit, 1, "MINUTE")], 0.8, clock) for market in markets},
-            patience=Patience(Backoff(attempts=4), self.longest_pause_s, jitter=lambda: 0.5),
+            budgets={
+                market: Budget([Limit(self.limit, 1, "MINUTE")], 0.8, clock, weights=WeightTable(DOCUMENTED[market]))
+                for market in markets
+            },
+            patience=Patience(Backoff(deadline_s=6.0, attempts=4), self.longest_pause_s, jitter=lambda: 0.5),
             wall_ms=lambda: self.exchange.now_ms,
             outcomes=send,
             checkpoint_s=self.checkpoint_s,
@@ -465,7 +470,7 @@ async def test_a_store_error_wins_over_other_crashes(autojump_clock: MockClock) 
         await run_pipeline(world.pipeline())
 
 
-async def test_figures_and_levels_are_shown_meanwhile(autojump_clock: MockClock) -> None:
+async def test_figures_and_budgets_are_shown_meanwhile(autojump_clock: MockClock) -> None:
     world = world_of()
     pipeline = world.pipeline()
     seen: list[int] = []
@@ -480,5 +485,5 @@ async def test_figures_and_levels_are_shown_meanwhile(autojump_clock: MockClock)
         nursery.cancel_scope.cancel()
     assert seen == sorted(seen)
     assert seen[-1] == 20_000
-    assert pipeline.levels.value[Market.SPOT].allowed == 4800
-    assert pipeline.levels.value[Market.SPOT].used >= 4 * len(world.exchange.asked) + 20
+    assert pipeline.governor.value[Market.SPOT].allowed == 4800
+    assert pipeline.governor.value[Market.SPOT].used >= 4 * len(world.exchange.asked) + 20

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -11,16 +11,21 @@ import trio
 from backfilld.actors.fetcher import Patience
 from backfilld.actors.orders import Orders
 from backfilld.adapters.binance_rest import opener
+from backfilld.adapters.governor_file import GovernorFile
 from backfilld.adapters.memory_store import MemoryStore
 from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.cache.dayfile import Encoding
 from backfilld.cache.lock import locked
-from backfilld.core.budget import Budget, Limit
+from backfilld.cache.remembered import Remembered, RememberedBudget, load_remembered
+from backfilld.core.budget import Budget
 from backfilld.core.clock import ServerClock
+from backfilld.core.limits import Limit
 from backfilld.core.model import Instrument, Market
 from backfilld.core.outcome import Outcome
-from backfilld.core.planner import Window
+from backfilld.core.pauses import Pauses
 from backfilld.core.retry import Backoff
+from backfilld.core.weights import DOCUMENTED, WeightTable
+from backfilld.core.window import Window
 from backfilld.ports import TradeStore
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline
@@ -35,8 +40,9 @@ ASSUMED_LIMITS = {
 SPARE_FETCHERS = 5
 """Answers that come at the same moment are read while the next requests are on their way; more are of no use."""
 
-LONGEST_PAUSE_ONCE_S = 60.0
-"""A single run sits out a pause by the exchange up to this; a longer one ends it with "try later"."""
+LONGEST_PAUSE_ONCE_S = 75.0
+"""A single run sits out a pause by the exchange up to this, which is a window and a little; a longer one ends it with
+"try later"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,7 @@ def assembled(
             uncached=not settings.cache_enabled,
             spare_fetchers=min(settings.max_concurrent, SPARE_FETCHERS),
         )
+        remembered = load_remembered(settings.cache_dir) if settings.cache_enabled else {}
         store: TradeStore = _parquet_store(settings) if settings.cache_enabled else MemoryStore()
         pipeline = Pipeline(
             orders=orders,
@@ -82,12 +89,13 @@ def assembled(
                 {market: settings.urls[market] for market in {each.market for each in orders.instruments}},
                 settings.request_timeout_seconds,
             ),
-            budgets=_budgets(orders, settings.weight_share),
+            budgets=_budgets(orders, settings.weight_share, remembered),
             patience=Patience(Backoff(), LONGEST_PAUSE_ONCE_S if once else float("inf"), random.random),
             wall_ms=_wall_ms,
             outcomes=send_outcome,
             checkpoint_s=settings.checkpoint_seconds,
             grace_s=settings.grace_seconds,
+            memory=GovernorFile(settings.cache_dir) if settings.cache_enabled else None,
         )
         yield Assembly(pipeline, outcomes, store)
 
@@ -101,10 +109,34 @@ def _parquet_store(settings: Settings) -> ParquetStore:
     return ParquetStore(settings.cache_dir, encoding_of(settings))
 
 
-def _budgets(orders: Orders, share: float) -> dict[Market, Budget]:
-    clock = ServerClock.assumed(trio.current_time() * 1000, _wall_ms())
+def _budgets(orders: Orders, share: float, remembered: Remembered) -> dict[Market, Budget]:
+    now_ms, wall_ms = trio.current_time() * 1000, _wall_ms()
+    clock = ServerClock.assumed(now_ms, wall_ms)
     markets = {instrument.market for instrument in orders.instruments}
-    return {market: Budget([ASSUMED_LIMITS[market]], share, clock) for market in sorted(markets)}
+    return {
+        market: Budget(
+            [ASSUMED_LIMITS[market]],
+            share,
+            clock,
+            weights=WeightTable(DOCUMENTED[market], _learned(remembered.get(market))),
+            pauses=_pauses(remembered.get(market), now_ms - wall_ms),
+        )
+        for market in sorted(markets)
+    }
+
+
+def _learned(remembered: RememberedBudget | None) -> Mapping[str, int]:
+    return remembered.statistics.learned if remembered else {}
+
+
+def _pauses(remembered: RememberedBudget | None, local_minus_wall_ms: float) -> Pauses:
+    """The pauses that a process before us was told of, by the clock of this one."""
+    if remembered is None:
+        return Pauses()
+    bans = [end_ms + local_minus_wall_ms for end_ms in remembered.bans_ms]
+    if remembered.paused_until_ms is None or remembered.reason is None:
+        return Pauses(bans)
+    return Pauses(bans, until_ms=remembered.paused_until_ms + local_minus_wall_ms, reason=remembered.reason)
 
 
 def _wall_ms() -> float:

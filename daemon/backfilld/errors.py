@@ -5,7 +5,7 @@
     ├── CacheLocked              another instance holds the cache                    exit 75
     ├── ExchangeError
     │   ├── TransientError       time will fix it: timeout, reset, 5xx, broken body  retry
-    │   ├── RateLimited          429 or 418: everyone on the budget waits            pause
+    │   ├── RateLimited          429, 418, pages of the CDN: everyone waits          pause
     │   ├── RequestRejected      4xx: unknown symbol, wrong URL, our bug             give up, say so
     │   └── UnexpectedAnswer     200, but not what was asked for                     retry, never merge
     ├── BackfillIncomplete       ids are missing or conflict at the end               exit 1
@@ -37,15 +37,18 @@ class TransientError(ExchangeError):
 
 
 class RateLimited(ExchangeError):
-    """The exchange refused for request weight (429) or banned this IP (418).
+    """The exchange refused for request weight (429), banned this IP (418), or its CDN blocked us (403 or 503 pages).
 
     ``retry_after_s`` is the wait in seconds that the exchange named, or None if it named none.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None, banned: bool) -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float | None, banned: bool = False, blocked: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
         self.banned = banned
+        self.blocked = blocked
 
 
 class RequestRejected(ExchangeError):

@@ -6,7 +6,7 @@ import polars as pl
 
 from backfilld.assembly import assembled
 from backfilld.core.model import Instrument, instant_ms
-from backfilld.core.planner import Window
+from backfilld.core.window import Window
 from backfilld.errors import BackfillIncomplete, SettingsError
 from backfilld.settings import Settings
 from backfilld.supervisor import run_pipeline

@@ -12,9 +12,10 @@ from typing import Generic, Protocol, TypeVar
 
 import polars as pl
 
-from backfilld.core.budget import Limit
+from backfilld.core.budget import BudgetStatistics
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord
+from backfilld.core.limits import Limit
 from backfilld.core.model import Instrument, Market
 from backfilld.core.query import Query
 from backfilld.errors import ExchangeError
@@ -54,10 +55,12 @@ class Undecoded(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class MarketInfo:
-    """What exchangeInfo says: the weight limits, and the tick size of each symbol asked for."""
+    """What exchangeInfo says: the weight limits, the tick size of each symbol asked for, and the server's time in
+    ms."""
 
     limits: tuple[Limit, ...]
     ticks: Mapping[str, float]
+    server_ms: int | None = None
 
 
 class ExchangeClient(Protocol):
@@ -86,6 +89,14 @@ class Saved:
     cached: int
     duplicates: int
     conflicts: pl.DataFrame
+
+
+class GovernorMemory(Protocol):
+    """Where the governor's state outlives the process. Raises StoreError."""
+
+    async def save(self, statistics: Mapping[Market, BudgetStatistics]) -> None:
+        """Keep this in place of what was kept."""
+        ...
 
 
 class TradeStore(Protocol):

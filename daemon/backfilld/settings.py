@@ -91,9 +91,10 @@ class Settings(BaseSettings):
         return init_settings, env_settings, dotenv_settings, InitSettingsSource(settings_cls, file_values)
 
     @property
-    def urls(self) -> Mapping[Market, str]:
-        """The base URL of each market."""
-        return {Market.SPOT: self.spot_url, Market.UM: self.um_url, Market.CM: self.cm_url}
+    def urls(self) -> Mapping[Market, tuple[str, ...]]:
+        """The base URLs of each market, in order of preference."""
+        texts = {Market.SPOT: self.spot_url, Market.UM: self.um_url, Market.CM: self.cm_url}
+        return {market: tuple(text.split(", ")) for market, text in texts.items()}
 
     def instrument_list(self) -> tuple[Instrument, ...]:
         """The instruments, each once, in the order given."""
@@ -116,19 +117,16 @@ class Settings(BaseSettings):
     def _ignore_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("spot_url", "um_url", "cm_url", "archive_url")
+    @field_validator("spot_url", "um_url", "cm_url")
+    @classmethod
+    def _check_urls(cls, value: str) -> str:
+        """Several are separated by commas or spaces."""
+        return ", ".join(dict.fromkeys(map(_base_url, value.replace(",", " ").split() or [value])))
+
+    @field_validator("archive_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        rule = "a base URL is http:// or https://, a host and perhaps a port, without a path"
-        try:
-            parts = urlsplit(value)
-            host = (parts.hostname or "").encode("idna")
-            good = parts.scheme in {"http", "https"} and host and parts.port != 0 and not re.search(r"[\s\\]", value)
-        except ValueError:
-            good = False
-        if not good or parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError(rule)
-        return value.rstrip("/")
+        return _base_url(value)
 
     @field_validator("cache_dir", mode="before")
     @classmethod
@@ -169,6 +167,19 @@ class Settings(BaseSettings):
                 f"keep_days {self.keep_days}: it must not be less than days ({self.days}), or 0 to keep all"
             )
         return self
+
+
+def _base_url(value: str) -> str:
+    rule = "a base URL is http:// or https://, a host and perhaps a port, without a path"
+    try:
+        parts = urlsplit(value)
+        host = (parts.hostname or "").encode("idna")
+        good = parts.scheme in {"http", "https"} and host and parts.port != 0 and not re.search(r"[\s\\]", value)
+    except ValueError:
+        good = False
+    if not good or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(rule)
+    return value.rstrip("/")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

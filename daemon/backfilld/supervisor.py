@@ -12,7 +12,8 @@ import trio
 from trio_util import AsyncValue
 
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
-from backfilld.actors.governor import Levels, run_governor
+from backfilld.actors.governor import GovernorStatistics, run_governor
+from backfilld.actors.keeper import run_keeper
 from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
     GovernorMessage,
@@ -30,7 +31,7 @@ from backfilld.core.budget import Budget
 from backfilld.core.model import Market
 from backfilld.core.outcome import Outcome
 from backfilld.errors import BackfillError
-from backfilld.ports import OpenClient, TradeStore
+from backfilld.ports import GovernorMemory, OpenClient, TradeStore
 
 CHECKPOINT_ROWS = 500_000
 """Trades held before a checkpoint whatever their age: it bounds memory to a few times 25 MB, however long the
@@ -56,7 +57,8 @@ class Pipeline:
     grace_s: float = 10.0
     stop: trio.Event = field(default_factory=trio.Event)
     statistics: AsyncValue[Statistics] = field(default_factory=lambda: AsyncValue(Statistics()))
-    levels: AsyncValue[Levels] = field(default_factory=lambda: AsyncValue({}))
+    governor: AsyncValue[GovernorStatistics] = field(default_factory=lambda: AsyncValue({}))
+    memory: GovernorMemory | None = None
 
 
 async def run_pipeline(pipeline: Pipeline) -> None:
@@ -99,7 +101,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
     send_governor, governor = trio.open_memory_channel[GovernorMessage](math.inf)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_governor, governor, pipeline.budgets, pipeline.orders.max_concurrent, pipeline.levels)
+        nursery.start_soon(run_governor, governor, pipeline.budgets, pipeline.orders.max_concurrent, pipeline.governor)
         nursery.start_soon(run_writer, days, send_event.clone(), pipeline.store)
         nursery.start_soon(_run_merger, pages, send_day, pipeline.checkpoint_s)
         for _ in range(workers):
@@ -107,6 +109,9 @@ async def _run_actors(pipeline: Pipeline) -> None:
             nursery.start_soon(run_fetcher, ports, pipeline.open_client, pipeline.patience, pipeline.stop)
         jobs.close()
         nursery.start_soon(_relay_stop, pipeline.stop, send_event, send_governor)
+        keeping = trio.CancelScope()
+        if pipeline.memory is not None:
+            nursery.start_soon(_keep, keeping, pipeline.governor, pipeline.memory)
         drain = trio.CancelScope()
         nursery.start_soon(_limit_drain, drain, pipeline.stop, pipeline.grace_s, nursery.cancel_scope)
         await run_scheduler(
@@ -118,6 +123,13 @@ async def _run_actors(pipeline: Pipeline) -> None:
             pipeline.stop,
         )
         drain.cancel()
+        keeping.cancel()
+
+
+async def _keep(scope: trio.CancelScope, shown: AsyncValue[GovernorStatistics], memory: GovernorMemory) -> None:
+    """The keeper has no channel whose end it could wait for: it only looks."""
+    with scope:
+        await run_keeper(shown, memory)
 
 
 async def _run_merger(

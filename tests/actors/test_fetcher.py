@@ -30,10 +30,12 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     SetLimits,
 )
-from backfilld.core.budget import Ticket
+from backfilld.core.counting import Ticket
 from backfilld.core.model import IdRange, Market
+from backfilld.core.pauses import Reason
 from backfilld.core.query import Before, Found, Page, Query, Since, Tail
 from backfilld.core.retry import Backoff
+from backfilld.core.weights import DOCUMENTED, Endpoint
 from backfilld.errors import RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import Usage
 from tests.fakes import (
@@ -79,7 +81,7 @@ class Bench:
 
     def grant(self) -> Ticket:
         request = self.waiting.pop(0)
-        request.reply.ticket = Ticket(request.weight, trio.current_time() * 1000)
+        request.reply.ticket = Ticket(DOCUMENTED[request.market][request.endpoint], trio.current_time() * 1000)
         request.reply.answered.set()
         return request.reply.ticket
 
@@ -110,7 +112,9 @@ async def fetching(
     send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
     send_governor, governor = trio.open_memory_channel[GovernorMessage](math.inf)
     bench = Bench(exchange, send_job, pages, events, governor)
-    patience = Patience(Backoff(attempts=attempts, first_s=1.0, cap_s=4.0), longest_pause_s, jitter=lambda: 0.5)
+    patience = Patience(
+        Backoff(deadline_s=0.0, attempts=attempts, first_s=1.0, cap_s=4.0), longest_pause_s, jitter=lambda: 0.5
+    )
 
     async def work() -> None:
         with bench.scope:
@@ -148,7 +152,7 @@ async def test_every_request_is_asked_for_and_reported_with_what_it_told(autojum
         await wait_all_tasks_blocked()
         acquire, report = bench.told
         assert isinstance(acquire, AcquireWeight)
-        assert (acquire.market, acquire.weight) == (Market.UM, 20)
+        assert (acquire.market, acquire.endpoint, acquire.claimant) == (Market.UM, Endpoint.TRADES, SOL)
         assert isinstance(report, ReportUsage)
         assert report.ticket is acquire.reply.ticket
         assert (report.market, report.usage.used, report.received_ms) == (Market.UM, {"1m": 20}, LATENCY_S * 1000)
@@ -270,7 +274,7 @@ async def test_a_rate_limit_pauses_everyone_and_is_sat_out(autojump_clock: MockC
         event = await bench.do(PAGE)
         assert isinstance(event, JobAnswered)
         assert event.spent.requests == 2
-        assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 30_000, banned=False)]
+        assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 30_000, Reason.LIMITED)]
         kinds = [type(message) for message in bench.told[:4]]
         assert kinds == [AcquireWeight, PauseUntil, ReportUsage, AcquireWeight], (
             "the pause stands before its place is given"
@@ -281,7 +285,7 @@ async def test_a_rate_limit_without_a_time_lasts_to_the_next_window(autojump_clo
     error = RateLimited("429", retry_after_s=None, banned=False)
     async with fetching(misbehaves=[Misbehaviour(refuse(error))]) as bench:
         assert isinstance(await bench.do(PAGE), JobAnswered)
-        assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, None, banned=False)]
+        assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, None, Reason.LIMITED)]
 
 
 async def test_a_ban_that_is_too_long_to_sit_out_ends_the_job_and_still_pauses_everyone(
@@ -293,7 +297,7 @@ async def test_a_ban_that_is_too_long_to_sit_out_ends_the_job_and_still_pauses_e
         assert isinstance(event, JobFailed)
         assert event.error is error
         await wait_all_tasks_blocked()
-        assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 61_000, banned=True)]
+        assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 61_000, Reason.BANNED)]
         assert len(bench.exchange.asked) == 1
 
 
@@ -371,7 +375,7 @@ async def test_cancelled_in_the_moment_of_the_grant_it_gives_the_permit_back(aut
         await wait_all_tasks_blocked()
         bench.scope.cancel()
         request = bench.waiting[0]
-        request.reply.ticket = ticket = Ticket(request.weight, 0.0)
+        request.reply.ticket = ticket = Ticket(4, 0.0)
         await wait_all_tasks_blocked()
         assert bench.told_of(ReturnPermit) == [ReturnPermit(Market.SPOT, ticket)]
         assert bench.exchange.asked == []

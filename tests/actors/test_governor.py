@@ -4,13 +4,14 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_util import AsyncValue
 
-from backfilld.actors.governor import Levels, run_governor
+from backfilld.actors.governor import GovernorStatistics, run_governor
 from backfilld.actors.messages import (
     AcquireWeight,
     GovernorMessage,
@@ -21,10 +22,17 @@ from backfilld.actors.messages import (
     SetLimits,
     StopRequested,
 )
-from backfilld.core.budget import Budget, Limit, Ticket
+from backfilld.core.budget import Budget
 from backfilld.core.clock import ServerClock
-from backfilld.core.model import Market
+from backfilld.core.counting import Ticket
+from backfilld.core.limits import Limit
+from backfilld.core.model import Instrument, Market
+from backfilld.core.pauses import Reason
+from backfilld.core.turns import Rank
+from backfilld.core.weights import Endpoint, WeightTable
+from backfilld.errors import RateLimited
 from backfilld.ports import Usage
+from tests.fakes import BTC, ETH
 
 SERVER_MS = 1_762_473_610_000
 """Ten seconds past a minute: the server's time at virtual 0."""
@@ -39,15 +47,16 @@ class Desk:
 
     send: trio.MemorySendChannel[GovernorMessage]
     budgets: dict[Market, Budget]
-    levels: AsyncValue[Levels] = field(default_factory=lambda: AsyncValue({}))
+    shown: AsyncValue[GovernorStatistics] = field(default_factory=lambda: AsyncValue({}))
 
-    def ask(self, weight: int = WEIGHT, market: Market = Market.SPOT) -> PermitSlot:
+    def ask(self, weight: int = WEIGHT, market: Market = Market.SPOT, **about: Any) -> PermitSlot:
+        """Ask for leave; the budgets here know endpoints that are named by their weight."""
         slot = PermitSlot()
-        self.send.send_nowait(AcquireWeight(market, weight, slot))
+        self.send.send_nowait(AcquireWeight(market, cast("Endpoint", str(weight)), slot, **about))
         return slot
 
-    def pause(self, until_ms: float | None, *, banned: bool = False) -> None:
-        self.send.send_nowait(PauseUntil(Market.SPOT, until_ms, banned=banned))
+    def pause(self, until_ms: float | None, *, reason: Reason = Reason.LIMITED) -> None:
+        self.send.send_nowait(PauseUntil(Market.SPOT, until_ms, reason))
 
     def report(self, ticket: Ticket | None, usage: Usage, received_ms: float) -> None:
         assert ticket is not None
@@ -58,16 +67,21 @@ def clock_of(server_ms: float = SERVER_MS) -> ServerClock:
     return ServerClock(server_ms, server_ms, trio.current_time() * 1000)
 
 
+def _budget(limit: int, share: float) -> Budget:
+    weights = WeightTable({str(weight): weight for weight in range(200)})
+    return Budget([Limit(limit, 1, "MINUTE")], share, clock_of(), weights=weights)
+
+
 @asynccontextmanager
 async def governing(
     *, limit: int = 100, share: float = 1.0, markets: int = 1, max_in_flight: int = 1000
 ) -> AsyncIterator[Desk]:
     """A governor of spot, or of more markets; its inbox is closed at the end, and that it ends then is checked."""
     send, inbox = trio.open_memory_channel[GovernorMessage](math.inf)
-    budgets = {market: Budget([Limit(limit, 1, "MINUTE")], share, clock_of()) for market in list(Market)[:markets]}
+    budgets = {market: _budget(limit, share) for market in list(Market)[:markets]}
     desk = Desk(send, budgets)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_governor, inbox, budgets, max_in_flight, desk.levels)
+        nursery.start_soon(run_governor, inbox, budgets, max_in_flight, desk.shown)
         yield desk
         send.close()
 
@@ -141,15 +155,82 @@ async def test_an_answer_tells_the_time_of_the_next_minute(autojump_clock: MockC
 async def test_a_pause_with_a_time_holds_everyone_until_then(autojump_clock: MockClock) -> None:
     async with governing() as desk:
         desk.pause(7_000)
-        slots = [desk.ask(), desk.ask()]
-        await slots[1].answered.wait()
+        slots = [desk.ask(), desk.ask(), desk.ask()]
+        await slots[0].answered.wait()
         assert trio.current_time() == pytest.approx(7, abs=1e-6)
-        assert await granted(slots) == [True, True]
+        assert await granted(slots) == [True, False, False], "the first one after a pause goes alone"
+        desk.report(slots[0].ticket, Usage(), 7_000)
+        assert await granted(slots) == [True, True, True]
+
+
+async def test_after_a_pause_one_goes_alone_until_one_has_been_accepted(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        desk.pause(7_000)
+        slots = [desk.ask() for _ in range(4)]
+        refused = await ticket_of(slots[0])
+        assert refused is not None
+        desk.send.send_nowait(PauseUntil(Market.SPOT, 9_000, Reason.LIMITED))
+        desk.send.send_nowait(ReportUsage(Market.SPOT, refused, Usage(), 7_100, accepted=False))
+        lost = await ticket_of(slots[1])
+        assert lost is not None
+        assert trio.current_time() == pytest.approx(9, abs=1e-6)
+        desk.send.send_nowait(ReportUsage(Market.SPOT, lost, Usage(), 9_100, accepted=False))
+        assert await granted(slots) == [True, True, True, False]
+
+
+async def test_who_will_not_sit_a_pause_out_is_told_of_it_at_once(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        desk.pause(120_000, reason=Reason.BANNED)
+        hasty, patient = desk.ask(patience_s=60.0), desk.ask(patience_s=180.0)
+        assert await granted([hasty, patient]) == [False, False]
+        assert hasty.answered.is_set()
+        assert isinstance(hasty.refusal, RateLimited)
+        assert hasty.refusal.banned
+        assert "banned us for another 120 s" in str(hasty.refusal)
+
+
+async def test_ranks_go_first_and_instruments_take_turns(autojump_clock: MockClock) -> None:
+    async with governing(limit=20) as desk:
+        taken = desk.ask(20)
+        await granted([taken])
+        order: list[str] = []
+
+        async def wait(name: str, rank: Rank, claimant: Instrument) -> None:
+            slot = desk.ask(20, rank=rank, claimant=claimant)
+            await slot.answered.wait()
+            order.append(name)
+            desk.report(slot.ticket, Usage(), trio.current_time() * 1000)
+
+        async with trio.open_nursery() as nursery:
+            for name, rank, claimant in (
+                ("older", Rank.OLDER, BTC),
+                ("busy 1", Rank.TODAY, BTC),
+                ("busy 2", Rank.TODAY, BTC),
+                ("quiet", Rank.TODAY, ETH),
+                ("top-up", Rank.TOP_UP, BTC),
+            ):
+                nursery.start_soon(wait, name, rank, claimant)
+                await wait_all_tasks_blocked()
+            desk.report(taken.ticket, Usage(), 0)
+        assert order == ["top-up", "busy 1", "quiet", "busy 2", "older"]
+
+
+async def test_a_larger_weight_that_headers_teach_is_charged_from_then_on(autojump_clock: MockClock) -> None:
+    async with governing(limit=1000) as desk:
+        for n in range(1, 10):
+            slot = desk.ask(4)
+            desk.report(await ticket_of(slot), Usage({"1m": 8 * n}), 0)
+            await wait_all_tasks_blocked()
+        slot = desk.ask(4)
+        ticket = await ticket_of(slot)
+        assert ticket is not None
+        assert ticket.weight == 8
+        assert desk.shown.value[Market.SPOT].learned == {"4": 8}
 
 
 async def test_a_ban_is_never_shortened_by_a_later_pause(autojump_clock: MockClock) -> None:
     async with governing() as desk:
-        desk.pause(120_000, banned=True)
+        desk.pause(120_000, reason=Reason.BANNED)
         desk.pause(None)
         slot = desk.ask()
         await slot.answered.wait()
@@ -228,14 +309,14 @@ async def test_levels_show_what_is_used_of_what_is_allowed(autojump_clock: MockC
     async with governing(share=0.8) as desk:
         await desk.ask(30).answered.wait()
         await wait_all_tasks_blocked()
-        level = desk.levels.value[Market.SPOT]
+        level = desk.shown.value[Market.SPOT]
         assert (level.used, level.allowed, level.limit, level.interval, level.paused_ms) == (30, 80, 100, "1m", 0)
         desk.pause(5_000)
         await wait_all_tasks_blocked()
-        assert desk.levels.value[Market.SPOT].paused_ms == 5_000
+        assert desk.shown.value[Market.SPOT].paused_ms == 5_000
         desk.send.send_nowait(SetLimits(Market.SPOT, ()))
         await wait_all_tasks_blocked()
-        assert desk.levels.value == {}
+        assert desk.shown.value == {}
 
 
 async def test_it_ends_when_its_inbox_does_though_someone_waits(autojump_clock: MockClock) -> None:
@@ -250,7 +331,7 @@ async def test_nothing_to_govern_is_no_reason_to_fail(autojump_clock: MockClock)
     async with governing(markets=0) as desk:
         desk.send.send_nowait(StopRequested())
         await wait_all_tasks_blocked()
-        assert desk.levels.value == {}
+        assert desk.shown.value == {}
 
 
 async def test_no_more_than_so_many_requests_are_on_their_way(autojump_clock: MockClock) -> None:

@@ -41,8 +41,9 @@ from backfilld.core.merge import merge
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of, empty_trades
 from backfilld.core.outcome import Outcome
 from backfilld.core.page import check_page, cut
-from backfilld.core.planner import Window
 from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.turns import Rank
+from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, StoreError, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo, Usage
 from tests.fakes import (
@@ -542,7 +543,7 @@ async def test_rounds_follow_each_other_at_the_poll_interval_and_top_up(autojump
             await trio.sleep_until(n * POLL_S - 0.001)
             assert await desk.waiting_jobs() == []
             await trio.sleep_until(n * POLL_S)
-            assert await desk.waiting_jobs() == [FetchJob(BTC, Tail(known + 1))]
+            assert await desk.waiting_jobs() == [FetchJob(BTC, Tail(known + 1), rank=Rank.TOP_UP)]
             desk.send.send_nowait(desk.event_of(desk.dealt[-1]))
             await desk.work()
             assert desk.store.ids(BTC) == tape.until(desk.server_ms).ids

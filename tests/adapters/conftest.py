@@ -14,7 +14,7 @@ OpenPair = Callable[..., AbstractAsyncContextManager[tuple[ExchangeClient, RawSe
 
 
 def _client_of(server: RawServer, timeout_s: float) -> AbstractAsyncContextManager[ExchangeClient]:
-    return opener(dict.fromkeys(Market, server.url), timeout_s)()
+    return opener(dict.fromkeys(Market, (server.url,)), timeout_s)()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from backfilld import Instrument
 from backfilld.adapters.binance_answers import without_addresses
 from backfilld.adapters.binance_rest import opener
-from backfilld.core.budget import Limit
+from backfilld.core.limits import Limit
 from backfilld.core.model import INT64_MAX, SCHEMA, IdRange, Market
 from backfilld.core.page import check_page
 from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
@@ -121,7 +121,10 @@ async def test_a_connection_that_was_closed_meanwhile_is_opened_again(scripted: 
 
 
 async def test_a_base_url_with_a_slash_at_its_end_is_the_same() -> None:
-    async with raw_server(sent(response(200, "[]"))) as server, opener({Market.SPOT: f"{server.url}/"}, 5)() as client:
+    async with (
+        raw_server(sent(response(200, "[]"))) as server,
+        opener({Market.SPOT: (f"{server.url}/",)}, 5)() as client,
+    ):
         await ask(client)
         assert server.target.startswith("/api/v3/aggTrades?")
 
@@ -214,14 +217,28 @@ async def test_429_and_418_are_waits_of_the_later_instant_that_is_named(
 
 
 @pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (403, "<H1>403 ERROR</H1> Request blocked."),
+        (503, "This distribution exceeded the limit on requests per second."),
+    ],
+)
+async def test_pages_of_the_cdn_ask_for_silence(scripted: OpenPair, status: int, body: str) -> None:
+    """They never reached the exchange, and name no time."""
+    error = await error_of(scripted, sent(response(status, body, HTML)))
+    assert isinstance(error, RateLimited)
+    assert error.blocked
+    assert not error.banned
+    assert error.retry_after_s is None
+
+
+@pytest.mark.parametrize(
     ("status", "headers", "body"),
     [
-        (403, HTML, "<H1>403 ERROR</H1> Request blocked."),
         (408, JSON, refused(-1007, "Timeout waiting for response from backend server.")),
         (408, HTML, ""),
         (500, JSON, refused(-1000, "An unknown error occurred while processing the request.")),
         (502, HTML, "<h1>502 Bad Gateway</h1>"),
-        (503, HTML, "This distribution exceeded the limit on requests per second."),
         (503, JSON, refused(-1008, "Server is currently overloaded with other requests.")),
         (504, HTML, ""),
         (400, JSON, refused(-1003, WEIGHT)),
@@ -478,7 +495,7 @@ async def test_a_broken_compression_is_transient_and_the_connection_is_not_kept_
 
 
 async def test_nobody_there_is_transient() -> None:
-    async with opener({Market.SPOT: f"http://127.0.0.1:{await _closed_port()}"}, 5)() as client:
+    async with opener({Market.SPOT: (f"http://127.0.0.1:{await _closed_port()}",)}, 5)() as client:
         reply = await ask(client)
     assert type(reply.read()) is TransientError
     assert "out of reach" in str(reply.read())
@@ -540,7 +557,7 @@ async def info_of(
 async def test_spot_is_asked_for_one_symbol_by_its_name(scripted: OpenPair) -> None:
     result, target = await info_of(scripted, sent(response(200, info("BTCUSDT"))))
     assert target == "/api/v3/exchangeInfo?symbol=BTCUSDT"
-    assert result == MarketInfo((Limit(6000, 1, "MINUTE"),), {"BTCUSDT": 0.01})
+    assert result == MarketInfo((Limit(6000, 1, "MINUTE"),), {"BTCUSDT": 0.01}, 1641935090000)
 
 
 async def test_spot_is_asked_for_several_symbols_as_a_json_list(scripted: OpenPair) -> None:

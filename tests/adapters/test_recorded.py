@@ -8,12 +8,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from backfilld.adapters.binance_answers import decode_info, decode_trades, refusal_in, usage_of
-from backfilld.core.budget import Limit
+from backfilld.core.limits import Limit
 from backfilld.core.merge import typed
 from backfilld.core.model import IdRange
 from backfilld.core.page import check_page
 from backfilld.core.query import Newest, Page, Tail
-from backfilld.errors import RateLimited, RequestRejected, TransientError
+from backfilld.errors import RateLimited, RequestRejected
 from backfilld.ports import MarketInfo
 from tests.adapters.conftest import OpenPair
 from tests.adapters.raw_server import HTML, response, sent
@@ -76,7 +76,7 @@ async def test_recorded_error_bodies_are_sorted_by_who_can_act(scripted: OpenPai
         )
         async with scripted(sent(answer)) as (client, _):
             result = (await client.market_info(next(iter(["um"])), [])).read()  # type: ignore[arg-type]
-        expected = {429: RateLimited, 418: RateLimited, 503: TransientError, 403: TransientError}
+        expected = {429: RateLimited, 418: RateLimited, 503: RateLimited, 403: RateLimited}
         assert type(result) is expected.get(status, RequestRejected), entry
 
 

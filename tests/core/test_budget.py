@@ -11,8 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backfilld.core.budget import MINUTE_MS, Budget, BudgetState, Limit, Ticket
+from backfilld.core.budget import Budget, BudgetStatistics
 from backfilld.core.clock import DRIFT, ServerClock
+from backfilld.core.counting import Ticket
+from backfilld.core.limits import MINUTE_MS, Limit
+from backfilld.core.pauses import Reason
 
 MINUTELY = Limit(100, 1, "MINUTE")
 EPOCH_MS = 1_762_473_600_000.0
@@ -242,8 +245,8 @@ def test_a_spent_window_is_waited_out_to_just_after_its_edge_and_no_further() ->
 
 def test_a_pause_is_kept_and_only_ever_extended() -> None:
     budget = Budget([MINUTELY], 0.8, exact_clock())
-    budget.pause_until(30_000)
-    budget.pause_until(20_000)
+    budget.pause(0, 30_000, Reason.LIMITED)
+    budget.pause(0, 20_000, Reason.LIMITED)
     assert budget.wait_ms(0, 4) == 30_000
     assert budget.wait_ms(29_999, 4) == 1
     assert budget.wait_ms(30_000, 4) == 0
@@ -296,15 +299,17 @@ def test_a_request_in_flight_while_limits_are_set_is_still_counted() -> None:
 def test_without_limits_nothing_waits() -> None:
     budget = Budget([], 0.8, exact_clock())
     assert budget.wait_ms(0, 10_000) == 0
-    assert budget.state(0) is None
+    assert budget.statistics(0) is None
 
 
 def test_the_state_shown_is_that_of_the_tightest_weight_limit() -> None:
     daily, raw = Limit(100_000, 1, "DAY"), Limit(1, 1, "MINUTE", by_weight=False)
     budget = Budget([daily, MINUTELY, raw], 0.8, exact_clock())
     budget.spend(1000, 4)
-    budget.pause_until(6000)
-    assert budget.state(1000) == BudgetState(limit=100, interval="1m", allowed=80, used=4, paused_ms=5000)
+    budget.pause(1000, 6000, Reason.LIMITED)
+    assert budget.statistics(1000) == BudgetStatistics(
+        limit=100, interval="1m", allowed=80, used=4, own=4, paused_ms=5000, reason=Reason.LIMITED
+    )
 
 
 def test_windows_that_are_over_are_forgotten() -> None:
@@ -312,7 +317,7 @@ def test_windows_that_are_over_are_forgotten() -> None:
     budget = Budget([Limit(40, 1, "SECOND")], 0.8, exact_clock())
     for second in range(50):
         budget.settle(budget.spend(second * 1000.0, 4), second * 1000.0 + 5, {"1s": 4})
-    assert len(budget._counters[0].windows) <= 3
+    assert len(budget._counters[0]) <= 3
 
 
 def test_limits_name_their_header_and_their_length() -> None:
@@ -327,5 +332,5 @@ def test_tickets_of_the_same_weight_and_moment_are_given_back_one_at_a_time() ->
     one, other = budget.spend(1000, 4), budget.spend(1000, 4)
     budget.give_back(other)
     budget.settle(one, 1010, {})
-    with pytest.raises(ValueError, match="not in list"):
+    with pytest.raises(ValueError, match="not in flight"):
         budget.settle(Ticket(4, 1000), 1010, {})

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from backfilld.core.daybook import DayRecord, day_starts, held_in
 from backfilld.core.model import MS_PER_DAY, IdRange, day_of, day_start_ms
-from backfilld.core.planner import Span, Window
+from backfilld.core.window import Span, Window
 from tests.fakes import DAY, DAY_MS, Tape
 from tests.strategies import midnights, span_of
 

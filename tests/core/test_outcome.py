@@ -6,7 +6,7 @@ import pytest
 
 from backfilld.core.model import Market
 from backfilld.core.outcome import Outcome, exit_code, overall_exit_code
-from backfilld.core.weights import INFO_WEIGHT, TRADES_WEIGHT
+from backfilld.core.weights import DOCUMENTED, Endpoint
 from backfilld.errors import (
     BackfillError,
     BackfillIncomplete,
@@ -72,5 +72,5 @@ def test_downloaded_and_hit_ratio_are_told_of_trades_and_cached() -> None:
 
 
 def test_every_market_has_its_weights() -> None:
-    assert TRADES_WEIGHT == {Market.SPOT: 4, Market.UM: 20, Market.CM: 20}
-    assert set(INFO_WEIGHT) == set(Market)
+    assert [DOCUMENTED[market][Endpoint.TRADES] for market in (Market.SPOT, Market.UM, Market.CM)] == [4, 20, 20]
+    assert set(DOCUMENTED) == set(Market)

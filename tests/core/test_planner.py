@@ -15,8 +15,9 @@ from backfilld.core.head import PAGE_MS
 from backfilld.core.ledger import Coverage
 from backfilld.core.model import PAGE_ROWS, IdRange
 from backfilld.core.page import check_page, cut
-from backfilld.core.planner import MAX_ABSENT_RANGES, Backfill, Span, Window, joined
+from backfilld.core.planner import MAX_ABSENT_RANGES, Backfill
 from backfilld.core.query import NOTHING, Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.window import Span, Window, joined
 from backfilld.errors import UnexpectedAnswer
 from tests.fakes import DAY_MS, Tape
 from tests.strategies import held_of, span_of, tapes, windows

@@ -15,10 +15,11 @@ from rich.console import Console
 from backfilld import Instrument
 from backfilld.actors.messages import Statistics
 from backfilld.assembly import assembled
-from backfilld.core.budget import BudgetState
+from backfilld.core.budget import BudgetStatistics
 from backfilld.core.context import Context
 from backfilld.core.model import IdRange, Market
 from backfilld.core.outcome import Outcome
+from backfilld.core.pauses import Reason
 from backfilld.settings import Settings
 from backfilld.surfaces.progress import print_summary, show_progress
 from tests.cache.frames import day_frame
@@ -129,6 +130,8 @@ async def test_the_bar_draws_what_is_known_and_ends_when_cancelled() -> None:
             pipeline.statistics.value = Statistics(wanted=50_000, fetched=12_345, cached=0, requests=13, weight=72)
             await wait_shown(screen, "12,345 of 50,000")
             await wait_shown(screen, "trades/s")
-            pipeline.levels.value = {Market.SPOT: BudgetState(6000, "1m", allowed=4800, used=72, paused_ms=90_000)}
-            await wait_shown(screen, "spot weight 72/4800 per 1m, paused 90 s")
+            pipeline.governor.value = {
+                Market.SPOT: BudgetStatistics(6000, "1m", allowed=4800, used=72, paused_ms=90_000, reason=Reason.BANNED)
+            }
+            await wait_shown(screen, "spot weight 72/4800 per 1m, banned for 90 s")
             nursery.cancel_scope.cancel()

@@ -13,10 +13,12 @@ import structlog
 from backfilld.actors.messages import JobAnswered, JobFailed, Spent
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord, day_starts, held_in
-from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange, Instrument, day_of, iso
+from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange, Instrument, day_of, day_start_ms, iso
 from backfilld.core.outcome import UNKNOWN_SYMBOL, Outcome
-from backfilld.core.planner import Backfill, Window
-from backfilld.core.query import Query, Tail
+from backfilld.core.planner import Backfill
+from backfilld.core.query import Page, Query, Tail
+from backfilld.core.turns import Rank
+from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 
 log = structlog.get_logger()
@@ -51,8 +53,12 @@ class Campaign:
         self.window = window
         self.records = {record.day: record for record in records}
         held, first_is_proven = held_in(window, self.records.values())
-        self.plan = Backfill(window, held, first_is_proven=first_is_proven, now_ms=now_ms)
+        self._today_ms = day_start_ms(day_of(now_ms))
+        # Where days before today are wanted too, today comes first.
+        newest_first = window.stop_ms is None and window.start_ms < self._today_ms
+        self.plan = Backfill(window, held, first_is_proven=first_is_proven, now_ms=now_ms, newest_first=newest_first)
         self.phase = Phase.ASKING
+        self._older_to_id = -1
         self.cached = self.plan.received.rows
         self._held_until_ms = max((span.last_ms for span in held), default=None)
         self.began_at = began_at
@@ -78,8 +84,18 @@ class Campaign:
         """Trades known to be missing still."""
         return sum(map(len, self.plan.missing))
 
+    def rank(self, *, pages: bool) -> Rank | None:
+        """How urgent the next question is, None if there is none; ``pages`` says whether many may be asked for now."""
+        is_asking = self.phase is Phase.ASKING and self.error is None
+        query = self.plan.next_question(pages=pages) if is_asking else None
+        if query is None:
+            return None
+        if self.rounds:
+            return Rank.TOP_UP
+        return Rank.OLDER if isinstance(query, Page) and query.ids.last_id <= self._older_to_id else Rank.TODAY
+
     def take(self, *, pages: bool) -> Query | None:
-        """The next question, unless the campaign is lost; ``pages`` says whether many may be asked for now."""
+        """The next question, unless the campaign is lost."""
         return self.plan.take(pages=pages) if self.phase is Phase.ASKING and self.error is None else None
 
     @property
@@ -96,6 +112,8 @@ class Campaign:
         """Book an answer."""
         self.spend(event.spent)
         self.plan.answered(event.job.query, event.found)
+        if event.found.ids is not None and event.found.first_ms < self._today_ms:
+            self._older_to_id = max(self._older_to_id, event.found.ids.first_id)
         if isinstance(event.job.query, Tail) and event.found.rows == 0:
             self._doubt_silence(now_ms)
         if self.plan.is_located and not self._planned:

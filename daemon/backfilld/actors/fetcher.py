@@ -30,18 +30,24 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     SetLimits,
     Spent,
+    TellTime,
 )
-from backfilld.core.budget import Ticket
-from backfilld.core.model import Market
+from backfilld.core.counting import Ticket
+from backfilld.core.model import Instrument, Market
 from backfilld.core.page import check_page, cut
+from backfilld.core.pauses import Reason
 from backfilld.core.query import Before
 from backfilld.core.retry import Backoff
-from backfilld.core.weights import INFO_WEIGHT, TRADES_WEIGHT
+from backfilld.core.turns import Rank
+from backfilld.core.weights import Endpoint
 from backfilld.errors import ExchangeError, RateLimited, TransientError, UnexpectedAnswer
 from backfilld.ports import ExchangeClient, OpenClient, Reply, Undecoded, Usage
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+PAUSES = 5
+"""One question sits out pauses for so many times the longest one, all together."""
 
 AFTER_YOU_S = 0.002
 """Before an answer is read, whoever got leave by its coming sends: decoding holds the loop for longer than that takes,
@@ -50,7 +56,7 @@ and a request on its way costs it nothing."""
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to insist: retries of one job, and how long it sits out pauses by the exchange, all together.
+    """How long to insist: retries of one question, and the longest pause by the exchange that it sits out.
 
     ``jitter`` returns random numbers in [0, 1).
     """
@@ -102,10 +108,11 @@ class _Fetcher:
         await self._ports.events.send(event)
 
     async def _fetch(self, job: FetchJob) -> JobAnswered:
-        market = job.instrument.market
         request = _Request(
-            market,
-            TRADES_WEIGHT[market],
+            job.instrument.market,
+            Endpoint.TRADES,
+            rank=job.rank,
+            claimant=job.instrument,
             ask=partial(self._client.trades, job.instrument, job.query),
             check=partial(check_page, query=job.query),
             about={"instrument": str(job.instrument), "query": repr(job.query)},
@@ -119,45 +126,54 @@ class _Fetcher:
     async def _describe(self, job: DescribeMarket) -> MarketDescribed:
         request = _Request(
             job.market,
-            INFO_WEIGHT[job.market],
+            Endpoint.INFO,
             ask=partial(self._client.market_info, job.market, job.symbols),
             check=lambda _: None,
             about={"market": str(job.market), "query": "exchangeInfo"},
         )
         info = await self._insist(request)
-        await self._ports.governor.send(SetLimits(job.market, info.limits))
+        self._ports.governor.send_nowait(SetLimits(job.market, info.limits))
+        if info.server_ms is not None:
+            told = TellTime(job.market, self._spent.sent_ms, self._spent.received_ms, info.server_ms)
+            self._ports.governor.send_nowait(told)
         return MarketDescribed(job, info, self._spent)
 
     async def _insist(self, request: "_Request[T]") -> T:
         """Ask until the answer is accepted, time will not help, or patience is over."""
-        failures, paused_s = 0, 0.0
+        failures, tried_s = 0, 0.0
+        refused_at: float | None = None
         while True:
             try:
                 return await self._ask_once(request)
             except RateLimited as refusal:
-                paused_s += refusal.retry_after_s or 0.0
-                if paused_s > self._patience.longest_pause_s:
+                now = trio.current_time()
+                refused_at = now if refused_at is None else refused_at
+                longest_s = self._patience.longest_pause_s
+                if (refusal.retry_after_s or 0.0) > longest_s or now - refused_at > PAUSES * longest_s:
                     raise
             except (TransientError, UnexpectedAnswer) as error:
                 failures += 1
-                wait_s = self._patience.backoff.wait_s(failures, self._patience.jitter())
+                tried_s += (self._spent.received_ms - self._spent.sent_ms) / 1000
+                wait_s = self._patience.backoff.wait_s(failures, tried_s, self._patience.jitter())
                 if wait_s is None or (isinstance(error, UnexpectedAnswer) and not request.retries_lies):
                     raise
+                tried_s += wait_s
                 log.warning("request_retried", **request.about, error=str(error), failures=failures)
                 await self._pause(wait_s)
 
     async def _ask_once(self, request: "_Request[T]") -> T:
-        ticket = await self._permit(request.market, request.weight)
-        usage = Usage()
+        ticket = await self._permit(request)
+        usage, accepted = Usage(), False
         try:
             reply = await request.ask()
-            usage = reply.usage
+            usage, accepted = reply.usage, not isinstance(reply.result, RateLimited | TransientError)
             if isinstance(reply.result, RateLimited):
                 # Before the report, which lets the next one go.
                 self._tell_pause(request.market, reply.result)
         finally:
             received_ms = _now_ms()
-            self._ports.governor.send_nowait(ReportUsage(request.market, ticket, usage, received_ms))
+            report = ReportUsage(request.market, ticket, usage, received_ms, accepted=accepted)
+            self._ports.governor.send_nowait(report)
         self._spent = self._spent.plus(ticket, usage, received_ms)
         if isinstance(reply.result, Undecoded):
             await trio.sleep(AFTER_YOU_S)
@@ -167,9 +183,11 @@ class _Fetcher:
         request.check(result)
         return result
 
-    async def _permit(self, market: Market, weight: int) -> Ticket:
-        slot = PermitSlot()
-        await self._ports.governor.send(AcquireWeight(market, weight, slot))
+    async def _permit(self, request: "_Request[T]") -> Ticket:
+        slot, market, patience_s = PermitSlot(), request.market, self._patience.longest_pause_s
+        await self._ports.governor.send(
+            AcquireWeight(market, request.endpoint, slot, request.rank, request.claimant, patience_s)
+        )
         try:
             await slot.answered.wait()
         except trio.Cancelled:
@@ -177,6 +195,8 @@ class _Fetcher:
             if slot.ticket is not None:
                 self._ports.governor.send_nowait(ReturnPermit(market, slot.ticket))
             raise
+        if slot.refusal is not None:
+            raise slot.refusal
         if slot.ticket is None:
             raise _Stopping
         return slot.ticket
@@ -184,7 +204,8 @@ class _Fetcher:
     def _tell_pause(self, market: Market, refusal: RateLimited) -> None:
         wait_s = refusal.retry_after_s
         until_ms = None if wait_s is None else _now_ms() + wait_s * 1000
-        self._ports.governor.send_nowait(PauseUntil(market, until_ms, banned=refusal.banned))
+        reason = Reason.BANNED if refusal.banned else Reason.BLOCKED if refusal.blocked else Reason.LIMITED
+        self._ports.governor.send_nowait(PauseUntil(market, until_ms, reason))
 
     async def _pause(self, wait_s: float) -> None:
         with trio.move_on_after(wait_s):
@@ -196,11 +217,13 @@ class _Request(Generic[T]):
     """How to ask once, what to make of the answer, and what to call it in the log."""
 
     market: Market
-    weight: int
+    endpoint: Endpoint
     ask: Callable[[], Awaitable[Reply[T]]]
     check: Callable[[T], None]
     about: Mapping[str, str]
     retries_lies: bool = True
+    rank: Rank = Rank.TOP_UP
+    claimant: Instrument | None = None
 
 
 def _now_ms() -> float:

@@ -1,11 +1,11 @@
 """The governor: nobody sends a request without its leave, and nobody gets it beyond the budget.
 
 Owns one budget a market and the queue of those who wait for it. Decides nothing itself: :mod:`backfilld.core.budget`
-knows what may be spent. Must not talk to the exchange.
+knows what may be spent, :mod:`backfilld.core.turns` whose turn it is. Must not talk to the exchange.
 """
 
-from collections import deque
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 import structlog
 import trio
@@ -19,29 +19,34 @@ from backfilld.actors.messages import (
     ReturnPermit,
     SetLimits,
     StopRequested,
+    TellTime,
 )
-from backfilld.core.budget import Budget, BudgetState
+from backfilld.core.budget import Budget, BudgetStatistics
 from backfilld.core.model import Market
+from backfilld.core.pauses import Reason
+from backfilld.core.turns import Turns
+from backfilld.errors import RateLimited
 
 log = structlog.get_logger()
 
-Levels = Mapping[Market, BudgetState]
-"""What the governor shows of itself: the state of each market's budget."""
+GovernorStatistics = Mapping[Market, BudgetStatistics]
+"""What the governor shows of itself: each market's budget."""
 
 
 async def run_governor(
     inbox: trio.MemoryReceiveChannel[GovernorMessage],
     budgets: Mapping[Market, Budget],
     max_in_flight: int,
-    levels: AsyncValue[Levels],
+    shown: AsyncValue[GovernorStatistics],
 ) -> None:
-    """Grant permits in the order they were asked for, each as soon as its budget allows and fewer than
-    ``max_in_flight`` requests are on their way, until the inbox closes."""
+    """Grant permits by rank and in turn, each as soon as its budget allows and fewer than ``max_in_flight`` requests
+    are on their way, until the inbox closes."""
     governor = _Governor(budgets, max_in_flight)
+    governor.announce_pauses()
     async with inbox:
         while True:
             wait_s = governor.grant(_now_ms())
-            levels.value = governor.levels(_now_ms())
+            shown.value = governor.statistics()
             with trio.move_on_after(wait_s):
                 try:
                     message = await inbox.receive()
@@ -58,22 +63,26 @@ class _Governor:
     def __init__(self, budgets: Mapping[Market, Budget], max_in_flight: int) -> None:
         self._budgets = budgets
         self._free = max_in_flight
-        self._waiting: dict[Market, deque[AcquireWeight]] = {market: deque() for market in budgets}
+        self._waiting: dict[Market, Turns[AcquireWeight]] = {market: Turns() for market in budgets}
+        self._announced: dict[Market, object] = {}
         self._stopping = False
 
     def handle(self, message: GovernorMessage) -> None:
         match message:
-            case AcquireWeight(market):
-                self._waiting[market].append(message)
+            case AcquireWeight(market, rank=rank, claimant=claimant):
+                self._waiting[market].add(message, rank, claimant)
             case ReportUsage():
                 self._report(message)
             case ReturnPermit(market, ticket):
                 self._free += 1
                 self._budgets[market].give_back(ticket)
-            case PauseUntil(market):
+            case PauseUntil():
                 self._pause(message)
             case SetLimits(market, limits):
                 self._budgets[market].set_limits(limits)
+            case TellTime(market, sent_ms, received_ms, server_ms):
+                budget = self._budgets[market]
+                budget.clock = budget.clock.observed(sent_ms, received_ms, server_ms, 1)
             case StopRequested():
                 self._stopping = True
 
@@ -81,23 +90,42 @@ class _Governor:
         """Grant what may be granted; return the seconds until the next permit can be, infinite if nobody waits."""
         return min((self._grant(market, now_ms) for market in self._budgets), default=float("inf"))
 
-    def levels(self, now_ms: float) -> Levels:
-        states = {market: budget.state(now_ms) for market, budget in self._budgets.items()}
-        return {market: state for market, state in states.items() if state is not None}
+    def statistics(self) -> GovernorStatistics:
+        """Every budget whose limits are known; a change that an operator should know of is logged."""
+        now_ms = _now_ms()
+        known = {market: budget.statistics(now_ms) for market, budget in self._budgets.items()}
+        result = {
+            market: replace(each, waiting=len(self._waiting[market]))
+            for market, each in known.items()
+            if each is not None
+        }
+        for market, each in result.items():
+            self._announce(market, each)
+        return result
+
+    def announce_pauses(self) -> None:
+        """Say which pauses outlasted the process that was told them."""
+        for market, budget in self._budgets.items():
+            pauses = budget.pauses
+            if pauses.reason is not None and pauses.until_ms > _now_ms():
+                self._log_pause(market, pauses.reason, pauses.until_ms)
 
     def _grant(self, market: Market, now_ms: float) -> float:
         budget, queue = self._budgets[market], self._waiting[market]
-        while queue:
-            request = queue[0]
+        while (request := queue.first()) is not None:
             if not (request.reply.abandoned or self._stopping):
-                if self._free == 0:
+                if budget.pauses.wait_ms(now_ms) > request.patience_s * 1000:
+                    request.reply.refusal = _outlasted(market, budget, now_ms)
+                elif self._free == 0:
                     return float("inf")
-                wait_ms = budget.wait_ms(now_ms, request.weight)
-                if wait_ms > 0:
-                    return wait_ms / 1000
-                request.reply.ticket = budget.spend(now_ms, request.weight)
-                self._free -= 1
-            queue.popleft()
+                else:
+                    weight = budget.weights[request.endpoint]
+                    wait_ms = budget.wait_ms(now_ms, weight)
+                    if wait_ms > 0:
+                        return wait_ms / 1000
+                    request.reply.ticket = budget.spend(now_ms, weight, request.endpoint)
+                    self._free -= 1
+            queue.pop()
             request.reply.answered.set()
         return float("inf")
 
@@ -108,15 +136,29 @@ class _Governor:
             budget.clock = budget.clock.observed(
                 ticket.sent_ms, report.received_ms, usage.server_ms, usage.precision_ms
             )
-        budget.settle(ticket, report.received_ms, usage.used)
+        if budget.settle(ticket, report.received_ms, usage.used, accepted=report.accepted):
+            weights = {str(name): budget.weights[name] for name in {ticket.endpoint, *budget.weights.learned}}
+            log.warning("weight_changed", market=str(report.market), weights=weights)
 
     def _pause(self, pause: PauseUntil) -> None:
-        budget, now_ms = self._budgets[pause.market], _now_ms()
-        until_ms = budget.next_window_ms(now_ms) if pause.until_ms is None else pause.until_ms
-        budget.pause_until(until_ms)
-        log.warning(
-            "exchange_paused",
-            market=str(pause.market),
-            reason="banned" if pause.banned else "rate limited",
-            seconds=round((until_ms - now_ms) / 1000, 1),
-        )
+        until_ms = self._budgets[pause.market].pause(_now_ms(), pause.until_ms, pause.reason)
+        self._log_pause(pause.market, pause.reason, until_ms)
+
+    def _log_pause(self, market: Market, reason: Reason, until_ms: float) -> None:
+        seconds = round((until_ms - _now_ms()) / 1000, 1)
+        log.warning("exchange_paused", market=str(market), reason=str(reason), seconds=seconds)
+
+    def _announce(self, market: Market, now: BudgetStatistics) -> None:
+        is_crowded = now.used - now.own > now.allowed
+        state = (now.limit, now.interval, now.allowed, now.reason, is_crowded, tuple(now.learned.items()))
+        if self._announced.get(market) != state:
+            self._announced[market] = state
+            figures = {name: value for name, value in asdict(now).items() if name != "paused_ms"}
+            log.info("governor_state", market=str(market), crowded=is_crowded, **figures)
+
+
+def _outlasted(market: Market, budget: Budget, now_ms: float) -> RateLimited:
+    pauses = budget.pauses
+    wait_s = pauses.wait_ms(now_ms) / 1000
+    sentence = f"{market}: the exchange has {pauses.reason or 'paused'} us for another {wait_s:.0f} s"
+    return RateLimited(sentence, retry_after_s=wait_s, banned=pauses.reason is Reason.BANNED)

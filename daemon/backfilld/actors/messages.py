@@ -6,12 +6,16 @@ from datetime import date
 import polars as pl
 import trio
 
-from backfilld.core.budget import Limit, Ticket
+from backfilld.core.counting import Ticket
 from backfilld.core.daybook import DayRecord
+from backfilld.core.limits import Limit
 from backfilld.core.merge import Merged
 from backfilld.core.model import Instrument, Market
+from backfilld.core.pauses import Reason
 from backfilld.core.query import Found, Query
-from backfilld.errors import ExchangeError
+from backfilld.core.turns import Rank
+from backfilld.core.weights import Endpoint
+from backfilld.errors import ExchangeError, RateLimited
 from backfilld.ports import MarketInfo, Usage
 
 # -- scheduler -> fetcher
@@ -19,7 +23,7 @@ from backfilld.ports import MarketInfo, Usage
 
 @dataclass(frozen=True, slots=True)
 class FetchJob:
-    """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted.
+    """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted. ``rank`` is its urgency.
 
     ``era`` counts the plans that the scheduler has thrown away: an answer to an older one tells the newer nothing.
     """
@@ -28,6 +32,7 @@ class FetchJob:
     query: Query
     stop_ms: int | None = None
     era: int = 0
+    rank: Rank = Rank.TODAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,30 +170,38 @@ class RoundSaved:
 
 @dataclass(slots=True, eq=False)
 class PermitSlot:
-    """A one-shot reply: the ticket, or None when the governor is stopping. ``abandoned`` once nobody waits any more."""
+    """A one-shot reply: the ticket, or why there is none, or neither when the governor is stopping. ``abandoned`` once
+    nobody waits any more."""
 
     answered: trio.Event = field(default_factory=trio.Event)
     ticket: Ticket | None = None
+    refusal: RateLimited | None = None
     abandoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AcquireWeight:
-    """Ask for leave to send one request of ``weight``."""
+    """Ask for leave to send one request to ``endpoint``. A pause of more than ``patience_s`` is not sat out; within a
+    rank the claimants take turns."""
 
     market: Market
-    weight: int
+    endpoint: Endpoint
     reply: PermitSlot
+    rank: Rank = Rank.TOP_UP
+    claimant: Instrument | None = None
+    patience_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class ReportUsage:
-    """A request came to its end at ``received_ms``, answered or not; its ticket is given back."""
+    """A request came to its end at ``received_ms``, answered or not; its ticket is given back. ``accepted`` says that
+    the exchange answered it and did not refuse."""
 
     market: Market
     ticket: Ticket
     usage: Usage
     received_ms: float
+    accepted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +214,12 @@ class ReturnPermit:
 
 @dataclass(frozen=True, slots=True)
 class PauseUntil:
-    """The exchange refused: nobody asks the market before ``until_ms``, or the next window if it named no time."""
+    """The exchange refused: nobody asks the market before ``until_ms``, or as long as the reason asks for if it named
+    no time."""
 
     market: Market
     until_ms: float | None
-    banned: bool
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +228,16 @@ class SetLimits:
 
     market: Market
     limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TellTime:
+    """An answer to a request sent and received at these local instants named the server's time, to the ms."""
+
+    market: Market
+    sent_ms: float
+    received_ms: float
+    server_ms: int
 
 
 # -- supervisor -> scheduler, governor
@@ -227,7 +251,7 @@ class StopRequested:
 SchedulerMessage = JobAnswered | JobFailed | JobDropped | MarketDescribed | DaySaved | RoundSaved | StopRequested
 MergerMessage = PageFetched | StartsProven | FlushDays
 WriterMessage = DayMerged | DaysFlushed
-GovernorMessage = AcquireWeight | ReportUsage | ReturnPermit | PauseUntil | SetLimits | StopRequested
+GovernorMessage = AcquireWeight | ReportUsage | ReturnPermit | PauseUntil | SetLimits | TellTime | StopRequested
 
 
 @dataclass(frozen=True, slots=True)

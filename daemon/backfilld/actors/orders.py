@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from backfilld.core.model import Instrument
-from backfilld.core.planner import Window
+from backfilld.core.window import Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from backfilld.actors.campaign import Campaign, Phase
 from backfilld.actors.messages import FetchJob, Statistics
 from backfilld.actors.orders import Orders
 from backfilld.core.model import Instrument, Market, day_of, day_start_ms
-from backfilld.core.planner import Window
 from backfilld.core.retention import expired_days
+from backfilld.core.turns import Rank
+from backfilld.core.window import Window
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()
@@ -71,17 +72,26 @@ class Roster:
         return {market: tuple(each.symbol for each in self._campaigns if each.market is market) for market in markets}
 
     def next_job(self, described: Collection[Instrument]) -> FetchJob | None:
-        """The next question of the next campaign that has one; campaigns take turns.
+        """The most urgent question; campaigns with questions alike take turns.
 
         Pages are only asked for of instruments whose market's limits are known, which are the ``described`` ones.
         """
-        for _ in range(len(self._turns)):
-            campaign = self._turns[0]
-            self._turns.rotate(-1)
-            query = campaign.take(pages=campaign.instrument in described)
-            if query is not None:
-                return FetchJob(campaign.instrument, query, campaign.window.stop_ms, self.era)
-        return None
+        chosen: tuple[Rank, Campaign] | None = None
+        for campaign in self._turns:
+            rank = campaign.rank(pages=campaign.instrument in described)
+            if rank is not None and (chosen is None or rank < chosen[0]):
+                chosen = rank, campaign
+            if rank is Rank.TOP_UP:
+                break
+        if chosen is None:
+            return None
+        rank, campaign = chosen
+        query = campaign.take(pages=campaign.instrument in described)
+        self._turns.remove(campaign)
+        self._turns.append(campaign)
+        if query is None:
+            return None
+        return FetchJob(campaign.instrument, query, campaign.window.stop_ms, self.era, rank)
 
     def next_round_at(self) -> float:
         """When the next top-up is due, in trio's time."""

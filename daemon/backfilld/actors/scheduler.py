@@ -36,12 +36,15 @@ from backfilld.actors.messages import (
 from backfilld.actors.orders import Orders
 from backfilld.actors.roster import Roster
 from backfilld.core.clock import ServerClock
-from backfilld.core.model import Instrument, day_of, day_stop_ms
+from backfilld.core.model import Instrument, Market, day_of, day_stop_ms
 from backfilld.core.outcome import EXIT_SETTINGS, UNKNOWN_SYMBOL, Outcome, exit_code
 from backfilld.errors import ExchangeError, RequestRejected
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()
+
+DESCRIBE_EVERY_S = 86_400.0
+"""How often exchangeInfo is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class _Scheduler:
         self._roster = Roster(orders, store)
         self._to_describe: deque[DescribeMarket] = deque()
         self._ticks: dict[Instrument, float] = {}
+        self._described_at: dict[Market, float] = {}
         self._in_hand = 0
         self._stopping = False
         self._heard_server = False
@@ -199,6 +203,7 @@ class _Scheduler:
                 self._not_described(job, message.error)
             case MarketDescribed(job, info):
                 self._of_market(job)[0].spend(message.spent)
+                self._described_at[job.market] = trio.current_time()
                 self._ticks |= {Instrument(job.market, symbol): tick for symbol, tick in info.ticks.items()}
             case _:
                 log.debug("answer_outlived", job=repr(message.job))
@@ -280,7 +285,15 @@ class _Scheduler:
             await self._roster.retire_days(today)
         if campaign.instrument not in self._ticks:
             self._to_describe.append(DescribeMarket(campaign.instrument.market, (campaign.instrument.symbol,)))
+        self._describe_again(campaign.instrument.market)
         campaign.begin_round()
+
+    def _describe_again(self, market: Market) -> None:
+        """Limits change without a word: they are read once a day."""
+        now = trio.current_time()
+        if self._described_at.get(market, now) + DESCRIBE_EVERY_S <= now:
+            self._described_at[market] = now
+            self._to_describe.append(DescribeMarket(market, self._roster.symbols()[market]))
 
     # -- time
 

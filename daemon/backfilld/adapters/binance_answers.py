@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import polars as pl
 
-from backfilld.core.budget import INTERVAL_MS, Limit
+from backfilld.core.limits import INTERVAL_MS, Limit
 from backfilld.core.model import INT64_MAX, SCHEMA
 from backfilld.core.outcome import CLOSED_TO_US, UNKNOWN_SYMBOL
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
@@ -120,7 +120,7 @@ def decode_info(body: bytes, symbols: Sequence[str]) -> MarketInfo | ExchangeErr
     unlisted = [symbol for symbol in symbols if symbol not in ticks]
     if unlisted:
         return RequestRejected(f"{UNKNOWN_SYMBOL} {unlisted[0]} is not listed", status=200, code=UNKNOWN_SYMBOL)
-    return MarketInfo(tuple(_limits(info.rateLimits)), ticks)
+    return MarketInfo(tuple(_limits(info.rateLimits)), ticks, info.serverTime)
 
 
 def _decoded(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T | ExchangeError:
@@ -168,6 +168,9 @@ def refusal_in(answer: httpx.Response) -> ExchangeError | None:
     if status in {429, 418}:
         banned = status == httpx.codes.IM_A_TEAPOT
         return RateLimited(f"{where}: {status} {said}", retry_after_s=_retry_after_s(answer), banned=banned)
+    if status in {403, 503} and refusal is None and "html" in _kind(answer):
+        # The CDN's own page: it never reached the exchange, and no time is named.
+        return RateLimited(f"{where}: {status} {said}, a page of the CDN", retry_after_s=None, blocked=True)
     if httpx.codes.is_server_error(status) or status in {403, 408} or (refusal and refusal.code in _TRANSIENT_CODES):
         return TransientError(f"{where}: {status} {said}")
     if refusal is None:

@@ -23,9 +23,11 @@ from backfilld.adapters.binance_answers import (
     usage_of,
     without_addresses,
 )
+from backfilld.adapters.hosts import Hosts
 from backfilld.core.model import Instrument, Market
+from backfilld.core.outcome import CLOSED_TO_US
 from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
-from backfilld.errors import ExchangeError, TransientError, UnexpectedAnswer
+from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo, OpenClient, Reply, Undecoded, Usage
 
 T = TypeVar("T")
@@ -33,21 +35,26 @@ T = TypeVar("T")
 PATHS = {Market.SPOT: "/api/v3", Market.UM: "/fapi/v1", Market.CM: "/dapi/v1"}
 
 
-def opener(base_urls: Mapping[Market, str], timeout_s: float) -> OpenClient:
+def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenClient:
     """A function that opens one connection to the exchange, for each fetcher its own.
 
-    ``timeout_s`` bounds each request in all, from its first byte to the last of the answer.
+    Each market has its base URLs in order of preference. ``timeout_s`` bounds each request in all, from its first byte
+    to the last of the answer.
     """
-    needs_tls = any(url.startswith("https:") for url in base_urls.values())
+    needs_tls = any(url.startswith("https:") for urls in base_urls.values() for url in urls)
     # One for all connections: each httpx client would load the CA bundle again. Plain HTTP needs none in it.
     verify = httpx.create_ssl_context() if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
+    # What one connection learns of a host, all know.
+    hosts = {market: Hosts(urls, trio.current_time) for market, urls in base_urls.items()}
+
     @asynccontextmanager
     async def open_client() -> AsyncIterator[BinanceRest]:
-        limits = httpx.Limits(max_connections=len(base_urls), max_keepalive_connections=len(base_urls))
+        connections = sum(map(len, base_urls.values()))
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         headers = {"accept-encoding": "gzip", "user-agent": "backfilld"}
         async with httpx.AsyncClient(verify=verify, limits=limits, timeout=None, headers=headers) as http:
-            yield BinanceRest(http, base_urls, timeout_s)
+            yield BinanceRest(http, hosts, timeout_s)
 
     return open_client
 
@@ -55,9 +62,9 @@ def opener(base_urls: Mapping[Market, str], timeout_s: float) -> OpenClient:
 class BinanceRest:
     """One connection. Implements :class:`backfilld.ports.ExchangeClient`."""
 
-    def __init__(self, http: httpx.AsyncClient, base_urls: Mapping[Market, str], timeout_s: float) -> None:
+    def __init__(self, http: httpx.AsyncClient, hosts: Mapping[Market, Hosts], timeout_s: float) -> None:
         self._http = http
-        self._base_urls = base_urls
+        self._hosts = hosts
         self._timeout_s = timeout_s
 
     async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
@@ -81,19 +88,34 @@ class BinanceRest:
         if isinstance(answer, ExchangeError):
             return Reply(Usage(), answer)
         undecoded = Undecoded(lambda: _naming_host(decode(answer.content), answer))
-        return Reply(usage_of(answer), refusal_in(answer) or undecoded)
+        refusal = refusal_in(answer)
+        if answer.status_code == CLOSED_TO_US and isinstance(refusal, RequestRejected):
+            refusal = self._closed(market, answer, refusal)
+        return Reply(usage_of(answer), refusal or undecoded)
+
+    def _closed(self, market: Market, answer: httpx.Response, refusal: RequestRejected) -> ExchangeError:
+        hosts = self._hosts[market]
+        if hosts.closed(host_of(answer)):
+            return TransientError(f"{refusal}, and another one is asked")
+        return RequestRejected(f"{hosts}: {CLOSED_TO_US}: closed to us here", status=CLOSED_TO_US, code=refusal.code)
 
     async def _get(
         self, market: Market, endpoint: str, parameters: Mapping[str, str | int]
     ) -> httpx.Response | ExchangeError:
-        base = self._base_urls[market].rstrip("/")
+        hosts = self._hosts[market]
+        base = hosts.preferred()
         try:
             with trio.fail_after(self._timeout_s):
-                return await self._http.get(f"{base}{PATHS[market]}/{endpoint}", params=dict(parameters))
+                answer = await self._http.get(f"{base}{PATHS[market]}/{endpoint}", params=dict(parameters))
         except trio.TooSlowError:
+            hosts.unreachable(base)
             return TransientError(f"{base} did not answer {endpoint} within {self._timeout_s:g} s")
         except (httpx.TransportError, httpx.DecodingError) as error:
+            if isinstance(error, httpx.ConnectError):
+                hosts.unreachable(base)
             return TransientError(f"{base} is out of reach: {_cause(error)}")
+        hosts.reached(base)
+        return answer
 
 
 # -- asking

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from backfilld.core.daybook import DayRecord
 from backfilld.core.ledger import Coverage
 from backfilld.core.model import SCHEMA, Instrument, empty_trades
-from backfilld.core.planner import Span, joined
+from backfilld.core.window import Span, joined
 
 SCHEMA_VERSION = 1
 ROW_GROUP_ROWS = 131_072

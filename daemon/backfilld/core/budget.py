@@ -1,130 +1,86 @@
 """How much request weight may be spent, and when: the arithmetic of one market's budget.
 
-Owns the count of used weight against the exchange's windows. Rules (the exchange's documentation of its limits, and
-what was measured on it):
-
-* a limit counts in fixed windows that are aligned to the server's clock; the count falls to zero at each edge;
-* a request is charged in the window of its arrival, refused ones too;
-* the used-weight header counts everybody on the IP, and the request it answers;
-* an answer may be older than the newest one seen, so within a window the count never goes down.
-
-A request is counted before it is sent. Near an edge the window it arrives in is not known: it counts in both, and its
-header in neither; and while it is not known which window the server's clock shows, each of them must have room. Times
-are local milliseconds of any monotonic clock; nothing here reads a clock.
+Owns the decision whether a request may go now. A request is counted before it is sent. Near an edge the window it
+arrives in is not known: it counts in both, and its header in neither; and while it is not known which window the
+server's clock shows, each of them must have room, for what others on the IP are expected to use as well. Times are
+local milliseconds of any monotonic clock; nothing here reads a clock.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from backfilld.core.clock import ServerClock
+from backfilld.core.counting import Counter, Ticket, flying
+from backfilld.core.limits import MINUTE_MS, NO_LIMIT, Limit
+from backfilld.core.pauses import Pauses, Reason
+from backfilld.core.weights import WeightTable
 
-INTERVAL_MS = {"SECOND": 1_000, "MINUTE": 60_000, "HOUR": 3_600_000, "DAY": 86_400_000}
-"""Milliseconds of the interval names in exchangeInfo; their first letters name the header."""
-MINUTE_MS = INTERVAL_MS["MINUTE"]
-UNIT_OF_LETTER = {unit[0].lower(): unit for unit in INTERVAL_MS}
-NO_LIMIT = 2**62
 DOUBTFUL_PART = 0.1
 """The part of a window's share that may be sent while it is not known which window it will be charged in."""
+LOOKS = 24
+"""How finely the moment is searched when others leave room again: a window's length over two to this."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """One limiter of exchangeInfo: ``limit`` per ``count`` times ``unit`` (``6000`` per ``1`` ``MINUTE``).
+class BudgetStatistics:
+    """A budget at one instant, by its tightest weight limit: ``used`` of ``allowed``, out of ``limit`` per
+    ``interval``; ``own`` of the used is ours, in flight included, ``others`` is not; ``expected`` is kept free for
+    others.
 
-    ``by_weight`` is true for REQUEST_WEIGHT, false for RAW_REQUESTS, where every request counts one.
+    ``waiting`` requests wait for leave; nothing is sent for ``paused_ms``, because of ``reason``. ``learned`` are the
+    weights by endpoint that differ from the documented ones; bans of the last day ended ``bans_ms_ago``.
     """
 
     limit: int
-    count: int
-    unit: str
-    by_weight: bool = True
-
-    @property
-    def interval_ms(self) -> int:
-        """Length of the window."""
-        return self.count * INTERVAL_MS[self.unit]
-
-    @property
-    def name(self) -> str:
-        """The interval as the used-weight header names it: ``1m``, ``10s``."""
-        return f"{self.count}{self.unit[0].lower()}"
-
-    def cost(self, weight: int) -> int:
-        """What a request of ``weight`` takes of this limit."""
-        return weight if self.by_weight else 1
-
-
-@dataclass(slots=True)
-class Ticket:
-    """One request: its weight, and when it was sent. Handed out by :meth:`Budget.spend`, given back once."""
-
-    weight: int
-    sent_ms: float
-
-
-@dataclass(slots=True)
-class _Window:
-    """The count of one window of one limit: the most that a header told, and what no header has told of yet.
-
-    ``certain`` is our own count of what was charged here: the least that is used, whatever headers say.
-
-    ``untold`` are the costs of settled requests that came without a header, or may belong to the window beside, each
-    with the instant when it was settled: a header of a request sent later tells of it, if it was charged here.
-    """
-
-    certain: int = 0
-    told: int = 0
-    untold: list[tuple[float, int]] = field(default_factory=list)
-
-    @property
-    def used(self) -> int:
-        return max(self.certain, self.told) + sum(cost for _, cost in self.untold)
-
-    def tell(self, used: int, sent_ms: float) -> None:
-        self.told = max(self.told, used)
-        self.untold = [(settled_ms, cost) for settled_ms, cost in self.untold if settled_ms > sent_ms]
-
-
-@dataclass(slots=True)
-class _Counter:
-    """One limit and its windows, by window number (server ms // interval)."""
-
-    limit: Limit
-    windows: dict[int, _Window] = field(default_factory=dict)
-
-    def window(self, number: int) -> _Window:
-        return self.windows.setdefault(number, _Window())
-
-    def forget_before(self, number: int) -> None:
-        self.windows = {n: w for n, w in self.windows.items() if n >= number}
+    interval: str
+    allowed: int
+    used: int
+    own: int = 0
+    others: int = 0
+    expected: int = 0
+    waiting: int = 0
+    paused_ms: float = 0.0
+    reason: Reason | None = None
+    bans_ms_ago: tuple[float, ...] = ()
+    learned: Mapping[str, int] = field(default_factory=dict)
 
 
 class Budget:
     """The request weight of one market for everybody on this IP, of which ``share`` may be used up."""
 
-    def __init__(self, limits: Iterable[Limit], share: float, clock: ServerClock, guard_ms: float = 50.0) -> None:
+    def __init__(
+        self,
+        limits: Iterable[Limit],
+        share: float,
+        clock: ServerClock,
+        *,
+        weights: WeightTable | None = None,
+        pauses: Pauses | None = None,
+        guard_ms: float = 50.0,
+    ) -> None:
         self._share = share
         self._guard_ms = guard_ms
         self._in_flight: list[Ticket] = []
-        self._paused_until_ms = float("-inf")
         self.clock = clock
-        self._counters: list[_Counter] = []
+        self.weights = weights or WeightTable({})
+        self.pauses = pauses or Pauses()
+        self._counters: list[Counter] = []
         self.set_limits(limits)
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits in force."""
+        return tuple(counter.limit for counter in self._counters if counter.limit.limit != NO_LIMIT)
 
     def set_limits(self, limits: Iterable[Limit]) -> None:
         """Take the limits that exchangeInfo names. Counts of limits that stay are kept."""
-        known = {(counter.limit.by_weight, counter.limit.name): counter.windows for counter in self._counters}
-        self._counters = [_Counter(limit, known.get((limit.by_weight, limit.name), {})) for limit in limits]
-
-    def pause_until(self, local_ms: float) -> None:
-        """Spend nothing before the local instant. A pause is only ever extended."""
-        self._paused_until_ms = max(self._paused_until_ms, local_ms)
+        known = {(counter.limit.by_weight, counter.limit.name): counter for counter in self._counters}
+        self._counters = [known.get((each.by_weight, each.name), Counter(each)).under(each) for each in limits]
 
     def wait_ms(self, now_ms: float, weight: int) -> float:
         """Milliseconds until ``weight`` may be spent, as far as can be told now; 0 if it may be spent at once."""
-        waits = [self._paused_until_ms - now_ms]
-        waits += [self._wait_ms(counter, now_ms, weight) for counter in self._counters]
-        return max(0.0, *waits)
+        waits = [self._wait_ms(counter, now_ms, weight) for counter in self._counters]
+        return max(0.0, self.pauses.wait_ms(now_ms), *waits)
 
     def next_window_ms(self, now_ms: float) -> float:
         """The local instant by which every window of a minute or less has surely turned over."""
@@ -132,110 +88,135 @@ class Budget:
         waits = [self._until_over_ms(each, self._possible_windows(each, now_ms)[-1], now_ms) for each in short]
         return now_ms + max(waits, default=MINUTE_MS)
 
-    def spend(self, now_ms: float, weight: int) -> Ticket:
+    def pause(self, now_ms: float, until_ms: float | None, reason: Reason) -> float:
+        """Spend nothing before ``until_ms``, or as long as the reason asks for; returns the instant when it ends."""
+        if until_ms is None and reason is not Reason.BLOCKED:
+            until_ms = self.next_window_ms(now_ms)
+        self.pauses.pause(now_ms, until_ms, reason)
+        return self.pauses.until_ms
+
+    def spend(self, now_ms: float, weight: int, endpoint: str = "") -> Ticket:
         """Charge a request that is about to be sent."""
-        ticket = Ticket(weight, now_ms)
+        ticket = Ticket(weight, now_ms, endpoint)
         self._in_flight.append(ticket)
+        self.pauses.sent(ticket, now_ms)
         return ticket
 
     def give_back(self, ticket: Ticket) -> None:
         """Undo the charge of a request that was never sent."""
-        self._in_flight.remove(ticket)
+        self._remove(ticket)
+        self.pauses.ended(ticket, accepted=False)
 
-    def settle(self, ticket: Ticket, now_ms: float, used: Mapping[str, int]) -> None:
-        """Close a request that was answered, refused or lost, with the used weight its headers told, by interval
-        name."""
-        self._in_flight.remove(ticket)
+    def settle(self, ticket: Ticket, now_ms: float, used: Mapping[str, int], *, accepted: bool = True) -> bool:
+        """Close a request that was answered, refused or lost, with the used weight its headers told, by interval name.
+
+        ``accepted`` says that the exchange answered and did not refuse. Returns whether a weight was learned by it.
+        """
+        self._remove(ticket)
+        self.pauses.ended(ticket, accepted=accepted)
         self._count_also(used)
-        for counter in self._counters:
-            told = used.get(counter.limit.name) if counter.limit.by_weight else None
-            self._settle(counter, ticket, now_ms, told)
+        learned = [self._settle(counter, ticket, now_ms, used.get(counter.limit.name)) for counter in self._counters]
+        return any(learned)
+
+    def _remove(self, ticket: Ticket) -> None:
+        """By identity: two of the same weight and moment are two."""
+        place = next((n for n, each in enumerate(self._in_flight) if each is ticket), None)
+        if place is None:
+            raise ValueError("this ticket is not in flight")
+        del self._in_flight[place]
 
     def _count_also(self, used: Mapping[str, int]) -> None:
         """Count in intervals that headers tell of before exchangeInfo has named their limits."""
         counted = {counter.limit.name for counter in self._counters if counter.limit.by_weight}
-        for name in used.keys() - counted:
-            unit = UNIT_OF_LETTER.get(name[-1:])
-            if unit is not None and name[:-1].isdecimal() and int(name[:-1]) > 0:
-                self._counters.append(_Counter(Limit(NO_LIMIT, int(name[:-1]), unit)))
+        limits = (Limit.unknown(name) for name in used.keys() - counted)
+        self._counters += [Counter(limit) for limit in limits if limit is not None]
 
-    def _settle(self, counter: _Counter, ticket: Ticket, now_ms: float, told: int | None) -> None:
+    def _settle(self, counter: Counter, ticket: Ticket, now_ms: float, header: int | None) -> bool:
         interval_ms = counter.limit.interval_ms
-        first = int(self.clock.earliest_ms(ticket.sent_ms) // interval_ms)
-        last = int(self.clock.latest_ms(now_ms) // interval_ms)
-        cost = counter.limit.cost(ticket.weight)
-        for number in range(first, last + 1):
-            window = counter.window(number)
-            if first != last or (told is None and counter.limit.by_weight):
-                window.untold.append((now_ms, cost))
-                continue
-            window.certain += cost
-            if told is not None:
-                window.tell(told, ticket.sent_ms)
-        counter.forget_before(int(self.clock.earliest_ms(now_ms) // interval_ms) - 1)
+        arrived_ms, answered_ms = self.clock.earliest_ms(ticket.sent_ms), self.clock.latest_ms(now_ms)
+        numbers = range(int(arrived_ms // interval_ms), int(answered_ms // interval_ms) + 1)
+        told = header if counter.limit.by_weight else None
+        counter.settle(ticket, now_ms, numbers, told)
+        has_learned = False
+        if told is not None and len(numbers) == 1:
+            number = numbers[0]
+            ours = counter.own(number) + flying(counter.limit, self._in_flight)
+            counter.others.saw(number, told - ours, arrived_ms)
+            has_learned = self.weights.reported((counter.limit.name, number), told, ticket.endpoint)
+        over = int(self.clock.earliest_ms(now_ms) // interval_ms) - 1
+        if self.weights.learned and counter.overcharged(over - 1):
+            has_learned |= self.weights.unlearn()
+        counter.forget_before(over)
+        return has_learned
 
-    def _wait_ms(self, counter: _Counter, now_ms: float, weight: int) -> float:
+    def _wait_ms(self, counter: Counter, now_ms: float, weight: int) -> float:
         """Until there is room in every window that the server's clock may show; 0 if there is now."""
         windows = self._possible_windows(counter, now_ms)
-        cost, allowed = counter.limit.cost(weight), self.allowed(counter.limit)
+        cost, allowed = counter.limit.cost(weight), self._allowed(counter.limit, now_ms)
+        in_flight = flying(counter.limit, self._in_flight)
         for number in reversed(windows):
-            used = self.used(counter.limit, number)
+            used = counter.used(number) + in_flight
             if used > 0 and used + cost > allowed:
                 return self._until_over_ms(counter, number, now_ms)
-        if len(windows) > 1 and self._doubtful(counter, windows[-1]) + cost > max(cost, allowed * DOUBTFUL_PART):
+            if used > 0 and self._expected(counter, number, now_ms) > allowed - used - cost:
+                return self._until_room_ms(counter, number, now_ms, allowed - used - cost)
+        if len(windows) > 1 and counter.doubtful(windows[-1]) + in_flight + cost > max(cost, allowed * DOUBTFUL_PART):
             return self._until_over_ms(counter, windows[0], now_ms)
         return 0.0
 
-    def _doubtful(self, counter: _Counter, number: int) -> int:
-        """What may belong to the window or not, and blocks it until a header of the window tells."""
-        window = counter.windows.get(number, _Window())
-        return sum(cost for _, cost in window.untold) + self._flying(counter.limit)
+    def _expected(self, counter: Counter, number: int, now_ms: float) -> int:
+        return counter.others.expected(number, self.clock.earliest_ms(now_ms))
 
-    def _flying(self, limit: Limit) -> int:
-        return sum(limit.cost(ticket.weight) for ticket in self._in_flight)
+    def _until_room_ms(self, counter: Counter, number: int, now_ms: float, room: int) -> float:
+        """Until no more than ``room`` is expected of others in the window, or it is over."""
+        low, high = 0.0, self._until_over_ms(counter, number, now_ms)
+        for _ in range(LOOKS):
+            middle = (low + high) / 2
+            if self._expected(counter, number, now_ms + middle) > room:
+                low = middle
+            else:
+                high = middle
+        return max(1.0, high)
 
-    def _possible_windows(self, counter: _Counter, now_ms: float) -> range:
+    def _possible_windows(self, counter: Counter, now_ms: float) -> range:
         interval_ms = counter.limit.interval_ms
         first = int((self.clock.earliest_ms(now_ms) - self._guard_ms) // interval_ms)
         return range(first, int((self.clock.latest_ms(now_ms) + self._guard_ms) // interval_ms) + 1)
 
-    def _until_over_ms(self, counter: _Counter, number: int, now_ms: float) -> float:
+    def _until_over_ms(self, counter: Counter, number: int, now_ms: float) -> float:
         """Until the window is surely over on the server's clock."""
         edge_ms = (number + 1) * counter.limit.interval_ms
         return max(1.0, edge_ms - self.clock.earliest_ms(now_ms) + self._guard_ms)
 
-    def allowed(self, limit: Limit) -> int:
+    def _allowed(self, limit: Limit, now_ms: float) -> int:
         """The share of ``limit``, in weight. A single request dearer than that may have an unused window to itself."""
-        return int(limit.limit * self._share)
+        return int(limit.limit * self._share * self.pauses.caution(now_ms))
 
     def used(self, limit: Limit, number: int) -> int:
         """What counts as used of ``limit`` in window ``number``: settled, reported and in flight."""
-        counter = next(c for c in self._counters if c.limit == limit)
-        window = counter.windows.get(number, _Window())
-        return window.used + self._flying(limit)
+        counter = next(each for each in self._counters if each.limit == limit)
+        return counter.used(number) + flying(limit, self._in_flight)
 
-    def state(self, now_ms: float) -> "BudgetState | None":
-        """The tightest weight limit now, for people; None before any limit is known."""
-        states = [
-            BudgetState(
-                limit=counter.limit.limit,
-                interval=counter.limit.name,
-                allowed=self.allowed(counter.limit),
-                used=self.used(counter.limit, self._possible_windows(counter, now_ms)[0]),
-                paused_ms=max(0.0, self._paused_until_ms - now_ms),
-            )
-            for counter in self._counters
-            if counter.limit.by_weight and counter.limit.limit != NO_LIMIT
-        ]
-        return min(states, key=lambda state: state.allowed - state.used, default=None)
+    def statistics(self, now_ms: float) -> BudgetStatistics | None:
+        """The budget by its tightest weight limit now; None before any limit is known."""
+        by_weight = [each for each in self._counters if each.limit.by_weight and each.limit.limit != NO_LIMIT]
+        statistics = [self._statistics(counter, now_ms) for counter in by_weight]
+        return min(statistics, key=lambda each: each.allowed - each.used, default=None)
 
-
-@dataclass(frozen=True, slots=True)
-class BudgetState:
-    """A budget at one instant: weight ``used`` of ``allowed``, out of ``limit`` per ``interval``."""
-
-    limit: int
-    interval: str
-    allowed: int
-    used: int
-    paused_ms: float
+    def _statistics(self, counter: Counter, now_ms: float) -> BudgetStatistics:
+        number = self._possible_windows(counter, now_ms)[0]
+        in_flight = flying(counter.limit, self._in_flight)
+        paused_ms = max(0.0, self.pauses.until_ms - now_ms)
+        return BudgetStatistics(
+            limit=counter.limit.limit,
+            interval=counter.limit.name,
+            allowed=self._allowed(counter.limit, now_ms),
+            used=counter.used(number) + in_flight,
+            own=counter.own(number) + in_flight,
+            others=counter.others.seen(number),
+            expected=self._expected(counter, number, now_ms),
+            paused_ms=paused_ms,
+            reason=self.pauses.reason if paused_ms else None,
+            bans_ms_ago=tuple(now_ms - end_ms for end_ms in self.pauses.bans),
+            learned=dict(self.weights.learned),
+        )

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from backfilld.core.ledger import Coverage
 from backfilld.core.model import IdRange, day_of
-from backfilld.core.planner import Span, Window
+from backfilld.core.window import Span, Window
 
 
 @dataclass(frozen=True, slots=True)

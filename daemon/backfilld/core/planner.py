@@ -24,26 +24,10 @@ from backfilld.core.head import PAGE_MS, Head
 from backfilld.core.ledger import Coverage
 from backfilld.core.model import PAGE_ROWS, IdRange
 from backfilld.core.query import Before, Found, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.window import Span, Window, joined
 
 MAX_ABSENT_RANGES = 20
 """How many ranges the exchange may pass over before a backfill takes its answers for lies and gives up whole pages."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Contiguous ids that are held, with the times of the first and the last row in ms."""
-
-    ids: IdRange
-    first_ms: int
-    last_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The time that is wanted: ``start_ms`` up to, not including, ``stop_ms``; None is open: up to now."""
-
-    start_ms: int
-    stop_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +38,22 @@ class Failure:
     reason: str
 
 
-def joined(spans: Iterable[Span]) -> list[Span]:
-    """Spans in id order, with neighbours joined where their ids adjoin."""
-    result: list[Span] = []
-    for span in sorted(spans, key=lambda each: each.ids):
-        if result and result[-1].ids.last_id + 1 == span.ids.first_id:
-            first = result.pop()
-            result.append(Span(IdRange(first.ids.first_id, span.ids.last_id), first.first_ms, span.last_ms))
-        else:
-            result.append(span)
-    return result
-
-
 class Backfill:
     """The plan for one instrument and window.
 
     ``held`` are the spans on disk; ``first_is_proven`` says that the lowest id held is known to be the window's first;
-    ``now_ms`` is about the exchange's time, if it is known.
+    ``now_ms`` is about the exchange's time, if it is known. Pages are taken from the oldest on, or from the newest.
     Every question from :meth:`take` must be followed by :meth:`answered` or :meth:`failed`, in any order.
     """
 
     def __init__(
-        self, window: Window, held: Iterable[Span] = (), *, first_is_proven: bool = False, now_ms: int = 0
+        self,
+        window: Window,
+        held: Iterable[Span] = (),
+        *,
+        first_is_proven: bool = False,
+        now_ms: int = 0,
+        newest_first: bool = False,
     ) -> None:
         spans = joined(held)
         self.window = window
@@ -87,6 +65,7 @@ class Backfill:
         self._asked_pages: set[IdRange] = set()
         self._locating: deque[Query] = deque()
         self._open = 0
+        self._newest_first = newest_first
         self._end_is_missing = False
         self._doubted: set[type[Query]] = set()
         is_long = min(now_ms, window.stop_ms or now_ms) >= window.start_ms + 2 * PAGE_MS
@@ -158,17 +137,24 @@ class Backfill:
         wanted = self._wanted()
         return self.received.missing(wanted) if wanted else ()
 
+    def next_question(self, *, pages: bool = True) -> Query | None:
+        """What :meth:`take` would return, without taking it."""
+        if self._head.to_ask:
+            return self._head.to_ask[0]
+        if self._locating:
+            return self._locating[0]
+        return self._next_page() if pages else None
+
     def take(self, *, pages: bool = True) -> Query | None:
         """The next question to put, or None if there is none for now; without ``pages``, only one that locates."""
-        query: Query | None = None
-        if self._head.to_ask:
-            query = self._head.to_ask.popleft()
-        elif self._locating:
-            query = self._locating.popleft()
-        elif pages:
-            query = self._next_page()
-        if query is not None:
-            self._open += 1
+        query = self.next_question(pages=pages)
+        if query is None:
+            return None
+        self._open += 1
+        for questions in (self._head.to_ask, self._locating):
+            if questions and questions[0] is query:
+                questions.popleft()
+                break
         if isinstance(query, Page):
             self._asked_pages.add(query.ids)
         return query
@@ -286,9 +272,12 @@ class Backfill:
         if wanted is None or self._head.is_open:
             return None
         claimed = self.received | self.absent | self._given_up | Coverage.of(self._asked_pages)
-        for ids in claimed.missing(wanted):
-            return Page(IdRange(ids.first_id, min(ids.last_id, ids.first_id + PAGE_ROWS - 1)))
-        return None
+        missing = claimed.missing(wanted)
+        if not missing:
+            return None
+        if self._newest_first:
+            return Page(IdRange(max(missing[-1].first_id, missing[-1].last_id - PAGE_ROWS + 1), missing[-1].last_id))
+        return Page(IdRange(missing[0].first_id, min(missing[0].last_id, missing[0].first_id + PAGE_ROWS - 1)))
 
     def _tail_answered(self, asked_rows: int, found: Found) -> None:
         """The page at the newest end came back: either it was the end, or the last id must be found."""

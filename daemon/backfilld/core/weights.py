@@ -1,10 +1,66 @@
-"""The request weight of what backfilld asks, as the exchange documents it (spot since 2025-03-10, futures as of
-2026-08)."""
+"""The request weight of what backfilld asks: as the exchange documents it, and as its headers teach otherwise."""
+
+from bisect import insort
+from collections.abc import Mapping
+from enum import StrEnum
+from itertools import pairwise
 
 from backfilld.core.model import Market
 
-TRADES_WEIGHT = {Market.SPOT: 4, Market.UM: 20, Market.CM: 20}
-"""Weight of one aggTrades request, whatever its limit."""
+LESSONS = 8
+"""So many steps of the header, all alike and none smaller, teach a larger weight."""
 
-INFO_WEIGHT = {Market.SPOT: 20, Market.UM: 1, Market.CM: 1}
-"""Weight of one exchangeInfo request."""
+
+class Endpoint(StrEnum):
+    """What is asked of the exchange."""
+
+    TRADES = "aggTrades"
+    INFO = "exchangeInfo"
+
+
+DOCUMENTED: Mapping[Market, Mapping[str, int]] = {
+    Market.SPOT: {Endpoint.TRADES: 4, Endpoint.INFO: 20},
+    Market.UM: {Endpoint.TRADES: 20, Endpoint.INFO: 1},
+    Market.CM: {Endpoint.TRADES: 20, Endpoint.INFO: 1},
+}
+"""Weight of one request, whatever its limit (spot since 2025-03-10, futures as of 2026-08)."""
+
+
+class WeightTable:
+    """Weights by endpoint: the documented ones, or larger ones that were learned.
+
+    Within a window each of our requests reports the count that it has brought about. Two reports that follow each other
+    differ by the weight of the later request, and by what others used meanwhile. So the smallest difference bounds the
+    weight from above, and if it is larger than what we charge, again and again the same, nobody else made it so.
+    """
+
+    def __init__(self, documented: Mapping[str, int], learned: Mapping[str, int] | None = None) -> None:
+        self._documented = documented
+        self.learned = {name: weight for name, weight in (learned or {}).items() if weight > documented.get(name, 0)}
+        self._window: object = None
+        self._reports: list[tuple[int, str]] = []
+
+    def __getitem__(self, endpoint: str) -> int:
+        return self.learned.get(endpoint, self._documented.get(endpoint, 1))
+
+    def reported(self, window: object, used: int, endpoint: str) -> bool:
+        """A request that was surely charged in ``window`` told the count; whether that taught a larger weight."""
+        if window != self._window:
+            self._window = window
+            self._reports = []
+        insort(self._reports, (used, endpoint))
+        return len(self._reports) % LESSONS == 1 and self._learn(endpoint)
+
+    def _learn(self, endpoint: str) -> bool:
+        steps = [b - a for (a, _), (b, kind) in pairwise(self._reports) if kind == endpoint]
+        least = min(steps, default=0)
+        if least <= self[endpoint] or steps.count(least) < LESSONS:
+            return False
+        self.learned[endpoint] = least
+        return True
+
+    def unlearn(self) -> bool:
+        """The server has counted less than we did: what was learned is not so, or not any more."""
+        had_learned = bool(self.learned)
+        self.learned.clear()
+        return had_learned

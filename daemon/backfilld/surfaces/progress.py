@@ -47,9 +47,13 @@ async def show_progress(pipeline: Pipeline) -> None:
 
 def _weight(pipeline: Pipeline) -> str:
     parts = []
-    for market, level in pipeline.levels.value.items():
-        text = f"{market} weight {level.used}/{level.allowed} per {level.interval}"
-        parts.append(f"{text}, paused {level.paused_ms / 1000:.0f} s" if level.paused_ms else text)
+    for market, budget in pipeline.governor.value.items():
+        text = f"{market} weight {budget.used}/{budget.allowed} per {budget.interval}"
+        if budget.others:
+            text += f", others {budget.others}"
+        if budget.paused_ms:
+            text += f", {budget.reason} for {budget.paused_ms / 1000:.0f} s"
+        parts.append(text)
     return "  ".join(parts)
 
 

@@ -1,0 +1,42 @@
+"""The keeper: puts on disk what the governor must not forget, and what others are to see of it.
+
+Owns when that is saved: at once where a restart would repeat an offence, now and then where it is only of interest.
+"""
+
+from collections.abc import Mapping
+from contextlib import aclosing
+
+import structlog
+import trio
+from trio_util import AsyncValue
+
+from backfilld.core.budget import BudgetStatistics
+from backfilld.core.model import Market
+from backfilld.errors import StoreError
+from backfilld.ports import GovernorMemory
+
+log = structlog.get_logger()
+
+SHOWN_EVERY_S = 5.0
+
+
+async def run_keeper(shown: AsyncValue[Mapping[Market, BudgetStatistics]], memory: GovernorMemory) -> None:
+    """Save what changes, until cancelled. What cannot be saved is said, and tried again with the next change."""
+    lasting: object = None
+    saved_at = -SHOWN_EVERY_S
+    async with aclosing(shown.eventual_values()) as values:
+        async for statistics in values:
+            now = trio.current_time()
+            of_consequence = {
+                market: (each.reason, len(each.bans_ms_ago), round(now + each.paused_ms / 1000), each.learned)
+                for market, each in statistics.items()
+            }
+            if of_consequence == lasting and now < saved_at + SHOWN_EVERY_S:
+                continue
+            try:
+                with trio.CancelScope(shield=True):
+                    await memory.save(statistics)
+            except StoreError as error:
+                log.warning("governor_unsaved", error=str(error))
+                continue
+            lasting, saved_at = of_consequence, now
