@@ -9,7 +9,7 @@ from backfilld.core.model import Instrument
 from backfilld.errors import SettingsError
 
 STATE_DIRECTORY = ".backfilld"
-"""Holds the instance lock."""
+"""Holds the instance lock and what the governor remembers."""
 
 _DAY_FILE = re.compile(r"backfill_(\d{4}-\d\d-\d\d)\.parquet")
 

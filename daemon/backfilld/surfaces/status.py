@@ -1,18 +1,21 @@
-"""What the cache holds, and deleting what is old: the commands that need no exchange."""
+"""What the cache holds and the governor remembers, and deleting what is old: the commands that need no exchange."""
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
+import msgspec
 
 from backfilld.cache import BackfillCacheManager
 from backfilld.cache.dayfile import UntrustedFile
 from backfilld.cache.layout import instrument_directory, instruments_in
 from backfilld.cache.lock import locked
-from backfilld.core.model import Instrument
+from backfilld.cache.remembered import RememberedBudget, peek_remembered
+from backfilld.core.model import Instrument, Market, iso
 from backfilld.errors import SettingsError
 
 
@@ -34,12 +37,18 @@ class DayStatus:
 def print_status(cache_dir: Path, instruments: Sequence[Instrument] | None, *, as_json: bool) -> None:
     """Print the state of every day file, from what the files say of themselves."""
     rows = list(_statuses(cache_dir, instruments))
+    remembered = peek_remembered(cache_dir)
     if as_json:
-        click.echo(json.dumps({"cache_dir": str(cache_dir), "days": [asdict(row) for row in rows]}, ensure_ascii=False))
-    elif rows:
+        budgets = msgspec.to_builtins(remembered)
+        document = {"cache_dir": str(cache_dir), "days": [asdict(row) for row in rows], "budgets": budgets}
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    if rows:
         _print_table(rows)
     else:
         click.echo(f"{cache_dir} holds no day files")
+    for market, budget in remembered.items():
+        click.echo(_described(market, budget, time.time() * 1000))
 
 
 def clean_up(cache_dir: Path, instruments: Sequence[Instrument] | None, keep_days: int) -> None:
@@ -95,6 +104,18 @@ def _print_table(rows: Sequence[DayStatus]) -> None:
         table.add_row(row.instrument, row.day, row.state, *figures)
     # In a pipe nobody folds the table; rich would take eighty columns.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _described(market: Market, budget: RememberedBudget, now_ms: float) -> str:
+    """What the daemon last told of a budget, in a line."""
+    seen = budget.statistics
+    parts = [f"{market} weight {seen.used} of {seen.allowed} allowed of {seen.limit} per {seen.interval}"]
+    parts.append(f"own {seen.own}, others {seen.others}, waiting {seen.waiting}")
+    if budget.paused_until_ms is not None and budget.paused_until_ms > now_ms:
+        parts.append(f"{budget.reason} until {iso(int(budget.paused_until_ms))}")
+    if seen.learned:
+        parts.append("learned weights " + ", ".join(f"{name} {weight}" for name, weight in seen.learned.items()))
+    return f"{'; '.join(parts)} (as of {iso(int(budget.saved_ms))})"
 
 
 def _shown(trade_id: int | None) -> str:
