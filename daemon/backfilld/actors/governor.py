@@ -153,7 +153,7 @@ class _Governor:
         state = (now.limit, now.interval, now.allowed, now.reason, is_crowded, tuple(now.learned.items()))
         if self._announced.get(market) != state:
             self._announced[market] = state
-            figures = {name: value for name, value in asdict(now).items() if name != "paused_ms"}
+            figures = {name: value for name, value in asdict(now).items() if name not in {"paused_ms", "bans_ms_ago"}}
             log.info("governor_state", market=str(market), crowded=is_crowded, **figures)
 
 

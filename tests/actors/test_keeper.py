@@ -1,0 +1,72 @@
+"""The keeper saves at once what a restart must know, and now and then what is only of interest."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+from trio_util import AsyncValue
+
+from backfilld.actors.keeper import SHOWN_EVERY_S, run_keeper
+from backfilld.core.budget import BudgetStatistics
+from backfilld.core.model import Market
+from backfilld.core.pauses import Reason
+from backfilld.errors import StoreError
+
+Shown = Mapping[Market, BudgetStatistics]
+
+
+@dataclass
+class Memory:
+    """Remembers every save; fails while told so."""
+
+    saved: list[Shown] = field(default_factory=list)
+    fails: bool = False
+
+    async def save(self, statistics: Shown) -> None:
+        if self.fails:
+            raise StoreError("cannot write: No space left on device")
+        self.saved.append(statistics)
+
+
+def shown_of(used: int, paused_ms: float = 0.0) -> Shown:
+    reason = Reason.BANNED if paused_ms else None
+    return {Market.SPOT: BudgetStatistics(6000, "1m", 4800, used, paused_ms=paused_ms, reason=reason)}
+
+
+@asynccontextmanager
+async def keeping(memory: Memory) -> AsyncIterator[AsyncValue[Shown]]:
+    value: AsyncValue[Shown] = AsyncValue(shown_of(0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_keeper, value, memory)
+        await wait_all_tasks_blocked()
+        yield value
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_ban_is_saved_at_once_and_a_count_now_and_then(autojump_clock: MockClock) -> None:
+    memory = Memory()
+    async with keeping(memory) as value:
+        assert memory.saved == [shown_of(0)]
+        value.value = shown_of(4)
+        await wait_all_tasks_blocked()
+        assert memory.saved == [shown_of(0)]
+        value.value = banned = shown_of(8, paused_ms=5_000)
+        await wait_all_tasks_blocked()
+        assert memory.saved == [shown_of(0), banned]
+        await trio.sleep(SHOWN_EVERY_S)
+        value.value = shown_of(12)
+        await wait_all_tasks_blocked()
+        assert memory.saved[2:] == [shown_of(12)]
+
+
+async def test_what_could_not_be_saved_is_saved_with_the_next_change(autojump_clock: MockClock) -> None:
+    memory = Memory(fails=True)
+    async with keeping(memory) as value:
+        value.value = shown_of(8, paused_ms=5_000)
+        await wait_all_tasks_blocked()
+        memory.fails = False
+        value.value = again = shown_of(8, paused_ms=4_900)
+        await wait_all_tasks_blocked()
+        assert memory.saved == [again]
