@@ -12,14 +12,7 @@ import trio
 
 from backfilld.core.model import Market
 from backfilld.simulator import BanRule, ExchangeOptions, Fault, FaultPlan, Interval, Tape, TenantOptions
-from tests.e2e.world import BTC, TODAY, Daemon, at_hour, ended, exchange_at, generated, kill, trade_requests
-
-
-async def _until_held(daemon: Daemon, rows: int) -> None:
-    """Wait until the day file has that many rows."""
-    with trio.fail_after(30):
-        while not daemon.day_file().exists() or daemon.held().height < rows:
-            await trio.sleep(0.05)
+from tests.e2e.world import BTC, TODAY, Daemon, at_hour, ended, exchange_at, generated, kill, trade_requests, until_held
 
 
 async def test_a_running_daemon_tops_up_and_ends_with_0_on_sigterm(tmp_path: Path) -> None:
@@ -27,9 +20,9 @@ async def test_a_running_daemon_tops_up_and_ends_with_0_on_sigterm(tmp_path: Pat
     async with exchange_at(16, {BTC: generated(3_000, live_rate_per_s=100)}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache", {"POLL_SECONDS": "0.3"})
         process = daemon.start("run")
-        await _until_held(daemon, 1)
+        await until_held(daemon, 1)
         first = daemon.held().height
-        await _until_held(daemon, first + 100)
+        await until_held(daemon, first + 100)
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
         held = daemon.held()
@@ -75,7 +68,7 @@ async def test_two_instances_on_one_cache(tmp_path: Path) -> None:
     async with exchange_at(16, {BTC: generated(2_000)}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
         first = daemon.start("run")
-        await _until_held(daemon, daemon.tape_of_today().height)
+        await until_held(daemon, daemon.tape_of_today().height)
         second = await daemon.run("run", "--once")
         assert second.code == 75
         assert f"process {first.pid}" in second.stderr

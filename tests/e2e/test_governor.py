@@ -9,7 +9,7 @@ import trio
 
 from backfilld.core.model import Instrument, Market
 from backfilld.simulator import ExchangeOptions, Fault, FaultPlan, Interval, RequestRecord, TenantOptions
-from tests.e2e.world import BTC, Daemon, ended, exchange_at, generated, kill
+from tests.e2e.world import BTC, Daemon, ended, exchange_at, generated, kill, until_held
 
 SHARE = 0.8
 
@@ -69,9 +69,7 @@ async def test_killed_in_a_ban_and_started_again_nothing_is_sent_until_it_ends(
         await trio.sleep(1.0)
         await kill(process)
         process = daemon.start(*arguments)
-        with trio.fail_after(40):
-            while daemon.held().height < daemon.tape_of_today().height:
-                await trio.sleep(0.1)
+        await until_held(daemon, daemon.tape_of_today().height)
         if arguments == ("run",):
             process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0

@@ -192,3 +192,10 @@ def allowed_requests(missing: int) -> int:
     A test run that is still under way at midnight has a host whose day is not the exchange's: planning anew costs 3.
     """
     return math.ceil(missing / 1000) + (4 if datetime.now(UTC).date() == TODAY else 7)
+
+
+async def until_held(daemon: Daemon, rows: int) -> None:
+    """Wait until the day file has that many rows."""
+    with trio.fail_after(30):
+        while not daemon.day_file().exists() or daemon.held().height < rows:
+            await trio.sleep(0.05)
