@@ -1,9 +1,11 @@
-"""A stand-in for Binance on loopback: generated trades, request weight, bans and faults over real HTTP.
+"""A stand-in for Binance on loopback: generated trades, an archive of them, request weight, bans and faults.
 
 Owns everything that the exchange would do; knows of the daemon only the columns of a trade frame. Use it inside a trio
 program with ``open_exchange``, or as a process with ``python -m backfilld.simulator``.
 """
 
+from backfilld.simulator.archive import ArchiveRecord
+from backfilld.simulator.archive_defects import ArchiveDefect
 from backfilld.simulator.exchange import Exchange, RequestRecord
 from backfilld.simulator.faults import Fault, FaultPlan
 from backfilld.simulator.options import ExchangeOptions
@@ -13,6 +15,8 @@ from backfilld.simulator.tape import Tape
 from backfilld.simulator.weights import BanRule, TenantOptions, WeightLedger
 
 __all__ = [
+    "ArchiveDefect",
+    "ArchiveRecord",
     "BanRule",
     "Exchange",
     "ExchangeOptions",

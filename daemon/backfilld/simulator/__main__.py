@@ -7,7 +7,7 @@ command line. Must not add behaviour that the package does not have.
 import json
 import signal
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import click
 import polars as pl
 import trio
 
-from backfilld.core.model import Instrument, Market, instant_ms
+from backfilld.core.model import Instrument, Market, day_of, instant_ms
 from backfilld.errors import SettingsError
+from backfilld.simulator.archive_defects import ArchiveDefect
 from backfilld.simulator.exchange import host_ms
 from backfilld.simulator.faults import Fault, FaultPlan
 from backfilld.simulator.options import ExchangeOptions
@@ -40,9 +41,21 @@ class _TapePlan:
     seed: int
     live_rate: float
     markers: int
+    days: int | None
+    daily_trades: int
 
     def generate(self, instrument: Instrument, place: int) -> Tape:
         """The tape of the instrument at a place in the list; each place has its own trades."""
+        if self.days is not None:
+            return Tape.generate_days(
+                first_day=day_of(self.stop_ms) - timedelta(days=self.days),
+                stop_ms=self.stop_ms,
+                trades_per_day=self.daily_trades,
+                seed=self.seed + place,
+                lot=_LOT_OF[instrument.market],
+                markers=self.markers,
+                live_rate_per_s=self.live_rate,
+            )
         return Tape.generate(
             start_ms=self.stop_ms - round(self.hours * _HOUR_MS),
             stop_ms=self.stop_ms,
@@ -68,6 +81,18 @@ def _interval(_context: click.Context, _parameter: click.Parameter, text: str) -
         raise click.BadParameter(str(error)) from error
 
 
+def _archive_defects(
+    _context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]
+) -> dict[str, list[ArchiveDefect]]:
+    try:
+        parted = [text.partition("=") for text in texts]
+        given = {key: [ArchiveDefect(name) for name in names.split(",")] for key, _, names in parted}
+        ExchangeOptions(archive_defects=given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return given
+
+
 def _stop_ms(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int:
     try:
         return host_ms() if text is None else instant_ms(datetime.fromisoformat(text))
@@ -89,6 +114,14 @@ def _stop_ms(_context: click.Context, _parameter: click.Parameter, text: str | N
 )
 @click.option("--trades", default=100_000, help="Trades in the history of each instrument.")
 @click.option("--hours", default=16.0, help="Length of the history.")
+@click.option(
+    "--days",
+    type=click.IntRange(min=0),
+    default=None,
+    show_default="see --hours",
+    help="Whole UTC days of history before that of --until, in place of --hours and --trades.",
+)
+@click.option("--daily-trades", "daily_trades", default=3000, help="With --days: trades in each day.")
 @click.option(
     "--until",
     "stop_ms",
@@ -131,6 +164,21 @@ def _stop_ms(_context: click.Context, _parameter: click.Parameter, text: str | N
     type=click.Choice([str(fault) for fault in Fault]),
     help="A kind of fault to choose from; may be given again. By default all.",
 )
+@click.option(
+    "--archive-delay",
+    "archive_delay_s",
+    default=28_800.0,
+    help="Seconds from the end of a day to the publication of its archive file.",
+)
+@click.option("--archive-latency", "archive_latency_s", default=0.0, help="Seconds before each answer of the archive.")
+@click.option(
+    "--archive-defect",
+    "archive_defects",
+    multiple=True,
+    callback=_archive_defects,
+    help="KEY=DEFECT[,DEFECT], the key a day (spot:BTCUSDT/2026-01-01), an instrument or *; may be given again. "
+    f"Defects: {', '.join(ArchiveDefect)}.",
+)
 @click.pass_context
 def main(context: click.Context, /, **_values: Any) -> None:
     """Serve generated trades as Binance's REST interface would."""
@@ -167,6 +215,9 @@ def _options(values: dict[str, Any]) -> ExchangeOptions:
         bans=BanRule(after_refusals=values["ban_after"], first_s=values["ban_seconds"]),
         tenant=TenantOptions(weight_per_s=values["tenant"], burst_weight=values["tenant_burst"]),
         gzip=values["gzip"],
+        archive_delay_s=values["archive_delay_s"],
+        archive_latency_s=values["archive_latency_s"],
+        archive_defects=values["archive_defects"],
         faults=FaultPlan(share=values["fault_share"], kinds=kinds, seed=values["seed"]),
         **given,
     )

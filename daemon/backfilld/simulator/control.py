@@ -1,6 +1,7 @@
 """The simulator's own paths, for tests that run it as a process. They cost no weight and are not logged.
 
 * ``GET /simulator/requests``: the log, one object per request.
+* ``GET /simulator/archive-requests``: the log of the archive, one object per request.
 * ``GET /simulator/weights``: by market, the ledger's totals and its windows.
 * ``GET /simulator/tape?market=spot&symbol=BTCUSDT``: the visible trades, as an Arrow IPC file.
 * ``GET /simulator/options``: the options in force.
@@ -40,6 +41,9 @@ def control_routes(exchange: Exchange) -> list[BaseRoute]:
     async def requests(_request: Request) -> Response:
         return _json(list(exchange.requests))
 
+    async def archive_requests(_request: Request) -> Response:
+        return _json(list(exchange.archive_requests))
+
     async def weights(_request: Request) -> Response:
         ledgers = exchange.weights.items()
         return _json({market: {"totals": ledger.totals(), "windows": ledger.windows} for market, ledger in ledgers})
@@ -65,6 +69,7 @@ def control_routes(exchange: Exchange) -> list[BaseRoute]:
 
     return [
         Route("/simulator/requests", requests),
+        Route("/simulator/archive-requests", archive_requests),
         Route("/simulator/weights", weights),
         Route("/simulator/tape", tape),
         Route("/simulator/options", options, methods=["GET", "POST"]),

@@ -45,6 +45,9 @@ async def deliver(reply: Reply, scope: Scope, receive: Receive, send: Send, *, n
         *reply.headers,
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    if scope["method"] == "HEAD":
+        await send({"type": "http.response.body", "body": b""})
+        return
     match reply.delivery:
         case Fault.CUT_BODY:
             # The server closes a connection whose application ends before the body it announced.

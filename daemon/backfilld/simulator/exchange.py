@@ -15,13 +15,15 @@ from types import MappingProxyType
 import polars as pl
 
 from backfilld.core.model import Instrument, Market
+from backfilld.simulator.absences import present_rows, without_absent
+from backfilld.simulator.archive import Archive, ArchiveRecord
 from backfilld.simulator.exchange_info import exchange_info
 from backfilld.simulator.faults import Fault
 from backfilld.simulator.options import ExchangeOptions
 from backfilld.simulator.pages import Pages
 from backfilld.simulator.query import Refusal, parse_trades_query
 from backfilld.simulator.replies import Reply, json_reply, limit_reply, refusal_reply
-from backfilld.simulator.selection import refuse_too_old, selected_rows
+from backfilld.simulator.selection import refuse_too_old
 from backfilld.simulator.tampering import DELIVERY_FAULTS, later_rows, replacement, spoiled
 from backfilld.simulator.tape import Tape
 from backfilld.simulator.weights import OK, WeightLedger
@@ -87,6 +89,7 @@ class Exchange:
         self.tapes: Mapping[Instrument, Tape] = MappingProxyType(dict(instruments))
         self.requests: deque[RequestRecord] = deque(maxlen=_REMEMBERED_REQUESTS)
         self.weights: Mapping[Market, WeightLedger] = {market: WeightLedger(options.rules(market)) for market in Market}
+        self._archive = Archive(self.tapes)
         self._options = options
         self._clock_ms = clock_ms
         self._dice = random.Random(0)
@@ -103,6 +106,8 @@ class Exchange:
     def options(self, options: ExchangeOptions) -> None:
         if options.faults != self._options.faults:
             self._plan_numbers = count(1)
+        if options.archive_faults != self._options.archive_faults:
+            self._archive.restart_faults()
         self._options = options
         for market, ledger in self.weights.items():
             ledger.rules = options.rules(market)
@@ -112,8 +117,18 @@ class Exchange:
         return self._clock_ms() + self._options.clock_skew_ms
 
     def visible(self, instrument: Instrument) -> pl.DataFrame:
-        """The instrument's trades that can be seen now, with SCHEMA."""
-        return self.tapes[instrument].visible(self.now_ms())
+        """The instrument's trades that the exchange has and that can be seen now, with SCHEMA."""
+        absent = self._options.absent_ids_of(instrument)
+        return without_absent(self.tapes[instrument].visible(self.now_ms()), absent)
+
+    @property
+    def archive_requests(self) -> deque[ArchiveRecord]:
+        """The log of the archive; its requests cost no weight and are not in ``requests``."""
+        return self._archive.requests
+
+    def archive_answer(self, method: str, path: str, query: str) -> Reply:
+        """Answer a request to the archive that arrives now, and note it."""
+        return self._archive.answer(method, path, query, self.now_ms(), self._options)
 
     def ban(self, market: Market, lasts_s: float) -> None:
         """Ban us from a market at once."""
@@ -194,7 +209,7 @@ class Exchange:
         lookback_ms = self._options.lookback_ms(market)
         if lookback_ms is not None:
             refuse_too_old(query, tape, now_ms, lookback_ms)
-        rows = selected_rows(query, tape, visible_rows)
+        rows = present_rows(query, tape, visible_rows, self._options.absent_ids_of(instrument))
         if fault is Fault.LATER_RANGE:
             rows = later_rows(rows, visible_rows)
         reply = Reply(200, self._pages[instrument].page(rows))

@@ -64,6 +64,20 @@ class Fault(StrEnum):
     """The right answer without its weight header."""
 
 
+ARCHIVE_FAULTS = (
+    Fault.STATUS_500,
+    Fault.STATUS_502_HTML,
+    Fault.STATUS_503_HTML,
+    Fault.STATUS_403_HTML,
+    Fault.STATUS_200_HTML,
+    Fault.CUT_BODY,
+    Fault.RESET,
+    Fault.SILENCE,
+    Fault.DRIP,
+)
+"""Those that a store of files meets: it has no rows and no weight."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FaultPlan:
     """Which requests meet which fault. The empty plan: none.

@@ -40,6 +40,11 @@ class TradesQuery:
     start_ms: int | None = None
     end_ms: int | None = None
 
+    @property
+    def oldest_kept(self) -> bool:
+        """Whether the oldest rows are answered, where more than ``limit`` rows fit; else the newest."""
+        return self.from_id is not None or self.start_ms is not None
+
 
 def parse_trades_query(market: Market, query: str) -> TradesQuery:
     """Read a query string. Raises Refusal with the exchange's code and words."""

@@ -1,4 +1,4 @@
-"""The exchange's REST interface as a Starlette application.
+"""The exchange's REST interface and its archive as a Starlette application.
 
 Owns the paths. Must not decide anything: each request goes to the Exchange at once, and its answer, after the latency,
 to its delivery.
@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from backfilld.core.model import Market
+from backfilld.simulator.archive_routes import archive_routes
 from backfilld.simulator.control import control_routes
 from backfilld.simulator.delivery import deliver
 from backfilld.simulator.exchange import WEIGHTS, Exchange
@@ -40,13 +41,14 @@ class _Endpoint:
 
 
 def rest_application(exchange: Exchange) -> Starlette:
-    """All paths of the three markets, and the simulator's own under ``/simulator``; HTML for any other."""
+    """All paths of the three markets and of the archive, and the simulator's own under ``/simulator``; HTML else."""
     routes: list[BaseRoute] = [
         Route(f"{PATH_OF[market]}/{endpoint}", _Endpoint(exchange, market, endpoint), methods=["GET"])
         for market, endpoints in WEIGHTS.items()
         for endpoint in endpoints
     ]
-    return Starlette(routes=routes + control_routes(exchange), exception_handlers={404: _not_found})
+    routes += [*archive_routes(exchange), *control_routes(exchange)]
+    return Starlette(routes=routes, exception_handlers={404: _not_found})
 
 
 async def _not_found(_request: Request, _error: Exception) -> Response:

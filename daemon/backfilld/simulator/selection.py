@@ -28,14 +28,13 @@ def selected_rows(query: TradesQuery, tape: Tape, visible_rows: int) -> range | 
     if query.from_id is not None:
         first = min(visible_rows, bisect_left(tape.ids, query.from_id))
         return range(first, min(first + query.limit, visible_rows))
-    oldest_kept = query.start_ms is not None
     if tape.is_chronological:
         start, stop = _rows_between(tape.times_ms, query, visible_rows)
-        if oldest_kept:
+        if query.oldest_kept:
             return range(start, min(start + query.limit, stop))
         return range(max(start, stop - query.limit), stop)
     rows = _rows_within(tape.frame.head(visible_rows), query)
-    return rows.head(query.limit) if oldest_kept else rows.tail(query.limit)
+    return rows.head(query.limit) if query.oldest_kept else rows.tail(query.limit)
 
 
 def refuse_too_old(query: TradesQuery, tape: Tape, now_ms: int, lookback_ms: int) -> None:

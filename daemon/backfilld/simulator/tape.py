@@ -10,12 +10,13 @@ seed and its place on the time axis, so two tapes with equal parameters agree at
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from itertools import accumulate
 
 import polars as pl
 
-from backfilld.core.model import SCHEMA
+from backfilld.core.model import MS_PER_DAY, SCHEMA, day_start_ms
 from backfilld.simulator.generation import Cursor, Grid, Stretch, generated_rows, marked_rows
 
 CHUNK_MS = 10_000
@@ -44,9 +45,9 @@ class LiveTrades:
 class Tape:
     """Trades of one instrument with SCHEMA, in ascending id, growing with time.
 
-    Build one with ``generate`` or ``from_frame``. ``grid`` holds the tick size and the lot size; ``ids`` and
-    ``times_ms`` are the columns a and T of ``frame``, quick to search; ``is_chronological`` says whether T never
-    decreases along the ids. They grow with the frame and are only to be read.
+    Build one with ``generate``, ``generate_days`` or ``from_frame``. ``grid`` holds the tick size and the lot size;
+    ``ids`` and ``times_ms`` are the columns a and T of ``frame``, quick to search; ``is_chronological`` says whether T
+    never decreases along the ids. They grow with the frame and are only to be read.
     """
 
     def __init__(self, frame: pl.DataFrame, grid: Grid, live: LiveTrades | None, cursor: Cursor) -> None:
@@ -81,12 +82,46 @@ class Tape:
         ``markers`` of them are the exchange's marker rows. Equal arguments give equal tapes.
         """
         grid = Grid.of(tick, lot)
-        cursor = Cursor(0, first_id, first_id + first_id // 2, int(Decimal(str(price)) / grid.tick))
-        frame, after = generated_rows(seed, grid, cursor, [Stretch(start_ms, stop_ms - start_ms, trades)])
+        live = LiveTrades(stop_ms, live_rate_per_s, seed) if live_rate_per_s > 0 else None
+        cursor = _first_cursor(first_id, price, grid)
+        return cls._of_stretches([Stretch(start_ms, stop_ms - start_ms, trades)], seed, grid, cursor, markers, live)
+
+    @classmethod
+    def generate_days(
+        cls,
+        *,
+        first_day: date,
+        stop_ms: int,
+        trades_per_day: int,
+        seed: int = 0,
+        first_id: int = 3_800_397_495,
+        tick: float | str | Decimal = "0.01",
+        lot: float | str | Decimal = "0.00001",
+        price: float = 87_648.21,
+        markers: int = 0,
+        live_rate_per_s: float = 0.0,
+    ) -> "Tape":
+        """``trades_per_day`` trades in each UTC day from ``first_day`` on, up to ``stop_ms``, then live ones.
+
+        The last day, if it is not whole, has its part of them. Equal arguments give equal tapes; a later ``stop_ms``
+        changes no row of the days that were whole, if there are no markers.
+        """
+        grid = Grid.of(tick, lot)
+        live = LiveTrades(stop_ms, live_rate_per_s, seed) if live_rate_per_s > 0 else None
+        stretches = []
+        for start_ms in range(day_start_ms(first_day), stop_ms, MS_PER_DAY):
+            span_ms = min(MS_PER_DAY, stop_ms - start_ms)
+            stretches.append(Stretch(start_ms, span_ms, trades_per_day * span_ms // MS_PER_DAY))
+        return cls._of_stretches(stretches, seed, grid, _first_cursor(first_id, price, grid), markers, live)
+
+    @classmethod
+    def _of_stretches(
+        cls, stretches: list[Stretch], seed: int, grid: Grid, cursor: Cursor, markers: int, live: LiveTrades | None
+    ) -> "Tape":
+        frame, after = generated_rows(seed, grid, cursor, stretches)
         if markers:
             frame = marked_rows(frame, seed, markers)
             after = _cursor_behind(frame, grid, after)
-        live = LiveTrades(stop_ms, live_rate_per_s, seed) if live_rate_per_s > 0 else None
         return cls(frame, grid, live, after)
 
     @classmethod
@@ -172,6 +207,10 @@ class Tape:
             self.is_chronological = False
         if not self.is_chronological:
             self._latest_ms = array("q", accumulate(self.times_ms, max))
+
+
+def _first_cursor(first_id: int, price: float, grid: Grid) -> Cursor:
+    return Cursor(0, first_id, first_id + first_id // 2, int(Decimal(str(price)) / grid.tick))
 
 
 def _cursor_behind(frame: pl.DataFrame, grid: Grid, cursor: Cursor) -> Cursor:
