@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import cold_backfill, day_file, economy, file_size, pipeline, resume
+from tests.benchmarks import ceiling, cold_backfill, day_file, economy, file_size, pipeline, resume
 from tests.benchmarks.figures import Figure, print_figures
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
 
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "resume": resume,
     "pipeline": pipeline,
     "economy": economy,
+    "ceiling": ceiling,
 }
 LIBRARIES = ("httpx", "msgspec", "polars", "pyarrow", "pydantic-settings", "structlog", "trio")
 

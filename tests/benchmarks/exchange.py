@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +42,11 @@ class ServedExchange:
         frame = self._get(f"tape?market={INSTRUMENT.market}&symbol={INSTRUMENT.symbol}").content
         return pl.read_ipc(io.BytesIO(frame))
 
+    def windows(self) -> list[dict[str, Any]]:
+        """The ledger's windows in which something arrived, oldest first."""
+        windows: list[dict[str, Any]] = self._get("weights").json()[INSTRUMENT.market]["windows"]
+        return windows
+
     def run_daemon(self, cache_dir: str) -> Run:
         """``backfilld run --once`` as a process. Raises RuntimeError unless it then holds the whole tape."""
         environment = {"BACKFILL_SPOT_URL": self.url, "BACKFILL_CACHE_DIR": cache_dir, "BACKFILL_LOG_FORMAT": "json"}
@@ -57,8 +62,11 @@ class ServedExchange:
 
 
 @contextmanager
-def served_exchange(rows: int, latency_s: float = 0.0) -> Iterator[ServedExchange]:
-    """Serve ``rows`` trades of today with unlimited weight, gzip on, by a clock that stands at 16:00."""
+def served_exchange(
+    rows: int, latency_s: float = 0.0, options: Mapping[str, object] | None = None
+) -> Iterator[ServedExchange]:
+    """Serve ``rows`` trades of today, gzip on, by a clock that stands at 16:00; with unlimited weight, unless
+    ``options`` of the simulator's command line say otherwise."""
     start_ms, stop_ms = todays_span_ms()
     arguments = {
         "--instrument": str(INSTRUMENT),
@@ -69,7 +77,7 @@ def served_exchange(rows: int, latency_s: float = 0.0) -> Iterator[ServedExchang
         "--skew-ms": stop_ms - time.time_ns() // 1_000_000,
         "--latency": latency_s,
         "--limit": BOUNDLESS_WEIGHT,
-    }
+    } | dict(options or {})
     words = [str(word) for pair in arguments.items() for word in pair]
     command = [sys.executable, "-m", "backfilld.simulator", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -15,6 +15,7 @@ class Sizes:
     gap_rows: int
     latency_s: float
     pipeline_rows: tuple[int, ...]
+    ceiling_windows: int
 
 
 FULL = Sizes(
@@ -26,6 +27,7 @@ FULL = Sizes(
     gap_rows=48,
     latency_s=0.1,
     pipeline_rows=(100_000, 1_000_000, 5_000_000),
+    ceiling_windows=4,
 )
 
 QUICK = Sizes(
@@ -37,4 +39,5 @@ QUICK = Sizes(
     gap_rows=48,
     latency_s=0.02,
     pipeline_rows=(20_000, 100_000, 500_000),
+    ceiling_windows=2,
 )
