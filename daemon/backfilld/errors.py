@@ -7,13 +7,20 @@
     │   ├── TransientError       time will fix it: timeout, reset, 5xx, broken body  retry
     │   ├── RateLimited          429, 418, pages of the CDN: everyone waits          pause
     │   ├── RequestRejected      4xx: unknown symbol, wrong URL, our bug             give up, say so
-    │   └── UnexpectedAnswer     200, but not what was asked for                     retry, never merge
+    │   ├── UnexpectedAnswer     200, but not what was asked for                     retry, never merge
+    │   └── ArchiveError         a published file that cannot be used: kind says why  REST takes over
     ├── BackfillIncomplete       ids are missing or conflict at the end               exit 1
     ├── TradeConflict            two different trades under one id                   report, never drop
-    └── StoreError               disk full, permission, directory gone               stop
+    └── StoreError               disk full, permission, directory gone               retry, or stop
+        └── DayDamaged           a day file was damaged while in use                 move aside, fetch again
 
 Messages are one sentence that names the thing and the rule: they are what the operator reads on stderr.
 """
+
+from typing import Literal
+
+ArchiveFault = Literal["absent", "checksum", "cut", "shape", "value", "empty"]
+"""Why a file of the archive cannot be used."""
 
 
 class BackfillError(Exception):
@@ -72,6 +79,19 @@ class UnexpectedAnswer(ExchangeError):
         self.absent = absent
 
 
+class ArchiveError(ExchangeError):
+    """A file of the public archive that cannot be used. Nothing of it may be merged.
+
+    ``kind`` says why: ``absent`` (announced, but not there), ``checksum`` (other bytes than published, twice),
+    ``cut`` (an incomplete or damaged zip), ``shape`` (no CSV of aggregate trades), ``value`` (a field that cannot be
+    read or is impossible; the message names line and column), ``empty`` (no trade of the day).
+    """
+
+    def __init__(self, message: str, *, kind: ArchiveFault) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
 class BackfillIncomplete(BackfillError):
     """The end of a backfill that could not get all of its window, or could not prove it."""
 
@@ -82,3 +102,7 @@ class TradeConflict(BackfillError):
 
 class StoreError(BackfillError):
     """The cache directory cannot be read or written: full, read-only, gone, or not a directory."""
+
+
+class DayDamaged(StoreError):
+    """A day file that was whole when it was opened is not any more."""

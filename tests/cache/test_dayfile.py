@@ -120,10 +120,10 @@ def test_the_metadata_is_true_of_the_rows(held: list[int], row_group_rows: int) 
         holes = {trade_id for first, last in facts.holes for trade_id in range(first, last + 1)}
         assert holes == set(range(held[0], held[-1])) - set(held)
         assert (facts.first_id, facts.last_id, facts.rows) == (held[0], held[-1], len(held))
-        assert (facts.schema, facts.market, facts.symbol, facts.day) == (1, "spot", "BTCUSDT", "2025-11-07")
-        sources = Coverage.of(IdRange(first, last) for _, first, last in facts.sources)
+        assert (facts.schema, facts.market, facts.symbol, facts.day) == (2, "spot", "BTCUSDT", "2025-11-07")
+        sources = Coverage.of(IdRange(each.first_id, each.last_id) for each in facts.sources)
         assert sources == Coverage.of_ids(day_frame(held)["a"])
-        assert {name for name, _, _ in facts.sources} == {"rest"}
+        assert {each.source for each in facts.sources} == {"rest"}
         groups = pq.ParquetFile(manager.get_cache_path(DAY)).metadata
         sizes = [groups.row_group(n).num_rows for n in range(groups.num_row_groups)]
         assert all(size == row_group_rows for size in sizes[:-1])
@@ -239,7 +239,17 @@ def test_the_metadata_stands_in_the_file_as_json_for_other_readers(manager: Back
         "opened": True,
         "closed": False,
         "sealed": False,
-        "sources": [["rest", 1000, 1000], ["rest", 1002, 1002]],
+        "chain": {"previous_last_id": 999, "next_first_id": None},
+        "sources": [
+            {"source": "rest", "first_id": 1000, "last_id": 1000, "sha256": None},
+            {"source": "rest", "first_id": 1002, "last_id": 1002, "sha256": None},
+        ],
+        "absent": [],
+        "suspected": [],
+        "conflicts": 0,
+        "conflicting": [],
+        "findings": {},
+        "digest": None,
     }
 
 

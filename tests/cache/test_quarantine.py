@@ -88,8 +88,12 @@ def _more_columns(path: Path) -> None:
     _rewrite(path, TRADES.with_columns(nq=pl.lit(1.0)).to_arrow(), _facts(path))
 
 
-def _newer_version(path: Path) -> None:
-    _rewrite(path, TRADES.to_arrow(), _facts(path) | {"schema": 2})
+def _version_that_never_was(path: Path) -> None:
+    _rewrite(path, TRADES.to_arrow(), _facts(path) | {"schema": 0})
+
+
+def _newer_version_by_damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"schema":2', b'"schema":3'))
 
 
 def _metadata_of_another_shape(path: Path) -> None:
@@ -150,7 +154,8 @@ SPOILS: dict[Spoil, str] = {
     _foreign_schema: "columns are others",
     _other_types: "columns are others",
     _more_columns: "columns are others",
-    _newer_version: "schema version 2, not 1",
+    _version_that_never_was: "schema version 0, which never was",
+    _newer_version_by_damage: "schema version 3, and is damaged",
     _metadata_of_another_shape: "metadata cannot be read",
     _nulls: "has nulls",
     _unsorted: "ids do not ascend",
@@ -247,8 +252,8 @@ def test_reading_group_by_group_says_when_a_file_is_damaged_while_in_use(manager
 def test_facts_of_a_spoilt_file_are_refused_with_the_reason_and_the_file_stays(manager: BackfillCacheManager) -> None:
     """The status command reads facts: it must not move anything."""
     manager.append(DAY, TRADES)
-    _newer_version(manager.get_cache_path(DAY))
-    with pytest.raises(UntrustedFile, match="schema version 2"):
+    _version_that_never_was(manager.get_cache_path(DAY))
+    with pytest.raises(UntrustedFile, match="schema version 0"):
         manager.facts(DAY)
     assert manager.get_cache_path(DAY).is_file()
     with pytest.raises(StoreError, match="No such file"):

@@ -1,56 +1,47 @@
-"""One day of one instrument as a Parquet file: how it is encoded, what its metadata says, and when it can be trusted.
+"""One day of one instrument as a Parquet file: how it is encoded, and when it can be trusted.
 
-Owns the file format. Everything goes row group by row group, so memory does not grow with the day.
+Owns the file format; what the metadata says is the certificate's. Everything goes row group by row group, so memory
+does not grow with the day.
 
 Encoding, measured on generated tapes: DELTA_BINARY_PACKED for T, a, f and l and dictionaries for p and q make a day a
 fifth of the bytes that polars' defaults take, whatever the codec. Every page carries a CRC, which is checked when read.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-import msgspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from backfilld.core.daybook import DayRecord
+from backfilld.cache.certificate import (
+    METADATA_KEY,
+    SCHEMA_VERSION,
+    DayFacts,
+    NewerSchema,
+    UntrustedFile,
+    decoded,
+    encoded,
+    facts_of,
+)
+from backfilld.cache.digest import BLANK, FILE_DIGEST_KEY, RowsDigest, file_digest_holds, stamp_file
+from backfilld.core.daybook import REST, DayRecord, Source, Testimony
+from backfilld.core.evidence import Evidence
 from backfilld.core.ledger import Coverage
 from backfilld.core.model import SCHEMA, Instrument, empty_trades
 from backfilld.core.window import Span, joined
+from backfilld.errors import StoreError
 
-SCHEMA_VERSION = 1
+__all__ = ["METADATA_KEY", "SCHEMA_VERSION", "DayFacts", "DayReader", "DayWriter", "Encoding", "UntrustedFile"]
+__all__ += ["ROW_GROUP_ROWS", "spans_of", "warm_up"]
+
 ROW_GROUP_ROWS = 131_072
-METADATA_KEY = "backfilld"
-"""The key of the file's metadata under which :class:`DayFacts` stand as JSON."""
 
 _ARROW_SCHEMA: pa.Schema = empty_trades().to_arrow().schema
 T = TypeVar("T")
-
-
-class DayFacts(msgspec.Struct, frozen=True):
-    """What a day file says of itself. ``holes`` and ``sources`` are inclusive id ranges; ``opened`` and ``closed`` say
-    whether first and last id are proven to be the day's; ``sealed`` that the day is complete and over."""
-
-    schema: int
-    market: str | None
-    symbol: str | None
-    day: str
-    first_id: int
-    last_id: int
-    rows: int
-    holes: list[tuple[int, int]]
-    opened: bool
-    closed: bool
-    sealed: bool
-    sources: list[tuple[str, int, int]]
-
-
-class UntrustedFile(Exception):
-    """The file cannot be trusted; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +71,13 @@ def spans_of(trades: pl.DataFrame) -> list[Span]:
 
 
 class DayWriter:
-    """Writes one day file from pieces that ascend strictly in ``a``, from each to the next as well."""
+    """Writes one day file from pieces that ascend strictly in ``a``, from each to the next as well.
 
-    def __init__(self, path: Path | pa.BufferOutputStream, encoding: Encoding) -> None:
+    Without ``digested`` the certificate has no digest, even of a sealed day: for those who know that it is not.
+    """
+
+    def __init__(self, path: Path | pa.BufferOutputStream, encoding: Encoding, *, digested: bool = True) -> None:
+        self._path = path
         self._file = pq.ParquetWriter(
             path,
             _ARROW_SCHEMA,
@@ -95,6 +90,9 @@ class DayWriter:
         )
         self._pending = empty_trades()
         self._spans: list[Span] = []
+        self._digest = RowsDigest() if digested else None
+        self._evidence = Evidence()
+        self._finished = False
 
     def add(self, piece: pl.DataFrame) -> None:
         """Take the next trades."""
@@ -104,13 +102,28 @@ class DayWriter:
             self._write(self._pending[:ROW_GROUP_ROWS])
             self._pending = self._pending[ROW_GROUP_ROWS:]
 
-    def finish(self, day: date, instrument: Instrument | None, day_starts: Collection[int]) -> DayRecord:
-        """Write what is left and the metadata; return what the file holds. At least one trade must have been added."""
+    def finish(
+        self,
+        day: date,
+        instrument: Instrument | None,
+        day_starts: Collection[int],
+        *,
+        source: Source = REST,
+        known: Testimony | None = None,
+    ) -> DayRecord:
+        """Write what is left and the certificate; return what the file holds. At least one trade must have been added.
+
+        ``known`` tells what is known of the day besides; rows of which it names no source came from ``source``.
+        """
         if self._pending.height:
             self._write(self._pending)
-        record = DayRecord(day, tuple(self._spans)).proven_by(day_starts)
-        facts = msgspec.json.encode(_facts_of(record, instrument))
-        self._file.add_key_value_metadata({METADATA_KEY: facts.decode()})
+        known = known or Testimony()
+        told = replace(known, day_starts={*known.day_starts, *day_starts}, source=source)
+        record = replace(DayRecord(day, tuple(self._spans)).told(told), findings=self._evidence.counts)
+        digest = self._digest.hexdigest() if self._digest is not None else None
+        certificate = encoded(facts_of(record, instrument, digest))
+        self._file.add_key_value_metadata({METADATA_KEY: certificate, FILE_DIGEST_KEY: BLANK})
+        self._finished = True
         return record
 
     def __enter__(self) -> Self:
@@ -118,9 +131,15 @@ class DayWriter:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        if self._finished and isinstance(self._path, Path):
+            stamp_file(self._path)
 
     def _write(self, trades: pl.DataFrame) -> None:
-        self._file.write_table(trades.rechunk().to_arrow().cast(_ARROW_SCHEMA), row_group_size=ROW_GROUP_ROWS)
+        whole = trades.rechunk()
+        self._evidence.add(whole)
+        if self._digest is not None:
+            self._digest.add(whole)
+        self._file.write_table(whole.to_arrow().cast(_ARROW_SCHEMA), row_group_size=ROW_GROUP_ROWS)
 
 
 def warm_up() -> None:
@@ -131,31 +150,14 @@ def warm_up() -> None:
         writer.finish(date(1970, 1, 1), None, ())
 
 
-def _facts_of(record: DayRecord, instrument: Instrument | None) -> DayFacts:
-    return DayFacts(
-        schema=SCHEMA_VERSION,
-        market=None if instrument is None else str(instrument.market),
-        symbol=None if instrument is None else instrument.symbol,
-        day=record.day.isoformat(),
-        first_id=record.first_id,
-        last_id=record.last_id,
-        rows=record.rows,
-        holes=[(hole.first_id, hole.last_id) for hole in record.holes],
-        opened=record.opened,
-        closed=record.closed,
-        sealed=record.sealed,
-        sources=[("rest", span.ids.first_id, span.ids.last_id) for span in record.spans],
-    )
-
-
 # -- reading
 
 
 class DayReader:
     """An open day file, checked as it is read.
 
-    Raises UntrustedFile for whatever is not a whole file of this format, day and instrument, and OSError for what the
-    disk refuses.
+    Raises UntrustedFile for whatever is not a whole file of this format, day and instrument, OSError for what the disk
+    refuses, and StoreError for a file that a newer version of this program wrote.
     """
 
     def __init__(self, path: Path, day: date, instrument: Instrument | None) -> None:
@@ -164,8 +166,9 @@ class DayReader:
             raise UntrustedFile("it is a directory")
         self._handle = path.open("rb")
         try:
-            self._file = _decoded(lambda: pq.ParquetFile(self._handle, page_checksum_verification=True))
-            self.facts = _facts(self._file)
+            self._file = _parsed(lambda: pq.ParquetFile(self._handle, page_checksum_verification=True))
+            self._metadata: dict[bytes, bytes] = self._file.metadata.metadata or {}
+            self.facts = self._certificate(path)
             self._check_identity(day, instrument)
         except BaseException:
             self._handle.close()
@@ -197,16 +200,39 @@ class DayReader:
     def scan(self) -> DayRecord:
         """Read all trades and say what they are, and what the metadata proves of them."""
         spans = joined(span for trades in self.row_groups() for span in spans_of(trades))
-        return DayRecord(self._day, tuple(spans), self.facts.opened, self.facts.closed)
+        return self.facts.record(self._day, tuple(spans))
+
+    def is_as_written(self) -> bool:
+        """Whether every byte of the file is as it was written; True for a file of version 1, which cannot tell."""
+        named = self._metadata.get(FILE_DIGEST_KEY.encode())
+        if named is None:
+            return self.facts.schema == 1
+        return file_digest_holds(self._handle, named)
+
+    def _certificate(self, path: Path) -> DayFacts:
+        found = self._metadata.get(METADATA_KEY.encode())
+        if found is None:
+            raise UntrustedFile("it was not written by backfilld")
+        try:
+            return decoded(found)
+        except NewerSchema as newer:
+            if FILE_DIGEST_KEY.encode() in self._metadata and not self.is_as_written():
+                raise UntrustedFile(f"it says that it is of schema version {newer.version}, and is damaged") from newer
+            raise StoreError(
+                f"{path} is of schema version {newer.version}, and this backfilld knows none above {SCHEMA_VERSION}: "
+                "update backfilld, or move the file away"
+            ) from newer
 
     def _row_group(self, number: int) -> pl.DataFrame:
-        trades = pl.from_arrow(_decoded(lambda: self._file.read_row_group(number)))
+        # Without the metadata, which may be damaged: polars panics at what is no UTF-8.
+        table = _parsed(lambda: self._file.read_row_group(number)).replace_schema_metadata(None)
+        trades = pl.from_arrow(table)
         if not isinstance(trades, pl.DataFrame) or sum(trades.null_count().row(0)):
             raise UntrustedFile("it has nulls")
         return trades
 
     def _check_identity(self, day: date, instrument: Instrument | None) -> None:
-        if not _decoded(lambda: self._file.schema_arrow.equals(_ARROW_SCHEMA)):
+        if not _parsed(lambda: self._file.schema_arrow.equals(_ARROW_SCHEMA)):
             raise UntrustedFile("its columns are others than those of a day of trades")
         if self.facts.day != day.isoformat():
             raise UntrustedFile(f"it is of the day {self.facts.day}")
@@ -215,20 +241,7 @@ class DayReader:
             raise UntrustedFile(f"it is of another instrument, {held[0]}:{held[1]}")
 
 
-def _facts(file: pq.ParquetFile) -> DayFacts:
-    found = (file.metadata.metadata or {}).get(METADATA_KEY.encode())
-    if found is None:
-        raise UntrustedFile("it was not written by backfilld")
-    try:
-        facts = msgspec.json.decode(found, type=DayFacts)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UntrustedFile("its metadata cannot be read") from error
-    if facts.schema != SCHEMA_VERSION:
-        raise UntrustedFile(f"it is of schema version {facts.schema}, not {SCHEMA_VERSION}")
-    return facts
-
-
-def _decoded(read: Callable[[], T]) -> T:
+def _parsed(read: Callable[[], T]) -> T:
     """Run a reader of Arrow's: its complaints about content are OSErrors without an errno, or ValueErrors."""
     try:
         return read()

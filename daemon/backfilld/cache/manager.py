@@ -5,8 +5,8 @@ adapter puts it on a thread.
 """
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,13 +14,15 @@ import polars as pl
 import structlog
 
 from backfilld.cache.atomic import move_aside, replace_file, translated
-from backfilld.cache.dayfile import DayFacts, DayReader, DayWriter, Encoding, UntrustedFile
+from backfilld.cache.certificate import DayFacts, UntrustedFile
+from backfilld.cache.dayfile import DayReader, DayWriter, Encoding
 from backfilld.cache.layout import day_file_name, days_in, instrument_of
-from backfilld.core.daybook import DayRecord
+from backfilld.core.daybook import REST, DayRecord, Source, Suspicion, Testimony
+from backfilld.core.ledger import Coverage
 from backfilld.core.merge import deduplicate, merge, typed
-from backfilld.core.model import Instrument, day_start_ms, day_stop_ms, empty_trades
+from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms, empty_trades
 from backfilld.core.retention import expired_days
-from backfilld.errors import SettingsError, StoreError, TradeConflict
+from backfilld.errors import DayDamaged, SettingsError, StoreError, TradeConflict
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -61,7 +63,8 @@ class BackfillCacheManager:
     def load_cached_trades(self, date: dt.date) -> pl.DataFrame | None:
         """All trades held of the day, by id; None if there is no file, or one that cannot be trusted.
 
-        Such a file is moved aside as ``<name>.bad-<utc time>`` and logged. Raises StoreError if the disk refuses.
+        Such a file is moved aside as ``<name>.bad-<utc time>`` and logged. Raises StoreError if the disk refuses, or
+        for a file of a newer version of this program, which is left where it is.
         """
         return self._read(_utc_day(date), DayReader.trades)
 
@@ -132,38 +135,60 @@ class BackfillCacheManager:
             raise self._damaged(day, error) from error
 
     def append(
-        self, day: dt.date, new: pl.DataFrame, day_starts: Collection[int] = (), *, refuse_conflicts: bool = False
+        self,
+        day: dt.date,
+        new: pl.DataFrame,
+        day_starts: Collection[int] = (),
+        *,
+        source: Source = REST,
+        absent: Iterable[IdRange] = (),
+        suspected: Iterable[Suspicion] = (),
+        refuse_conflicts: bool = False,
     ) -> Appended:
-        """Merge trades that ascend strictly in ``a`` into the day's file, a row group at a time, and replace it.
+        """Merge trades that ascend strictly in ``a`` and came from ``source`` into the day's file, a row group at a
+        time, and replace it.
 
-        ``day_starts`` are ids known to begin a day. With no trades only the metadata is renewed. On a conflict the held
-        row stays and the other is returned, or TradeConflict raised. Raises StoreError; the file is then as before.
+        ``day_starts`` are ids known to begin a day; ``absent`` and ``suspected`` are added to what the file knows of.
+        With no trades only the metadata is renewed. On a conflict the held row stays and the other is returned, or
+        TradeConflict raised. Raises StoreError; the file is then as before.
         """
         path = self.get_cache_path(day)
         tally = _Tally()
         records: list[DayRecord] = []
 
         def write(temporary: Path) -> None:
-            starts = {*day_starts, *(self._proven_starts(day) if path.exists() else ())}
-            with DayWriter(temporary, self._encoding) as writer:
+            known, last_id = self._known(day)
+            last_id = max(last_id, new["a"][-1] if new.height else -1)
+            starts = {*day_starts, *known.day_starts}
+            # A day that goes on needs no digest, which would cost a fifth of writing it.
+            with DayWriter(temporary, self._encoding, digested=any(start > last_id for start in starts)) as writer:
                 for piece in _spliced(self.row_groups(day), new, tally):
                     writer.add(piece)
                 if refuse_conflicts:
                     _refuse_conflicts(tally.conflicts)
-                records.append(writer.finish(day, self.instrument, starts))
+                known = replace(
+                    known,
+                    absent=(*known.absent, *absent),
+                    suspected=(*known.suspected, *suspected),
+                    conflicting=(*known.conflicting, *Coverage.of_ids(tally.conflicts["a"].unique().sort()).ranges),
+                )
+                records.append(writer.finish(day, self.instrument, starts, source=source, known=known))
 
         replace_file(path, write)
         return Appended(records[0], path.stat().st_size, tally.cached, tally.duplicates, tally.conflicts)
 
-    def _proven_starts(self, day: dt.date) -> set[int]:
+    def _known(self, day: dt.date) -> tuple[Testimony, int]:
+        """What the day's file tells besides its rows, and its last id; nothing and -1 if there is no file."""
+        if not self.get_cache_path(day).exists():
+            return Testimony(), -1
         try:
             facts = self.facts(day)
         except UntrustedFile as error:
             raise self._damaged(day, error) from error
-        return ({facts.first_id} if facts.opened else set()) | ({facts.last_id + 1} if facts.closed else set())
+        return facts.testimony(), facts.last_id
 
-    def _damaged(self, day: dt.date, reason: UntrustedFile) -> StoreError:
-        return StoreError(f"{self.get_cache_path(day)} was damaged while in use: {reason}")
+    def _damaged(self, day: dt.date, reason: UntrustedFile) -> DayDamaged:
+        return DayDamaged(f"{self.get_cache_path(day)} was damaged while in use: {reason}")
 
     def _open(self, day: dt.date) -> DayReader:
         return DayReader(self.get_cache_path(day), day, self.instrument)

@@ -2,11 +2,11 @@
 
 Owns the rule: a day is complete when its ids run without a hole from the first id of the day to the last, and the
 next id lies in a later day. Both ends are proven by a *day start*: an id whose predecessor is known to lie in an
-earlier day.
+earlier day. Ids that the exchange itself does not have are no holes, and a neighbour is looked for beyond them.
 """
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import pairwise
 
@@ -16,14 +16,64 @@ from backfilld.core.window import Span, Window
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where rows came from: ``rest``, ``archive`` (``sha256`` is then the zip's, as published) or ``adopted``."""
+
+    name: str
+    sha256: str | None = None
+
+
+REST = Source("rest")
+ADOPTED = Source("adopted")
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """Ids that came from one source."""
+
+    source: Source
+    ids: IdRange
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """Ids that the exchange did not have when it was asked for them, once, at ``asked_ms``."""
+
+    ids: IdRange
+    asked_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """What is known of a day besides its rows.
+
+    ``absent`` are ids that the exchange does not have (asked twice, hours apart), ``conflicting`` ids of which two
+    versions came, ``sources`` where ids came from: what they do not cover came from ``source``.
+    """
+
+    day_starts: Collection[int] = ()
+    source: Source = REST
+    sources: tuple[Sourced, ...] = ()
+    absent: tuple[IdRange, ...] = ()
+    suspected: tuple[Suspicion, ...] = ()
+    conflicting: tuple[IdRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DayRecord:
     """The trades held of one day. ``spans`` ascend and are never empty; ``opened`` and ``closed`` say whether the first
-    and the last id are proven to be the day's."""
+    and the last id are proven to be the day's. The rest is as in :class:`Testimony`; ``findings`` count what is odd in
+    the rows and no error."""
 
     day: date
     spans: tuple[Span, ...]
     opened: bool = False
     closed: bool = False
+    absent: tuple[IdRange, ...] = ()
+    suspected: tuple[Suspicion, ...] = ()
+    sources: tuple[Sourced, ...] = ()
+    conflicting: tuple[IdRange, ...] = ()
+    findings: dict[str, int] = field(default_factory=dict)
 
     @property
     def coverage(self) -> Coverage:
@@ -52,22 +102,109 @@ class DayRecord:
 
     @property
     def holes(self) -> tuple[IdRange, ...]:
-        """The ids missing between the first and the last."""
-        return self.coverage.holes
+        """The ids missing between the first and the last, without those absent upstream."""
+        known = self.coverage | Coverage.of(self.absent)
+        return known.missing(IdRange(self.first_id, self.last_id))
 
     @property
     def sealed(self) -> bool:
         """Whether the day is complete and over."""
         return self.opened and self.closed and not self.holes
 
+    @property
+    def conflicts(self) -> int:
+        """Of how many ids two versions came."""
+        return sum(map(len, self.conflicting))
+
+    @property
+    def previous_last_id(self) -> int | None:
+        """The last id of an earlier day: the one before the first, or before those absent; None while unproven."""
+        return self._lowest_start - 1 if self.opened else None
+
+    @property
+    def next_first_id(self) -> int | None:
+        """The first id of a later day: the one after the last, or after those absent; None while unproven."""
+        return self._highest_start if self.closed else None
+
     def proven_starts(self) -> set[int]:
         """The day starts that this record knows of: its first id, and the one after its last."""
-        return ({self.first_id} if self.opened else set()) | ({self.last_id + 1} if self.closed else set())
+        return ({self.first_id} if self.opened else set()) | ({self._highest_start} if self.closed else set())
 
     def proven_by(self, day_starts: Collection[int]) -> "DayRecord":
         """The record with what the day starts prove of its ends."""
-        opened = self.opened or self.first_id in day_starts
-        return replace(self, opened=opened, closed=self.closed or self.last_id + 1 in day_starts)
+        opened = self.opened or any(self._lowest_start <= start <= self.first_id for start in day_starts)
+        closed = self.closed or any(self.last_id < start <= self._highest_start for start in day_starts)
+        return replace(self, opened=opened, closed=closed)
+
+    def told(self, testimony: Testimony) -> "DayRecord":
+        """The record of the same rows with what is testified of them: what is held is neither absent nor suspected,
+        and every id held has a source."""
+        held = self.coverage
+        absent = _without(testimony.absent, held)
+        known = replace(
+            self,
+            absent=absent,
+            suspected=_suspected(testimony.suspected, held | Coverage.of(absent)),
+            sources=_sources(testimony.sources, held, testimony.source),
+            conflicting=_within(testimony.conflicting, held),
+        )
+        return known.proven_by(testimony.day_starts)
+
+    @property
+    def _lowest_start(self) -> int:
+        """The lowest id that a day start proving the first id can be."""
+        return min((gap.first_id for gap in self.absent if gap.last_id + 1 == self.first_id), default=self.first_id)
+
+    @property
+    def _highest_start(self) -> int:
+        """The highest id that a day start proving the last id can be."""
+        after = self.last_id + 1
+        return max((gap.last_id + 1 for gap in self.absent if gap.first_id == after), default=after)
+
+
+def _without(ranges: Iterable[IdRange], other: Coverage) -> tuple[IdRange, ...]:
+    return tuple(part for each in Coverage.of(ranges).ranges for part in other.missing(each))
+
+
+def _within(ranges: Iterable[IdRange], other: Coverage) -> tuple[IdRange, ...]:
+    """The ids of both."""
+    return tuple(part for each in Coverage.of(ranges).ranges for part in _held(other, each))
+
+
+def _held(coverage: Coverage, wanted: IdRange) -> tuple[IdRange, ...]:
+    return Coverage.of(coverage.missing(wanted)).missing(wanted)
+
+
+def _suspected(suspicions: Iterable[Suspicion], settled: Coverage) -> tuple[Suspicion, ...]:
+    """Each id once, as first suspected."""
+    found: list[Suspicion] = []
+    for suspicion in sorted(suspicions, key=lambda each: each.asked_ms):
+        fresh = settled.missing(suspicion.ids)
+        found += [Suspicion(ids, suspicion.asked_ms) for ids in fresh]
+        settled |= Coverage.of(fresh)
+    return tuple(sorted(found, key=lambda each: each.ids))
+
+
+def _sources(known: Sequence[Sourced], held: Coverage, source: Source) -> tuple[Sourced, ...]:
+    """The source of every id held: the first that is known of it, otherwise ``source``."""
+    found: list[Sourced] = []
+    seen = Coverage()
+    for each in (*known, *(Sourced(source, ids) for ids in held.ranges)):
+        fresh = _without(_held(held, each.ids), seen)
+        found += [Sourced(each.source, ids) for ids in fresh]
+        seen |= Coverage.of(fresh)
+    return tuple(_joined(sorted(found, key=lambda each: each.ids)))
+
+
+def _joined(ordered: Iterable[Sourced]) -> list[Sourced]:
+    result: list[Sourced] = []
+    for each in ordered:
+        last = result[-1] if result else None
+        if last is not None and last.source == each.source and last.ids.last_id + 1 == each.ids.first_id:
+            result[-1] = Sourced(each.source, IdRange(last.ids.first_id, each.ids.last_id))
+        else:
+            result.append(each)
+    return result
 
 
 def day_starts(records: Iterable[DayRecord]) -> set[int]:
