@@ -49,6 +49,7 @@ def test_the_defaults_are_the_contracts() -> None:
         "weight_share": 0.8,
         "checkpoint_seconds": 10,
         "poll_seconds": 30,
+        "ready_when": "complete",
         "grace_seconds": 10,
         "request_timeout_seconds": 20,
         "compression": "zstd",

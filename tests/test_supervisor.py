@@ -69,7 +69,14 @@ class World:
         markets = {each.market for each in self.instruments}
         return Pipeline(
             orders=Orders(
-                self.instruments, self.workers, window=self.window, days=self.days, once=self.once, poll_s=30.0
+                self.instruments,
+                self.workers,
+                window=self.window,
+                days=self.days,
+                once=self.once,
+                poll_s=30.0,
+                checkpoint_s=self.checkpoint_s,
+                grace_s=self.grace_s,
             ),
             store=self.store,
             open_client=self.exchange.open_client,
@@ -80,8 +87,6 @@ class World:
             patience=Patience(Backoff(deadline_s=6.0, attempts=4), self.longest_pause_s, jitter=lambda: 0.5),
             wall_ms=lambda: self.exchange.now_ms,
             outcomes=send,
-            checkpoint_s=self.checkpoint_s,
-            grace_s=self.grace_s,
         )
 
     async def run(self, after: Callable[[Pipeline], object] | None = None, after_s: float = 0.0) -> list[Outcome]:
@@ -265,7 +270,7 @@ async def test_an_exchange_that_never_answers_is_left_when_grace_is_over(
     world = world_of(workers=workers, grace_s=7.0)
     world.exchange.mute = True
     await world.run(stopped, after_s=50.0)
-    assert trio.current_time() == 57.0
+    assert trio.current_time() == 53.5
     assert world.store.saves == []
 
 
@@ -287,12 +292,42 @@ async def test_what_was_fetched_before_the_exchange_fell_silent_is_on_disk_by_it
         nursery.cancel_scope.cancel()
 
 
-async def test_a_save_in_progress_outlives_the_grace(autojump_clock: MockClock) -> None:
+async def test_a_save_that_hangs_is_abandoned_within_the_grace_and_said(autojump_clock: MockClock) -> None:
     world = world_of(3000, grace_s=5.0)
     world.store.delay_s = 60.0
-    await world.run(stopped, after_s=0.3)
-    assert trio.current_time() > 60.0
+    with pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="could not be saved in time")):
+        await world.run(stopped, after_s=0.3)
+    assert trio.current_time() <= 5.3
+
+
+async def test_a_save_in_progress_outlives_a_second_signal(autojump_clock: MockClock) -> None:
+    world = world_of(3000, grace_s=50.0, checkpoint_s=1.0)
+    world.store.delay_s = 10.0
+    pipeline = world.pipeline()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_later, 2.0, stopped, pipeline)
+            nursery.start_soon(_later, 3.0, lambda _: scope.cancel(), pipeline)
+            await run_pipeline(pipeline)
+    assert scope.cancelled_caught
+    assert 3.0 < trio.current_time() < 12.0
     assert len(world.store.ids(BTC)) > 0
+
+
+async def test_no_answer_is_waited_for_in_the_second_half_of_the_grace(autojump_clock: MockClock) -> None:
+    """So that what came before is saved in it."""
+    world = world_of(60_000, grace_s=8.0, checkpoint_s=1000.0)
+
+    def mute(_: Pipeline) -> None:
+        world.exchange.mute = True
+
+    pipeline = world.pipeline()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_later, 0.3, mute, pipeline)
+        nursery.start_soon(_later, 0.4, stopped, pipeline)
+        await run_pipeline(pipeline)
+    assert trio.current_time() == 4.4
+    assert len(world.store.ids(BTC)) > 5000
 
 
 @WORKERS

@@ -10,6 +10,7 @@ import trio
 
 from backfilld.actors.fetcher import Patience
 from backfilld.actors.orders import Orders
+from backfilld.actors.writer import Disk
 from backfilld.adapters.binance_rest import opener
 from backfilld.adapters.governor_file import GovernorFile
 from backfilld.adapters.memory_store import MemoryStore
@@ -23,7 +24,7 @@ from backfilld.core.limits import Limit
 from backfilld.core.model import Instrument, Market
 from backfilld.core.outcome import Outcome
 from backfilld.core.pauses import Pauses
-from backfilld.core.retry import Backoff
+from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.weights import DOCUMENTED, WeightTable
 from backfilld.core.window import Window
 from backfilld.ports import TradeStore
@@ -68,36 +69,50 @@ def assembled(
     """
     with locked(settings.cache_dir) if settings.cache_enabled else nullcontext():
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
-        orders = Orders(
-            instruments=instruments or settings.instrument_list(),
-            max_concurrent=settings.max_concurrent,
-            window=window,
-            days=settings.days,
-            # Without files nothing outlives its use: only the days that are asked for stay in memory.
-            keep_days=settings.keep_days if settings.cache_enabled else max(1, settings.days),
-            once=once,
-            poll_s=settings.poll_seconds,
-            uncached=not settings.cache_enabled,
-            spare_fetchers=min(settings.max_concurrent, SPARE_FETCHERS),
-        )
+        orders = orders_of(settings, once=once, instruments=instruments, window=window)
         remembered = load_remembered(settings.cache_dir) if settings.cache_enabled else {}
         store: TradeStore = _parquet_store(settings) if settings.cache_enabled else MemoryStore()
         pipeline = Pipeline(
             orders=orders,
             store=store,
             open_client=opener(
-                {market: settings.urls[market] for market in {each.market for each in orders.instruments}},
+                settings.urls,
                 settings.request_timeout_seconds,
             ),
-            budgets=_budgets(orders, settings.weight_share, remembered),
+            budgets=_budgets(settings.weight_share, remembered),
             patience=Patience(Backoff(), LONGEST_PAUSE_ONCE_S if once else float("inf"), random.random),
             wall_ms=_wall_ms,
             outcomes=send_outcome,
-            checkpoint_s=settings.checkpoint_seconds,
-            grace_s=settings.grace_seconds,
+            restarts=None if once else Restarts(),
             memory=GovernorFile(settings.cache_dir) if settings.cache_enabled else None,
+            disk=Disk(is_patient=not once),
         )
         yield Assembly(pipeline, outcomes, store)
+
+
+def orders_of(
+    settings: Settings,
+    *,
+    once: bool,
+    instruments: tuple[Instrument, ...] | None = None,
+    window: Window | None = None,
+) -> Orders:
+    """What the settings tell the pipeline to do."""
+    return Orders(
+        instruments=instruments or settings.instrument_list(),
+        max_concurrent=settings.max_concurrent,
+        window=window,
+        days=settings.days,
+        # Without files nothing outlives its use: only the days that are asked for stay in memory.
+        keep_days=settings.keep_days if settings.cache_enabled else max(1, settings.days),
+        once=once,
+        poll_s=settings.poll_seconds,
+        uncached=not settings.cache_enabled,
+        spare_fetchers=min(settings.max_concurrent, SPARE_FETCHERS),
+        checkpoint_s=settings.checkpoint_seconds,
+        grace_s=settings.grace_seconds,
+        weight_share=settings.weight_share,
+    )
 
 
 def encoding_of(settings: Settings) -> Encoding:
@@ -109,10 +124,9 @@ def _parquet_store(settings: Settings) -> ParquetStore:
     return ParquetStore(settings.cache_dir, encoding_of(settings))
 
 
-def _budgets(orders: Orders, share: float, remembered: Remembered) -> dict[Market, Budget]:
+def _budgets(share: float, remembered: Remembered) -> dict[Market, Budget]:
     now_ms, wall_ms = trio.current_time() * 1000, _wall_ms()
     clock = ServerClock.assumed(now_ms, wall_ms)
-    markets = {instrument.market for instrument in orders.instruments}
     return {
         market: Budget(
             [ASSUMED_LIMITS[market]],
@@ -121,7 +135,7 @@ def _budgets(orders: Orders, share: float, remembered: Remembered) -> dict[Marke
             weights=WeightTable(DOCUMENTED[market], _learned(remembered.get(market))),
             pauses=_pauses(remembered.get(market), now_ms - wall_ms),
         )
-        for market in sorted(markets)
+        for market in Market
     }
 
 

@@ -114,6 +114,10 @@ class TradeStore(Protocol):
         """Read and check what is held of a day. What cannot be trusted is moved aside, and None returned."""
         ...
 
+    async def altered(self, instrument: Instrument) -> frozenset[date]:
+        """The days that somebody else has changed, added or deleted since they were last loaded or saved here."""
+        ...
+
     async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
         """Merge trades (strictly ascending in ``a``) into the day, all or nothing. With none, only the proof is
         renewed."""

@@ -27,6 +27,20 @@ from backfilld.errors import SettingsError
 PREFIX = "backfill_"
 _LEVELS = {"zstd": (1, 22), "gzip": (1, 9)}
 
+_FIXED = {
+    "cache_enabled",
+    "cache_dir",
+    "compression",
+    "compression_level",
+    "spot_url",
+    "um_url",
+    "cm_url",
+    "archive_url",
+    "request_timeout_seconds",
+    "log_format",
+}
+"""What is built once, when the daemon starts; SIGHUP changes the others."""
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -55,6 +69,7 @@ class Settings(BaseSettings):
     weight_share: float = Field(0.8, gt=0, le=1)
     checkpoint_seconds: Seconds = 10
     poll_seconds: Seconds = 30
+    ready_when: Literal["complete", "started"] = "complete"
     grace_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
     request_timeout_seconds: Seconds = 20
     compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = "zstd"
@@ -96,6 +111,10 @@ class Settings(BaseSettings):
         texts = {Market.SPOT: self.spot_url, Market.UM: self.um_url, Market.CM: self.cm_url}
         return {market: tuple(text.split(", ")) for market, text in texts.items()}
 
+    def fixed_differences(self, others: "Settings") -> tuple[str, ...]:
+        """The settings that differ in ``others`` and cannot change while the daemon runs."""
+        return tuple(sorted(name for name in _FIXED if getattr(self, name) != getattr(others, name)))
+
     def instrument_list(self) -> tuple[Instrument, ...]:
         """The instruments, each once, in the order given."""
         return tuple(dict.fromkeys(map(Instrument.parse, self.instruments)))
@@ -112,7 +131,7 @@ class Settings(BaseSettings):
                 raise ValueError(str(error)) from None
         return value
 
-    @field_validator("log_level", "log_format", "compression", mode="before")
+    @field_validator("log_level", "log_format", "compression", "ready_when", mode="before")
     @classmethod
     def _ignore_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

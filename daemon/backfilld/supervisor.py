@@ -1,15 +1,19 @@
 """The supervisor: opens the channels and the nursery, wires the actors, and lets them end in the order of the pipeline.
 
 Owns lifetimes and buffer sizes, and no decision. On the good path no actor is cancelled: the scheduler closes the jobs,
-the fetchers end, then the merger, then the writer, and with it the scheduler's inbox.
+the fetchers end, then the merger, then the writer, and with it the scheduler's inbox. A pipeline that crashes is wired
+anew, its state read from disk.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import structlog
 import trio
-from trio_util import AsyncValue
+from trio_util import AsyncValue, move_on_when
 
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
 from backfilld.actors.governor import GovernorStatistics, run_governor
@@ -19,23 +23,37 @@ from backfilld.actors.messages import (
     GovernorMessage,
     Job,
     MergerMessage,
+    OrdersChanged,
     SchedulerMessage,
+    SetShare,
     Statistics,
     StopRequested,
     WriterMessage,
 )
 from backfilld.actors.orders import Orders
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
-from backfilld.actors.writer import run_writer
+from backfilld.actors.writer import Disk, run_writer
 from backfilld.core.budget import Budget
 from backfilld.core.model import Market
 from backfilld.core.outcome import Outcome
-from backfilld.errors import BackfillError
+from backfilld.core.retry import Restarts
+from backfilld.errors import BackfillError, StoreError
 from backfilld.ports import GovernorMemory, OpenClient, TradeStore
+
+log = structlog.get_logger()
 
 CHECKPOINT_ROWS = 500_000
 """Trades held before a checkpoint whatever their age: it bounds memory to a few times 25 MB, however long the
 backfill."""
+
+DISK_RETRY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reload:
+    """A request to go on under these orders; each one counts, also with the same orders as before."""
+
+    orders: Orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +61,8 @@ class Pipeline:
     """What a pipeline is made of: the orders, the world behind its ports, and how people see and stop it.
 
     ``stop`` ends it in order; it is set by the pipeline itself when its orders are done. ``outcomes`` gets an Outcome
-    an instrument.
+    an instrument. ``reload`` replaces the orders while it runs. ``restarts`` says how often a crash is met by starting
+    again; without it the first one is raised.
     """
 
     orders: Orders
@@ -53,24 +72,59 @@ class Pipeline:
     patience: Patience
     wall_ms: Callable[[], float]
     outcomes: trio.MemorySendChannel[Outcome]
-    checkpoint_s: float = 10.0
-    grace_s: float = 10.0
+    restarts: Restarts | None = None
+    memory: GovernorMemory | None = None
     stop: trio.Event = field(default_factory=trio.Event)
+    reload: AsyncValue[Reload | None] = field(default_factory=lambda: AsyncValue(None))
     statistics: AsyncValue[Statistics] = field(default_factory=lambda: AsyncValue(Statistics()))
     governor: AsyncValue[GovernorStatistics] = field(default_factory=lambda: AsyncValue({}))
-    memory: GovernorMemory | None = None
+    disk: Disk = field(default_factory=lambda: Disk(is_patient=False))
+
+    @property
+    def orders_now(self) -> Orders:
+        """The orders in force."""
+        reload = self.reload.value
+        return self.orders if reload is None else reload.orders
 
 
 async def run_pipeline(pipeline: Pipeline) -> None:
     """Run until the orders are done or ``stop`` is set, then drain; what is not drained ``grace_s`` later is cancelled.
 
-    Raises what an actor could not handle: a BackfillError (StoreError) by itself, anything else as an exception group
-    without the mere symptoms, such as a neighbour's channel that broke.
+    Raises what an actor could not handle and another start did not mend: a BackfillError (StoreError) by itself,
+    anything else as an exception group without the mere symptoms, such as a neighbour's channel that broke.
     """
-    try:
-        await _run_actors(pipeline)
-    except BaseExceptionGroup as group:
-        raise cause_of(group) from None
+    async with pipeline.outcomes:
+        while True:
+            try:
+                await _run_actors(pipeline)
+            except BaseExceptionGroup as group:
+                cause = cause_of(group)
+            else:
+                return
+            wait_s = _wait_after(cause, pipeline)
+            if wait_s is None:
+                raise cause
+            with trio.move_on_after(wait_s):
+                await pipeline.stop.wait()
+            if pipeline.stop.is_set():
+                raise cause
+
+
+def _wait_after(cause: BaseException, pipeline: Pipeline) -> float | None:
+    """Seconds until the next start, None if there is to be none. A disk that refuses is waited for without end."""
+    restarts = pipeline.restarts
+    if restarts is None or pipeline.stop.is_set() or not isinstance(cause, Exception):
+        return None
+    has_worked = pipeline.statistics.value.steps > 0
+    if isinstance(cause, BackfillError):
+        if not (isinstance(cause, StoreError) and has_worked):
+            return None
+        log.error("disk_failed", error=str(cause), again_in_s=DISK_RETRY_S)
+        return DISK_RETRY_S
+    wait_s = restarts.after_crash(trio.current_time(), pipeline.patience.jitter())
+    again = {"gives_up": True} if wait_s is None else {"again_in_s": round(wait_s, 1)}
+    log.error("pipeline_crashed", causes=list(_told(cause)), **again)
+    return wait_s
 
 
 def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -87,12 +141,25 @@ def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return causes
 
 
+def _told(error: BaseException) -> Iterator[str]:
+    """Each cause in a line: what it is, and where it was raised."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _told(each)
+        return
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        place = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    yield f"{type(error).__name__}: {error}{place}"
+
+
 async def _run_actors(pipeline: Pipeline) -> None:
-    workers = pipeline.orders.fetchers
-    # As many jobs as fetchers: the scheduler deals no more than that, so it never waits here.
-    send_job, jobs = trio.open_memory_channel[Job](workers)
+    orders = pipeline.orders_now
+    # Never full: the scheduler deals no more jobs than there are fetchers.
+    send_job, jobs = trio.open_memory_channel[Job](math.inf)
     # A page more for each fetcher than it has in hand; a slow disk then stops the fetchers, not the memory.
-    send_page, pages = trio.open_memory_channel[MergerMessage](workers)
+    send_page, pages = trio.open_memory_channel[MergerMessage](orders.fetchers)
     # One day waiting while one is written: the merger goes on gathering.
     send_day, days = trio.open_memory_channel[WriterMessage](1)
     # Never full: events are answers to jobs and days in flight, which are bounded above.
@@ -101,22 +168,25 @@ async def _run_actors(pipeline: Pipeline) -> None:
     send_governor, governor = trio.open_memory_channel[GovernorMessage](math.inf)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_governor, governor, pipeline.budgets, pipeline.orders.max_concurrent, pipeline.governor)
-        nursery.start_soon(run_writer, days, send_event.clone(), pipeline.store)
-        nursery.start_soon(_run_merger, pages, send_day, pipeline.checkpoint_s)
-        for _ in range(workers):
-            ports = FetcherPorts(jobs.clone(), send_page.clone(), send_event.clone(), send_governor.clone())
-            nursery.start_soon(run_fetcher, ports, pipeline.open_client, pipeline.patience, pipeline.stop)
-        jobs.close()
+        crew = _Crew(
+            pipeline, nursery, FetcherPorts(jobs, send_page.clone(), send_event.clone(), send_governor.clone())
+        )
+        nursery.start_soon(run_governor, governor, pipeline.budgets, orders.max_concurrent, pipeline.governor)
+        nursery.start_soon(run_writer, days, send_event.clone(), pipeline.store, pipeline.disk)
+        nursery.start_soon(_run_merger, pages, send_day, pipeline)
+        crew.grow(orders.fetchers)
+        nursery.start_soon(
+            _relay_reloads, pipeline, pipeline.reload.value, crew, send_event.clone(), send_governor.clone()
+        )
         nursery.start_soon(_relay_stop, pipeline.stop, send_event, send_governor)
         keeping = trio.CancelScope()
         if pipeline.memory is not None:
             nursery.start_soon(_keep, keeping, pipeline.governor, pipeline.memory)
         drain = trio.CancelScope()
-        nursery.start_soon(_limit_drain, drain, pipeline.stop, pipeline.grace_s, nursery.cancel_scope)
+        nursery.start_soon(_limit_drain, drain, pipeline, crew, nursery.cancel_scope)
         await run_scheduler(
-            SchedulerPorts(events, send_job, send_page, pipeline.outcomes),
-            pipeline.orders,
+            SchedulerPorts(events, send_job, send_page, pipeline.outcomes.clone()),
+            orders,
             pipeline.store,
             pipeline.wall_ms,
             pipeline.statistics,
@@ -133,9 +203,64 @@ async def _keep(scope: trio.CancelScope, shown: AsyncValue[GovernorStatistics], 
 
 
 async def _run_merger(
-    pages: trio.MemoryReceiveChannel[MergerMessage], days: trio.MemorySendChannel[WriterMessage], checkpoint_s: float
+    pages: trio.MemoryReceiveChannel[MergerMessage], days: trio.MemorySendChannel[WriterMessage], pipeline: Pipeline
 ) -> None:
-    await run_merger(pages, days, checkpoint_s=checkpoint_s, checkpoint_rows=CHECKPOINT_ROWS)
+    await run_merger(
+        pages, days, checkpoint_s=lambda: pipeline.orders_now.checkpoint_s, checkpoint_rows=CHECKPOINT_ROWS
+    )
+
+
+class _Crew:
+    """The fetchers: more can be taken on while the pipeline runs; how many work at a time is the scheduler's."""
+
+    def __init__(self, pipeline: Pipeline, nursery: trio.Nursery, ports: FetcherPorts) -> None:
+        self._pipeline = pipeline
+        self._nursery = nursery
+        self._ports = ports
+        self._count = 0
+        self._deadline = math.inf
+        self._scopes: list[trio.CancelScope] = []
+
+    def grow(self, count: int) -> None:
+        """Have at least so many."""
+        while self._count < count:
+            self._count += 1
+            self._nursery.start_soon(self._fetch, self._ports.clone())
+
+    async def _fetch(self, ports: FetcherPorts) -> None:
+        pipeline = self._pipeline
+        with trio.CancelScope(deadline=self._deadline) as scope:
+            self._scopes.append(scope)
+            await run_fetcher(ports, pipeline.open_client, pipeline.patience, pipeline.stop)
+
+    def send_home_at(self, deadline: float) -> None:
+        """Wait for no answer any longer then."""
+        self._deadline = deadline
+        for scope in self._scopes:
+            scope.deadline = deadline
+
+    def close(self) -> None:
+        """Take on nobody any more."""
+        self._ports.close()
+
+
+async def _relay_reloads(
+    pipeline: Pipeline,
+    before: Reload | None,
+    crew: _Crew,
+    events: trio.MemorySendChannel[SchedulerMessage],
+    governor: trio.MemorySendChannel[GovernorMessage],
+) -> None:
+    """Tell those whom other orders than those ``before`` concern, until the stop."""
+    async with events, governor:
+        async with move_on_when(pipeline.stop.wait), aclosing(pipeline.reload.eventual_values()) as reloads:
+            async for reload in reloads:
+                if reload is None or reload is before:
+                    continue
+                crew.grow(reload.orders.fetchers)
+                await governor.send(SetShare(reload.orders.weight_share, reload.orders.max_concurrent))
+                await events.send(OrdersChanged(reload.orders))
+        crew.close()
 
 
 async def _relay_stop(
@@ -150,9 +275,13 @@ async def _relay_stop(
         await governor.send(StopRequested())
 
 
-async def _limit_drain(drained: trio.CancelScope, stop: trio.Event, grace_s: float, pipeline: trio.CancelScope) -> None:
-    """Cancel the pipeline ``grace_s`` after the stop; ``drained`` is cancelled when that is not needed any more."""
+async def _limit_drain(drained: trio.CancelScope, pipeline: Pipeline, crew: _Crew, nursery: trio.CancelScope) -> None:
+    """Half the grace after the stop no answer is waited for any longer, so that the rest is there to save what was
+    downloaded; at its end all is cancelled. ``drained`` is cancelled when that is not needed any more."""
     with drained:
-        await stop.wait()
+        await pipeline.stop.wait()
+        now, grace_s = trio.current_time(), pipeline.orders_now.grace_s
+        pipeline.disk.abandon_at(now + 0.9 * grace_s)
+        crew.send_home_at(now + grace_s / 2)
         await trio.sleep(grace_s)
-        pipeline.cancel()
+        nursery.cancel()

@@ -60,7 +60,7 @@ async def merging(*, rows: int = 1_000_000, buffer: float = math.inf) -> AsyncIt
     send_day, days = trio.open_memory_channel[WriterMessage](buffer)
 
     async def work() -> None:
-        await run_merger(pages, send_day, checkpoint_s=CHECKPOINT_S, checkpoint_rows=rows)
+        await run_merger(pages, send_day, checkpoint_s=lambda: CHECKPOINT_S, checkpoint_rows=rows)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(work)

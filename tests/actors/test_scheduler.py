@@ -281,7 +281,8 @@ async def test_figures_are_told_while_it_works(autojump_clock: MockClock) -> Non
     hold(store, tape.head(500), opened=True)
     async with scheduling(orders_for(), {BTC: tape}, store) as desk:
         await desk.waiting_jobs()
-        assert desk.statistics.value == Statistics(wanted=0, fetched=0, cached=500)
+        figures = desk.statistics.value
+        assert (figures.wanted, figures.fetched, figures.cached) == (0, 0, 500)
         for job in desk.dealt:
             desk.send.send_nowait(desk.event_of(job))
         await desk.work()

@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from backfilld.actors.merger import NOTHING_NEW
 from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
-from backfilld.actors.writer import run_writer
+from backfilld.actors.writer import Disk, run_writer
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, empty_trades
 from backfilld.errors import StoreError
@@ -30,6 +30,7 @@ class Desk:
     send: trio.MemorySendChannel[WriterMessage]
     events: trio.MemoryReceiveChannel[SchedulerMessage]
     store: FakeStore
+    disk: Disk = field(default_factory=lambda: Disk(is_patient=False))
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
@@ -43,7 +44,7 @@ async def writing(store: FakeStore | None = None) -> AsyncIterator[Desk]:
 
     async def work() -> None:
         with desk.scope:
-            await run_writer(days, send_event, desk.store, clock=lambda: next(ticks) * 0.25)
+            await run_writer(days, send_event, desk.store, desk.disk, clock=lambda: next(ticks) * 0.25)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(work)
@@ -132,7 +133,7 @@ async def test_a_store_that_fails_ends_the_writer_with_its_error_alone(autojump_
     store.fails["save"] = StoreError("disk full")
     send.send_nowait(merged(trades_at(0, DAY_MS)))
     with pytest.raises(StoreError, match="disk full"):
-        await run_writer(days, send_event, store)
+        await run_writer(days, send_event, store, Disk(is_patient=False))
     assert drained(events) == []
     with pytest.raises(trio.BrokenResourceError):
         send.send_nowait(merged(trades_at(0, DAY_MS)))

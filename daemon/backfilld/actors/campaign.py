@@ -34,6 +34,7 @@ class Phase(Enum):
     SAVING = auto()
     SEALING = auto()
     RESTING = auto()
+    YIELDING = auto()
 
 
 class Campaign:
@@ -73,6 +74,9 @@ class Campaign:
         self._conflicts = 0
         self._planned = False
         self._doubted = False
+        self.is_complete = False
+        self.is_stale = False
+        self.is_dismissed = False
 
     @property
     def fetched(self) -> int:
@@ -86,8 +90,7 @@ class Campaign:
 
     def rank(self, *, pages: bool) -> Rank | None:
         """How urgent the next question is, None if there is none; ``pages`` says whether many may be asked for now."""
-        is_asking = self.phase is Phase.ASKING and self.error is None
-        query = self.plan.next_question(pages=pages) if is_asking else None
+        query = self.plan.next_question(pages=pages) if self._is_asking else None
         if query is None:
             return None
         if self.rounds:
@@ -96,7 +99,21 @@ class Campaign:
 
     def take(self, *, pages: bool) -> Query | None:
         """The next question, unless the campaign is lost."""
-        return self.plan.take(pages=pages) if self.phase is Phase.ASKING and self.error is None else None
+        return self.plan.take(pages=pages) if self._is_asking else None
+
+    @property
+    def _is_asking(self) -> bool:
+        return self.phase is Phase.ASKING and self.error is None and not self.must_yield
+
+    @property
+    def must_yield(self) -> bool:
+        """Whether it is to give way, once nothing is open: to another plan made from what is on disk, or to none."""
+        return self.is_stale or self.is_dismissed
+
+    @property
+    def may_yield(self) -> bool:
+        """Whether it must give way and can: what it has may be flushed."""
+        return self.must_yield and not self.plan.is_waiting and self.phase in {Phase.ASKING, Phase.RESTING}
 
     @property
     def has_asked_all(self) -> bool:
@@ -132,7 +149,11 @@ class Campaign:
             self.error = event.error
 
     def saved(self, record: DayRecord, conflicts: int) -> None:
-        """Book a day that stands on disk."""
+        """Book a day that stands on disk; what was held before and is no more is noticed."""
+        before = self.records.get(record.day)
+        if before is not None and (before.coverage | record.coverage) != record.coverage:
+            self.log.warning("day_lost_trades", day=record.day.isoformat())
+            self.is_stale = True
         self.records[record.day] = record
         self._conflicts += conflicts
 
@@ -155,6 +176,17 @@ class Campaign:
         self.error = None
         self.phase = Phase.ASKING
         self.plan.top_up()
+
+    def lose(self, error: ExchangeError) -> None:
+        """Nothing more can be had of the instrument in this round."""
+        self.error = self.error or error
+
+    def follow(self, before: "Campaign") -> None:
+        """Go on where an older plan of the same instrument left off."""
+        self.began_at = before.began_at
+        self.rounds = before.rounds
+        self.requests, self.weight = before.requests, before.weight
+        self.cached = min(before.cached, self.plan.received.rows)
 
     def outcome(self, now: float, context: Context | None) -> Outcome:
         """What it came to so far."""

@@ -75,6 +75,15 @@ class FetcherPorts:
     events: trio.MemorySendChannel[SchedulerMessage]
     governor: trio.MemorySendChannel[GovernorMessage]
 
+    def clone(self) -> "FetcherPorts":
+        """The same channels, for another fetcher."""
+        return FetcherPorts(self.jobs.clone(), self.pages.clone(), self.events.clone(), self.governor.clone())
+
+    def close(self) -> None:
+        """Close these ends."""
+        for end in (self.jobs, self.pages, self.events, self.governor):
+            end.close()
+
 
 async def run_fetcher(ports: FetcherPorts, open_client: OpenClient, patience: Patience, stop: trio.Event) -> None:
     """Do jobs until there are no more. After ``stop`` the request in hand is finished, and no other begun."""

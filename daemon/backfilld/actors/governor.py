@@ -4,6 +4,7 @@ Owns one budget a market and the queue of those who wait for it. Decides nothing
 knows what may be spent, :mod:`backfilld.core.turns` whose turn it is. Must not talk to the exchange.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
@@ -18,6 +19,7 @@ from backfilld.actors.messages import (
     ReportUsage,
     ReturnPermit,
     SetLimits,
+    SetShare,
     StopRequested,
     TellTime,
 )
@@ -28,6 +30,8 @@ from backfilld.core.turns import Turns
 from backfilld.errors import RateLimited
 
 log = structlog.get_logger()
+
+_FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted"}
 
 GovernorStatistics = Mapping[Market, BudgetStatistics]
 """What the governor shows of itself: each market's budget."""
@@ -62,7 +66,11 @@ def _now_ms() -> float:
 class _Governor:
     def __init__(self, budgets: Mapping[Market, Budget], max_in_flight: int) -> None:
         self._budgets = budgets
-        self._free = max_in_flight
+        self._most_in_flight = self._free = max_in_flight
+        self._granted = dict.fromkeys(budgets, 0)
+        self._wait_s = dict.fromkeys(budgets, float("inf"))
+        for budget in budgets.values():
+            budget.forget_flights(_now_ms())
         self._waiting: dict[Market, Turns[AcquireWeight]] = {market: Turns() for market in budgets}
         self._announced: dict[Market, object] = {}
         self._stopping = False
@@ -80,6 +88,11 @@ class _Governor:
                 self._pause(message)
             case SetLimits(market, limits):
                 self._budgets[market].set_limits(limits)
+            case SetShare(share, max_in_flight):
+                self._free += max_in_flight - self._most_in_flight
+                self._most_in_flight = max_in_flight
+                for budget in self._budgets.values():
+                    budget.share = share
             case TellTime(market, sent_ms, received_ms, server_ms):
                 budget = self._budgets[market]
                 budget.clock = budget.clock.observed(sent_ms, received_ms, server_ms, 1)
@@ -88,20 +101,29 @@ class _Governor:
 
     def grant(self, now_ms: float) -> float:
         """Grant what may be granted; return the seconds until the next permit can be, infinite if nobody waits."""
-        return min((self._grant(market, now_ms) for market in self._budgets), default=float("inf"))
+        self._wait_s = {market: self._grant(market, now_ms) for market in self._budgets}
+        return min(self._wait_s.values(), default=float("inf"))
 
     def statistics(self) -> GovernorStatistics:
         """Every budget whose limits are known; a change that an operator should know of is logged."""
         now_ms = _now_ms()
         known = {market: budget.statistics(now_ms) for market, budget in self._budgets.items()}
         result = {
-            market: replace(each, waiting=len(self._waiting[market]))
+            market: replace(
+                each,
+                waiting=len(self._waiting[market]),
+                wait_ms=0.0 if math.isinf(self._wait_s[market]) else self._wait_s[market] * 1000,
+                granted=self._granted[market],
+            )
             for market, each in known.items()
-            if each is not None
+            if each is not None and self._is_of_interest(market, each)
         }
         for market, each in result.items():
             self._announce(market, each)
         return result
+
+    def _is_of_interest(self, market: Market, of: BudgetStatistics) -> bool:
+        return bool(self._granted[market] or self._waiting[market] or of.bans_ms_ago or of.learned or of.paused_ms)
 
     def announce_pauses(self) -> None:
         """Say which pauses outlasted the process that was told them."""
@@ -116,7 +138,7 @@ class _Governor:
             if not (request.reply.abandoned or self._stopping):
                 if budget.pauses.wait_ms(now_ms) > request.patience_s * 1000:
                     request.reply.refusal = _outlasted(market, budget, now_ms)
-                elif self._free == 0:
+                elif self._free <= 0:
                     return float("inf")
                 else:
                     weight = budget.weights[request.endpoint]
@@ -125,6 +147,7 @@ class _Governor:
                         return wait_ms / 1000
                     request.reply.ticket = budget.spend(now_ms, weight, request.endpoint)
                     self._free -= 1
+                    self._granted[market] += 1
             queue.pop()
             request.reply.answered.set()
         return float("inf")
@@ -153,7 +176,7 @@ class _Governor:
         state = (now.limit, now.interval, now.allowed, now.reason, is_crowded, tuple(now.learned.items()))
         if self._announced.get(market) != state:
             self._announced[market] = state
-            figures = {name: value for name, value in asdict(now).items() if name not in {"paused_ms", "bans_ms_ago"}}
+            figures = {name: value for name, value in asdict(now).items() if name not in _FLEETING}
             log.info("governor_state", market=str(market), crowded=is_crowded, **figures)
 
 

@@ -5,7 +5,7 @@ disk; joining with that is the writer's. Must not fetch or write.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
@@ -35,15 +35,15 @@ async def run_merger(
     pages: trio.MemoryReceiveChannel[MergerMessage],
     days: trio.MemorySendChannel[WriterMessage],
     *,
-    checkpoint_s: float,
+    checkpoint_s: Callable[[], float],
     checkpoint_rows: int,
 ) -> None:
-    """Gather pages; hand all over when asked to, when the oldest page is ``checkpoint_s`` old or ``checkpoint_rows``
+    """Gather pages; hand all over when asked to, when the oldest page is ``checkpoint_s()`` old or ``checkpoint_rows``
     are held, and when there are no more pages."""
     merger = _Merger()
     async with pages, days:
         while True:
-            due_at = merger.oldest_at + checkpoint_s * CHECKPOINT_MARGIN
+            due_at = merger.oldest_at + checkpoint_s() * CHECKPOINT_MARGIN
             message: MergerMessage | None = None
             with trio.move_on_at(due_at):
                 try:

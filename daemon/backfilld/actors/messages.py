@@ -6,6 +6,7 @@ from datetime import date
 import polars as pl
 import trio
 
+from backfilld.actors.orders import Orders
 from backfilld.core.counting import Ticket
 from backfilld.core.daybook import DayRecord
 from backfilld.core.limits import Limit
@@ -240,7 +241,22 @@ class TellTime:
     server_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class SetShare:
+    """Use this share of the limits, with so many requests in flight."""
+
+    weight_share: float
+    max_in_flight: int
+
+
 # -- supervisor -> scheduler, governor
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersChanged:
+    """Go on under these orders, and look whether somebody else has touched the day files."""
+
+    orders: Orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,18 +264,30 @@ class StopRequested:
     """Finish what is in hand and begin nothing new."""
 
 
-SchedulerMessage = JobAnswered | JobFailed | JobDropped | MarketDescribed | DaySaved | RoundSaved | StopRequested
+SchedulerMessage = (
+    JobAnswered | JobFailed | JobDropped | MarketDescribed | DaySaved | RoundSaved | OrdersChanged | StopRequested
+)
 MergerMessage = PageFetched | StartsProven | FlushDays
 WriterMessage = DayMerged | DaysFlushed
-GovernorMessage = AcquireWeight | ReportUsage | ReturnPermit | PauseUntil | SetLimits | TellTime | StopRequested
+GovernorMessage = (
+    AcquireWeight | ReportUsage | ReturnPermit | PauseUntil | SetLimits | SetShare | TellTime | StopRequested
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What people are shown of a running backfill: sums over all instruments."""
+    """What is shown of a running backfill: sums over all instruments, of which ``complete`` are.
+
+    ``steps`` counts what was done, whatever it was; ``rests_until`` is when there is something to do again, in trio's
+    time, and lies in the past while there is.
+    """
 
     wanted: int = 0
     fetched: int = 0
     cached: int = 0
     requests: int = 0
     weight: int = 0
+    instruments: int = 0
+    complete: int = 0
+    steps: int = 0
+    rests_until: float = float("-inf")

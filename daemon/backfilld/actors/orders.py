@@ -12,6 +12,8 @@ class Orders:
 
     At most ``max_concurrent`` requests are in flight at a time; ``spare_fetchers`` send the next ones while the others
     read their answers.
+    A crash loses at most ``checkpoint_s`` of download; what is not drained ``grace_s`` after a stop is cancelled;
+    ``weight_share`` of the exchange's limits may be used.
     ``window`` fixes the span for all instruments; without it, it is today and ``days`` whole days before, open-ended.
     With ``once`` the first complete round ends the pipeline, else rounds follow every ``poll_s``. ``uncached`` only
     chooses the words of the log. Day files older than ``keep_days`` are deleted, none for 0.
@@ -26,6 +28,9 @@ class Orders:
     poll_s: float = 30.0
     uncached: bool = False
     spare_fetchers: int = 0
+    checkpoint_s: float = 10.0
+    grace_s: float = 10.0
+    weight_share: float = 0.8
 
     @property
     def fetchers(self) -> int:

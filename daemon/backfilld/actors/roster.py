@@ -15,6 +15,7 @@ from backfilld.actors.campaign import Campaign, Phase
 from backfilld.actors.messages import FetchJob, Statistics
 from backfilld.actors.orders import Orders
 from backfilld.core.model import Instrument, Market, day_of, day_start_ms
+from backfilld.core.outcome import EXIT_SETTINGS, exit_code
 from backfilld.core.retention import expired_days
 from backfilld.core.turns import Rank
 from backfilld.core.window import Window
@@ -30,7 +31,7 @@ class Roster:
     """
 
     def __init__(self, orders: Orders, store: TradeStore) -> None:
-        self._orders = orders
+        self.orders = orders
         self._store = store
         self._campaigns: dict[Instrument, Campaign] = {}
         self._turns: deque[Campaign] = deque()
@@ -39,18 +40,46 @@ class Roster:
     def __iter__(self) -> Iterator[Campaign]:
         return iter(self._campaigns.values())
 
+    def __contains__(self, instrument: Instrument) -> bool:
+        return instrument in self._campaigns
+
     def __getitem__(self, instrument: Instrument) -> Campaign:
         return self._campaigns[instrument]
 
     async def load(self, today: date, now_ms: int, began_at: float) -> None:
         """Read and check what is on disk, and plan what is missing of the window that ends now."""
         self.era += 1
-        for instrument in self._orders.instruments:
-            self._campaigns[instrument] = await self._load(instrument, today, now_ms, began_at)
-        self._turns = deque(self._campaigns.values())
+        for instrument in self.orders.instruments:
+            await self.add(instrument, today, now_ms, began_at)
+
+    async def add(self, instrument: Instrument, today: date, now_ms: int, began_at: float) -> Campaign:
+        """Plan for one instrument, from what is on disk, in place of the plan there was."""
+        self.drop(instrument)
+        campaign = await self._load(instrument, today, now_ms, began_at)
+        self._campaigns[instrument] = campaign
+        self._turns.append(campaign)
+        return campaign
+
+    def drop(self, instrument: Instrument) -> None:
+        """Forget an instrument's plan, if there is one."""
+        campaign = self._campaigns.pop(instrument, None)
+        if campaign is not None:
+            self._turns.remove(campaign)
+
+    async def obey(self, orders: Orders) -> tuple[Instrument, ...]:
+        """Mark the plans that other orders, or other files, leave without ground; return the instruments to add."""
+        days_differ = (orders.days, orders.window) != (self.orders.days, self.orders.window)
+        self.orders = orders
+        for instrument, campaign in self._campaigns.items():
+            campaign.is_dismissed = instrument not in orders.instruments
+            altered = await self._store.altered(instrument)
+            if altered:
+                log.info("files_changed", instrument=str(instrument), days=sorted(day.isoformat() for day in altered))
+            campaign.is_stale |= days_differ or bool(altered)
+        return tuple(each for each in orders.instruments if each not in self._campaigns)
 
     async def _load(self, instrument: Instrument, today: date, now_ms: int, began_at: float) -> Campaign:
-        orders = self._orders
+        orders = self.orders
         window = orders.window or Window(day_start_ms(today - timedelta(days=orders.days)))
         stop_ms = window.stop_ms or now_ms
         records = []
@@ -97,10 +126,16 @@ class Roster:
         """When the next top-up is due, in trio's time."""
         return min((each.rests_until for each in self if each.phase is Phase.RESTING), default=math.inf)
 
+    def is_over(self) -> bool:
+        """Whether the orders are done, or no instrument can ever be had as they stand."""
+        ended = all(campaign.rounds for campaign in self)
+        hopeless = all(campaign.error and exit_code(campaign.error) == EXIT_SETTINGS for campaign in self)
+        return ended and (self.orders.once or hopeless)
+
     async def retire_days(self, today: date) -> None:
         """Delete the days that have outlived their time."""
-        for instrument in self._campaigns if self._orders.keep_days else ():
-            for day in expired_days(await self._store.days(instrument), today, self._orders.keep_days):
+        for instrument in self._campaigns if self.orders.keep_days else ():
+            for day in expired_days(await self._store.days(instrument), today, self.orders.keep_days):
                 await self._store.delete(instrument, day)
                 self._campaigns[instrument].records.pop(day, None)
                 log.info("day_deleted", instrument=str(instrument), day=day.isoformat())
@@ -113,6 +148,9 @@ class Roster:
             cached=sum(each.cached for each in self),
             requests=sum(each.requests for each in self),
             weight=sum(each.weight for each in self),
+            instruments=len(self._campaigns),
+            complete=sum(each.is_complete for each in self),
+            rests_until=self.next_round_at() if all(each.phase is Phase.RESTING for each in self) else -math.inf,
         )
 
 

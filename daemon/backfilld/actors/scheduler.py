@@ -5,9 +5,8 @@ that no job waits in a queue where it could not be thought over. Must not fetch,
 """
 
 import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import structlog
@@ -15,6 +14,7 @@ import trio
 from trio_util import AsyncValue
 
 from backfilld.actors.campaign import Campaign, Phase
+from backfilld.actors.catalogue import Catalogue
 from backfilld.actors.messages import (
     DaySaved,
     DescribeMarket,
@@ -26,6 +26,7 @@ from backfilld.actors.messages import (
     JobFailed,
     MarketDescribed,
     MergerMessage,
+    OrdersChanged,
     RoundSaved,
     SchedulerMessage,
     Spent,
@@ -36,15 +37,13 @@ from backfilld.actors.messages import (
 from backfilld.actors.orders import Orders
 from backfilld.actors.roster import Roster
 from backfilld.core.clock import ServerClock
-from backfilld.core.model import Instrument, Market, day_of, day_stop_ms
-from backfilld.core.outcome import EXIT_SETTINGS, UNKNOWN_SYMBOL, Outcome, exit_code
-from backfilld.errors import ExchangeError, RequestRejected
+from backfilld.core.context import Context
+from backfilld.core.model import Instrument, day_of, day_stop_ms
+from backfilld.core.outcome import Outcome
+from backfilld.errors import DayDamaged
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()
-
-DESCRIBE_EVERY_S = 86_400.0
-"""How often exchangeInfo is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +106,9 @@ class _Scheduler:
         self._stop = stop
         self._clock = ServerClock.assumed(_now_ms(), wall_ms)
         self._roster = Roster(orders, store)
-        self._to_describe: deque[DescribeMarket] = deque()
-        self._ticks: dict[Instrument, float] = {}
-        self._described_at: dict[Market, float] = {}
+        self._catalogue = Catalogue()
         self._in_hand = 0
+        self._steps = 0
         self._stopping = False
         self._heard_server = False
         self._day_is_sure = orders.window is not None
@@ -122,8 +120,7 @@ class _Scheduler:
         """Open the store, read what is held, and make the plans."""
         await self._store.open()
         await self._load()
-        for market, symbols in self._roster.symbols().items():
-            self._to_describe.append(DescribeMarket(market, symbols))
+        self._catalogue.ask(*self._orders.instruments)
         await self._roster.retire_days(self._today)
 
     async def end(self) -> None:
@@ -134,14 +131,14 @@ class _Scheduler:
 
     async def _load(self) -> None:
         await self._roster.load(self._today, self._server_ms(), trio.current_time())
-        self._statistics.value = self._roster.statistics()
+        self._show()
 
     # -- dealing jobs
 
     def deal(self) -> None:
         """Give every free fetcher a job."""
         while not (self._stopping or self._stop.is_set()) and self._in_hand < self._orders.fetchers:
-            job = self._to_describe.popleft() if self._to_describe else self._roster.next_job(self._ticks)
+            job = self._catalogue.next_question() or self._roster.next_job(self._catalogue.ticks)
             if job is None:
                 return
             self._in_hand += 1
@@ -169,17 +166,24 @@ class _Scheduler:
                 self._stopping = True
                 await self._ports.jobs.aclose()
                 await self._ports.pages.aclose()
+            case OrdersChanged(orders) if not self._stopping:
+                await self._obey(orders)
         await self._heed_server_day()
-        self._statistics.value = self._roster.statistics()
+        self._show()
 
     async def advance(self) -> None:
         """Move every campaign on that has nothing left to wait for."""
         if self._stopping:
             return
         now = trio.current_time()
-        for campaign in self._roster:
+        for campaign in tuple(self._roster):
             await self._prove(campaign)
-            if campaign.has_asked_all and self._is_described(campaign):
+            if campaign.may_yield:
+                campaign.phase = Phase.YIELDING
+                await self._ports.pages.send(FlushDays(campaign.instrument))
+            elif campaign.must_yield:
+                continue
+            elif campaign.has_asked_all and self._is_described(campaign):
                 campaign.phase = Phase.SAVING
                 await self._ports.pages.send(FlushDays(campaign.instrument))
             elif campaign.phase is Phase.RESTING and campaign.rests_until <= now:
@@ -200,28 +204,19 @@ class _Scheduler:
             case JobFailed(FetchJob() as job) if job.era == self._roster.era:
                 self._roster[job.instrument].failed(message, job.query)
             case JobFailed(DescribeMarket() as job):
-                self._not_described(job, message.error)
-            case MarketDescribed(job, info):
-                self._of_market(job)[0].spend(message.spent)
-                self._described_at[job.market] = trio.current_time()
-                self._ticks |= {Instrument(job.market, symbol): tick for symbol, tick in info.ticks.items()}
+                for instrument in self._catalogue.failed(job, message.error):
+                    if instrument in self._roster:
+                        self._roster[instrument].lose(message.error)
+            case MarketDescribed(job):
+                self._catalogue.described(message, trio.current_time())
+                payer = next((each for each in self._roster if each.instrument.symbol in job.symbols), None)
+                if payer is not None:
+                    payer.spend(message.spent)
             case _:
                 log.debug("answer_outlived", job=repr(message.job))
 
-    def _of_market(self, job: DescribeMarket) -> list[Campaign]:
-        return [self._roster[Instrument(job.market, symbol)] for symbol in job.symbols]
-
-    def _not_described(self, job: DescribeMarket, error: ExchangeError) -> None:
-        """One unknown symbol spoils the answer for all: ask for each by itself."""
-        unknown = isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL
-        if unknown and len(job.symbols) > 1:
-            self._to_describe.extend(DescribeMarket(job.market, (symbol,)) for symbol in job.symbols)
-            return
-        for campaign in self._of_market(job):
-            campaign.error = campaign.error or error
-
     def _is_described(self, campaign: Campaign) -> bool:
-        return campaign.error is not None or campaign.instrument in self._ticks
+        return campaign.error is not None or campaign.instrument in self._catalogue.ticks
 
     async def _heed_server_day(self) -> None:
         """The day is the exchange's: if its first answer shows that the host's clock names another, plan again."""
@@ -238,10 +233,37 @@ class _Scheduler:
         if starts:
             await self._ports.pages.send(StartsProven(campaign.instrument, starts))
 
+    def _show(self) -> None:
+        self._steps += 1
+        self._statistics.value = replace(self._roster.statistics(), steps=self._steps)
+
+    # -- other orders
+
+    async def _obey(self, orders: Orders) -> None:
+        self._orders = orders
+        for instrument in await self._roster.obey(orders):
+            await self._add(instrument)
+            self._catalogue.ask(instrument)
+        await self._roster.retire_days(self._today)
+
+    async def _add(self, instrument: Instrument) -> Campaign:
+        return await self._roster.add(instrument, self._today, self._server_ms(), trio.current_time())
+
+    async def _yielded(self, campaign: Campaign) -> None:
+        """All that the campaign had is on disk: make another plan, from there, or none."""
+        if campaign.is_dismissed:
+            self._roster.drop(campaign.instrument)
+            log.info("instrument_removed", instrument=str(campaign.instrument))
+            return
+        (await self._add(campaign.instrument)).follow(campaign)
+
     # -- rounds
 
     async def _round_saved(self, campaign: Campaign) -> None:
-        if self._stopping or campaign.phase not in {Phase.SAVING, Phase.SEALING}:
+        if self._stopping or campaign.phase not in {Phase.SAVING, Phase.SEALING, Phase.YIELDING}:
+            return
+        if campaign.phase is Phase.YIELDING:
+            await self._yielded(campaign)
             return
         await self._prove(campaign)
         renew = campaign.days_to_renew()
@@ -255,27 +277,29 @@ class _Scheduler:
         campaign.phase = Phase.RESTING
         campaign.rests_until = trio.current_time() + self._orders.poll_s
         campaign.rounds += 1
+        campaign.is_complete = campaign.outcome(trio.current_time(), None).complete
         if campaign.rounds == 1:
             await self._tell_outcome(campaign)
-        if self._is_over():
+        if self._roster.is_over():
             self._stop.set()
 
-    def _is_over(self) -> bool:
-        """Whether the orders are done, or no instrument can ever be had as they stand."""
-        ended = all(campaign.rounds for campaign in self._roster)
-        hopeless = all(campaign.error and exit_code(campaign.error) == EXIT_SETTINGS for campaign in self._roster)
-        return ended and (self._orders.once or hopeless)
-
     async def _tell_outcome(self, campaign: Campaign) -> None:
-        context = None
-        if campaign.instrument in self._ticks:
-            stop_ms = campaign.window.stop_ms or day_stop_ms(self._server_day())
-            context = await self._store.context(
-                campaign.instrument, campaign.window.start_ms, stop_ms, self._ticks[campaign.instrument]
-            )
-        outcome = campaign.outcome(trio.current_time(), context)
+        outcome = campaign.outcome(trio.current_time(), await self._context(campaign))
         campaign.log_outcome(outcome)
         await self._ports.outcomes.send(outcome)
+
+    async def _context(self, campaign: Campaign) -> Context | None:
+        instrument, window = campaign.instrument, campaign.window
+        tick = self._catalogue.ticks.get(instrument)
+        if tick is None:
+            return None
+        stop_ms = window.stop_ms or day_stop_ms(self._server_day())
+        try:
+            return await self._store.context(instrument, window.start_ms, stop_ms, tick)
+        except DayDamaged as error:
+            log.warning("day_damaged", instrument=str(instrument), error=str(error))
+            campaign.is_stale = True
+            return None
 
     async def _next_round(self, campaign: Campaign) -> None:
         today = self._server_day()
@@ -283,17 +307,8 @@ class _Scheduler:
             self._today = today
             log.info("day_turned", day=today.isoformat())
             await self._roster.retire_days(today)
-        if campaign.instrument not in self._ticks:
-            self._to_describe.append(DescribeMarket(campaign.instrument.market, (campaign.instrument.symbol,)))
-        self._describe_again(campaign.instrument.market)
+        self._catalogue.refresh(campaign.instrument, self._roster.symbols(), trio.current_time())
         campaign.begin_round()
-
-    def _describe_again(self, market: Market) -> None:
-        """Limits change without a word: they are read once a day."""
-        now = trio.current_time()
-        if self._described_at.get(market, now) + DESCRIBE_EVERY_S <= now:
-            self._described_at[market] = now
-            self._to_describe.append(DescribeMarket(market, self._roster.symbols()[market]))
 
     # -- time
 

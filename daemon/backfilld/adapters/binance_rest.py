@@ -8,7 +8,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 import httpx
@@ -41,31 +41,45 @@ def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenC
     Each market has its base URLs in order of preference. ``timeout_s`` bounds each request in all, from its first byte
     to the last of the answer.
     """
-    needs_tls = any(url.startswith("https:") for urls in base_urls.values() for url in urls)
-    # One for all connections: each httpx client would load the CA bundle again. Plain HTTP needs none in it.
-    verify = httpx.create_ssl_context() if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
     # What one connection learns of a host, all know.
     hosts = {market: Hosts(urls, trio.current_time) for market, urls in base_urls.items()}
+    # One for all connections: each httpx client would load the CA bundle again. Plain HTTP needs none in it.
+    plain, certified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), cache(httpx.create_ssl_context)
+
+    def connect(market: Market) -> httpx.AsyncClient:
+        urls = base_urls[market]
+        needs_tls = any(url.startswith("https:") for url in urls)
+        limits = httpx.Limits(max_connections=len(urls), max_keepalive_connections=len(urls))
+        headers = {"accept-encoding": "gzip", "user-agent": "backfilld"}
+        verify = certified() if needs_tls else plain
+        return httpx.AsyncClient(verify=verify, limits=limits, timeout=None, headers=headers)
 
     @asynccontextmanager
     async def open_client() -> AsyncIterator[BinanceRest]:
-        connections = sum(map(len, base_urls.values()))
-        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        headers = {"accept-encoding": "gzip", "user-agent": "backfilld"}
-        async with httpx.AsyncClient(verify=verify, limits=limits, timeout=None, headers=headers) as http:
-            yield BinanceRest(http, hosts, timeout_s)
+        client = BinanceRest(connect, hosts, timeout_s)
+        try:
+            yield client
+        finally:
+            await client.aclose()
 
     return open_client
 
 
 class BinanceRest:
-    """One connection. Implements :class:`backfilld.ports.ExchangeClient`."""
+    """One connection to each market that is asked. Implements :class:`backfilld.ports.ExchangeClient`."""
 
-    def __init__(self, http: httpx.AsyncClient, hosts: Mapping[Market, Hosts], timeout_s: float) -> None:
-        self._http = http
+    def __init__(
+        self, connect: Callable[[Market], httpx.AsyncClient], hosts: Mapping[Market, Hosts], timeout_s: float
+    ) -> None:
+        self._connect = connect
+        self._connections: dict[Market, httpx.AsyncClient] = {}
         self._hosts = hosts
         self._timeout_s = timeout_s
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for connection in self._connections.values():
+            await connection.aclose()
 
     async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
         """Ask aggTrades one question."""
@@ -76,6 +90,11 @@ class BinanceRest:
         """Read exchangeInfo; spot is asked for the symbols alone, futures answer all in any case."""
         parameters = _symbol_parameters(market, symbols)
         return await self._ask(market, "exchangeInfo", parameters, partial(decode_info, symbols=symbols))
+
+    def _connection(self, market: Market) -> httpx.AsyncClient:
+        if market not in self._connections:
+            self._connections[market] = self._connect(market)
+        return self._connections[market]
 
     async def _ask(
         self,
@@ -106,7 +125,9 @@ class BinanceRest:
         base = hosts.preferred()
         try:
             with trio.fail_after(self._timeout_s):
-                answer = await self._http.get(f"{base}{PATHS[market]}/{endpoint}", params=dict(parameters))
+                answer = await self._connection(market).get(
+                    f"{base}{PATHS[market]}/{endpoint}", params=dict(parameters)
+                )
         except trio.TooSlowError:
             hosts.unreachable(base)
             return TransientError(f"{base} did not answer {endpoint} within {self._timeout_s:g} s")

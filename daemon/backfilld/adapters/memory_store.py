@@ -39,6 +39,11 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._records.get((instrument, day))
 
+    async def altered(self, instrument: Instrument) -> frozenset[date]:  # noqa: ARG002 - the port's signature
+        """None: nobody else reaches this memory."""
+        await trio.lowlevel.checkpoint()
+        return frozenset()
+
     async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
         """Merge trades into a day."""
         await trio.lowlevel.checkpoint()

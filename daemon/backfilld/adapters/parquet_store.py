@@ -24,6 +24,8 @@ from backfilld.ports import Saved
 
 log = structlog.get_logger()
 T = TypeVar("T")
+_Stamp = tuple[int, int, int] | None
+"""Which file stands at a path, as far as can be told without reading it; None for no file."""
 
 
 class ParquetStore:
@@ -32,6 +34,7 @@ class ParquetStore:
     def __init__(self, cache_dir: Path, encoding: Encoding) -> None:
         self._cache_dir = cache_dir
         self._encoding = encoding
+        self._seen: dict[tuple[Instrument, date], _Stamp] = {}
 
     async def open(self) -> None:
         """Create the directory and sweep temporary files that a crash left."""
@@ -56,6 +59,7 @@ class ParquetStore:
         manager = self._manager(instrument)
         began = time.perf_counter()
         record = await _on_thread(lambda: manager.record(day))
+        self._see(instrument, day)
         if record is not None:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             file = str(manager.get_cache_path(day))
@@ -65,7 +69,9 @@ class ParquetStore:
     async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
         """Merge trades into a day file and replace it."""
         manager = self._manager(instrument)
-        done = await _on_thread(lambda: manager.append(day, trades, day_starts))
+        # Whoever must not wait for a disk that hangs may let go of it: the file is replaced whole or not at all.
+        done = await trio.to_thread.run_sync(lambda: manager.append(day, trades, day_starts), abandon_on_cancel=True)
+        self._see(instrument, day)
         file = str(manager.get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
 
@@ -89,6 +95,21 @@ class ParquetStore:
     async def delete(self, instrument: Instrument, day: date) -> None:
         """Delete a day file."""
         await _on_thread(lambda: self._manager(instrument).delete(day))
+        self._see(instrument, day)
+
+    async def altered(self, instrument: Instrument) -> frozenset[date]:
+        """The days whose file is another one than was seen here last."""
+        manager = self._manager(instrument)
+
+        def stamps() -> dict[date, _Stamp]:
+            days = {*manager.days(), *(day for held, day in self._seen if held == instrument)}
+            return {day: _stamp(manager.get_cache_path(day)) for day in days}
+
+        found = await _on_thread(stamps)
+        return frozenset(day for day, stamp in found.items() if self._seen.get((instrument, day)) != stamp)
+
+    def _see(self, instrument: Instrument, day: date) -> None:
+        self._seen[instrument, day] = _stamp(self._manager(instrument).get_cache_path(day))
 
     def _manager(self, instrument: Instrument) -> BackfillCacheManager:
         return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self._encoding)
@@ -99,6 +120,14 @@ class ParquetStore:
             if day_of(start_ms) <= day <= day_of(stop_ms - 1):
                 for trades in manager.row_groups(day):
                     yield within(trades, start_ms, stop_ms)
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def within(trades: pl.DataFrame, start_ms: int, stop_ms: int) -> pl.DataFrame:

@@ -1,6 +1,6 @@
-"""How long to wait before asking again, and when to give up."""
+"""How long to wait before asking, or starting, again, and when to give up."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +26,21 @@ class Backoff:
             return None
         step_s = min(self.cap_s, self.first_s * 2.0 ** (failures - 1))
         return step_s * (0.5 + 0.5 * jitter)
+
+
+@dataclass(slots=True)
+class Restarts:
+    """How often something that crashed is started again: ``most`` times in any ``window_s``, each time later."""
+
+    most: int = 5
+    window_s: float = 600.0
+    first_s: float = 0.5
+    cap_s: float = 30.0
+    _crashes: list[float] = field(default_factory=list)
+
+    def after_crash(self, now_s: float, jitter: float) -> float | None:
+        """Seconds to wait after a crash at ``now_s``, or None to give up. ``jitter`` as in :meth:`Backoff.wait_s`."""
+        self._crashes = [at_s for at_s in self._crashes if at_s > now_s - self.window_s] + [now_s]
+        if len(self._crashes) > self.most:
+            return None
+        return min(self.cap_s, self.first_s * 2.0 ** (len(self._crashes) - 1)) * (0.5 + 0.5 * jitter)

@@ -58,7 +58,7 @@ def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None
     configure_logs(settings.log_format, settings.log_level)
 
     async def main() -> int:
-        return await run_daemon(settings, once=once)
+        return await run_daemon(settings, once=once, read_settings=lambda: _settings(config, instruments, cache_dir))
 
     sys.exit(trio.run(main))
 

@@ -2,12 +2,28 @@
 configuration."""
 
 import logging
+import os
 import sys
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import structlog
 
+_THRESHOLD = [logging.INFO]
+"""The level in force. Loggers that were bound before it changed heed it too."""
+
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""syslog(3)'s, by structlog's names."""
+
+
+def _heed_level(_: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if logging.getLevelName(name.upper()) < _THRESHOLD[0]:
+        raise structlog.DropEvent
+    return event
+
+
 _PROCESSORS: list[structlog.typing.Processor] = [
+    _heed_level,
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -24,16 +40,46 @@ class _Stdout:
 
 
 def configure_logs(form: Literal["auto", "console", "json"], level: str) -> None:
-    """Write events of ``level`` and above to stdout; ``auto`` is console on a terminal and JSON lines elsewhere."""
+    """Write events of ``level`` and above to stdout; ``auto`` is console on a terminal and JSON lines elsewhere.
+
+    Where stdout is the journal, each line begins with its priority as sd-daemon(3) has it, which the journal takes off.
+    """
     console = form == "console" or (form == "auto" and sys.stdout.isatty())
     renderers: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
         if console
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
     )
+    if _writes_to_journal(os.environ):
+        renderers = [_prioritized(renderers)]
+    set_level(level)
     structlog.configure(
         processors=[*_PROCESSORS, *renderers],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=lambda *_: _Stdout(),
         cache_logger_on_first_use=False,
     )
+
+
+def set_level(level: str) -> None:
+    """Write events of ``level`` and above from now on."""
+    _THRESHOLD[0] = logging.getLevelName(level.upper())
+
+
+def _prioritized(renderers: list[structlog.typing.Processor]) -> structlog.typing.Processor:
+    def render(logger: object, name: str, event: structlog.typing.EventDict) -> str:
+        rendered: object = event
+        for each in renderers:
+            rendered = each(logger, name, rendered)  # type: ignore[arg-type]
+        return f"<{_PRIORITIES.get(name, 6)}>{rendered}"
+
+    return render
+
+
+def _writes_to_journal(environment: Mapping[str, str], stat: Callable[[int], os.stat_result] = os.fstat) -> bool:
+    """Whether stdout is the stream that JOURNAL_STREAM names (systemd.exec(5))."""
+    try:
+        out = stat(sys.stdout.fileno())
+    except (OSError, ValueError):
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{out.st_dev}:{out.st_ino}"

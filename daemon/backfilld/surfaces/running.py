@@ -2,21 +2,25 @@
 it."""
 
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import trio
 
+from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import Assembly, assembled
 from backfilld.core.outcome import EXIT_DONE, Outcome, overall_exit_code
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
+from backfilld.surfaces.service import Service
 from backfilld.surfaces.signals import watch_signals
 
 
-async def run_daemon(settings: Settings, *, once: bool) -> int:
+async def run_daemon(settings: Settings, *, once: bool, read_settings: Callable[[], Settings]) -> int:
     """Run until the orders are done or a signal ends it; return the exit code. Raises BackfillError.
 
-    What keeps a backfill from being complete is said on stderr, a sentence a reason.
+    ``read_settings`` reads the settings anew, for SIGHUP. What keeps a backfill from being complete is said on stderr,
+    a sentence a reason.
     """
     signals: list[str] = []
     outcomes: list[Outcome] = []
@@ -24,7 +28,8 @@ async def run_daemon(settings: Settings, *, once: bool) -> int:
         with assembled(settings, once=once) as assembly:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(_gather, assembly, outcomes, show=not once))
-                await _run_attended(assembly.pipeline, signals)
+                service = Service(settings, assembly.pipeline, Notifier(), read_settings)
+                await _run_attended(assembly.pipeline, service, signals)
     except BaseExceptionGroup as group:
         raise cause_of(group) from None
     if once:
@@ -32,10 +37,12 @@ async def run_daemon(settings: Settings, *, once: bool) -> int:
     return _conclude(outcomes, signals, once=once)
 
 
-async def _run_attended(pipeline: Pipeline, signals: list[str]) -> None:
-    """Run the pipeline with signals and, on a terminal, a progress bar beside it."""
+async def _run_attended(pipeline: Pipeline, service: Service, signals: list[str]) -> None:
+    """Run the pipeline with signals, the service manager and, on a terminal, a progress bar beside it."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(watch_signals, pipeline.stop, nursery.cancel_scope, signals)
+        scope = nursery.cancel_scope
+        await nursery.start(watch_signals, pipeline.stop, scope, signals, service.reload, service.stopping)
+        nursery.start_soon(service.attend)
         if sys.stdout.isatty():
             # Only here is rich imported: a daemon that logs to a pipe starts without it.
             from backfilld.surfaces.progress import show_progress  # noqa: PLC0415

@@ -1,6 +1,7 @@
-"""SIGTERM and SIGINT: the first one drains, the second one cancels at once."""
+"""Signals: the first SIGTERM or SIGINT drains, the second one cancels at once; SIGHUP reads the settings again."""
 
 import signal
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -12,20 +13,27 @@ async def watch_signals(
     stop: trio.Event,
     scope: trio.CancelScope,
     received: list[str],
+    on_reload: Callable[[], None],
+    on_stop: Callable[[], None] = lambda: None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Set ``stop`` on the first signal, cancel ``scope`` on the second; names are added to ``received``.
+    """Set ``stop`` on the first signal to end, after ``on_stop``, and cancel ``scope`` on the second; their names are
+    added to ``received``. ``on_reload`` is called for SIGHUP; several in a row may be one.
 
     Counts as started once the signals are caught.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
+            if number == signal.SIGHUP:
+                on_reload()
+                continue
             received.append(signal.Signals(number).name)
             if len(received) > 1:
                 log.warning("stopped_at_once", signal=received[-1])
                 scope.cancel()
                 return
             log.info("stop_requested", signal=received[-1])
+            on_stop()
             stop.set()

@@ -1,0 +1,129 @@
+"""A service's manners: it says when it is ready, what it is doing and that it is alive, and reads its settings again.
+
+Owns the sentences of STATUS and when READY is true. How systemd is told is the adapter's.
+"""
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from backfilld.adapters.systemd import Notifier
+from backfilld.assembly import orders_of
+from backfilld.core.liveness import Liveness
+from backfilld.errors import SettingsError
+from backfilld.settings import Settings
+from backfilld.supervisor import Pipeline, Reload
+from backfilld.surfaces.logs import set_level
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 1.0
+START_TAKES_S = 60.0
+"""While the first backfill runs, systemd is asked again and again to wait so much longer."""
+SLACK_S = 10.0
+"""So much longer than a request may take, nothing need move."""
+
+
+class Service:
+    """The daemon as its manager sees it. ``read_settings`` reads the settings anew; it raises SettingsError."""
+
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, notifier: Notifier, read_settings: Callable[[], Settings]
+    ) -> None:
+        self._settings = settings
+        self._pipeline = pipeline
+        self._notifier = notifier
+        self._read_settings = read_settings
+        self._is_ready = False
+        self._governor: object = None
+        self._idle_until = float("-inf")
+
+    async def attend(self) -> None:
+        """Keep the manager informed, until cancelled; return at once where there is none."""
+        if not self._notifier:
+            return
+        patience_s = max(self._notifier.watchdog_s / 2, self._settings.request_timeout_seconds + SLACK_S)
+        liveness = Liveness(patience_s)
+        every_s = min(LOOK_EVERY_S, self._notifier.watchdog_s / 4 or LOOK_EVERY_S)
+        while True:
+            self._notifier.status(self.status())
+            self._tell_readiness()
+            if self._notifier.watchdog_s and liveness.is_alive(trio.current_time(), self._state(), self._idle()):
+                self._notifier.alive()
+            await trio.sleep(every_s)
+
+    def stopping(self) -> None:
+        """A signal has asked for the end."""
+        self._notifier.stopping()
+
+    def reload(self) -> None:
+        """Read the settings again and go on under them; what is wrong with them is said, and the old ones stay."""
+        if self._pipeline.stop.is_set():
+            log.info("reload_ignored", reason="the daemon is stopping")
+            return
+        self._notifier.reloading()
+        try:
+            settings = self._read_settings()
+        except SettingsError as error:
+            log.error("reload_refused", error=str(error))
+        else:
+            self._obey(settings)
+        if self._is_ready:
+            self._notifier.ready()
+
+    def _obey(self, settings: Settings) -> None:
+        fixed = self._settings.fixed_differences(settings)
+        if fixed:
+            log.warning("restart_needed", settings=list(fixed))
+        set_level(settings.log_level)
+        kept = {name: getattr(self._settings, name) for name in fixed}
+        self._settings = settings.model_copy(update=kept)
+        orders = orders_of(self._settings, once=self._pipeline.orders.once)
+        self._pipeline.reload.value = Reload(orders)
+        log.info("settings_reloaded", instruments=[str(each) for each in orders.instruments])
+
+    # -- what is told
+
+    def status(self) -> str:
+        """What the daemon does now, in a line."""
+        seen, trouble = self._pipeline.statistics.value, self._pipeline.disk.trouble.value
+        if self._pipeline.stop.is_set():
+            return "stopping: saving what is in hand"
+        if trouble is not None:
+            return f"the disk fails, and is tried again: {trouble.reason}"
+        paused = [
+            f"{market} {each.reason} for {each.paused_ms / 1000:.0f} s"
+            for market, each in self._pipeline.governor.value.items()
+            if each.paused_ms
+        ]
+        done = f"{seen.complete} of {seen.instruments} instruments complete"
+        trades = f"{seen.cached + seen.fetched:,} trades held"
+        missing = seen.wanted - seen.fetched
+        parts = [done, trades, *([f"{missing:,} to fetch"] if missing else []), *paused]
+        return "; ".join(parts)
+
+    def _tell_readiness(self) -> None:
+        if self._is_ready or self._pipeline.stop.is_set():
+            return
+        seen = self._pipeline.statistics.value
+        is_complete = 0 < seen.instruments == seen.complete
+        if is_complete or self._settings.ready_when == "started":
+            self._is_ready = True
+            self._notifier.ready()
+        else:
+            self._notifier.extend(START_TAKES_S)
+
+    def _state(self) -> object:
+        granted = {market: each.granted for market, each in self._pipeline.governor.value.items()}
+        return self._pipeline.statistics.value.steps, granted, self._pipeline.disk.trouble.value
+
+    def _idle(self) -> float:
+        """Until when there is nothing to do, or nothing may be done, in trio's time."""
+        shown = self._pipeline.governor.value
+        if shown is not self._governor:
+            self._governor = shown
+            wait_s = max((each.wait_ms / 1000 for each in shown.values()), default=0.0)
+            self._idle_until = trio.current_time() + wait_s if wait_s else float("-inf")
+        rests_until: float = self._pipeline.statistics.value.rests_until
+        return max(self._idle_until, rests_until)
