@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,23 @@ def test_equal_ends_give_equal_tapes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert frames[0].height == 10 + 20 * 7200
 
 
+def test_past_days_and_their_archive_can_be_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr("backfilld.simulator.__main__.trio.run", lambda serve: served.extend(serve.args))
+    command = ["--instrument", "spot:AAA", "--instrument", "um:BBB", "--days", "31", "--daily-trades", "300"]
+    command += ["--until", "2026-02-01T12:00:00Z", "--live-rate", "0", "--archive-delay", "60"]
+    command += ["--archive-defect", "*=missing", "--archive-defect", "um:BBB/2026-01-31=cut_zip,holes"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    tapes, options, _ = served
+    for tape in tapes.values():
+        days = tape.frame.group_by(pl.from_epoch("T", time_unit="ms").dt.date()).len().sort("T")
+        assert days["len"].to_list() == [300] * 31 + [150]
+        assert days["T"][0] == date(2026, 1, 1)
+    assert options.archive_delay_s == 60
+    assert options.archive_defects == {"*": ["missing"], "um:BBB/2026-01-31": ["cut_zip", "holes"]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -74,6 +92,8 @@ def test_equal_ends_give_equal_tapes(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--until", "tomorrow"], "write ISO 8601"),
         (["--until", "2026-01-01"], "has no time zone"),
         (["--fault", "nonsense"], "nonsense"),
+        (["--archive-defect", "*=nonsense"], "nonsense"),
+        (["--archive-defect", "spot:AAA/soon=holes"], "a day is written YYYY-MM-DD"),
     ],
 )
 def test_wrong_arguments_are_refused_with_the_rule(arguments: list[str], sentence: str) -> None:

@@ -1,6 +1,7 @@
 """Laws of the generated trades and of their growth."""
 
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 
 import polars as pl
@@ -150,3 +151,18 @@ def test_live_trades_need_a_beginning(make_frame: Callable[..., pl.DataFrame]) -
         Tape.from_frame(make_frame([], []), live_rate_per_s=1)
     tape = Tape.from_frame(make_frame([], []), live_rate_per_s=1, live_start_ms=START_MS)
     assert tape.rows_visible(START_MS + 10_000) >= 10
+
+
+@settings(deadline=None)
+@given(seed=seeds, per_day=st.integers(1, 500), days=st.integers(0, 4), rest_ms=st.integers(0, 86_399_999))
+def test_each_whole_day_has_its_trades(seed: int, per_day: int, days: int, rest_ms: int) -> None:
+    """And keeps them when the tape is made again for a later now, but for markers."""
+    first_day, stop_ms = date(2026, 1, 1), START_MS + days * 86_400_000 + rest_ms
+    tape = Tape.generate_days(first_day=first_day, stop_ms=stop_ms, trades_per_day=per_day, seed=seed)
+    expected = {START_MS + day * 86_400_000: per_day for day in range(days)}
+    expected |= {START_MS + days * 86_400_000: per_day * rest_ms // 86_400_000}
+    counted = tape.frame.group_by(pl.col("T") // 86_400_000 * 86_400_000).len()
+    assert dict(counted.rows()) == {start_ms: rows for start_ms, rows in expected.items() if rows}
+    assert tape.frame["a"].diff().drop_nulls().eq(1).all()
+    later = Tape.generate_days(first_day=first_day, stop_ms=stop_ms + 10**8, trades_per_day=per_day, seed=seed)
+    assert_frame_equal(later.frame.head(days * per_day), tape.frame.head(days * per_day))
