@@ -183,7 +183,7 @@ async def test_a_symbol_of_any_script_is_found_percent_encoded(clock: Any) -> No
 async def test_a_row_out_of_time_stands_in_the_day_of_its_time(make_frame: Any, clock: Any) -> None:
     """Rows keep the order of their ids; the day is cut by T alone."""
     midnight_ms = day_stop_ms(NEW_YEAR)
-    times_ms = [midnight_ms - 5, midnight_ms - 9, midnight_ms + 7, midnight_ms - 3, midnight_ms + 2]
+    times_ms = [midnight_ms - 5, midnight_ms - 9, midnight_ms + 7, midnight_ms - 3, midnight_ms]
     clock.now_ms = midnight_ms + 3 * 86_400_000
     tapes = {SPOT: Tape.from_frame(make_frame([1, 2, 3, 4, 5], times_ms))}
     async with (
@@ -215,6 +215,15 @@ async def test_the_archive_costs_no_weight_and_has_its_own_log() -> None:
             (3, "/?prefix=data/&delimiter=/", 200),
         ]
         assert len(exchange.archive_requests) == 3
+
+
+async def test_a_kept_file_does_not_outlive_the_options_it_was_made_of() -> None:
+    async with served_days(NEW_YEAR, 1) as (exchange, client):
+        for absent in exchange.visible(SPOT)["a"].head(2):
+            exchange.options = ExchangeOptions(absent_ids={"spot:BTCUSDT": [(absent, absent)]})
+            found = await archived(client, SPOT, NEW_YEAR)
+            assert_frame_equal(found, exchange.visible(SPOT))
+            assert absent not in found["a"]
 
 
 async def test_a_ban_does_not_concern_the_archive() -> None:
