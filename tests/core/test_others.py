@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfilld.core.others import LAST_PART, STALE_PART, WINDOWS_REMEMBERED, Others
+from backfilld.core.others import Others
 
 INTERVAL_MS = 60_000
 FIRST = 1000
 """The number of the first window that is looked at."""
+STALE_PART = 0.1
+LAST_PART = 0.25
+WINDOWS_REMEMBERED = 10
 PARTS = st.floats(0, 1, exclude_max=True)
 
 
@@ -166,3 +169,20 @@ def test_a_window_that_was_hardly_watched_teaches_nothing(used: int, watched_par
 def test_before_the_first_look_nothing_is_known_nor_expected() -> None:
     others = Others(INTERVAL_MS)
     assert others.seen(FIRST) == others.expected(FIRST, at(FIRST)) == 0
+
+
+@given(st.integers(1, 5000), st.floats(0.0001, STALE_PART))
+def test_what_comes_in_the_first_moments_is_not_taken_for_more_than_ten_times_itself(used: int, look: float) -> None:
+    others = Others(INTERVAL_MS)
+    others.saw(FIRST, 0, at(FIRST))
+    others.saw(FIRST, used, at(FIRST + look))
+    assert others.expected(FIRST, at(FIRST + look)) <= used / STALE_PART + 1
+
+
+@given(st.integers(100, 5000), st.integers(WINDOWS_REMEMBERED + 2, 1000))
+def test_what_was_done_long_ago_is_not_expected_though_nobody_has_looked_since(total: int, ago: int) -> None:
+    """A daemon that is topped up seldom, or has slept."""
+    others = watched({FIRST: total, FIRST + 1: total})
+    number = FIRST + 1 + ago
+    others.saw(number, 0, at(number))
+    assert others.expected(number, at(number)) == 0

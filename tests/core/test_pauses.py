@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backfilld.core.pauses import (
-    CAUTION_MS,
     DAY_MS,
     LEAST_CAUTION,
     LONGEST_SILENCE_MS,
@@ -48,16 +47,12 @@ class Client:
         return ticket
 
 
-STEPS = st.lists(
-    st.one_of(
-        st.just(("send",)),
-        st.tuples(st.just("sleep"), st.integers(1, 2 * int(PROBE_MS))),
-        st.tuples(st.just("end"), st.integers(0, 5), st.booleans()),
-        st.tuples(st.just("pause"), NAMED, LENGTHS_MS),
-        st.tuples(st.just("page")),
-    ),
-    max_size=80,
-)
+SEND = st.just(("send",))
+END = st.tuples(st.just("end"), st.integers(0, 5), st.booleans())
+SLEEP = st.tuples(st.just("sleep"), st.sampled_from([1, 1000, int(PROBE_MS), int(4 * MINUTE_MS)]))
+PAUSE = st.tuples(st.just("pause"), NAMED, st.sampled_from([0, 1000, int(MINUTE_MS)]))
+PAGE = st.just(("page",))
+STEPS = st.lists(st.one_of(SEND, SEND, SEND, END, END, SLEEP, SLEEP, PAUSE, PAGE), min_size=5, max_size=80)
 
 
 @given(STEPS)
@@ -155,6 +150,20 @@ def test_a_pause_that_began_before_the_start_is_kept_and_one_goes_alone_after_it
     assert paused.reason is None
 
 
+def test_a_refused_or_lost_probe_lets_one_more_go_alone_and_an_accepted_one_all() -> None:
+    paused = Pauses(until_ms=0, reason=Reason.LIMITED)
+    paused.sent("refused", 0)
+    paused.ended("refused", accepted=False)
+    paused.sent("lost", 1)
+    assert paused.wait_ms(2) == PROBE_MS - 1
+    paused.sent("accepted", 1 + PROBE_MS)
+    assert paused.wait_ms(1 + PROBE_MS) == PROBE_MS
+    paused.ended("accepted", accepted=True)
+    for number in range(3):
+        assert paused.wait_ms(2 + PROBE_MS) == 0
+        paused.sent(number, 2 + PROBE_MS)
+
+
 def test_without_a_refusal_nobody_goes_alone() -> None:
     paused = Pauses()
     for number in range(5):
@@ -206,14 +215,24 @@ def test_half_the_share_after_a_ban_a_quarter_after_the_second_and_never_less_th
     assert parts[-1] == LEAST_CAUTION
 
 
-@given(st.lists(st.integers(1, int(DAY_MS)), min_size=1, max_size=8), st.integers(0, 2 * int(DAY_MS)))
+EDGES_MS = st.builds(
+    lambda base_ms, off_ms: int(base_ms) + off_ms,
+    st.sampled_from([MINUTE_MS, 10 * MINUTE_MS, 20 * MINUTE_MS, 40 * MINUTE_MS, DAY_MS / 2, DAY_MS - 10 * MINUTE_MS]),
+    st.integers(-1, 1),
+)
+
+
+@given(st.lists(EDGES_MS, min_size=1, max_size=6), EDGES_MS)
+@example([1], 10 * int(MINUTE_MS) + 1)
+@example([1], 10 * int(MINUTE_MS))
+@example([1, int(DAY_MS) - 5], 6)
 def test_care_lasts_ten_minutes_and_twice_as_long_for_each_further_ban_of_the_day(
     gaps_ms: list[int], later_ms: int
 ) -> None:
     bans = [sum(gaps_ms[: place + 1]) for place in range(len(gaps_ms))]
     now_ms = bans[-1] + later_ms
     of_the_day = [end_ms for end_ms in bans if end_ms > now_ms - DAY_MS]
-    is_over = not of_the_day or later_ms > CAUTION_MS * 2 ** (len(of_the_day) - 1)
+    is_over = not of_the_day or later_ms > 10 * MINUTE_MS * 2 ** (len(of_the_day) - 1)
     expected = 1.0 if is_over else max(1 / 8, 0.5 ** len(of_the_day))
     assert Pauses(bans).caution(now_ms) == expected
     assert Pauses(bans[1:]).caution(now_ms) >= expected, "the fewer bans, the more may be used"

@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backfilld.core.model import Market
@@ -30,7 +30,7 @@ def teach(taught: WeightTable, told: list[tuple[int, str]], window: object = 1) 
     return [taught.reported(window, used, kind) for used, kind in told]
 
 
-KINDS = st.lists(st.sampled_from([str(kind) for kind in Endpoint]), min_size=1, max_size=60)
+KINDS = st.lists(st.sampled_from([str(kind) for kind in Endpoint]), min_size=20, max_size=60)
 
 
 @given(KINDS, st.integers(0, 2**16))
@@ -43,7 +43,12 @@ def test_while_the_documented_weights_are_true_a_quiet_window_teaches_nothing(ki
     assert not learner.learned
 
 
-@given(st.lists(st.integers(0, 30), min_size=2, max_size=80), st.integers(0, 2**16), st.integers(4, 12))
+@given(
+    st.lists(st.integers(0, 30) | st.sampled_from([3, 7]), min_size=2, max_size=80),
+    st.integers(0, 2**16),
+    st.integers(4, 12),
+)
+@example([7] * (2 * LESSONS - 1), 1, 4)
 def test_no_more_is_learned_than_the_least_that_was_seen_between_two_requests(
     others: list[int], seed: int, weight: int
 ) -> None:
