@@ -100,6 +100,20 @@ def status(config: Path | None, instruments: tuple[str, ...], cache_dir: str | N
 
 @cli.command()
 @_options("config", "instrument", "cache-dir")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
+def verify(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, as_json: bool) -> None:
+    """Read every day file and check it against its certificate and its neighbours.
+
+    Needs neither the exchange nor the lock, and changes nothing. Exit code 1 if anything is wrong.
+    """
+    from backfilld.surfaces.verify import verify as verify_cache  # noqa: PLC0415
+
+    settings = _settings(config, instruments, cache_dir)
+    sys.exit(verify_cache(settings.cache_dir, settings.instrument_list() if instruments else None, as_json=as_json))
+
+
+@cli.command()
+@_options("config", "instrument", "cache-dir")
 @click.option("--keep-days", required=True, type=click.IntRange(0), help="Delete day files older than this many days.")
 def cleanup(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, keep_days: int) -> None:
     """Delete old day files."""
