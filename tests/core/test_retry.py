@@ -1,9 +1,9 @@
-"""How long to wait before asking again."""
+"""How long to wait before asking, or starting, again."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfilld.core.retry import Backoff
+from backfilld.core.retry import Backoff, Restarts
 
 
 @given(
@@ -33,3 +33,45 @@ def test_patience_outlasts_the_ten_seconds_that_the_exchange_itself_may_take() -
     assert Backoff().deadline_s > 10
     assert Backoff().wait_s(1, 30.0, 0.9) is not None
     assert Backoff().wait_s(4, 20.0, 0.9) is None
+
+
+# -- starting again after a crash
+
+
+@given(
+    st.lists(st.floats(0.0, 400.0), min_size=1, max_size=40),
+    st.integers(0, 6),
+    st.floats(10.0, 1000.0),
+    st.floats(0.0, 1.0, exclude_max=True),
+)
+def test_no_window_holds_more_starts_than_are_allowed_and_no_fewer_are_granted(
+    gaps: list[float], most: int, window_s: float, jitter: float
+) -> None:
+    restarts, now = Restarts(most=most, window_s=window_s), 0.0
+    crashes: list[float] = []
+    for gap in gaps:
+        now += gap
+        crashes.append(now)
+        recent = [at for at in crashes if at > now - window_s]
+        wait_s = restarts.after_crash(now, jitter)
+        assert (wait_s is None) == (len(recent) > most)
+        if wait_s is not None:
+            step_s = min(restarts.cap_s, restarts.first_s * 2 ** (len(recent) - 1))
+            assert step_s / 2 <= wait_s <= step_s
+
+
+def test_crashes_in_a_row_are_met_later_each_time_and_then_no_more() -> None:
+    restarts = Restarts()
+    assert [restarts.after_crash(n, 0.0) for n in range(7)] == [0.25, 0.5, 1.0, 2.0, 4.0, None, None]
+
+
+def test_a_crash_that_is_long_ago_is_forgotten() -> None:
+    restarts = Restarts(most=1, window_s=100.0)
+    assert restarts.after_crash(0.0, 0.0) == 0.25
+    assert restarts.after_crash(100.0, 0.0) == 0.25
+    assert restarts.after_crash(199.9, 0.0) is None
+
+
+def test_the_wait_is_capped() -> None:
+    restarts = Restarts(most=100, cap_s=30.0)
+    assert max(restarts.after_crash(0.0, 0.999) or 0.0 for _ in range(50)) <= 30.0
