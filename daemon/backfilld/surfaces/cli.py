@@ -113,6 +113,23 @@ def verify(config: Path | None, instruments: tuple[str, ...], cache_dir: str | N
 
 
 @cli.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@_options("config", "cache-dir")
+@click.option("--instrument", required=True, help="Whose trades they are: market:SYMBOL, such as spot:BTCUSDT.")
+def adopt(directory: Path, config: Path | None, cache_dir: str | None, instrument: str) -> None:
+    """Take over flat files backfill_YYYY-MM-DD.parquet that an earlier program wrote; the originals stay.
+
+    Exit codes: 0 all taken; 1 a file could not be taken, with the reason; 75 the cache is in use; 78 nothing to adopt.
+    """
+    from backfilld.assembly import encoding_of  # noqa: PLC0415
+    from backfilld.surfaces.adopt import adopt as adopt_directory  # noqa: PLC0415
+
+    settings = _settings(config, (instrument,), cache_dir)
+    (whose,) = settings.instrument_list()
+    sys.exit(adopt_directory(directory, settings.cache_dir, whose, encoding_of(settings)))
+
+
+@cli.command()
 @_options("config", "instrument", "cache-dir")
 @click.option("--keep-days", required=True, type=click.IntRange(0), help="Delete day files older than this many days.")
 def cleanup(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, keep_days: int) -> None:
