@@ -2,12 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test bench lock clean
+.PHONY: help setup demo test test-systemd bench install uninstall lock clean
 help:
-	@echo "make demo    set up and run the main job on the embedded exchange: cold start, restart, summary"
-	@echo "make test    set up and run every check"
-	@echo "make bench   set up and run the benchmarks; writes benchmarks.json"
-	@echo "make lock    compile the locked requirements anew"
+	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, summary"
+	@echo "make test          set up and run every check"
+	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
+	@echo "make bench         set up and run the benchmarks; writes benchmarks.json"
+	@echo "make install       as root: the command, the unit and the configuration; DESTDIR=, PREFIX=, PYTHON="
+	@echo "make uninstall     as root: take them away again, but for configuration and trades"
+	@echo "make lock          compile the locked requirements anew"
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "backfilld needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -32,9 +35,19 @@ test: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@command -v systemd-analyze >/dev/null || echo "SKIPPED: what systemd says of the unit; systemd-analyze is not here"
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
+
+test-systemd: .venv/run
+	$(BIN)/python tests/systemd/drive.py
+
+install:
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' PYTHON='$(if $(filter file,$(origin PYTHON)),,$(PYTHON))' sh systemd/install.sh install
+
+uninstall:
+	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' sh systemd/install.sh uninstall
 
 bench: .venv/dev
 	$(BIN)/python -m tests.benchmarks --json benchmarks.json
