@@ -3,7 +3,6 @@
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import polars as pl
@@ -11,16 +10,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from backfilld.actors.fetcher import Patience
-from backfilld.actors.orders import Orders
-from backfilld.core.budget import Budget
-from backfilld.core.clock import ServerClock
 from backfilld.core.limits import Limit
 from backfilld.core.model import MS_PER_DAY, Instrument, Market
-from backfilld.core.outcome import Outcome, overall_exit_code
+from backfilld.core.outcome import overall_exit_code
 from backfilld.core.query import Later, Page, Tail
-from backfilld.core.retry import Backoff
-from backfilld.core.weights import DOCUMENTED, WeightTable
 from backfilld.core.window import Window
 from backfilld.errors import RateLimited, StoreError, TransientError
 from backfilld.ports import ExchangeClient
@@ -31,90 +24,17 @@ from tests.fakes import (
     DAY_MS,
     ETH,
     SOL,
-    FakeExchange,
     FakeStore,
     Misbehaviour,
     Tape,
-    drained,
     lose,
     mangle,
     refuse,
 )
+from tests.pipelines import later, stopped, world_of
 
 WORKERS = pytest.mark.parametrize("workers", [1, 4])
 """With one fetcher a dying actor also raises its neighbour's BrokenResourceError, with four it hides."""
-
-
-@dataclass
-class World:
-    """A pipeline and what is around it."""
-
-    exchange: FakeExchange
-    store: FakeStore
-    workers: int = 4
-    once: bool = True
-    instruments: tuple[Instrument, ...] = (BTC,)
-    days: int = 0
-    window: Window | None = None
-    limit: int = 6000
-    grace_s: float = 10.0
-    checkpoint_s: float = 10.0
-    longest_pause_s: float = 75.0
-    outcomes: list[Outcome] = field(default_factory=list)
-
-    def pipeline(self) -> Pipeline:
-        send, self._outcomes = trio.open_memory_channel[Outcome](math.inf)
-        now_ms = trio.current_time() * 1000
-        clock = ServerClock.assumed(now_ms, self.exchange.now_ms)
-        markets = {each.market for each in self.instruments}
-        return Pipeline(
-            orders=Orders(
-                self.instruments,
-                self.workers,
-                window=self.window,
-                days=self.days,
-                once=self.once,
-                poll_s=30.0,
-                checkpoint_s=self.checkpoint_s,
-                grace_s=self.grace_s,
-            ),
-            store=self.store,
-            open_client=self.exchange.open_client,
-            budgets={
-                market: Budget([Limit(self.limit, 1, "MINUTE")], 0.8, clock, weights=WeightTable(DOCUMENTED[market]))
-                for market in markets
-            },
-            patience=Patience(Backoff(deadline_s=6.0, attempts=4), self.longest_pause_s, jitter=lambda: 0.5),
-            wall_ms=lambda: self.exchange.now_ms,
-            outcomes=send,
-        )
-
-    async def run(self, after: Callable[[Pipeline], object] | None = None, after_s: float = 0.0) -> list[Outcome]:
-        """Run to the end; ``after`` is called once ``after_s`` have passed."""
-        pipeline = self.pipeline()
-        async with trio.open_nursery() as nursery:
-            if after is not None:
-                nursery.start_soon(_later, after_s, after, pipeline)
-            with trio.fail_after(100_000):
-                await run_pipeline(pipeline)
-            nursery.cancel_scope.cancel()
-        self.outcomes = drained(self._outcomes)
-        assert self.exchange.open_connections == 0
-        return self.outcomes
-
-
-async def _later(after_s: float, after: Callable[[Pipeline], object], pipeline: Pipeline) -> None:
-    await trio.sleep(after_s)
-    after(pipeline)
-
-
-def stopped(pipeline: Pipeline) -> None:
-    pipeline.stop.set()
-
-
-def world_of(rows: int = 20_000, **changed: object) -> World:
-    exchange = FakeExchange({BTC: Tape.even(rows), ETH: Tape.even(rows // 2), SOL: Tape.even(rows // 4)})
-    return World(exchange, FakeStore(), **changed)  # type: ignore[arg-type]
 
 
 # -- done
@@ -285,7 +205,7 @@ async def test_what_was_fetched_before_the_exchange_fell_silent_is_on_disk_by_it
     pipeline = world.pipeline()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_pipeline, pipeline)
-        nursery.start_soon(_later, 0.3, mute, pipeline)
+        nursery.start_soon(later, 0.3, mute, pipeline)
         await trio.sleep(10.0)
         assert set(world.store.ids(BTC)) >= {i for _, i in world.exchange.rows_sent} - set(range(59_000, 60_000))
         assert len(world.store.ids(BTC)) > 5000
@@ -295,7 +215,7 @@ async def test_what_was_fetched_before_the_exchange_fell_silent_is_on_disk_by_it
 async def test_a_save_that_hangs_is_abandoned_within_the_grace_and_said(autojump_clock: MockClock) -> None:
     world = world_of(3000, grace_s=5.0)
     world.store.delay_s = 60.0
-    with pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="could not be saved in time")):
+    with pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="did not answer in time")):
         await world.run(stopped, after_s=0.3)
     assert trio.current_time() <= 5.3
 
@@ -306,8 +226,8 @@ async def test_a_save_in_progress_outlives_a_second_signal(autojump_clock: MockC
     pipeline = world.pipeline()
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_later, 2.0, stopped, pipeline)
-            nursery.start_soon(_later, 3.0, lambda _: scope.cancel(), pipeline)
+            nursery.start_soon(later, 2.0, stopped, pipeline)
+            nursery.start_soon(later, 3.0, lambda _: scope.cancel(), pipeline)
             await run_pipeline(pipeline)
     assert scope.cancelled_caught
     assert 3.0 < trio.current_time() < 12.0
@@ -323,8 +243,8 @@ async def test_no_answer_is_waited_for_in_the_second_half_of_the_grace(autojump_
 
     pipeline = world.pipeline()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_later, 0.3, mute, pipeline)
-        nursery.start_soon(_later, 0.4, stopped, pipeline)
+        nursery.start_soon(later, 0.3, mute, pipeline)
+        nursery.start_soon(later, 0.4, stopped, pipeline)
         await run_pipeline(pipeline)
     assert trio.current_time() == 4.4
     assert len(world.store.ids(BTC)) > 5000
@@ -337,8 +257,8 @@ async def test_a_second_signal_cancels_at_once(workers: int, autojump_clock: Moc
     pipeline = world.pipeline()
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_later, 3.0, stopped, pipeline)
-            nursery.start_soon(_later, 4.0, lambda _: scope.cancel(), pipeline)
+            nursery.start_soon(later, 3.0, stopped, pipeline)
+            nursery.start_soon(later, 4.0, lambda _: scope.cancel(), pipeline)
             await run_pipeline(pipeline)
     assert scope.cancelled_caught
     assert trio.current_time() == 4.0
