@@ -4,8 +4,9 @@ Each meets an exchange of its own, with equal trades and Binance's weights of sp
 per 10 s are 6,000 a minute). The weight is read from the exchange's own ledger, in its full windows: those between the
 first and the last in which something arrived. 100 % is the limit times the daemon's default share.
 
-The libraries know of no share and ask one request after the other. They run where an interpreter has them: the one that
-``BENCH_CCXT_PYTHON`` or ``BENCH_PYTHON_BINANCE_PYTHON`` names, by default this one.
+The libraries know of no share and ask one request after the other: beyond 100 % they take what the share leaves to
+other programs on the IP. After a 429 they wait as long as it says, which neither does by itself. They run where an
+interpreter has them: the one that ``BENCH_CCXT_PYTHON`` or ``BENCH_PYTHON_BINANCE_PYTHON`` names, by default this one.
 """
 
 import json
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backfilld.settings import Settings
@@ -29,10 +30,26 @@ INTERVAL_S = 10
 SHARE: float = Settings.model_fields["weight_share"].default
 PAGE_WEIGHT = 4
 PAGE_ROWS = 1000
-LATENCY_S = 0.02
+LATENCIES_S = (0.02, 0.1)
+"""Near the exchange one request after the other is fast enough to be refused; far from it, too slow."""
 RIVALS = {"ccxt": "BENCH_CCXT_PYTHON", "python-binance": "BENCH_PYTHON_BINANCE_PYTHON"}
 """The libraries, and the environment variables that name an interpreter with them."""
 _SCRIPT = Path(__file__).with_name("rivals.py")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """So many trades, so far away."""
+
+    rows: int
+    latency_s: float
+
+    def __str__(self) -> str:
+        return f"{self.latency_s * 1000:.0f} ms away"
+
+    def exchange(self) -> AbstractContextManager[ServedExchange]:
+        """An exchange with nothing used yet."""
+        return served_exchange(self.rows, self.latency_s, {"--limit": LIMIT, "--interval": f"{INTERVAL_S}S"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +68,25 @@ class _Reached:
         """Of the full windows together."""
         return statistics.fmean(self.percents)
 
+    @property
+    def refused(self) -> int:
+        """Answers of 429 and 418 together."""
+        return self.limited + self.banned
+
 
 def measure(sizes: Sizes) -> list[Figure]:
     """Share reached, refusals and pace, of the daemon beside each library; a line for each that is not installed."""
-    rows = sizes.ceiling_windows * int(LIMIT * SHARE) // PAGE_WEIGHT * PAGE_ROWS
-    daemon = _daemon(rows)
-    figures = [_unused(daemon), Figure("answers of 429 or 418", daemon.limited + daemon.banned, "", most=0)]
+    return [figure for latency_s in LATENCIES_S for figure in _measure_at(latency_s, sizes.ceiling_windows)]
+
+
+def _measure_at(latency_s: float, windows: int) -> list[Figure]:
+    place = _Place(windows * int(LIMIT * SHARE) // PAGE_WEIGHT * PAGE_ROWS, latency_s)
+    daemon = _daemon(place)
+    figures = [_unused(daemon), Figure("answers of 429 or 418", daemon.refused, "", most=0)]
     for library, variable in RIVALS.items():
-        rival = _rival(library, os.environ.get(variable) or sys.executable, rows, sizes.ceiling_windows * INTERVAL_S)
+        rival = _rival(library, os.environ.get(variable) or sys.executable, place, (windows + 1) * INTERVAL_S)
         figures += _beside(daemon, rival) if rival else [_skipped(daemon, library)]
-    return figures
+    return [replace(figure, name=f"{place}: {figure.name}") for figure in figures]
 
 
 def _unused(daemon: _Reached) -> Figure:
@@ -70,14 +96,12 @@ def _unused(daemon: _Reached) -> Figure:
 
 
 def _beside(daemon: _Reached, rival: _Reached) -> list[Figure]:
+    us, rival_us = (1e6 / each.trades_per_s for each in (daemon, rival))
     refusals = f"{rival.name}: {rival.limited} of 429, {rival.banned} of 418"
-    refused = daemon.limited + daemon.banned
     return [
         Figure("share of the ceiling reached", daemon.percent, "%", rival.name, rival.percent),
-        Figure("answers of 429 or 418", refused, "", refusals, rival.limited + rival.banned),
-        Figure(
-            "us a trade, first to last request", 1e6 / daemon.trades_per_s, "us", rival.name, 1e6 / rival.trades_per_s
-        ),
+        Figure("answers of 429 or 418", daemon.refused, "", refusals, rival.refused),
+        Figure("time a trade, first to last request", us, "us", rival.name, rival_us),
     ]
 
 
@@ -85,17 +109,17 @@ def _skipped(daemon: _Reached, library: str) -> Figure:
     return Figure("share of the ceiling reached", daemon.percent, "%", f"{library}: not installed, skipped")
 
 
-def _daemon(rows: int) -> _Reached:
-    with _exchange(rows) as exchange, tempfile.TemporaryDirectory() as cache_dir:
+def _daemon(place: _Place) -> _Reached:
+    with place.exchange() as exchange, tempfile.TemporaryDirectory() as cache_dir:
         exchange.run_daemon(cache_dir)
         return _reached("backfilld", exchange)
 
 
-def _rival(library: str, python: str, rows: int, seconds: float) -> _Reached | None:
-    """What the library reached in so many seconds and a window more, None where ``python`` does not have it."""
-    with _exchange(rows) as exchange:
+def _rival(library: str, python: str, place: _Place, seconds: float) -> _Reached | None:
+    """What the library reached in so many seconds, None where ``python`` does not have it."""
+    with place.exchange() as exchange:
         ids = exchange.tape()["a"]
-        words = [library, exchange.url, INSTRUMENT.symbol, ids[0], ids[-1], seconds + INTERVAL_S]
+        words = [library, exchange.url, INSTRUMENT.symbol, ids[0], ids[-1], seconds]
         done = subprocess.run(
             [python, "-I", str(_SCRIPT), *map(str, words)],
             env=os.environ | {"NO_PROXY": "*", "no_proxy": "*"},
@@ -108,10 +132,6 @@ def _rival(library: str, python: str, rows: int, seconds: float) -> _Reached | N
             raise RuntimeError(f"{library} in {python} ended with {done.returncode}: {done.stderr[-2000:]}")
         answer = json.loads(done.stdout)
         return _reached(f"{library} {answer['version']}", exchange) if answer else None
-
-
-def _exchange(rows: int) -> AbstractContextManager[ServedExchange]:
-    return served_exchange(rows, LATENCY_S, {"--limit": LIMIT, "--interval": f"{INTERVAL_S}S"})
 
 
 def _reached(name: str, exchange: ServedExchange) -> _Reached:

@@ -27,7 +27,7 @@ FULL = Sizes(
     gap_rows=48,
     latency_s=0.1,
     pipeline_rows=(100_000, 1_000_000, 5_000_000),
-    ceiling_windows=4,
+    ceiling_windows=3,
 )
 
 QUICK = Sizes(
