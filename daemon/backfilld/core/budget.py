@@ -17,7 +17,7 @@ from backfilld.core.weights import WeightTable
 
 DOUBTFUL_PART = 0.1
 """The part of a window's share that may be sent while it is not known which window it will be charged in."""
-LOOKS = 24
+LOOKS = 16
 """How finely the moment is searched when others leave room again: a window's length over two to this."""
 
 
@@ -27,8 +27,9 @@ class BudgetStatistics:
     ``interval``; ``own`` of the used is ours, in flight included, ``others`` is not; ``expected`` is kept free for
     others.
 
-    ``waiting`` requests wait for leave; nothing is sent for ``paused_ms``, because of ``reason``. ``learned`` are the
-    weights by endpoint that differ from the documented ones; bans of the last day ended ``bans_ms_ago``.
+    ``waiting`` requests wait for leave, for ``wait_ms`` still as far as can be told; ``granted`` have had it so far.
+    Nothing is sent for ``paused_ms``, because of ``reason``. ``learned`` are the weights by endpoint that differ from
+    the documented ones; bans of the last day ended ``bans_ms_ago``.
     """
 
     limit: int
@@ -39,6 +40,8 @@ class BudgetStatistics:
     others: int = 0
     expected: int = 0
     waiting: int = 0
+    wait_ms: float = 0.0
+    granted: int = 0
     paused_ms: float = 0.0
     reason: Reason | None = None
     bans_ms_ago: tuple[float, ...] = ()
@@ -58,7 +61,7 @@ class Budget:
         pauses: Pauses | None = None,
         guard_ms: float = 50.0,
     ) -> None:
-        self._share = share
+        self.share = share
         self._guard_ms = guard_ms
         self._in_flight: list[Ticket] = []
         self.clock = clock
@@ -118,6 +121,11 @@ class Budget:
         learned = [self._settle(counter, ticket, now_ms, used.get(counter.limit.name)) for counter in self._counters]
         return any(learned)
 
+    def forget_flights(self, now_ms: float) -> None:
+        """Settle as lost what is in flight: whoever sent it is no more."""
+        for ticket in tuple(self._in_flight):
+            self.settle(ticket, now_ms, {}, accepted=False)
+
     def _remove(self, ticket: Ticket) -> None:
         """By identity: two of the same weight and moment are two."""
         place = next((n for n, each in enumerate(self._in_flight) if each is ticket), None)
@@ -158,8 +166,8 @@ class Budget:
             used = counter.used(number) + in_flight
             if used > 0 and used + cost > allowed:
                 return self._until_over_ms(counter, number, now_ms)
-            if used > 0 and self._expected(counter, number, now_ms) > allowed - used - cost:
-                return self._until_room_ms(counter, number, now_ms, allowed - used - cost)
+            if used > 0 and used + cost + self._kept(counter, number, now_ms, allowed, cost) > allowed:
+                return self._until_room_ms(counter, number, now_ms, cost, allowed)
         if len(windows) > 1 and counter.doubtful(windows[-1]) + in_flight + cost > max(cost, allowed * DOUBTFUL_PART):
             return self._until_over_ms(counter, windows[0], now_ms)
         return 0.0
@@ -167,12 +175,19 @@ class Budget:
     def _expected(self, counter: Counter, number: int, now_ms: float) -> int:
         return counter.others.expected(number, self.clock.earliest_ms(now_ms))
 
-    def _until_room_ms(self, counter: Counter, number: int, now_ms: float, room: int) -> float:
-        """Until no more than ``room`` is expected of others in the window, or it is over."""
+    def _kept(self, counter: Counter, number: int, now_ms: float, allowed: int, cost: int) -> int:
+        """What of ``allowed`` is not to be used yet, beside what is used: for others, and to look at them later."""
+        server_ms = self.clock.earliest_ms(now_ms)
+        to_look = counter.others.kept_to_look(number, server_ms, allowed, cost) if counter.limit.by_weight else 0
+        return counter.others.expected(number, server_ms) + to_look
+
+    def _until_room_ms(self, counter: Counter, number: int, now_ms: float, cost: int, allowed: int) -> float:
+        """Until so little is kept of the window that ``cost`` has room beside it, or the window is over."""
+        room = allowed - cost - counter.used(number) - flying(counter.limit, self._in_flight)
         low, high = 0.0, self._until_over_ms(counter, number, now_ms)
         for _ in range(LOOKS):
             middle = (low + high) / 2
-            if self._expected(counter, number, now_ms + middle) > room:
+            if self._kept(counter, number, now_ms + middle, allowed, cost) > room:
                 low = middle
             else:
                 high = middle
@@ -190,7 +205,7 @@ class Budget:
 
     def _allowed(self, limit: Limit, now_ms: float) -> int:
         """The share of ``limit``, in weight. A single request dearer than that may have an unused window to itself."""
-        return int(limit.limit * self._share * self.pauses.caution(now_ms))
+        return int(limit.limit * self.share * self.pauses.caution(now_ms))
 
     def used(self, limit: Limit, number: int) -> int:
         """What counts as used of ``limit`` in window ``number``: settled, reported and in flight."""

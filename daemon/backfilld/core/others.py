@@ -2,11 +2,13 @@
 
 Owns the estimate of the weight that others will still use in a window: seen is what the header told beyond our own
 count; the rest is extrapolated, so that a program beside us never meets a 429 because we took what it was about to use.
+Whoever spends all at the beginning of a window never sees what others use later in it, so a little is kept to look.
 Times are the server's, in ms.
 """
 
 from collections import deque
 from dataclasses import dataclass
+from math import ceil
 
 WINDOWS_REMEMBERED = 10
 """A burst is expected again for this many windows."""
@@ -15,10 +17,18 @@ STALE_PART = 0.1
 LAST_PART = 0.25
 """In this last part of a window the room kept for a burst that did not come is let go, little by little."""
 
+LOOKING_PART = 0.05
+"""So much of what may be used of a window is spread over it, for requests whose headers tell what others use."""
+LOOKED_UNTIL = 0.8
+"""In this part of a window it is given out, little by little; the rest is time enough to use all of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Past:
+    """A window that is over: what was seen of it, and what that makes for the whole of it."""
+
     number: int
+    seen: float
     total: float
 
 
@@ -60,10 +70,16 @@ class Others:
         left_ms = max(0.0, end_ms - now_ms)
         unseen_ms = min(max(0.0, now_ms - looked_ms), STALE_PART * self._interval_ms)
         at_their_rate = self._rate() * min(left_ms + unseen_ms, self._interval_ms)
-        peak = max((past.total for past in self._past if past.number >= number - WINDOWS_REMEMBERED), default=0.0)
+        peak = max((past.seen for past in self._past if past.number >= number - WINDOWS_REMEMBERED), default=0.0)
         seen = self._seen - self._base if number == self._number else 0.0
         like_before = max(0.0, peak - seen) * min(1.0, left_ms / (LAST_PART * self._interval_ms))
         return int(max(at_their_rate, like_before) + 0.5)
+
+    def kept_to_look(self, number: int, now_ms: float, allowed: int, cost: int) -> int:
+        """What of ``allowed`` is not to be used yet as of ``now_ms``, in whole requests of ``cost``."""
+        passed = max(0.0, now_ms / self._interval_ms - number)
+        looks = int(allowed * LOOKING_PART) // cost
+        return ceil(looks * max(0.0, 1.0 - passed / LOOKED_UNTIL)) * cost
 
     def _rate(self) -> float:
         """Weight per ms, over this window and the one before."""
@@ -78,5 +94,5 @@ class Others:
             return
         watched_ms = self._seen_ms - self._base_ms
         if watched_ms >= STALE_PART * self._interval_ms:
-            total = (self._seen - self._base) * self._interval_ms / watched_ms
-            self._past.append(_Past(self._number, total))
+            seen = self._seen - self._base
+            self._past.append(_Past(self._number, seen, seen * self._interval_ms / watched_ms))
