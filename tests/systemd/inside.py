@@ -124,7 +124,7 @@ def forget() -> None:
     """Stop the service and delete what it has stored."""
     systemctl("stop", UNIT)
     systemctl("reset-failed", UNIT)
-    run("rm", "-rf", str(PRIVATE / "context_history_dir"))
+    run("rm", "-rf", str(STATE / "context_history_dir"))
 
 
 # -- the exchange, and what is on disk
@@ -361,6 +361,63 @@ def killed_and_resumed() -> Evidence:
     )
 
 
+def handed_over() -> Evidence:
+    """(i) run as a user of the operator's, it goes on with the same files, now that user's."""
+    run("useradd", "--system", "trader")
+    uid = int(run("id", "-u", "trader").stdout)
+    systemctl("stop", UNIT)
+    before = len(requests_so_far())
+    drop_in(RestartSec=1, DynamicUser="no", User="trader")
+    code = systemctl("start", UNIT)
+    requests, rows = cost_since(before)
+    owners = sorted({path.lstat().st_uid for path in [STATE, *STATE.rglob("*")]})
+    evidence = {"code": code, "uid": uid, "owners": owners, "warm": f"{requests} requests, {rows} trades", **show()}
+    systemctl("stop", UNIT)
+    drop_in(RestartSec=1)
+    return require(
+        evidence,
+        start_succeeded=code == 0,
+        all_files_are_that_users=owners == [uid],
+        it_resumed=requests <= 20 and rows < TRADES / 10,
+        nothing_is_left_in_private=not PRIVATE.exists(),
+    )
+
+
+def ready_when_started() -> Evidence:
+    """(j) ready_when = "started" does not wait for the trades."""
+    forget()
+    configure(ready_when="started")
+    wanted, began = todays_ids(BTC), time.monotonic()
+    code = systemctl("start", UNIT)
+    seconds, held, shown = round(time.monotonic() - began, 2), held_ids(BTC), show()
+    came = wait_until(lambda: wanted <= held_ids(BTC), 30)
+    return require(
+        {"code": code, "seconds": seconds, "held_then": len(held), "complete_after": came, **shown},
+        start_succeeded=code == 0 and shown["ActiveState"] == "active",
+        the_day_was_not_complete=not wanted <= held,
+        and_then_it_was=came is not None,
+    )
+
+
+def waited_for() -> Evidence:
+    """(k) a first backfill longer than TimeoutStartSec is no failed start."""
+    forget()
+    configure()
+    drop_in(RestartSec=1, TimeoutStartSec=5)
+    ask("options", {"latency_s": 0.8})
+    wanted, began = todays_ids(BTC), time.monotonic()
+    code = systemctl("start", UNIT)
+    seconds = round(time.monotonic() - began, 2)
+    ask("options", {"latency_s": LATENCY_S})
+    drop_in(RestartSec=1)
+    return require(
+        {"code": code, "seconds": seconds, "missing": len(wanted - held_ids(BTC)), **show()},
+        it_took_longer_than_the_limit=seconds > 5,
+        start_succeeded=code == 0 and show()["NRestarts"] == "0",
+        the_trades_are_there=wanted <= held_ids(BTC),
+    )
+
+
 def watched() -> Evidence:
     """(e) a process that stands still is killed by the watchdog and started again; a quiet one is left alone."""
     configure((BTC,), poll_seconds=60)
@@ -408,6 +465,9 @@ TRIALS = (
     stopped_cleanly,
     stopped_in_mid_backfill,
     killed_and_resumed,
+    handed_over,
+    ready_when_started,
+    waited_for,
     watched,
     misconfigured,
 )
