@@ -186,3 +186,19 @@ def test_what_was_done_long_ago_is_not_expected_though_nobody_has_looked_since(t
     number = FIRST + 1 + ago
     others.saw(number, 0, at(number))
     assert others.expected(number, at(number)) == 0
+
+
+# -- what is kept to look with
+
+
+@given(st.integers(0, 6000), st.integers(1, 40), st.lists(st.floats(-0.2, 1.2), min_size=1, max_size=10))
+def test_a_twentieth_at_most_is_kept_to_look_with_and_given_out_in_whole_requests(
+    allowed: int, cost: int, parts: list[float]
+) -> None:
+    """All of it in time to be used: nothing is kept in the last tenth of a window, nor ever held back again."""
+    others = Others(INTERVAL_MS)
+    kept = [others.kept_to_look(FIRST, at(FIRST + part), allowed, cost) for part in sorted(parts)]
+    assert all(after <= before for before, after in pairwise(kept))
+    assert all(each % cost == 0 and 0 <= each <= allowed / 20 for each in kept)
+    assert others.kept_to_look(FIRST, at(FIRST), allowed, cost) > allowed / 20 - cost - 1
+    assert others.kept_to_look(FIRST, at(FIRST + 0.9), allowed, cost) == 0
