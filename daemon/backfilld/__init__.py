@@ -3,8 +3,8 @@
     settings = Settings(backfill_cache_dir="./my_cache")
     trades = await BinanceTradeHistory(settings).backfill_with_cache(start, end)      # under trio
 
-:class:`BackfillCacheManager` gives the day files of one instrument without the exchange. Names are imported when first
-used: the command line starts without those it does not need.
+:func:`scan` gives days of trades lazily, and :class:`BackfillCacheManager` the day files of one instrument, both
+without the exchange. Names are imported when first used: the command line starts without those it does not need.
 """
 
 from importlib import import_module
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         UnexpectedAnswer,
     )
     from backfilld.history import BinanceTradeHistory
+    from backfilld.scanning import IncompleteSpan, scan
     from backfilld.settings import Settings
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "BinanceTradeHistory",
     "CacheLocked",
     "ExchangeError",
+    "IncompleteSpan",
     "Instrument",
     "RateLimited",
     "RequestRejected",
@@ -45,13 +47,16 @@ __all__ = [
     "TradeConflict",
     "TransientError",
     "UnexpectedAnswer",
+    "scan",
 ]
 
 _HOMES = {
     "BackfillCacheManager": "backfilld.cache",
     "BinanceTradeHistory": "backfilld.history",
+    "IncompleteSpan": "backfilld.scanning",
     "Instrument": "backfilld.core.model",
     "Settings": "backfilld.settings",
+    "scan": "backfilld.scanning",
 }
 
 

@@ -1,0 +1,165 @@
+"""``backfilld.scan``: days of trades as a polars LazyFrame, and never a day that silently lacks something.
+
+Owns what counts as complete for a stretch of time. Reads certificates, and rows only where a day is not sealed; takes
+no lock and changes nothing.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from backfilld.cache import BackfillCacheManager
+from backfilld.cache.certificate import DayFacts, UntrustedFile
+from backfilld.cache.layout import instrument_directory
+from backfilld.core.evidence import MARKER
+from backfilld.core.model import SCHEMA, Instrument, day_of, day_start_ms, day_stop_ms, empty_trades, instant_ms, iso
+from backfilld.errors import BackfillIncomplete, SettingsError, StoreError
+from backfilld.settings import Settings
+
+_HIVE = ("market", "symbol")
+_NAMED = 5
+"""How many of the missing stretches a message names."""
+
+
+class IncompleteSpan(UserWarning):
+    """A scan lacks trades of the time that was asked for; the message names what is missing."""
+
+
+def scan(
+    instrument: Instrument | str | Sequence[Instrument | str],
+    start: date,
+    stop: date,
+    *,
+    cache_dir: str | Path | None = None,
+    settings: Settings | None = None,
+    incomplete: Literal["raise", "warn"] = "raise",
+) -> pl.LazyFrame:
+    """The trades with start <= T < stop, by id, read when collected; a filter on any column skips what it can.
+
+    ``start`` and ``stop`` are aware datetimes, or dates for the midnight (UTC) at which they begin. Of a sequence of
+    instruments come the trades of one after the other, with the columns ``market`` and ``symbol`` besides. The cache is
+    ``cache_dir``, or that of the settings, or of the settings in force here.
+
+    Raises BackfillIncomplete if any trade of the time could be missing, naming what is; with ``incomplete="warn"`` it
+    gives what is held and warns of the rest (IncompleteSpan). Raises SettingsError for a naive datetime.
+    """
+    start_ms, stop_ms = _instant_ms(start), _instant_ms(stop)
+    if start_ms >= stop_ms:
+        raise SettingsError(f"the span from {start} to {stop} is empty: start must be before stop")
+    single = isinstance(instrument, Instrument | str)
+    wanted = [instrument] if isinstance(instrument, Instrument | str) else list(instrument)
+    root = Path(cache_dir) if cache_dir is not None else (settings or Settings()).cache_dir
+    shelves = [_Shelf(root, each if isinstance(each, Instrument) else Instrument.parse(each)) for each in wanted]
+    _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete)
+    frame = _lazy([path for shelf in shelves for path in shelf.paths(start_ms, stop_ms)])
+    within = frame.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
+    return within.select(list(SCHEMA)) if single else within
+
+
+def _instant_ms(moment: date) -> int:
+    return instant_ms(moment) if isinstance(moment, datetime) else day_start_ms(moment)
+
+
+def _lazy(paths: list[Path]) -> pl.LazyFrame:
+    if not paths:
+        return empty_trades().lazy().with_columns(pl.lit("").alias(name) for name in _HIVE)
+    # polars takes every "key=value" above the files for a partition, and wants the types of all of them.
+    keys = {part.partition("=")[0]: pl.String() for path in paths for part in path.parent.parts if "=" in part}
+    frame = pl.scan_parquet(paths, glob=False, hive_partitioning=True, hive_schema=keys)
+    return frame.select([*SCHEMA, *_HIVE])
+
+
+def _tell(gaps: Sequence[str], incomplete: str) -> None:
+    if not gaps:
+        return
+    more = f" and {len(gaps) - _NAMED} more" if len(gaps) > _NAMED else ""
+    sentence = f"the cache does not hold all of the span: {'; '.join(gaps[:_NAMED])}{more}"
+    if incomplete == "raise":
+        raise BackfillIncomplete(sentence)
+    warnings.warn(sentence, IncompleteSpan, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """The day files of one instrument."""
+
+    root: Path
+    instrument: Instrument
+
+    @cached_property
+    def _manager(self) -> BackfillCacheManager:
+        return BackfillCacheManager(instrument_directory(self.root, self.instrument), self.instrument)
+
+    @cached_property
+    def _facts(self) -> dict[date, DayFacts | str]:
+        """The certificate of each day that has a file, or why there is none to be trusted."""
+        return {day: self._facts_of(day) for day in self._manager.days()}
+
+    def paths(self, start_ms: int, stop_ms: int) -> Iterator[Path]:
+        """The files that hold something of the span."""
+        for day in _days(start_ms, stop_ms):
+            if isinstance(self._facts.get(day), DayFacts):
+                yield self._manager.get_cache_path(day)
+
+    def gaps(self, start_ms: int, stop_ms: int) -> Iterator[str]:
+        """What could be missing of the span, day by day."""
+        for day in _days(start_ms, stop_ms):
+            facts = self._facts.get(day)
+            missing: Iterable[str] = ()
+            if facts is None:
+                missing = () if self._is_proven_empty(day) else ("no file",)
+            elif isinstance(facts, str):
+                missing = (facts,)
+            elif not facts.sealed:
+                missing = self._gaps_of(day, facts, max(start_ms, day_start_ms(day)), min(stop_ms, day_stop_ms(day)))
+            yield from (f"{self.instrument} {day}: {each}" for each in missing)
+
+    def _facts_of(self, day: date) -> DayFacts | str:
+        try:
+            return self._manager.facts(day)
+        except (UntrustedFile, StoreError) as reason:
+            return f"the file cannot be used, {reason}"
+
+    def _gaps_of(self, day: date, facts: DayFacts, start_ms: int, stop_ms: int) -> list[str]:
+        try:
+            return list(_gaps_of(self._manager.get_cache_path(day), facts, start_ms, stop_ms))
+        except (pl.exceptions.PolarsError, OSError) as reason:
+            return [f"the file cannot be used, {str(reason).splitlines()[0][:120]}"]
+
+    def _is_proven_empty(self, day: date) -> bool:
+        """Whether the days around name each other's ids as neighbours: then nothing was traded between them."""
+        earlier = self._facts.get(max((each for each in self._facts if each < day), default=day))
+        later = self._facts.get(min((each for each in self._facts if each > day), default=day))
+        if not (isinstance(earlier, DayFacts) and isinstance(later, DayFacts)):
+            return False
+        return earlier.closed and earlier.chain.next_first_id == later.first_id
+
+
+def _days(start_ms: int, stop_ms: int) -> Iterator[date]:
+    day = day_of(start_ms)
+    while day <= day_of(stop_ms - 1):
+        yield day
+        day += timedelta(days=1)
+
+
+def _gaps_of(path: Path, facts: DayFacts, start_ms: int, stop_ms: int) -> Iterator[str]:
+    """What could be missing of the span in a day that is not sealed."""
+    edges = [trade_id for first, last in facts.holes for trade_id in (first - 1, last + 1)]
+    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(["a", "T", "p", "q", "f", "l"])
+    ends = rows.filter(~MARKER).select(first=pl.col("T").first(), last=pl.col("T").last())
+    beside = rows.filter(pl.col("a").is_in(edges)).select("a", "T")
+    (first_ms, last_ms), *_ = ends.collect().rows()
+    times = dict(beside.collect().rows())
+    if not facts.opened and not (first_ms is not None and first_ms < start_ms):
+        yield "the first trades are not proven to be held" if first_ms is None else f"held from {iso(first_ms)} only"
+    for first, last in facts.holes:
+        if times[first - 1] < stop_ms and times[last + 1] >= start_ms:
+            yield f"ids {first} to {last} are missing"
+    if not facts.closed and not (last_ms is not None and last_ms >= stop_ms):
+        yield "the last trades are not proven to be held" if last_ms is None else f"held up to {iso(last_ms)} only"

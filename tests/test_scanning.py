@@ -1,0 +1,208 @@
+"""``backfilld.scan``: exactly the trades of a span, and never fewer without a word."""
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+import backfilld
+from backfilld import (
+    BackfillCacheManager,
+    BackfillIncomplete,
+    IncompleteSpan,
+    Instrument,
+    Settings,
+    SettingsError,
+    scan,
+)
+from backfilld.cache.layout import instrument_directory
+from backfilld.core.model import MS_PER_DAY, SCHEMA, IdRange, day_start_ms
+from tests.cache.frames import DAY, SPOT, day_frame
+
+DAYS = [DAY + timedelta(days=n) for n in range(4)]
+EVERY_MS = 10 * 60_000
+"""A trade every ten minutes: 144 a day."""
+
+
+def tape(ids: Iterable[int]) -> pl.DataFrame:
+    """Trades from the beginning of DAY on, id 1000 at its first millisecond."""
+    trades = day_frame(ids)
+    return trades.with_columns(T=day_start_ms(DAY) + (pl.col("a") - 1000) * EVERY_MS)
+
+
+def instant(trade_id: int) -> datetime:
+    return datetime.fromtimestamp((day_start_ms(DAY) + (trade_id - 1000) * EVERY_MS) / 1000, UTC)
+
+
+def fill(cache: Path, held: Iterable[int], starts: Iterable[int] = (), instrument: Instrument = SPOT) -> None:
+    manager = BackfillCacheManager(instrument_directory(cache, instrument), instrument)
+    trades = tape(held)
+    for number, day in enumerate(DAYS):
+        inside = trades.filter((pl.col("T") - day_start_ms(DAY)) // MS_PER_DAY == number)
+        if inside.height:
+            manager.append(day, inside, set(starts))
+
+
+STARTS = [1000, 1144, 1288, 1432]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Two sealed days and a third that goes on: ids 1000 to 1299."""
+    fill(tmp_path, range(1000, 1300), STARTS)
+    return tmp_path
+
+
+def test_whole_days_by_date(cache: Path) -> None:
+    frame = scan("spot:BTCUSDT", DAY, DAY + timedelta(days=2), cache_dir=cache)
+    assert isinstance(frame, pl.LazyFrame)
+    assert dict(frame.collect_schema()) == SCHEMA
+    assert_frame_equal(frame.collect(), tape(range(1000, 1288)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1000, 1298), st.integers(1, 299), st.integers(-1, 1), st.integers(-1, 1))
+def test_any_span_that_is_held_gives_exactly_its_trades(
+    tmp_path_factory: pytest.TempPathFactory, first: int, length: int, start_ms: int, stop_ms: int
+) -> None:
+    """To the millisecond, over midnight, up to the last trade that is held, which proves all before it."""
+    root = tmp_path_factory.getbasetemp() / "scanned"
+    if not root.exists():
+        fill(root, range(1000, 1300), STARTS)
+    last = min(first + length, 1299)
+    start = max(instant(first) + timedelta(milliseconds=start_ms), instant(1000))
+    stop = min(instant(last) + timedelta(milliseconds=stop_ms), instant(1299))
+    if start >= stop:
+        return
+    expected = tape(range(1000, 1300)).filter(
+        pl.col("T").is_between(int(start.timestamp() * 1000), int(stop.timestamp() * 1000), closed="left")
+    )
+    assert_frame_equal(scan(SPOT, start, stop, cache_dir=root).collect(), expected)
+
+
+@pytest.mark.parametrize(
+    ("held", "starts", "start", "stop", "said"),
+    [
+        (range(1000, 1300), STARTS, DAY, instant(1299) + timedelta(milliseconds=1), "held up to 2025-11-09T01:50:00"),
+        (range(1000, 1300), STARTS, DAYS[2], DAYS[3], "spot:BTCUSDT 2025-11-09: held up to 2025-11-09T01:50:00"),
+        (range(1000, 1300), STARTS, DAYS[1], instant(1440), "spot:BTCUSDT 2025-11-10: no file"),
+        (range(1000, 1300), STARTS, DAY - timedelta(days=1), DAYS[1], "spot:BTCUSDT 2025-11-06: no file"),
+        (range(1000, 1300), [1144, 1288], DAYS[0], DAYS[1], "2025-11-07: held from 2025-11-07T00:00:00"),
+        (range(1050, 1300), [1144, 1288], instant(1050), DAYS[1], "2025-11-07: held from 2025-11-07T08:20:00"),
+        ([*range(1000, 1010), *range(1020, 1300)], STARTS, DAY, DAYS[1], "2025-11-07: ids 1010 to 1019 are missing"),
+        ([*range(1000, 1100), *range(1200, 1300)], STARTS, DAY, DAYS[2], "2025-11-07: held up to 2025-11-07T16:30:00"),
+    ],
+)  # fmt: skip
+def test_a_span_that_may_lack_trades_is_refused_by_name(
+    tmp_path: Path, held: Iterable[int], starts: list[int], start: date, stop: date, said: str
+) -> None:
+    fill(tmp_path, held, starts)
+    with pytest.raises(BackfillIncomplete, match=said):
+        scan(SPOT, start, stop, cache_dir=tmp_path)
+    with pytest.warns(IncompleteSpan, match=said):
+        found = scan(SPOT, start, stop, cache_dir=tmp_path, incomplete="warn")
+    everything = tape(held).filter(pl.col("T") < _ms(stop), pl.col("T") >= _ms(start))
+    assert_frame_equal(found.collect(), everything)
+
+
+def _ms(moment: date) -> int:
+    return int(moment.timestamp() * 1000) if isinstance(moment, datetime) else day_start_ms(moment)
+
+
+def test_holes_outside_the_span_do_not_matter(tmp_path: Path) -> None:
+    """Nor do ids that the exchange itself does not have."""
+    fill(tmp_path, [*range(1000, 1010), *range(1020, 1144)], [1000, 1144])
+    with pytest.raises(BackfillIncomplete, match="ids 1010 to 1019 are missing"):
+        scan(SPOT, instant(1020), DAYS[1], cache_dir=tmp_path)
+    found = scan(SPOT, instant(1020) + timedelta(seconds=1), DAYS[1], cache_dir=tmp_path)
+    assert_frame_equal(found.collect(), tape(range(1021, 1144)))
+    assert_frame_equal(scan(SPOT, DAY, instant(1009), cache_dir=tmp_path).collect(), tape(range(1000, 1009)))
+    manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT))
+    manager.append(DAY, tape([]), absent=[IdRange(1010, 1019)])
+    assert scan(SPOT, DAY, DAYS[1], cache_dir=tmp_path).collect().height == 134
+
+
+def test_a_day_without_a_trade_is_whole_if_its_neighbours_prove_it(tmp_path: Path) -> None:
+    """An instrument that is not traded: the ids go on where they ended two days before."""
+    manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT))
+    manager.append(DAYS[0], tape(range(1000, 1010)), {1000, 1010})
+    quiet = tape(range(1010, 1020)).with_columns(pl.col("T") + 2 * MS_PER_DAY)
+    manager.append(DAYS[2], quiet, {1010, 1020})
+    assert scan(SPOT, DAYS[0], DAYS[3], cache_dir=tmp_path).collect().height == 20
+    manager.append(DAYS[0], tape([1010]))
+    with pytest.raises(BackfillIncomplete, match="2025-11-08: no file"):
+        scan(SPOT, DAYS[0], DAYS[3], cache_dir=tmp_path)
+
+
+def test_several_instruments_come_one_after_the_other_with_market_and_symbol(tmp_path: Path) -> None:
+    """Also below a directory that looks like Hive's, and with symbols of another script or all digits."""
+    root = tmp_path / "env=prod" / "cache"
+    names = ["um:ETHUSDT", "spot:币安人生USDT", "um:1000"]
+    for name in names:
+        fill(root, range(1000, 1144), [1000, 1144], Instrument.parse(name))
+    frame = scan(names, DAYS[0], DAYS[1], cache_dir=root)
+    assert dict(frame.collect_schema()) == SCHEMA | {"market": pl.String(), "symbol": pl.String()}
+    counted = frame.group_by("market", "symbol", maintain_order=True).len().collect()
+    assert counted.rows() == [("um", "ETHUSDT", 144), ("spot", "币安人生USDT", 144), ("um", "1000", 144)]
+    one = frame.filter(pl.col("symbol") == "1000").drop("market", "symbol").collect()
+    assert_frame_equal(one, tape(range(1000, 1144)))
+
+
+def test_filters_reach_the_files(cache: Path) -> None:
+    """The plan reads Parquet with the predicates, not all of it into memory first."""
+    plan = scan(SPOT, instant(1010), instant(1020), cache_dir=cache).filter(pl.col("q") > 0.004).select("p").explain()
+    assert "Parquet SCAN" in plan
+    assert plan.count("FILTER") == 0
+    assert "SELECTION:" in plan
+    assert "PROJECT" in plan
+
+
+def test_files_of_other_instruments_are_not_even_opened(cache: Path) -> None:
+    fill(cache, range(1000, 1144), [1000, 1144], Instrument.parse("um:ETHUSDT"))
+    both = scan([SPOT, "um:ETHUSDT"], DAYS[0], DAYS[1], cache_dir=cache)
+    plan = both.filter(pl.col("symbol") == "ETHUSDT").explain()
+    assert "symbol=ETHUSDT" in plan
+    assert "symbol=BTCUSDT" not in plan
+
+
+def test_files_that_cannot_be_used_are_missing(cache: Path) -> None:
+    path = BackfillCacheManager(instrument_directory(cache, SPOT)).get_cache_path(DAYS[1])
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(BackfillIncomplete, match="2025-11-08: the file cannot be used, it cannot be decoded"):
+        scan(SPOT, DAYS[0], DAYS[2], cache_dir=cache)
+    with pytest.warns(IncompleteSpan):
+        found = scan(SPOT, DAYS[0], DAYS[2], cache_dir=cache, incomplete="warn")
+    assert_frame_equal(found.collect(), tape(range(1000, 1144)))
+    assert path.exists(), "nothing is moved"
+
+
+def test_nothing_at_all_is_an_empty_frame_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(IncompleteSpan, match=r"2025-11-11: no file and 5 more$"):
+        found = scan(SPOT, DAY, DAY + timedelta(days=10), cache_dir=tmp_path, incomplete="warn")
+    assert found.collect().is_empty()
+    assert dict(found.collect_schema()) == SCHEMA
+
+
+def test_the_cache_is_that_of_the_settings(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_settings = scan(SPOT, DAYS[0], DAYS[1], settings=Settings(cache_dir=cache))
+    assert of_settings.select(pl.len()).collect().item() == 144
+    monkeypatch.setenv("BACKFILL_CACHE_DIR", str(cache))
+    assert scan(SPOT, DAYS[0], DAYS[1]).select(pl.len()).collect().item() == 144
+
+
+def test_a_naive_datetime_and_an_empty_span_are_refused(cache: Path) -> None:
+    with pytest.raises(SettingsError, match="has no time zone"):
+        scan(SPOT, datetime(2025, 11, 7), DAYS[1], cache_dir=cache)  # noqa: DTZ001 - that is what is refused
+    with pytest.raises(SettingsError, match="start must be before stop"):
+        scan(SPOT, DAYS[1], DAYS[1], cache_dir=cache)
+
+
+def test_scan_stays_a_function_whatever_was_imported() -> None:
+    """A submodule of the same name would take its place."""
+    assert callable(backfilld.scan)
+    assert callable(scan)
