@@ -8,15 +8,13 @@ from datetime import date
 
 import polars as pl
 
+from backfilld.core.evidence import MARKER
 from backfilld.core.model import SCHEMA, IdRange, day_start_ms, day_stop_ms, empty_trades
 
-MOST_CONFLICTS = 10_000
+MOST_CONFLICTS = 100_000
 """Of more conflicts than these only the ids are kept."""
 
-IS_MARKER = (pl.col("p") == 0) & (pl.col("q") == 0) & (pl.col("f") == -1) & (pl.col("l") == -1)
-"""Rows of recovered history: the exchange's own placeholders for ids (reference: changelog of 2022-04-12)."""
-
-_IS_SUSPECT = ((pl.col("p") == 0) | (pl.col("q") == 0) | (pl.col("f") < 0) | (pl.col("f") > pl.col("l"))) & ~IS_MARKER
+_IS_SUSPECT = ((pl.col("p") == 0) | (pl.col("q") == 0) | (pl.col("f") < 0) | (pl.col("f") > pl.col("l"))) & ~MARKER
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +103,10 @@ class IdTally:
 
 
 class Audit:
-    """Looks at the rows that are given on, in ascending order of ``a``."""
+    """Looks at the rows in ascending order of ``a``, and leaves out those that can be no trade if told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_suspect: bool) -> None:
+        self._keeps_suspect = keeps_suspect
         self.given = 0
         self._first: pl.DataFrame | None = None
         self._last: pl.DataFrame | None = None
@@ -115,8 +114,10 @@ class Audit:
         self.breaks, self.inversions = IdTally(), IdTally()
 
     def take(self, trades: pl.DataFrame) -> pl.DataFrame:
-        """The next rows, at least one; they are returned."""
-        self._look_at_values(trades)
+        """The next rows, at least one; return those to give on."""
+        trades = self._look_at_values(trades)
+        if trades.is_empty():
+            return trades
         self._look_at_sequence(trades)
         self.given += trades.height
         self._first = trades[:1] if self._first is None else self._first
@@ -145,12 +146,14 @@ class Audit:
             conflicts=repeats.conflicts,
         )
 
-    def _look_at_values(self, trades: pl.DataFrame) -> None:
+    def _look_at_values(self, trades: pl.DataFrame) -> pl.DataFrame:
         p, q, f, last = (trades[name] for name in ("p", "q", "f", "l"))
         if p.min() > 0 and q.min() > 0 and f.min() >= 0 and (f <= last).all():  # type: ignore[operator]
-            return
-        self.markers.add(trades.filter(IS_MARKER)["a"])
-        self.suspect.add(trades.filter(_IS_SUSPECT)["a"])
+            return trades
+        self.markers.add(trades.filter(MARKER)["a"])
+        suspect = trades.filter(_IS_SUSPECT)["a"]
+        self.suspect.add(suspect)
+        return trades if self._keeps_suspect or suspect.is_empty() else trades.filter(~_IS_SUSPECT)
 
     def _look_at_sequence(self, trades: pl.DataFrame) -> None:
         """Between each row and the one before it, which may have been the last of the rows before."""
@@ -189,7 +192,7 @@ class Intake:
         times = trades["T"]
         if trades.is_empty() or (times.min() >= self._start_ms and times.max() < self._stop_ms):  # type: ignore[operator]
             return trades
-        is_inside = pl.col("T").is_between(self._start_ms, self._stop_ms, closed="left") | IS_MARKER
+        is_inside = pl.col("T").is_between(self._start_ms, self._stop_ms, closed="left") | MARKER
         self.outside.add(trades.filter(~is_inside)["a"].sort())
         return trades.filter(is_inside)
 

@@ -24,13 +24,17 @@ BUCKET_ROWS = 1 << 19
 
 
 class ArchiveDay:
-    """The zip at ``path``, published for a day of a market. ``findings`` are there when it was read to its end."""
+    """The zip at ``path``, published for a day of a market. ``findings`` are there when it was read to its end.
 
-    def __init__(self, path: Path, market: Market, day: date) -> None:
+    Unless ``keeps_suspect``, rows that can be no trade are left out: their ids are holes, to be asked for elsewhere.
+    """
+
+    def __init__(self, path: Path, market: Market, day: date, *, keeps_suspect: bool = True) -> None:
         self.path = path
         self.market = market
         self.day = day
         self.findings = Findings()
+        self._keeps_suspect = keeps_suspect
 
     def read(self, use: Callable[[Iterator[pl.DataFrame]], T]) -> T:
         """What ``use`` makes of the trades of the day: frames that ascend strictly in ``a`` throughout, each id once.
@@ -45,8 +49,15 @@ class ArchiveDay:
             with closing(self._in_buckets()) as trades:
                 return use(trades)
 
+    def first_id(self) -> int | None:
+        """The lowest id of the day in the first rows of the file; None if none of them is of the day."""
+        intake = Intake(self.day)
+        with closing(trade_frames(self.path)) as frames:
+            firsts = (frame["a"].min() for frame in filter(_has_rows, map(intake.admitted, frames)))
+            return next((int(first) for first in firsts), None)  # type: ignore[arg-type]
+
     def _in_one_pass(self) -> Generator[pl.DataFrame, None, None]:
-        intake, audit, repeats = Intake(self.day), Audit(), Repeats()
+        intake, audit, repeats = Intake(self.day), Audit(keeps_suspect=self._keeps_suspect), Repeats()
         last = empty_trades()
         with closing(trade_frames(self.path)) as frames:
             for frame in filter(_has_rows, map(intake.admitted, frames)):
@@ -57,9 +68,9 @@ class ArchiveDay:
         self._conclude(audit.findings(intake, repeats))
 
     def _in_buckets(self) -> Generator[pl.DataFrame, None, None]:
-        intake, audit, repeats = Intake(self.day), Audit(), Repeats()
+        intake, audit, repeats = Intake(self.day), Audit(keeps_suspect=self._keeps_suspect), Repeats()
         bucket = _Bucket(-1)
-        while bucket.is_cut or not audit.given:
+        while bucket.is_cut or bucket.last_id < 0:
             intake = Intake(self.day)
             bucket = _Bucket(bucket.last_id)
             with closing(trade_frames(self.path)) as frames:

@@ -54,7 +54,7 @@ class BackfillCacheManager:
     ) -> None:
         self.directory = Path(directory)
         self.instrument = instrument or instrument_of(self.directory.absolute())
-        self._encoding = encoding or Encoding()
+        self.encoding = encoding or Encoding()
 
     def get_cache_path(self, date: dt.date) -> Path:
         """Where the day's file is, whether it exists or not."""
@@ -161,7 +161,7 @@ class BackfillCacheManager:
             last_id = max(last_id, new["a"][-1] if new.height else -1)
             starts = {*day_starts, *known.day_starts}
             # A day that goes on needs no digest, which would cost a fifth of writing it.
-            with DayWriter(temporary, self._encoding, digested=any(start > last_id for start in starts)) as writer:
+            with DayWriter(temporary, self.encoding, digested=any(start > last_id for start in starts)) as writer:
                 for piece in _spliced(self.row_groups(day), new, tally):
                     writer.add(piece)
                 if refuse_conflicts:
