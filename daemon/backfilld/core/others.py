@@ -82,17 +82,15 @@ class Others:
         return ceil(looks * max(0.0, 1.0 - passed / LOOKED_UNTIL)) * cost
 
     def _rate(self) -> float:
-        """Weight per ms, over this window and the one before."""
-        spans = [(self._seen - self._base, self._seen_ms - self._base_ms)]
-        if self._past and self._number is not None and self._past[-1].number >= self._number - 2:
-            spans.append((self._past[-1].total, float(self._interval_ms)))
-        used, length_ms = sum(part for part, _ in spans), sum(part for _, part in spans)
+        """Weight per ms, over this window and the busier of the two before."""
+        past = [each.total for each in self._past if self._number is not None and each.number >= self._number - 2]
+        used = self._seen - self._base + max(past, default=0.0)
+        length_ms = self._seen_ms - self._base_ms + self._interval_ms * bool(past)
         return used / max(length_ms, STALE_PART * self._interval_ms)
 
     def _close(self) -> None:
         if self._number is None:
             return
-        watched_ms = self._seen_ms - self._base_ms
-        if watched_ms >= STALE_PART * self._interval_ms:
-            seen = self._seen - self._base
-            self._past.append(_Past(self._number, seen, seen * self._interval_ms / watched_ms))
+        seen, watched_ms = self._seen - self._base, self._seen_ms - self._base_ms
+        total = seen * self._interval_ms / max(watched_ms, STALE_PART * self._interval_ms)
+        self._past.append(_Past(self._number, seen, total))
