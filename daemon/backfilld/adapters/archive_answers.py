@@ -1,0 +1,72 @@
+"""Reading what the public archive answers: checksums, sizes, and what is no file at all.
+
+Owns the translation of its status codes, headers and pages into the project's errors. Pure: nothing is sent from here.
+"""
+
+import re
+
+import httpx
+
+from backfilld.core.outcome import CLOSED_TO_US
+from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
+
+_CHECKSUM = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(.+?)[\r\n]*")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_TRANSIENT = {403, 408, 425, 429}
+"""403 is what the bucket says for hours at times, and the CDN when it is asked too much."""
+
+
+def absent(answer: httpx.Response) -> bool:
+    """Whether the file is not there, which means that it is not published yet."""
+    return answer.status_code == httpx.codes.NOT_FOUND
+
+
+def refusal_of(answer: httpx.Response, *, partial: bool = False) -> ExchangeError | None:
+    """What an answer that is no file means, by who can act; None for a file, or a part of one if it was asked for."""
+    status = answer.status_code
+    if status == httpx.codes.OK or (partial and status == httpx.codes.PARTIAL_CONTENT):
+        return UnexpectedAnswer(f"{where(answer)} is a page and no file") if _is_page(answer) else None
+    if status in _TRANSIENT or httpx.codes.is_server_error(status):
+        return TransientError(f"{where(answer)}: {status}")
+    if status == CLOSED_TO_US:
+        return RequestRejected(f"{where(answer)}: {status}, the archive is closed to us here", status=status, code=None)
+    if httpx.codes.is_redirect(status):
+        elsewhere = answer.headers.get("location", "nowhere")
+        reason = f"{where(answer)}: {status}, a redirect to {elsewhere}: this is no base URL of the archive"
+        return RequestRejected(reason, status=status, code=None)
+    return RequestRejected(f"{where(answer)}: {status}: this is no base URL of the archive", status=status, code=None)
+
+
+def sha256_in(body: bytes, name: str, place: str) -> str:
+    """The checksum that ``body``, the file at ``place``, names of the file ``name``. Raises UnexpectedAnswer."""
+    found = _CHECKSUM.fullmatch(body.decode(errors="replace"))
+    if found is None:
+        raise UnexpectedAnswer(f"{place} is no checksum: it begins with {body[:60]!r}")
+    if found[2] != name:
+        raise UnexpectedAnswer(f"{place} is the checksum of {found[2][:120]}, not of {name}")
+    return found[1].lower()
+
+
+def size_in(answer: httpx.Response) -> int:
+    """The size of the file that a HEAD was answered for. Raises ExchangeError."""
+    if refusal := refusal_of(answer):
+        raise refusal
+    length = answer.headers.get("content-length", "")
+    if not length.isdecimal():
+        raise UnexpectedAnswer(f"{where(answer)} does not tell its size")
+    return int(length)
+
+
+def resumed_at(answer: httpx.Response) -> int | None:
+    """At which byte a partial answer begins, None if it does not tell."""
+    found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+    return int(found[1]) if found else None
+
+
+def where(answer: httpx.Response) -> str:
+    """The URL that was asked."""
+    return str(answer.request.url)
+
+
+def _is_page(answer: httpx.Response) -> bool:
+    return "html" in str(answer.headers.get("content-type", "")).lower()

@@ -1,0 +1,295 @@
+"""Binance's public archive over HTTP: is a day published, how large is it, have it on disk.
+
+Owns the layout of the archive, how a download goes on after it was cut, and when it is given up. What is in a file is
+read by :mod:`backfilld.cache.archivefile`. No request costs any request weight.
+"""
+
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import httpx
+import trio
+
+from backfilld.adapters.archive_answers import absent, refusal_of, resumed_at, sha256_in, size_in, where
+from backfilld.adapters.spool import Spool, same_bytes
+from backfilld.cache.atomic import translated
+from backfilld.core.model import Instrument, Market
+from backfilld.core.retry import Backoff
+from backfilld.errors import ArchiveError, ExchangeError, TransientError
+from backfilld.ports import Published
+
+T = TypeVar("T")
+
+FOLDERS = {Market.SPOT: "data/spot", Market.UM: "data/futures/um", Market.CM: "data/futures/cm"}
+MOST_CHECKSUM_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """How slow the archive may be. A transfer is given up when nothing came for ``silence_s``, or less than
+    ``least_bytes_per_s`` over ``window_s``; then it goes on where it was, as often as ``backoff`` allows."""
+
+    silence_s: float = 20.0
+    window_s: float = 30.0
+    least_bytes_per_s: float = 8_192.0
+    backoff: Backoff = field(default_factory=lambda: Backoff(deadline_s=0, attempts=6, first_s=0.5, cap_s=15))
+
+
+@asynccontextmanager
+async def open_archive(base_url: str, directory: Path, tempo: Tempo | None = None) -> "AsyncIterator[BinanceArchive]":
+    """The archive at ``base_url``, its files kept in ``directory`` while they are needed. One for the process."""
+    # Loading the CA bundle takes 150 ms; plain HTTP needs none.
+    verify = httpx.create_ssl_context() if base_url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # What is hashed must be the bytes that were published, not a packing of them.
+    headers = {"accept-encoding": "identity", "user-agent": "backfilld"}
+    async with httpx.AsyncClient(verify=verify, timeout=None, headers=headers) as http:  # noqa: S113 - Tempo
+        yield BinanceArchive(http, base_url, directory, tempo or Tempo())
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A file that is on disk and verified."""
+
+    sha256: str
+    bytes: int
+
+
+class BinanceArchive:
+    """Implements :class:`backfilld.ports.ArchiveSource`. Raises ExchangeError, and StoreError if the disk refuses."""
+
+    def __init__(self, http: httpx.AsyncClient, base_url: str, directory: Path, tempo: Tempo) -> None:
+        self._http = http
+        self._base_url = base_url.rstrip("/")
+        self._directory = directory
+        self._tempo = tempo
+
+    # -- what the daemon asks
+
+    async def fetch(self, instrument: Instrument, day: date) -> Published | None:
+        """Have the day's file on disk; one that is there already is used if it is the one published now. None while
+        none is published."""
+        target = self._directory / f"{instrument.market}-{file_name(instrument, day)}"
+        published = await self.checksum(instrument, day)
+        if published is None:
+            return None
+        if await trio.to_thread.run_sync(same_bytes, target, published):
+            return Published(str(target), published, await trio.to_thread.run_sync(_size_on_disk, target))
+        got = await self.download(instrument, day, target, published)
+        return Published(str(target), got.sha256, got.bytes)
+
+    async def discard(self, published: Published) -> None:
+        """Delete the file."""
+        with translated(Path(published.path), "delete"):
+            await trio.Path(published.path).unlink(missing_ok=True)
+
+    async def size(self, instrument: Instrument, day: date) -> int | None:
+        """The bytes of the day's file; None while it is not published."""
+        url = self.url(instrument, day)
+
+        async def ask(answer: httpx.Response) -> int | None:
+            return None if absent(answer) else size_in(answer)
+
+        return await self._persistently(lambda: self._answered("HEAD", url, ask))
+
+    # -- the steps of it
+
+    async def checksum(self, instrument: Instrument, day: date) -> str | None:
+        """The published sha256 of the day's file, in hexadecimal; None while it is not published."""
+        url, name = f"{self.url(instrument, day)}.CHECKSUM", file_name(instrument, day)
+
+        async def ask(answer: httpx.Response) -> str | None:
+            if absent(answer):
+                return None
+            if refusal := refusal_of(answer):
+                raise refusal
+            body = b""
+            async with _chunks_of(answer) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > MOST_CHECKSUM_BYTES:
+                        sha256_in(body, name, where(answer))
+            return sha256_in(body, name, where(answer))
+
+        return await self._persistently(lambda: self._answered("GET", url, ask))
+
+    async def download(
+        self, instrument: Instrument, day: date, target: Path, published: str | None = None
+    ) -> Downloaded:
+        """Put the day's file at ``target``, verified against its checksum (``published`` if it was read just now).
+
+        A file that does not fit is downloaded once more, and the checksum read again: it may have been published anew
+        meanwhile. ArchiveError then (``checksum``), or if there is no such file (``absent``).
+        """
+        url = self.url(instrument, day)
+        published = published or await self.checksum(instrument, day)
+        async with _spooled(target) as spool:
+            for _ in range(2):
+                await self._persistently(lambda: self._transfer(url, spool))
+                sha256 = await trio.to_thread.run_sync(spool.finish)
+                if sha256 != published:
+                    published = await self.checksum(instrument, day)
+                if sha256 == published:
+                    await trio.to_thread.run_sync(spool.keep, target)
+                    return Downloaded(sha256, spool.size)
+                spool.begin_anew()
+        raise ArchiveError(f"{url}: its sha256 is {sha256}, and {published} was published", kind="checksum")
+
+    def url(self, instrument: Instrument, day: date) -> str:
+        """Where the day's file is."""
+        folder = f"{self._base_url}/{FOLDERS[instrument.market]}/daily/aggTrades"
+        return f"{folder}/{quote(instrument.symbol)}/{quote(file_name(instrument, day))}"
+
+    async def _transfer(self, url: str, spool: Spool) -> None:
+        """Get what is missing of the file, or all of it if that cannot be had."""
+
+        async def receive(answer: httpx.Response) -> None:
+            if absent(answer):
+                raise ArchiveError(f"{where(answer)} is not there, though its checksum is", kind="absent")
+            if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                spool.begin_anew()
+                raise TransientError(f"{where(answer)} is shorter than what came of it")
+            if refusal := refusal_of(answer, partial=spool.size > 0):
+                raise refusal
+            if answer.status_code != httpx.codes.PARTIAL_CONTENT:
+                spool.begin_anew(answer.headers.get("etag"))
+            elif resumed_at(answer) != spool.size:
+                spool.begin_anew()
+                raise TransientError(f"{where(answer)} went on elsewhere than it was asked to")
+            async with _chunks_of(answer) as chunks:
+                async for chunk in chunks:
+                    if spool.put(chunk, where(answer)):
+                        await trio.to_thread.run_sync(spool.write)
+
+        try:
+            await self._answered("GET", url, receive, spool.resuming_headers())
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(spool.write)
+
+    # -- how it may fail
+
+    async def _answered(
+        self,
+        method: str,
+        url: str,
+        use: Callable[[httpx.Response], Awaitable[T]],
+        headers: dict[str, str] | None = None,
+    ) -> T:
+        """What ``use`` makes of the answer, while it comes fast enough."""
+        pace = _Pace(self._tempo)
+        try:
+            with pace.scope:
+                request = self._http.build_request(method, url, headers=headers)
+                answer = await self._http.send(request, stream=True)
+                answer.stream = _Paced(answer.stream, pace)  # type: ignore[arg-type]  # of an asynchronous client
+                try:
+                    return await use(answer)
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await answer.aclose()
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise TransientError(f"{url}: {str(error) or type(error).__name__}") from error
+        raise TransientError(f"{url}: {pace.complaint}")
+
+    async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try again after what time may fix, a bounded number of times."""
+        failures, began_s = 0, trio.current_time()
+        while True:
+            try:
+                return await attempt()
+            except TransientError:
+                failures += 1
+                jitter = random.random()  # noqa: S311 - it only spreads requests
+                wait_s = self._tempo.backoff.wait_s(failures, trio.current_time() - began_s, jitter)
+                if wait_s is None:
+                    raise
+            await trio.sleep(wait_s)
+
+
+class _Pace:
+    """Cancels ``scope`` when nothing comes, or too little; ``complaint`` says which."""
+
+    def __init__(self, tempo: Tempo) -> None:
+        self._tempo = tempo
+        self._since_s = trio.current_time()
+        self._received = 0
+        self.complaint = f"nothing came for {tempo.silence_s:g} s"
+        self.scope = trio.CancelScope(deadline=self._since_s + tempo.silence_s)
+
+    def waiting(self) -> None:
+        """Something is waited for."""
+        self.scope.deadline = trio.current_time() + self._tempo.silence_s
+
+    def came(self, size: int) -> None:
+        """Bytes came; what is done with them is not the archive's time."""
+        self.scope.deadline = float("inf")
+        self._received += size
+        elapsed_s = trio.current_time() - self._since_s
+        if elapsed_s < self._tempo.window_s:
+            return
+        if self._received < self._tempo.least_bytes_per_s * elapsed_s:
+            self.complaint = f"only {self._received:,} bytes came in {elapsed_s:.0f} s"
+            self.scope.cancel()
+        self._since_s, self._received = trio.current_time(), 0
+
+
+class _Paced(httpx.AsyncByteStream):
+    """A stream whose pace is watched."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, pace: _Pace) -> None:
+        self._stream = stream
+        self._pace = pace
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._chunks = aiter(self._stream)
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._pace.waiting()
+        chunk = await anext(self._chunks)
+        self._pace.came(len(chunk))
+        return chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@asynccontextmanager
+async def _chunks_of(answer: httpx.Response) -> "AsyncIterator[AsyncIterator[bytes]]":
+    """The body as it comes. httpx reads through several generators: where one is left, all must be ended."""
+    chunks = answer.aiter_raw()
+    try:
+        yield chunks
+    except ExchangeError:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async for _ in chunks:
+                pass
+        raise
+
+
+@asynccontextmanager
+async def _spooled(target: Path) -> AsyncIterator[Spool]:
+    spool = await trio.to_thread.run_sync(Spool, target)
+    try:
+        yield spool
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(spool.close)
+
+
+def file_name(instrument: Instrument, day: date) -> str:
+    """The name of the day's file: ``BTCUSDT-aggTrades-2026-01-01.zip``."""
+    return f"{instrument.symbol}-aggTrades-{day:%Y-%m-%d}.zip"
+
+
+def _size_on_disk(path: Path) -> int:
+    with translated(path, "read"):
+        return path.stat().st_size
