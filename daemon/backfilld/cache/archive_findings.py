@@ -246,6 +246,6 @@ def _beside(others: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
 def _both_versions(differing: pl.DataFrame) -> pl.DataFrame:
     names = {f"kept_{name}": name for name in SCHEMA if name != "a"}
     kept = differing.select("a", *names).rename(names).unique("a", maintain_order=True)
-    versions = [kept.select(SCHEMA).with_columns(kept=True)]
-    versions += [differing.select(SCHEMA).with_columns(kept=False)]
+    versions = [kept.select(list(SCHEMA)).with_columns(kept=True)]
+    versions += [differing.select(list(SCHEMA)).with_columns(kept=False)]
     return pl.concat(versions).sort("a", maintain_order=True)
