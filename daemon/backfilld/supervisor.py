@@ -32,7 +32,7 @@ from backfilld.actors.messages import (
 )
 from backfilld.actors.orders import Orders
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
-from backfilld.actors.writer import Disk, run_writer
+from backfilld.actors.writer import Disk, DiskTrouble, run_writer
 from backfilld.core.budget import Budget
 from backfilld.core.model import Market
 from backfilld.core.outcome import Outcome
@@ -119,7 +119,10 @@ def _wait_after(cause: BaseException, pipeline: Pipeline) -> float | None:
     if isinstance(cause, BackfillError):
         if not (isinstance(cause, StoreError) and has_worked):
             return None
-        log.error("disk_failed", error=str(cause), again_in_s=DISK_RETRY_S)
+        trouble = pipeline.disk.trouble.value
+        if trouble is None:
+            log.error("disk_failed", error=str(cause), again_in_s=DISK_RETRY_S)
+        pipeline.disk.trouble.value = DiskTrouble(str(cause), 1 if trouble is None else trouble.tries + 1)
         return DISK_RETRY_S
     wait_s = restarts.after_crash(trio.current_time(), pipeline.patience.jitter())
     again = {"gives_up": True} if wait_s is None else {"again_in_s": round(wait_s, 1)}

@@ -31,7 +31,7 @@ from backfilld.errors import RateLimited
 
 log = structlog.get_logger()
 
-_FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted"}
+_FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted", "oldest_sent_ms"}
 
 GovernorStatistics = Mapping[Market, BudgetStatistics]
 """What the governor shows of itself: each market's budget."""
@@ -114,6 +114,7 @@ class _Governor:
                 waiting=len(self._waiting[market]),
                 wait_ms=0.0 if math.isinf(self._wait_s[market]) else self._wait_s[market] * 1000,
                 granted=self._granted[market],
+                oldest_sent_ms=self._budgets[market].oldest_sent_ms,
             )
             for market, each in known.items()
             if each is not None and self._is_of_interest(market, each)

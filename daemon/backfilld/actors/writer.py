@@ -66,6 +66,7 @@ async def run_writer(
             if isinstance(message, DayMerged):
                 await events.send(await _save(message, store, disk, clock))
             else:
+                disk.trouble.value = None
                 await events.send(RoundSaved(message.instrument))
 
 

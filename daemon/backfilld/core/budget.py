@@ -29,7 +29,8 @@ class BudgetStatistics:
 
     ``waiting`` requests wait for leave, for ``wait_ms`` still as far as can be told; ``granted`` have had it so far.
     Nothing is sent for ``paused_ms``, because of ``reason``. ``learned`` are the weights by endpoint that differ from
-    the documented ones; bans of the last day ended ``bans_ms_ago``.
+    the documented ones; bans of the last day ended ``bans_ms_ago``. The oldest request on its way was sent at
+    ``oldest_sent_ms``, by the local clock.
     """
 
     limit: int
@@ -46,6 +47,7 @@ class BudgetStatistics:
     reason: Reason | None = None
     bans_ms_ago: tuple[float, ...] = ()
     learned: Mapping[str, int] = field(default_factory=dict)
+    oldest_sent_ms: float | None = None
 
 
 class Budget:
@@ -120,6 +122,11 @@ class Budget:
         self._count_also(used)
         learned = [self._settle(counter, ticket, now_ms, used.get(counter.limit.name)) for counter in self._counters]
         return any(learned)
+
+    @property
+    def oldest_sent_ms(self) -> float | None:
+        """When the oldest request in flight was sent, None if there is none."""
+        return min((ticket.sent_ms for ticket in self._in_flight), default=None)
 
     def forget_flights(self, now_ms: float) -> None:
         """Settle as lost what is in flight: whoever sent it is no more."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import structlog
 import trio
 
+from backfilld.actors.writer import LONGEST_RETRY_S
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import orders_of
 from backfilld.core.liveness import Liveness
@@ -22,7 +23,7 @@ LOOK_EVERY_S = 1.0
 START_TAKES_S = 60.0
 """While the first backfill runs, systemd is asked again and again to wait so much longer."""
 SLACK_S = 10.0
-"""So much longer than a request may take, nothing need move."""
+"""So much longer than a request may take, or than a failing disk is let alone, nothing need move."""
 
 
 class Service:
@@ -43,13 +44,15 @@ class Service:
         """Keep the manager informed, until cancelled; return at once where there is none."""
         if not self._notifier:
             return
-        patience_s = max(self._notifier.watchdog_s / 2, self._settings.request_timeout_seconds + SLACK_S)
+        longest_s = max(self._settings.request_timeout_seconds, LONGEST_RETRY_S) + SLACK_S
+        patience_s = max(self._notifier.watchdog_s / 2, longest_s)
         liveness = Liveness(patience_s)
         every_s = min(LOOK_EVERY_S, self._notifier.watchdog_s / 4 or LOOK_EVERY_S)
         while True:
             self._notifier.status(self.status())
             self._tell_readiness()
-            if self._notifier.watchdog_s and liveness.is_alive(trio.current_time(), self._state(), self._idle()):
+            is_alive = liveness.is_alive(trio.current_time(), self._state(), self._idle())
+            if self._notifier.watchdog_s and is_alive and self._waits_for_an_answer_s() <= patience_s:
                 self._notifier.alive()
             await trio.sleep(every_s)
 
@@ -117,6 +120,11 @@ class Service:
     def _state(self) -> object:
         granted = {market: each.granted for market, each in self._pipeline.governor.value.items()}
         return self._pipeline.statistics.value.steps, granted, self._pipeline.disk.trouble.value
+
+    def _waits_for_an_answer_s(self) -> float:
+        """How long the oldest request has been on its way; other fetchers that move must not hide one that is stuck."""
+        sent = [each.oldest_sent_ms for each in self._pipeline.governor.value.values()]
+        return max((trio.current_time() - at_ms / 1000 for at_ms in sent if at_ms is not None), default=0.0)
 
     def _idle(self) -> float:
         """Until when there is nothing to do, or nothing may be done, in trio's time."""

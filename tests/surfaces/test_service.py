@@ -1,0 +1,483 @@
+"""What the service manager is told of a pipeline on fakes, in virtual time: readiness, status, reloads, life."""
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from backfilld import supervisor
+from backfilld.actors.writer import DiskTrouble
+from backfilld.adapters.systemd import Notifier
+from backfilld.core.limits import Limit
+from backfilld.core.model import Instrument
+from backfilld.core.query import Page, Tail
+from backfilld.core.retry import Restarts
+from backfilld.errors import RateLimited, SettingsError, StoreError, TransientError
+from backfilld.settings import Settings
+from backfilld.supervisor import Pipeline, run_pipeline
+from backfilld.surfaces import logs
+from backfilld.surfaces.service import Service
+from tests.fakes import BTC, ETH, SOL, FakeExchange, Misbehaviour, Tape, lose, refuse
+from tests.pipelines import World, world_of
+
+WATCHDOG_S = 20.0
+PATIENCE_S = 40.0
+"""The longest that nothing may move by design is half a minute; ten seconds more are slack."""
+
+
+class Ear(Notifier):
+    """A manager's ear that notes when it heard what."""
+
+    def __init__(self, watchdog_s: float = WATCHDOG_S) -> None:
+        super().__init__({"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": str(round(watchdog_s * 1e6))})
+        self.told: list[tuple[float, str]] = []
+
+    def _tell(self, message: str) -> None:
+        self.told.append((trio.current_time(), message.partition("\n")[0]))
+
+    def when(self, word: str) -> list[float]:
+        """The instants at which a sentence with that beginning was heard."""
+        return [at for at, message in self.told if message.startswith(word)]
+
+    def longest_silence(self, start: float, stop: float) -> float:
+        """The longest time without a sign of life between two instants."""
+        signs = [start, *(at for at in self.when("WATCHDOG=1") if start <= at <= stop), stop]
+        return max(after - before for before, after in pairwise(signs))
+
+    @property
+    def words(self) -> list[str]:
+        """What was heard, without the status and what is said over and over."""
+        return [message for _, message in self.told if not message.startswith(("STATUS", "WATCHDOG", "EXTEND"))]
+
+
+@dataclass
+class Scene:
+    """A service that attends to a pipeline."""
+
+    world: World
+    pipeline: Pipeline
+    ear: Ear
+    service: Service
+    new_settings: list[Settings | SettingsError] = field(default_factory=list)
+
+
+def settings_of(*instruments: Instrument, **values: object) -> Settings:
+    return Settings(instruments=tuple(map(str, instruments or (BTC,))), **values)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def served(
+    world: World, *, watchdog_s: float = WATCHDOG_S, runs: bool = True, **values: object
+) -> AsyncIterator[Scene]:
+    """A service at work; all is cancelled at the end."""
+    pipeline, ear = world.pipeline(), Ear(watchdog_s)
+    answers: list[Settings | SettingsError] = []
+
+    def read_settings() -> Settings:
+        answer = answers.pop(0)
+        if isinstance(answer, SettingsError):
+            raise answer
+        return answer
+
+    service = Service(settings_of(*world.instruments, **values), pipeline, ear, read_settings)
+    with trio.fail_after(1_000_000):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.attend)
+            if runs:
+                nursery.start_soon(run_pipeline, pipeline)
+            try:
+                yield Scene(world, pipeline, ear, service, answers)
+            finally:
+                pipeline.disk.abandon_at(trio.current_time())
+                nursery.cancel_scope.cancel()
+
+
+def daemon(rows: int = 20_000, **changed: object) -> World:
+    """A pipeline as the daemon has it."""
+    values = {"once": False, "restarts": Restarts(), "is_patient": True, "longest_pause_s": math.inf}
+    return world_of(rows, **(values | changed))
+
+
+def growing(**changed: object) -> World:
+    """A daemon whose exchange goes on trading."""
+    world = daemon(**changed)  # type: ignore[arg-type]
+    world.exchange.grows = True
+    start_ms = world.exchange.epoch_ms - 20_000_000
+    world.exchange.tapes = {each: Tape.even(30_000, start_ms=start_ms, step_ms=1000) for each in (BTC, ETH, SOL)}
+    return world
+
+
+def limited(rows: int, *, limit: int, **changed: object) -> World:
+    """A daemon at an exchange that allows little weight a minute."""
+    world = daemon(rows, limit=limit, **changed)
+    world.exchange.limits = (Limit(limit, 1, "MINUTE"),)
+    return world
+
+
+# -- readiness
+
+
+async def test_it_is_ready_once_every_first_backfill_is_complete_and_says_so_once(autojump_clock: MockClock) -> None:
+    world = daemon(60_000, workers=1, instruments=(BTC, SOL))
+    async with served(world) as scene:
+        await trio.sleep(100)
+        (ready,) = scene.ear.when("READY=1")
+        done = 79 * world.exchange.latency_s
+        assert done - 1 < ready < done + 3
+        assert scene.ear.words == ["READY=1"]
+
+
+async def test_until_then_it_asks_for_more_time_again_and_again(autojump_clock: MockClock) -> None:
+    """So that TimeoutStartSec is no limit for a long day, as long as we live."""
+    world = limited(200_000, workers=1, limit=400)
+    async with served(world) as scene:
+        await trio.sleep(400)
+        (ready,) = scene.ear.when("READY=1")
+        asked = scene.ear.when("EXTEND_TIMEOUT_USEC=60000000")
+        assert ready > 60
+        assert asked[0] == 0.0
+        assert max(b - a for a, b in zip(asked, [*asked[1:], ready], strict=True)) <= 1.0
+        assert asked[-1] < ready
+
+
+async def test_started_is_enough_where_the_operator_says_so(autojump_clock: MockClock) -> None:
+    async with served(daemon(60_000, workers=1), ready_when="started") as scene:
+        await trio.sleep(10)
+        assert scene.ear.when("READY=1") == [0.0]
+        assert scene.ear.when("EXTEND") == []
+
+
+@pytest.mark.parametrize("ready_when", ["complete", "started"])
+async def test_an_exchange_out_of_reach_is_no_completeness(ready_when: str, autojump_clock: MockClock) -> None:
+    """The service stays up, and asks for time, until the exchange is there."""
+    world = daemon()
+    offline = Misbehaviour(lose(TransientError("no route")), on=lambda *_: True, times=math.inf)
+    world.exchange.misbehaves = [offline]
+    async with served(world, ready_when=ready_when) as scene:
+        await trio.sleep(3600)
+        assert len(scene.ear.when("READY=1")) == (ready_when == "started")
+        offline.times = 0
+        await trio.sleep(60)
+        assert len(scene.ear.when("READY=1")) == 1
+
+
+async def test_one_instrument_that_is_incomplete_keeps_it_from_being_ready(autojump_clock: MockClock) -> None:
+    async with served(daemon(instruments=(BTC, Instrument.parse("spot:NOSUCH")))) as scene:
+        await trio.sleep(100)
+        assert scene.ear.when("READY=1") == []
+        assert scene.service.status() == "1 of 2 instruments complete; 20,000 trades held"
+
+
+async def test_without_a_manager_nobody_attends(autojump_clock: MockClock) -> None:
+    service = Service(settings_of(BTC), daemon().pipeline(), Notifier({}), settings_of)
+    await service.attend()
+    service.stopping()
+    assert trio.current_time() == 0
+
+
+async def test_a_stop_before_it_was_ready_is_no_readiness(autojump_clock: MockClock) -> None:
+    async with served(daemon(60_000, workers=1)) as scene:
+        await trio.sleep(1)
+        scene.service.stopping()
+        scene.pipeline.stop.set()
+        await trio.sleep(20)
+        assert scene.ear.words == ["STOPPING=1"]
+        assert scene.service.status() == "stopping: saving what is in hand"
+        assert max(scene.ear.when("EXTEND")) <= 1.0
+
+
+# -- status
+
+
+async def test_the_status_tells_how_far_it_is(autojump_clock: MockClock) -> None:
+    world = daemon(60_000, workers=1, instruments=(BTC, ETH))
+    async with served(world) as scene:
+        await trio.sleep(2.01)
+        told = scene.pipeline.statistics.value
+        left = told.wanted - told.fetched
+        assert scene.service.status() == f"0 of 2 instruments complete; {told.fetched:,} trades held; {left:,} to fetch"
+        assert told.fetched > 20_000
+        assert left > 20_000
+        await trio.sleep(60)
+        assert scene.service.status() == "2 of 2 instruments complete; 90,000 trades held"
+        statuses = [message for _, message in scene.ear.told if message.startswith("STATUS=")]
+        assert len(statuses) == len(set(statuses)) >= 4
+
+
+async def test_the_status_tells_of_a_ban_and_how_long_it_lasts(autojump_clock: MockClock) -> None:
+    world = daemon()
+    ban = RateLimited("418", retry_after_s=7200, banned=True)
+    world.exchange.misbehaves = [Misbehaviour(refuse(ban), on=lambda _, query: isinstance(query, Page))]
+    async with served(world) as scene:
+        await trio.sleep(5)
+        assert "; spot banned for 7200 s" in scene.service.status()
+
+
+async def test_the_status_tells_of_a_disk_that_fails(autojump_clock: MockClock) -> None:
+    async with served(daemon(), runs=False) as scene:
+        scene.pipeline.disk.trouble.value = DiskTrouble("No space left on device", 3)
+        assert scene.service.status() == "the disk fails, and is tried again: No space left on device"
+
+
+# -- reloads
+
+
+@pytest.fixture(autouse=True)
+def _level() -> object:
+    before = logs._THRESHOLD[0]
+    yield
+    logs._THRESHOLD[0] = before
+
+
+async def test_a_reload_is_announced_obeyed_and_ended(autojump_clock: MockClock) -> None:
+    async with served(daemon()) as scene:
+        await trio.sleep(20)
+        scene.new_settings.append(settings_of(BTC, ETH, log_level="debug"))
+        with capture_logs() as events:
+            scene.service.reload()
+            assert scene.ear.words == ["READY=1", "RELOADING=1", "READY=1"]
+            await trio.sleep(20)
+        assert scene.world.store.ids(ETH) == scene.world.exchange.tapes[ETH].ids
+        (said,) = [event for event in events if event["event"] == "settings_reloaded"]
+        assert said["instruments"] == ["spot:BTCUSDT", "spot:ETHUSDT"]
+        assert scene.ear.words == ["READY=1", "RELOADING=1", "READY=1"], "readiness is told once"
+        assert logs._THRESHOLD[0] == 10
+
+
+async def test_a_refused_reload_is_said_ends_ready_and_changes_nothing(autojump_clock: MockClock) -> None:
+    async with served(daemon()) as scene:
+        await trio.sleep(20)
+        scene.new_settings.append(SettingsError("days = -1: input should be greater than or equal to 0"))
+        with capture_logs() as events:
+            scene.service.reload()
+        assert [(each["event"], each["log_level"]) for each in events] == [("reload_refused", "error")]
+        assert events[0]["error"] == "days = -1: input should be greater than or equal to 0"
+        assert scene.ear.words == ["READY=1", "RELOADING=1", "READY=1"]
+        assert scene.pipeline.orders_now is scene.pipeline.orders
+
+
+async def test_a_reload_before_it_is_ready_does_not_make_it_ready(autojump_clock: MockClock) -> None:
+    async with served(daemon(60_000, workers=1)) as scene:
+        await trio.sleep(1)
+        scene.new_settings.append(settings_of(BTC, max_concurrent=1))
+        scene.service.reload()
+        await trio.sleep(0.5)
+        assert scene.ear.words == ["RELOADING=1"]
+        await trio.sleep(10)
+        assert scene.ear.words == ["RELOADING=1", "READY=1"]
+
+
+async def test_a_reload_while_it_stops_is_ignored(autojump_clock: MockClock) -> None:
+    async with served(daemon()) as scene:
+        await trio.sleep(20)
+        scene.pipeline.stop.set()
+        with capture_logs() as events:
+            scene.service.reload()
+        assert [each["event"] for each in events] == ["reload_ignored"]
+        assert scene.ear.words == ["READY=1"]
+        assert scene.pipeline.reload.value is None
+
+
+async def test_what_cannot_change_while_it_runs_is_named_and_stays(autojump_clock: MockClock) -> None:
+    async with served(daemon()) as scene:
+        await trio.sleep(20)
+        new = settings_of(BTC, cache_dir="elsewhere", compression="snappy", poll_seconds=7)
+        scene.new_settings += [new, new]
+        with capture_logs() as events:
+            scene.service.reload()
+            scene.service.reload()
+        named = [each["settings"] for each in events if each["event"] == "restart_needed"]
+        assert named == [["cache_dir", "compression"]] * 2, "and named again, for it is still so"
+        assert scene.pipeline.orders_now.poll_s == 7
+
+
+async def test_the_instruments_of_a_reload_are_what_completeness_is_told_of(autojump_clock: MockClock) -> None:
+    async with served(daemon(instruments=(BTC, ETH))) as scene:
+        await trio.sleep(20)
+        scene.new_settings.append(settings_of(ETH))
+        scene.service.reload()
+        await trio.sleep(20)
+        assert scene.service.status() == "1 of 1 instruments complete; 10,000 trades held"
+
+
+# -- signs of life
+
+
+async def freeze(*_: object, **__: object) -> None:
+    await trio.sleep_forever()
+
+
+def stuck(role: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """An actor that does nothing at all, its channels open."""
+    return lambda patch: patch.setattr(supervisor, f"run_{role}", freeze)
+
+
+@pytest.mark.parametrize("role", ["governor", "fetcher", "merger", "writer", "scheduler"])
+async def test_an_actor_that_never_does_anything_ends_the_signs_of_life(
+    role: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    stuck(role)(monkeypatch)
+    async with served(daemon(60_000)) as scene:
+        await trio.sleep(1000)
+        assert scene.ear.when("WATCHDOG=1")[-1] <= PATIENCE_S + 20 * scene.world.exchange.latency_s + 1
+
+
+Breakdown = Callable[[World], None]
+
+
+def fetcher_hangs(world: World) -> None:
+    world.exchange.mute = True
+
+
+def save_hangs(world: World) -> None:
+    world.store.delay_s = math.inf
+
+
+def context_hangs(world: World) -> None:
+    world.store.context = freeze  # type: ignore[assignment]
+
+
+def altered_hangs(world: World) -> None:
+    world.store.altered = freeze  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("after_s", [0.3, 50.0])
+@pytest.mark.parametrize("breakdown", [fetcher_hangs, save_hangs])
+@pytest.mark.parametrize("workers", [1, 4])
+async def test_what_gets_stuck_on_the_way_ends_the_signs_of_life_within_the_patience(
+    breakdown: Breakdown, after_s: float, workers: int, autojump_clock: MockClock
+) -> None:
+    """In the first backfill, and in a top-up: an idle pipeline has until its next top-up."""
+    world = growing(workers=workers, instruments=(BTC, ETH))
+    async with served(world) as scene:
+        await trio.sleep(after_s)
+        breakdown(world)
+        await trio.sleep(1000)
+        last = scene.ear.when("WATCHDOG=1")[-1]
+        idle_s = 30.0 if after_s > 1 else 0.0
+        assert last <= after_s + idle_s + PATIENCE_S + 5
+        assert last >= after_s + idle_s / 2
+
+
+async def test_a_scheduler_that_is_stuck_ends_the_signs_of_life(autojump_clock: MockClock) -> None:
+    """In adding up the figures of the first round, and in looking at the files for a reload."""
+    world = daemon()
+    context_hangs(world)
+    async with served(world) as scene:
+        await trio.sleep(1000)
+        assert scene.ear.when("WATCHDOG=1")[-1] <= PATIENCE_S + 5
+    world = daemon()
+    altered_hangs(world)
+    async with served(world) as scene:
+        began = trio.current_time()
+        await trio.sleep(100)
+        scene.new_settings.append(settings_of(BTC))
+        scene.service.reload()
+        await trio.sleep(1000)
+        assert scene.ear.when("WATCHDOG=1")[-1] <= began + 100 + 30 + PATIENCE_S + 5
+
+
+async def test_a_daemon_with_nothing_to_do_lives(autojump_clock: MockClock) -> None:
+    async with served(daemon(), watchdog_s=4.0) as scene:
+        await trio.sleep(7200)
+        assert scene.ear.longest_silence(0, 7200) <= 1.0
+
+
+async def test_a_ban_of_hours_is_lived_through(autojump_clock: MockClock) -> None:
+    world = daemon()
+    ban = RateLimited("418", retry_after_s=7200, banned=True)
+    world.exchange.misbehaves = [Misbehaviour(refuse(ban), on=lambda _, query: isinstance(query, Page))]
+    async with served(world) as scene:
+        await trio.sleep(7100)
+        assert scene.ear.longest_silence(0, 7100) <= 1.0
+        assert scene.ear.when("READY=1") == []
+        await trio.sleep(200)
+        assert scene.ear.longest_silence(0, 7300) <= 1.0
+        assert len(scene.ear.when("READY=1")) == 1
+
+
+async def test_a_fetcher_that_is_stuck_after_a_ban_is_found(autojump_clock: MockClock) -> None:
+    world = daemon()
+    ban = RateLimited("418", retry_after_s=7200, banned=True)
+    world.exchange.misbehaves = [Misbehaviour(refuse(ban), on=lambda _, query: isinstance(query, Page))]
+    async with served(world) as scene:
+        await trio.sleep(1000)
+        world.exchange.mute = True
+        await trio.sleep(10_000)
+        assert 7200 <= scene.ear.when("WATCHDOG=1")[-1] <= 7200 + 60 + PATIENCE_S
+
+
+async def test_an_exchange_that_is_out_of_reach_is_lived_through(autojump_clock: MockClock) -> None:
+    world = daemon()
+    world.exchange.latency_s = 20.0
+    world.exchange.misbehaves = [Misbehaviour(lose(TransientError("timed out")), on=lambda *_: True, times=math.inf)]
+    async with served(world) as scene:
+        await trio.sleep(7200)
+        assert scene.ear.longest_silence(0, 7200) <= 1.0
+
+
+async def test_waiting_for_the_next_minutes_weight_is_lived_through(autojump_clock: MockClock) -> None:
+    async with served(limited(200_000, workers=2, limit=40), watchdog_s=4.0) as scene:
+        await trio.sleep(1000)
+        assert scene.ear.longest_silence(0, 1000) <= 1.0
+
+
+@pytest.mark.parametrize("request_timeout_seconds", [1, 20])
+async def test_a_disk_that_fails_and_is_tried_again_is_lived_through(
+    request_timeout_seconds: float, autojump_clock: MockClock
+) -> None:
+    """However short the patience with a request is."""
+    world = growing()
+    async with served(world, request_timeout_seconds=request_timeout_seconds) as scene:
+        await trio.sleep(100)
+        world.store.fails["save"] = StoreError("No space left on device")
+        await trio.sleep(3600)
+        assert scene.ear.longest_silence(0, 3700) <= 1.0
+        assert "No space left on device" in scene.service.status()
+        world.store.fails.clear()
+        await trio.sleep(100)
+        assert scene.service.status().startswith("1 of 1 instruments complete")
+
+
+@pytest.mark.parametrize("request_timeout_seconds", [1, 20])
+async def test_a_disk_that_cannot_be_read_at_a_restart_is_lived_through(
+    request_timeout_seconds: float, autojump_clock: MockClock
+) -> None:
+    world = growing()
+    async with served(world, request_timeout_seconds=request_timeout_seconds) as scene:
+        await trio.sleep(100)
+        world.store.fails |= {"save": RuntimeError("a bug"), "load": StoreError("Input/output error")}
+        await trio.sleep(3600)
+        assert scene.ear.longest_silence(0, 3700) <= 1.0
+        world.store.fails.clear()
+        await trio.sleep(100)
+        assert scene.service.status().startswith("1 of 1 instruments complete")
+
+
+async def test_without_a_watchdog_no_signs_are_given(autojump_clock: MockClock) -> None:
+    async with served(daemon(), watchdog_s=0.0) as scene:
+        await trio.sleep(100)
+        assert scene.ear.when("WATCHDOG=1") == []
+        assert len(scene.ear.when("READY=1")) == 1
+
+
+async def test_a_fetcher_that_is_stuck_beside_others_that_work_is_found(autojump_clock: MockClock) -> None:
+    """The other instrument's top-ups go on, and do not hide it."""
+    world = growing(instruments=(BTC, ETH))
+
+    async def trades(instrument: Instrument, query: object) -> object:
+        if instrument == ETH and isinstance(query, Tail) and trio.current_time() > 100:
+            await trio.sleep_forever()
+        return await answer(instrument, query)  # type: ignore[arg-type]
+
+    answer: Callable[..., Awaitable[object]] = FakeExchange.trades.__get__(world.exchange)
+    world.exchange.trades = trades  # type: ignore[method-assign, assignment]
+    async with served(world) as scene:
+        await trio.sleep(1000)
+        assert 100 <= scene.ear.when("WATCHDOG=1")[-1] <= 130 + PATIENCE_S + 5
