@@ -32,16 +32,20 @@ def test_status_as_json_tells_every_day_file(tmp_path: Path) -> None:
     assert all(day["bytes"] > 0 for day in document["days"])
 
 
-def test_status_as_a_table_shows_the_same_and_changes_nothing(tmp_path: Path) -> None:
+def test_status_draws_a_calendar_and_lists_what_is_not_sealed_and_changes_nothing(tmp_path: Path) -> None:
     cache = filled_cache(tmp_path / "cache")
     before = sorted(cache.rglob("*"))
     done = backfilld("status", "--cache-dir", str(cache), cwd=tmp_path)
     assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("spot:BTCUSDT: 1 sealed, 1 partial, 1 bad; 1,254 trades, ")
+    assert lines[1] == "  2025-11-05T00:00:01+00:00 to 2025-11-06T00:00:15+00:00; 10 ids missing"
+    assert lines[2] == "  2025-11      #+x"
     rows = [line.split() for line in done.stdout.replace("│", " ").splitlines()]
-    assert ["spot:BTCUSDT", "2025-11-05", "sealed", "1,234", "0"] in [row[:5] for row in rows]
     assert ["spot:BTCUSDT", "2025-11-06", "holes", "20", "10"] in [row[:5] for row in rows]
     assert ["spot:BTCUSDT", "2025-11-07", "bad"] in [row[:3] for row in rows]
     assert ["um:ETHUSDT", "2025-11-07", "whole", "5", "0"] in [row[:5] for row in rows]
+    assert "2025-11-05" not in [row[1] for row in rows if len(row) > 5]
     assert sorted(cache.rglob("*")) == before
 
 

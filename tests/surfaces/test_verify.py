@@ -66,3 +66,15 @@ def test_one_instrument_is_verified_alone_and_nothing_to_verify_is_said(tmp_path
     )  # fmt: skip
     gone = backfilld("verify", "--cache-dir", "nothing", cwd=tmp_path)
     assert (gone.returncode, gone.stderr) == (78, "backfilld: cache_dir = nothing: there is no such directory\n")
+
+
+def test_many_holes_are_a_table_that_can_be_read_and_all_in_json(tmp_path: Path) -> None:
+    manager = BackfillCacheManager(tmp_path / "cache" / "market=spot" / "symbol=BTCUSDT")
+    manager.append(DAY, day_frame(range(1000, 1060, 2)))
+    done = backfilld("verify", "--cache-dir", "cache", cwd=tmp_path)
+    rows = [" ".join(line.replace("│", " ").split()) for line in done.stdout.splitlines()]
+    assert sum("are missing" in row for row in rows) == 10
+    assert "spot:BTCUSDT 2025-11-07 hole and 19 more" in rows
+    assert rows[-1].endswith(": 29 findings")
+    told = json.loads(backfilld("verify", "--cache-dir", "cache", "--json", cwd=tmp_path).stdout)
+    assert [finding["first_id"] for finding in told["findings"]] == list(range(1001, 1059, 2))

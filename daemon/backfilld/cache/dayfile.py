@@ -205,6 +205,16 @@ class DayReader:
         spans = joined(span for trades in self.row_groups() for span in spans_of(trades))
         return self.facts.record(self._day, tuple(spans))
 
+    def bounds_ms(self) -> tuple[int, int] | None:
+        """The lowest and the highest T, off the statistics of the row groups; None where there are none."""
+        bounds: list[int] = []
+        for number in range(self._file.num_row_groups):
+            found = self._file.metadata.row_group(number).column(0).statistics
+            if found is None or not found.has_min_max:
+                return None
+            bounds += [found.min, found.max]  # type: ignore[list-item]  # of a column of integers
+        return (min(bounds), max(bounds)) if bounds else None
+
     def is_as_written(self) -> bool:
         """Whether every byte of the file is as it was written; True for a file of version 1, which cannot tell."""
         named = self._metadata.get(FILE_DIGEST_KEY.encode())

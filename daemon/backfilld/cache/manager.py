@@ -123,6 +123,11 @@ class BackfillCacheManager:
         with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
             return reader.facts
 
+    def glance(self, day: dt.date) -> tuple[DayFacts, tuple[int, int] | None]:
+        """The same, and the lowest and the highest T as the file's statistics have them."""
+        with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
+            return reader.facts, reader.bounds_ms()
+
     def row_groups(self, day: dt.date) -> Iterator[pl.DataFrame]:
         """The trades of the day, a row group at a time; none if there is no file. Raises StoreError."""
         path = self.get_cache_path(day)
@@ -155,6 +160,7 @@ class BackfillCacheManager:
         path = self.get_cache_path(day)
         tally = _Tally()
         records: list[DayRecord] = []
+        sizes: list[int] = []
 
         def write(temporary: Path) -> None:
             known, last_id = self._known(day)
@@ -173,9 +179,11 @@ class BackfillCacheManager:
                     conflicting=(*known.conflicting, *Coverage.of_ids(tally.conflicts["a"].unique().sort()).ranges),
                 )
                 records.append(writer.finish(day, self.instrument, starts, source=source, known=known))
+            # Not of ``path`` later: it may be removed by then.
+            sizes.append(temporary.stat().st_size)
 
         replace_file(path, write)
-        return Appended(records[0], path.stat().st_size, tally.cached, tally.duplicates, tally.conflicts)
+        return Appended(records[0], sizes[0], tally.cached, tally.duplicates, tally.conflicts)
 
     def _known(self, day: dt.date) -> tuple[Testimony, int]:
         """What the day's file tells besides its rows, and its last id; nothing and -1 if there is no file."""

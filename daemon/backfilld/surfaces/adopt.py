@@ -1,7 +1,7 @@
 """``backfilld adopt``: the flat day files of an earlier program become the cache's, with certificates."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -45,13 +45,21 @@ def adopt(directory: Path, cache_dir: Path, instrument: Instrument, encoding: En
 def _adopt(manager: BackfillCacheManager, directory: Path, days: Sequence[date]) -> tuple[list[Adopted], list[str]]:
     taken: list[Adopted] = []
     refused: list[str] = []
-    for day in days:
+    for day in _tracked(days):
         path = directory / day_file_name(day)
         try:
             taken.append(adopt_file(manager, path, day))
         except (NotTaken, StoreError) as reason:
             refused.append(f"{path} was not taken: {reason}")
     return taken, refused
+
+
+def _tracked(days: Sequence[date]) -> Iterable[date]:
+    """The days, with a bar on a terminal's stderr."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import track  # noqa: PLC0415
+
+    return track(days, "adopt", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def _remarks(taken: Sequence[Adopted]) -> list[str]:

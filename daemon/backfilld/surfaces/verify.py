@@ -23,6 +23,9 @@ from backfilld.errors import SettingsError
 MAX_THREADS = 4
 """Each holds a row group; more than a disk feeds are of no use."""
 
+MOST_ALIKE = 10
+"""How many findings of a kind the table names for a day; JSON has them all."""
+
 _Place = tuple[Path, date, Instrument]
 
 
@@ -137,7 +140,11 @@ def _print_table(findings: Sequence[Finding]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     table = Table("instrument", "day", "kind", "what is wrong")
-    for each in findings:
-        table.add_row(str(each.instrument), each.day.isoformat(), each.kind, each.sentence)
+    for (instrument, day, kind), group in groupby(findings, key=lambda each: (each.instrument, each.day, each.kind)):
+        alike = list(group)
+        for each in alike[:MOST_ALIKE]:
+            table.add_row(str(instrument), day.isoformat(), kind, each.sentence)
+        if len(alike) > MOST_ALIKE:
+            table.add_row(str(instrument), day.isoformat(), kind, f"and {len(alike) - MOST_ALIKE:,} more")
     # In a pipe nobody folds the table; rich would take eighty columns.
     Console(width=None if sys.stdout.isatty() else 200).print(table)

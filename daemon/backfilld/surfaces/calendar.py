@@ -1,0 +1,131 @@
+"""What the cache holds, as values: day by day, and by instrument with a calendar of one character a day."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import groupby
+
+from backfilld.cache import BackfillCacheManager
+from backfilld.cache.certificate import UntrustedFile
+from backfilld.core.model import iso
+from backfilld.errors import StoreError
+
+MARKS = {"sealed": "#", "partial": "+", "missing": ".", "conflicted": "!", "bad": "x"}
+"""How a day is drawn: complete and over; anything less; no file; two versions of a trade; a file of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayStatus:
+    """One day file: ``state`` is sealed (complete and over), whole (no hole, not over or not proven), holes or bad."""
+
+    instrument: str
+    day: str
+    state: str
+    trades: int = 0
+    missing: int = 0
+    bytes: int = 0
+    first_id: int | None = None
+    last_id: int | None = None
+    reason: str | None = None
+    first_at: str | None = None
+    last_at: str | None = None
+    holes: list[tuple[int, int]] = field(default_factory=list)
+    absent: int = 0
+    conflicts: int = 0
+    findings: dict[str, int] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+    schema: int | None = None
+
+    @property
+    def mark(self) -> str:
+        """The name of how the day is drawn, a key of MARKS."""
+        if self.state == "bad":
+            return "bad"
+        if self.conflicts:
+            return "conflicted"
+        return "sealed" if self.state == "sealed" else "partial"
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentStatus:
+    """All day files of an instrument. ``days`` counts them by mark, the days between them without a file as well;
+    ``calendar`` draws each month, a character a day."""
+
+    instrument: str
+    days: dict[str, int]
+    trades: int
+    bytes: int
+    missing: int
+    first_at: str | None
+    last_at: str | None
+    calendar: dict[str, str]
+
+
+def day_statuses(manager: BackfillCacheManager) -> Iterator[DayStatus]:
+    """The state of every day file of an instrument, from what the files say of themselves."""
+    for day in manager.days():
+        name, path = str(manager.instrument), manager.get_cache_path(day)
+        if not path.exists():
+            continue  # deleted since it was listed
+        size = path.stat().st_size
+        try:
+            facts, bounds_ms = manager.glance(day)
+        except (UntrustedFile, StoreError) as reason:
+            yield DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
+            continue
+        missing = sum(last - first + 1 for first, last in facts.holes)
+        first_at, last_at = map(iso, bounds_ms) if bounds_ms else (None, None)
+        yield DayStatus(
+            instrument=name,
+            day=facts.day,
+            state="sealed" if facts.sealed else "holes" if missing else "whole",
+            trades=facts.rows,
+            missing=missing,
+            bytes=size,
+            first_id=facts.first_id,
+            last_id=facts.last_id,
+            first_at=first_at,
+            last_at=last_at,
+            holes=facts.holes,
+            absent=sum(last - first + 1 for first, last in facts.absent),
+            conflicts=facts.conflicts,
+            findings=facts.findings,
+            sources=sorted({each.source for each in facts.sources}),
+            schema=facts.schema,
+        )
+
+
+def instrument_statuses(days: Sequence[DayStatus]) -> Iterator[InstrumentStatus]:
+    """The days put together by instrument, in the order given."""
+    for name, group in groupby(days, key=lambda each: each.instrument):
+        held = list(group)
+        marks = dict(_marks(held))
+        drawn = list(marks.values())
+        yield InstrumentStatus(
+            instrument=name,
+            days={mark: count for mark in MARKS if (count := drawn.count(mark))},
+            trades=sum(each.trades for each in held),
+            bytes=sum(each.bytes for each in held),
+            missing=sum(each.missing for each in held),
+            first_at=next((each.first_at for each in held if each.first_at), None),
+            last_at=next((each.last_at for each in reversed(held) if each.last_at), None),
+            calendar=_calendar(marks),
+        )
+
+
+def _marks(held: Sequence[DayStatus]) -> Iterator[tuple[date, str]]:
+    """How each day from the first file to the last is drawn."""
+    of_day = {date.fromisoformat(each.day): each.mark for each in held}
+    day = min(of_day)
+    while day <= max(of_day):
+        yield day, of_day.get(day, "missing")
+        day += timedelta(days=1)
+
+
+def _calendar(marks: dict[date, str]) -> dict[str, str]:
+    """A string a month: the place is the day of the month, days before the first file are blank."""
+    months: dict[str, str] = {}
+    for day, mark in marks.items():
+        name = f"{day:%Y-%m}"
+        months[name] = months.get(name, " " * (day.day - 1)) + MARKS[mark]
+    return months
