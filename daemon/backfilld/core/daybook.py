@@ -5,10 +5,10 @@ next id lies in a later day. Both ends are proven by a *day start*: an id whose 
 earlier day. Ids that the exchange itself does not have are no holes, and a neighbour is looked for beyond them.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from backfilld.core.ledger import Coverage
 from backfilld.core.model import IdRange, day_of
@@ -140,13 +140,13 @@ class DayRecord:
         """The record of the same rows with what is testified of them: what is held is neither absent nor suspected,
         and every id held has a source."""
         held = self.coverage
-        absent = _without(testimony.absent, held)
+        absent = tuple(_minus(Coverage.of(testimony.absent).ranges, held.ranges))
         known = replace(
             self,
             absent=absent,
             suspected=_suspected(testimony.suspected, held | Coverage.of(absent)),
             sources=_sources(testimony.sources, held, testimony.source),
-            conflicting=_within(testimony.conflicting, held),
+            conflicting=_within(Coverage.of(testimony.conflicting).ranges, held.ranges),
         )
         return known.proven_by(testimony.day_starts)
 
@@ -162,38 +162,76 @@ class DayRecord:
         return max((gap.last_id + 1 for gap in self.absent if gap.first_id == after), default=after)
 
 
-def _without(ranges: Iterable[IdRange], other: Coverage) -> tuple[IdRange, ...]:
-    return tuple(part for each in Coverage.of(ranges).ranges for part in other.missing(each))
+def _minus(left: Sequence[IdRange], right: Sequence[IdRange]) -> Iterator[IdRange]:
+    """The ids of ``left`` that ``right`` has not. Both ascend and are disjoint; each is gone through once."""
+    at = 0
+    for each in left:
+        first_id = each.first_id
+        while at < len(right) and right[at].first_id <= each.last_id:
+            if right[at].first_id > first_id:
+                yield IdRange(first_id, right[at].first_id - 1)
+            first_id = max(first_id, right[at].last_id + 1)
+            if right[at].last_id > each.last_id:
+                break
+            at += 1
+        if first_id <= each.last_id:
+            yield IdRange(first_id, each.last_id)
 
 
-def _within(ranges: Iterable[IdRange], other: Coverage) -> tuple[IdRange, ...]:
+def _within(left: Sequence[IdRange], right: Sequence[IdRange]) -> tuple[IdRange, ...]:
     """The ids of both."""
-    return tuple(part for each in Coverage.of(ranges).ranges for part in _held(other, each))
-
-
-def _held(coverage: Coverage, wanted: IdRange) -> tuple[IdRange, ...]:
-    return Coverage.of(coverage.missing(wanted)).missing(wanted)
+    return tuple(_minus(left, tuple(_minus(left, right))))
 
 
 def _suspected(suspicions: Iterable[Suspicion], settled: Coverage) -> tuple[Suspicion, ...]:
     """Each id once, as first suspected."""
     found: list[Suspicion] = []
-    for suspicion in sorted(suspicions, key=lambda each: each.asked_ms):
-        fresh = settled.missing(suspicion.ids)
-        found += [Suspicion(ids, suspicion.asked_ms) for ids in fresh]
-        settled |= Coverage.of(fresh)
+    by_time = sorted(suspicions, key=lambda each: each.asked_ms)
+    for asked_ms, group in groupby(by_time, key=lambda each: each.asked_ms):
+        raised = Coverage.of(each.ids for each in group)
+        found += [Suspicion(ids, asked_ms) for ids in _minus(raised.ranges, settled.ranges)]
+        settled |= raised
     return tuple(sorted(found, key=lambda each: each.ids))
 
 
 def _sources(known: Sequence[Sourced], held: Coverage, source: Source) -> tuple[Sourced, ...]:
     """The source of every id held: the first that is known of it, otherwise ``source``."""
     found: list[Sourced] = []
-    seen = Coverage()
-    for each in (*known, *(Sourced(source, ids) for ids in held.ranges)):
-        fresh = _without(_held(held, each.ids), seen)
-        found += [Sourced(each.source, ids) for ids in fresh]
-        seen |= Coverage.of(fresh)
+    left: Sequence[IdRange] = held.ranges
+    for batch in (*_ascending(known), [Sourced(source, ids) for ids in held.ranges]):
+        ids = [each.ids for each in batch]
+        taken, at = _within(left, ids), 0
+        for part in _cut(taken, ids):
+            while ids[at].last_id < part.first_id:
+                at += 1
+            found.append(Sourced(batch[at].source, part))
+        left = tuple(_minus(left, ids))
     return tuple(_joined(sorted(found, key=lambda each: each.ids)))
+
+
+def _ascending(known: Sequence[Sourced]) -> Iterator[list[Sourced]]:
+    """The same in the same order, cut where the ids do not ascend."""
+    batch: list[Sourced] = []
+    for each in known:
+        if batch and each.ids.first_id <= batch[-1].ids.last_id:
+            yield batch
+            batch = []
+        batch.append(each)
+    if batch:
+        yield batch
+
+
+def _cut(ranges: Sequence[IdRange], at: Sequence[IdRange]) -> Iterator[IdRange]:
+    """The ids of ``ranges``, all of which ``at`` has, cut where one range of ``at`` ends and the next begins."""
+    place = 0
+    for each in ranges:
+        first_id = each.first_id
+        while first_id <= each.last_id:
+            while at[place].last_id < first_id:
+                place += 1
+            last_id = min(each.last_id, at[place].last_id)
+            yield IdRange(first_id, last_id)
+            first_id = last_id + 1
 
 
 def _joined(ordered: Iterable[Sourced]) -> list[Sourced]:
