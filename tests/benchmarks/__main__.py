@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import ceiling, cold_backfill, day_file, economy, file_size, pipeline, resume
+from tests.benchmarks import archive_day, ceiling, cold_backfill, day_file, economy, file_size, pipeline, resume
 from tests.benchmarks.figures import Figure, print_figures
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
 
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "pipeline": pipeline,
     "economy": economy,
     "ceiling": ceiling,
+    "archive-day": archive_day,
 }
 LIBRARIES = ("httpx", "msgspec", "polars", "pyarrow", "pydantic-settings", "structlog", "trio")
 
