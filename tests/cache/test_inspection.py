@@ -250,3 +250,23 @@ def test_absent_ids_between_two_days_are_no_break(manager: BackfillCacheManager)
     manager.append(DAY, day_frame(range(1000, 1010)), {1000, 1012}, absent=[IdRange(1010, 1011)])
     manager.append(NEXT, day_frame(range(1012, 1020), NEXT), {1012})
     assert chain(manager) == []
+
+
+SPOILT: dict[str, tuple[str, pl.Expr, str]] = {
+    "a price that is no number": ("value", pl.lit(float("nan")).alias("p"), "a price or quantity that is none"),
+    "an infinite quantity": ("value", pl.lit(float("inf")).alias("q"), "a price or quantity that is none"),
+    "a negative quantity": ("value", pl.lit(-0.5).alias("q"), "a price or quantity that is none"),
+    "the next day": ("time", pl.lit(1_762_560_000_000).alias("T"), "T of another day"),
+    "the day before": ("time", pl.lit(1_762_473_599_999).alias("T"), "T of another day"),
+}
+
+
+@pytest.mark.parametrize(("kind", "spoilt", "said"), SPOILT.values(), ids=SPOILT)
+def test_values_that_no_trade_of_the_day_has_are_found_without_a_digest(
+    manager: BackfillCacheManager, kind: str, spoilt: pl.Expr, said: str
+) -> None:
+    """In a day that goes on nothing else would tell; the last row of all, so that times do not go back."""
+    trades = day_frame(range(1000, 1020))
+    manager.append(DAY, pl.concat([trades[:-1], trades[-1:].with_columns(spoilt)]))
+    (finding,) = inspected(manager.get_cache_path(DAY)).findings
+    assert (finding.kind, finding.sentence) == (kind, f"1 rows have {said}, such as id 1019")
