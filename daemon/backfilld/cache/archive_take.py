@@ -59,7 +59,8 @@ def take_archive(
     archive = ArchiveDay(path, market, day, keeps_suspect=keeps_suspect)
     known = _known(manager, day)
     source = Source("archive", sha256)
-    results: list[tuple[DayRecord, _Join]] = []
+    file = manager.get_cache_path(day)
+    results: list[tuple[DayRecord, _Join, Path | None]] = []
 
     def write(temporary: Path) -> None:
         def use(published: Iterator[pl.DataFrame]) -> tuple[DayRecord, _Join]:
@@ -70,12 +71,12 @@ def take_archive(
                 told = join.told(known, archive.findings)
                 return writer.finish(day, manager.instrument, day_starts, source=source, known=told), join
 
-        results.append(archive.read(use))
+        record, join = archive.read(use)
+        # First, for what a crash leaves in it alone is told again, and what is missing in it never would be.
+        results.append((record, join, _add_to_report(file, join.versions(archive.findings))))
 
-    file = manager.get_cache_path(day)
     replace_file(file, write)
-    record, join = results[0]
-    report = _add_to_report(file, join.versions(archive.findings))
+    record, join, report = results[0]
     with translated(file, "read"):
         size = file.stat().st_size
     return Taken(record, size, join.cached, join.duplicates, join.losers, report, archive.findings)
