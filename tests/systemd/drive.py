@@ -235,6 +235,8 @@ def test() -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RuntimeError(f"another run is using {CACHE}") from None
+        for left in CACHE.glob("run-*"):
+            remove(left)  # of a run that was killed: the lock says that none is under way
         base = provide_tree()
         prove_container(base)
         wheels = provide_wheels(base)

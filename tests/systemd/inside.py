@@ -81,7 +81,11 @@ def show() -> dict[str, str]:
 
 
 def main_pid() -> int:
-    return int(show()["MainPID"])
+    """The daemon's process: never 0, which to kill(2) would be all of ours."""
+    shown = show()
+    if shown["MainPID"] == "0":
+        raise Failed("not so: the daemon runs", shown)
+    return int(shown["MainPID"])
 
 
 def wait_until(true: Callable[[], object], timeout_s: float) -> float | None:
@@ -251,8 +255,8 @@ def wrong_reload_refused() -> Evidence:
     configure(days=-1)
     systemctl("reload", UNIT)
     seconds = wait_until(lambda: any("reload_refused" in entry["MESSAGE"] for entry in journal("-p", "err")), 10)
-    last_id = max(held_ids(BTC))
-    grows = wait_until(lambda: max(held_ids(BTC)) > last_id, 15)
+    held = len(held_ids(BTC))
+    grows = wait_until(lambda: len(held_ids(BTC)) > held, 15)
     evidence = {"seconds": seconds, "went_on_after": grows, "pid_before": pid, **show()}
     return require(
         evidence,
@@ -378,7 +382,7 @@ def handed_over() -> Evidence:
         evidence,
         start_succeeded=code == 0,
         all_files_are_that_users=owners == [uid],
-        it_resumed=requests <= 20 and rows < TRADES / 10,
+        it_resumed=held_ids(BTC) and requests <= 20 and rows < TRADES / 10,
         nothing_is_left_in_private=not PRIVATE.exists(),
     )
 
@@ -432,7 +436,6 @@ def watched() -> Evidence:
     drop_in(RestartSec=1)
     return require(
         {"pid": pid, "pid_after_7_quiet_seconds": quiet, "restarted_after": seconds, "systemd_says": told, **show()},
-        it_ran=pid > 0,
         a_quiet_one_is_left_alone=quiet == pid,
         it_was_started_again=seconds is not None and show()["NRestarts"] == "1",
         by_the_watchdog=any("atchdog timeout" in line for line in told),
