@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-systemd bench install uninstall lock clean
+.PHONY: help setup demo test test-faults test-systemd bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, summary"
 	@echo "make test          set up and run every check"
+	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
 	@echo "make bench         set up and run the benchmarks; writes benchmarks.json"
 	@echo "make install       as root: the command, the unit and the configuration; DESTDIR=, PREFIX=, PYTHON="
@@ -39,6 +40,9 @@ test: .venv/dev
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
+
+test-faults: .venv/dev
+	$(BIN)/pytest -o python_files='fault_*.py' -rs tests/faults
 
 test-systemd: .venv/run
 	$(BIN)/python tests/systemd/drive.py

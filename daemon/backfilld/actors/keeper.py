@@ -3,8 +3,8 @@
 Owns when that is saved: at once where a restart would repeat an offence, now and then where it is only of interest.
 """
 
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, aclosing
 
 import structlog
 import trio
@@ -20,8 +20,19 @@ log = structlog.get_logger()
 SHOWN_EVERY_S = 5.0
 
 
-async def run_keeper(shown: AsyncValue[Mapping[Market, BudgetStatistics]], memory: GovernorMemory) -> None:
-    """Save what changes, until cancelled. What cannot be saved is said, and tried again with the next change."""
+def _shielded() -> AbstractContextManager[object]:
+    return trio.CancelScope(shield=True)
+
+
+async def run_keeper(
+    shown: AsyncValue[Mapping[Market, BudgetStatistics]],
+    memory: GovernorMemory,
+    shielded: Callable[[], AbstractContextManager[object]] = _shielded,
+) -> None:
+    """Save what changes, until cancelled. What cannot be saved is said, and tried again with the next change.
+
+    A save that has begun is ``shielded`` from the cancellation.
+    """
     lasting: object = None
     saved_at = -SHOWN_EVERY_S
     async with aclosing(shown.eventual_values()) as values:
@@ -34,7 +45,7 @@ async def run_keeper(shown: AsyncValue[Mapping[Market, BudgetStatistics]], memor
             if of_consequence == lasting and now < saved_at + SHOWN_EVERY_S:
                 continue
             try:
-                with trio.CancelScope(shield=True):
+                with shielded():
                     await memory.save(statistics)
             except StoreError as error:
                 log.warning("governor_unsaved", error=str(error))

@@ -20,4 +20,5 @@ class GovernorFile:
     async def save(self, statistics: Mapping[Market, BudgetStatistics]) -> None:
         """Replace the file."""
         remembered = remembered_now(statistics, time.time() * 1000)
-        await trio.to_thread.run_sync(save_remembered, self._cache_dir, remembered)
+        # Whoever must not wait for a disk that hangs may let go of it, as with a day file.
+        await trio.to_thread.run_sync(save_remembered, self._cache_dir, remembered, abandon_on_cancel=True)

@@ -56,7 +56,8 @@ def sweep_temporary_files(directory: Path) -> list[Path]:
 
     Only the holder of the cache may do this: the temporary files of a running writer look the same.
     """
-    stale = sorted(path for path in directory.rglob(f"*.parquet{TEMPORARY}*") if path.is_file())
+    found = (path for name in ("*.parquet", "*.json") for path in directory.rglob(f"{name}{TEMPORARY}*"))
+    stale = sorted(path for path in found if path.is_file())
     for path in stale:
         with translated(path, "delete"):
             path.unlink(missing_ok=True)

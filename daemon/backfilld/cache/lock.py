@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ def locked(cache_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.read(descriptor, 64).decode(errors="replace").strip() or "unknown"
+            holder = _holder(descriptor) or "unknown"
             raise CacheLocked(f"the cache {cache_dir} is held by another backfilld, process {holder}") from error
         with translated(path, "write"):
             os.ftruncate(descriptor, 0)
@@ -30,3 +31,15 @@ def locked(cache_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds it: the number in the file, once that is of a process that lives. One that has only just begun to hold
+    it may not have written its own yet."""
+    patience = 20
+    for _ in range(patience):
+        holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+        if Path(f"/proc/{holder or None}").exists():
+            return holder
+        time.sleep(0.05)
+    return holder
