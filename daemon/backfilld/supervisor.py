@@ -184,7 +184,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
         nursery.start_soon(_relay_stop, pipeline.stop, send_event, send_governor)
         keeping = trio.CancelScope()
         if pipeline.memory is not None:
-            nursery.start_soon(_keep, keeping, pipeline.governor, pipeline.memory)
+            nursery.start_soon(_keep, keeping, pipeline, pipeline.memory)
         drain = trio.CancelScope()
         nursery.start_soon(_limit_drain, drain, pipeline, crew, nursery.cancel_scope)
         await run_scheduler(
@@ -199,10 +199,10 @@ async def _run_actors(pipeline: Pipeline) -> None:
         keeping.cancel()
 
 
-async def _keep(scope: trio.CancelScope, shown: AsyncValue[GovernorStatistics], memory: GovernorMemory) -> None:
+async def _keep(scope: trio.CancelScope, pipeline: Pipeline, memory: GovernorMemory) -> None:
     """The keeper has no channel whose end it could wait for: it only looks."""
     with scope:
-        await run_keeper(shown, memory)
+        await run_keeper(pipeline.governor, memory, pipeline.disk.shielded)
 
 
 async def _run_merger(

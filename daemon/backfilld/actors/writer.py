@@ -7,7 +7,8 @@ file is replaced is the store's.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
@@ -39,18 +40,30 @@ class Disk:
     def __init__(self, *, is_patient: bool) -> None:
         self.is_patient = is_patient
         self.trouble: AsyncValue[DiskTrouble | None] = AsyncValue(None)
-        self._saving = trio.CancelScope()
+        self._shields: set[trio.CancelScope] = set()
         self.deadline = math.inf
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Let nothing from outside cancel the block; but it is left at the deadline, wherever it is by then."""
+        with trio.CancelScope(shield=True, deadline=self.deadline) as shield:
+            self._shields.add(shield)
+            try:
+                yield
+            finally:
+                self._shields.remove(shield)
 
     async def save(self, message: DayMerged, store: TradeStore) -> Saved:
         """Save once; a cancellation from outside does not reach it."""
-        with trio.CancelScope(shield=True, deadline=self.deadline) as self._saving:
+        with self.shielded():
             return await store.save(message.instrument, message.day, message.new.trades, message.day_starts)
         raise StoreError(f"{message.new.trades.height} trades of {message.day} could not be saved in time")
 
     def abandon_at(self, deadline: float) -> None:
         """Let go of the disk then, even of a save that hangs."""
-        self._saving.deadline = self.deadline = deadline
+        self.deadline = deadline
+        for shield in self._shields:
+            shield.deadline = deadline
 
 
 async def run_writer(
@@ -102,9 +115,13 @@ async def _insist(message: DayMerged, store: TradeStore, disk: Disk) -> Saved:
         except DayDamaged:
             await store.load(message.instrument, message.day)
         except StoreError as error:
+            if disk.is_patient and trio.current_time() < disk.deadline:
+                await _wait_out(error, message, disk)
             if not disk.is_patient or trio.current_time() >= disk.deadline:
+                log.error(
+                    "trades_unsaved", trades=message.new.trades.height, day=message.day.isoformat(), error=str(error)
+                )
                 raise
-            await _wait_out(error, message, disk)
         else:
             if disk.trouble.value is not None:
                 log.info("disk_recovered", seconds=round(trio.current_time() - began, 1))
