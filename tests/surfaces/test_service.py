@@ -474,7 +474,7 @@ async def test_a_fetcher_that_is_stuck_beside_others_that_work_is_found(autojump
     async def trades(instrument: Instrument, query: object) -> object:
         if instrument == ETH and isinstance(query, Tail) and trio.current_time() > 100:
             await trio.sleep_forever()
-        return await answer(instrument, query)  # type: ignore[arg-type]
+        return await answer(instrument, query)
 
     answer: Callable[..., Awaitable[object]] = FakeExchange.trades.__get__(world.exchange)
     world.exchange.trades = trades  # type: ignore[method-assign, assignment]
