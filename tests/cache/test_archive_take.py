@@ -154,6 +154,18 @@ def test_rows_that_can_be_no_trade_become_holes_for_rest_to_fill(cache: Backfill
     assert_frame_equal(held(cache), tape)
 
 
+def test_an_id_used_on_both_sides_of_midnight_is_told_apart_by_what_is_proven(cache: BackfillCacheManager) -> None:
+    """Its time lies in the day. Once it is known to be another day's, it goes, even if it was taken before."""
+    tape = day_frame(range(1000, 1100))
+    stray = pl.concat([dearer([999]).with_columns(T=tape["T"][0]), tape])
+    assert take(cache, stray, starts={1000, 1100}).record.first_id == 999
+    path = cache.directory.parents[1] / "day.zip"
+    taken = take_archive(cache, path, DAY, SHA, {1000, 1100}, within=IdRange(1000, 1099))
+    assert_frame_equal(held(cache), tape)
+    assert taken.record.sealed
+    assert taken.findings.outside.ranges == (IdRange(999, 999),)
+
+
 def test_rows_out_of_order_are_taken_in_order(cache: BackfillCacheManager, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first attempt has written some when it shows: it is begun anew."""
     monkeypatch.setattr(archive_csv, "BLOCK_BYTES", 1000)

@@ -9,10 +9,12 @@ from datetime import date
 import polars as pl
 
 from backfilld.core.evidence import MARKER
-from backfilld.core.model import SCHEMA, IdRange, day_start_ms, day_stop_ms, empty_trades
+from backfilld.core.model import INT64_MAX, SCHEMA, IdRange, day_start_ms, day_stop_ms, empty_trades
 
 MOST_CONFLICTS = 100_000
 """Of more conflicts than these only the ids are kept."""
+
+ANY_ID = IdRange(0, INT64_MAX)
 
 _IS_SUSPECT = ((pl.col("p") == 0) | (pl.col("q") == 0) | (pl.col("f") < 0) | (pl.col("f") > pl.col("l"))) & ~MARKER
 
@@ -172,9 +174,11 @@ class Audit:
 
 
 class Intake:
-    """Looks at the rows as they come, in the order of the file, and leaves out those of other days."""
+    """Looks at the rows as they come, in the order of the file, and leaves out those of other days: by their time, and
+    by their id, where it is not ``within`` those that the day can have."""
 
-    def __init__(self, day: date) -> None:
+    def __init__(self, day: date, within: IdRange) -> None:
+        self._within = within
         self._start_ms, self._stop_ms = day_start_ms(day), day_stop_ms(day)
         self._last_id = -1
         self.rows = 0
@@ -189,12 +193,20 @@ class Intake:
         return trades
 
     def _of_the_day(self, trades: pl.DataFrame) -> pl.DataFrame:
-        times = trades["T"]
-        if trades.is_empty() or (times.min() >= self._start_ms and times.max() < self._stop_ms):  # type: ignore[operator]
+        if trades.is_empty() or self._are_all_of_the_day(trades["T"], trades["a"]):
             return trades
         is_inside = pl.col("T").is_between(self._start_ms, self._stop_ms, closed="left") | MARKER
+        is_inside &= pl.col("a").is_between(self._within.first_id, self._within.last_id)
         self.outside.add(trades.filter(~is_inside)["a"].sort())
         return trades.filter(is_inside)
+
+    def _are_all_of_the_day(self, times: pl.Series, ids: pl.Series) -> bool:
+        return bool(
+            times.min() >= self._start_ms  # type: ignore[operator]
+            and times.max() < self._stop_ms  # type: ignore[operator]
+            and ids.min() >= self._within.first_id  # type: ignore[operator]
+            and ids.max() <= self._within.last_id  # type: ignore[operator]
+        )
 
     def _look_at_order(self, ids: pl.Series) -> None:
         is_late = ids < ids.shift(1, fill_value=self._last_id)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from backfilld.cache.archive_findings import MOST_CONFLICTS, Findings
+from backfilld.cache.archive_findings import ANY_ID, MOST_CONFLICTS, Findings
 from backfilld.cache.archivefile import ArchiveDay
 from backfilld.cache.atomic import replace_file, translated
 from backfilld.cache.certificate import UntrustedFile
@@ -20,7 +20,7 @@ from backfilld.cache.manager import BackfillCacheManager
 from backfilld.core.daybook import DayRecord, Source, Sourced, Testimony
 from backfilld.core.ledger import Coverage
 from backfilld.core.merge import merge
-from backfilld.core.model import SCHEMA, Market, empty_trades
+from backfilld.core.model import SCHEMA, IdRange, Market, empty_trades
 
 REPORT_SUFFIX = ".conflicts"
 """Stands after the day file's name. It does not end in .parquet: whoever reads all day files must not read it too."""
@@ -48,15 +48,18 @@ def take_archive(
     sha256: str,
     day_starts: Collection[int] = (),
     *,
+    within: IdRange = ANY_ID,
     keeps_suspect: bool = False,
 ) -> Taken:
     """Merge the zip at ``path``, whose published checksum is ``sha256``, into the day's file, and replace it.
 
-    ``day_starts`` are ids known to begin a day. Rows that can be no trade are left out unless ``keeps_suspect``. Raises
-    ArchiveError if the zip cannot be used and StoreError if the disk refuses; the day is then as before.
+    ``day_starts`` are ids known to begin a day, and ``within`` those that this day can have: rows of others are left
+    out, published or held. So are rows that can be no trade, unless ``keeps_suspect``.
+
+    Raises ArchiveError if the zip cannot be used and StoreError if the disk refuses; the day is then as before.
     """
     market = manager.instrument.market if manager.instrument else Market.SPOT
-    archive = ArchiveDay(path, market, day, keeps_suspect=keeps_suspect)
+    archive = ArchiveDay(path, market, day, within=within, keeps_suspect=keeps_suspect)
     known = _known(manager, day)
     source = Source("archive", sha256)
     file = manager.get_cache_path(day)
@@ -66,7 +69,7 @@ def take_archive(
         def use(published: Iterator[pl.DataFrame]) -> tuple[DayRecord, _Join]:
             join = _Join(known.sources, source)
             with DayWriter(temporary, manager.encoding) as writer:
-                for piece in join.pieces(manager.row_groups(day), published):
+                for piece in join.pieces(_only(within, manager.row_groups(day)), published):
                     writer.add(piece)
                 told = join.told(known, archive.findings)
                 return writer.finish(day, manager.instrument, day_starts, source=source, known=told), join
@@ -91,6 +94,12 @@ def _known(manager: BackfillCacheManager, day: date) -> Testimony:
     except UntrustedFile:
         manager.record(day)
         return Testimony()
+
+
+def _only(within: IdRange, held: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    if within == ANY_ID:
+        return held
+    return (group.filter(pl.col("a").is_between(within.first_id, within.last_id)) for group in held)
 
 
 @dataclass(slots=True)

@@ -13,8 +13,8 @@ from typing import TypeVar
 import polars as pl
 
 from backfilld.cache.archive_csv import trade_frames
-from backfilld.cache.archive_findings import Audit, Findings, Intake, Repeats, once
-from backfilld.core.model import Market, empty_trades
+from backfilld.cache.archive_findings import ANY_ID, Audit, Findings, Intake, Repeats, once
+from backfilld.core.model import IdRange, Market, empty_trades
 from backfilld.errors import ArchiveError
 
 T = TypeVar("T")
@@ -26,14 +26,19 @@ BUCKET_ROWS = 1 << 19
 class ArchiveDay:
     """The zip at ``path``, published for a day of a market. ``findings`` are there when it was read to its end.
 
-    Unless ``keeps_suspect``, rows that can be no trade are left out: their ids are holes, to be asked for elsewhere.
+    Ids that are not ``within`` those that the day can have are another day's: the exchange has used ids twice, on both
+    sides of a midnight. Unless ``keeps_suspect``, rows that can be no trade are left out: their ids are holes, to be
+    asked for elsewhere.
     """
 
-    def __init__(self, path: Path, market: Market, day: date, *, keeps_suspect: bool = True) -> None:
+    def __init__(
+        self, path: Path, market: Market, day: date, *, within: IdRange = ANY_ID, keeps_suspect: bool = True
+    ) -> None:
         self.path = path
         self.market = market
         self.day = day
         self.findings = Findings()
+        self._within = within
         self._keeps_suspect = keeps_suspect
 
     def read(self, use: Callable[[Iterator[pl.DataFrame]], T]) -> T:
@@ -51,13 +56,13 @@ class ArchiveDay:
 
     def first_id(self) -> int | None:
         """The lowest id of the day in the first rows of the file; None if none of them is of the day."""
-        intake = Intake(self.day)
+        intake = Intake(self.day, self._within)
         with closing(trade_frames(self.path)) as frames:
             firsts = (frame["a"].min() for frame in filter(_has_rows, map(intake.admitted, frames)))
             return next((int(first) for first in firsts), None)  # type: ignore[arg-type]
 
     def _in_one_pass(self) -> Generator[pl.DataFrame, None, None]:
-        intake, audit, repeats = Intake(self.day), Audit(keeps_suspect=self._keeps_suspect), Repeats()
+        intake, audit, repeats = Intake(self.day, self._within), Audit(keeps_suspect=self._keeps_suspect), Repeats()
         last = empty_trades()
         with closing(trade_frames(self.path)) as frames:
             for frame in filter(_has_rows, map(intake.admitted, frames)):
@@ -68,10 +73,10 @@ class ArchiveDay:
         self._conclude(audit.findings(intake, repeats))
 
     def _in_buckets(self) -> Generator[pl.DataFrame, None, None]:
-        intake, audit, repeats = Intake(self.day), Audit(keeps_suspect=self._keeps_suspect), Repeats()
+        intake, audit, repeats = Intake(self.day, self._within), Audit(keeps_suspect=self._keeps_suspect), Repeats()
         bucket = _Bucket(-1)
         while bucket.is_cut or bucket.last_id < 0:
-            intake = Intake(self.day)
+            intake = Intake(self.day, self._within)
             bucket = _Bucket(bucket.last_id)
             with closing(trade_frames(self.path)) as frames:
                 for frame in filter(_has_rows, map(intake.admitted, frames)):
