@@ -72,8 +72,9 @@ def run(*command: str | Path, limit_s: float, env: Mapping[str, str] | None = No
             timeout=limit_s,
             env=os.environ | dict(env or {}),
         )
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{command[0]} took longer than {limit_s:.0f} s") from None
+    except subprocess.TimeoutExpired as error:
+        last = (error.stdout or b"")[-2000:].decode(errors="replace")
+        raise RuntimeError(f"{command[0]} took longer than {limit_s:.0f} s, and said last:\n{last}") from None
     if done.returncode:
         last = "\n".join([*done.stdout.splitlines()[-10:], *done.stderr.splitlines()[-15:]])
         raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{last}")
