@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import trio
@@ -89,6 +89,17 @@ def write(config: Path, *instruments: Instrument, **settings: object) -> None:
     draft.rename(config)
 
 
+def started(daemon: Daemon, config: Path, place: Path, stdout: IO[str]) -> "subprocess.Popen[bytes]":
+    """The daemon with a manager's socket in its environment; it is to give a sign of life every second."""
+    return subprocess.Popen(
+        daemon.command("run", "--config", str(config)),
+        env=daemon.environment() | {"NOTIFY_SOCKET": str(place / "notify"), "WATCHDOG_USEC": "1000000"},
+        stdout=stdout,
+        stderr=stdout,
+        cwd=place,
+    )
+
+
 @asynccontextmanager
 async def served(
     exchange: Exchange, place: Path, *instruments: Instrument, **settings: object
@@ -100,13 +111,7 @@ async def served(
         ear.bind(str(place / "notify"))
         ear.setblocking(False)
         daemon = Daemon(exchange, place / "cache", {"POLL_SECONDS": "0.4"})
-        process = subprocess.Popen(
-            daemon.command("run", "--config", str(config)),
-            env=daemon.environment() | {"NOTIFY_SOCKET": str(place / "notify"), "WATCHDOG_USEC": "1000000"},
-            stdout=stdout,
-            stderr=stdout,
-            cwd=place,
-        )
+        process = started(daemon, config, place, stdout)
         try:
             yield Service(daemon, process, ear, config, log)
         finally:
@@ -143,24 +148,26 @@ async def test_ready_once_complete_then_a_new_instrument_then_one_less(tmp_path:
 
 
 async def test_a_bad_configuration_is_refused_with_its_reason_and_the_old_one_goes_on(tmp_path: Path) -> None:
-    async with exchange_at(16, {BTC: generated(3_000, live_rate_per_s=50)}) as exchange:
-        async with served(exchange, tmp_path, BTC) as service:
-            await until(lambda: service.words == ["READY=1"])
-            service.reload(BTC, days=-1)
-            await until(lambda: service.words == ["READY=1", "RELOADING=1", "READY=1"])
-            (refused,) = service.said("reload_refused")
-            assert refused["level"] == "error"
-            assert "days = -1" in refused["error"]
-            service.config.write_text("what is this")
-            service.process.send_signal(signal.SIGHUP)
-            await until(lambda: len(service.said("reload_refused")) == 2)
-            service.config.unlink()
-            service.process.send_signal(signal.SIGHUP)
-            await until(lambda: len(service.said("reload_refused")) == 3)
-            assert "No such file" in service.said("reload_refused")[2]["error"]
-            asked = len(trade_requests(exchange))
-            await until(lambda: len(trade_requests(exchange)) > asked + 2)
-            assert await service.terminated() == 0
+    async with (
+        exchange_at(16, {BTC: generated(3_000, live_rate_per_s=50)}) as exchange,
+        served(exchange, tmp_path, BTC) as service,
+    ):
+        await until(lambda: service.words == ["READY=1"])
+        service.reload(BTC, days=-1)
+        await until(lambda: service.words == ["READY=1", "RELOADING=1", "READY=1"])
+        (refused,) = service.said("reload_refused")
+        assert refused["level"] == "error"
+        assert "days = -1" in refused["error"]
+        service.config.write_text("what is this")
+        service.process.send_signal(signal.SIGHUP)
+        await until(lambda: len(service.said("reload_refused")) == 2)
+        service.config.unlink()
+        service.process.send_signal(signal.SIGHUP)
+        await until(lambda: len(service.said("reload_refused")) == 3)
+        assert "No such file" in service.said("reload_refused")[2]["error"]
+        asked = len(trade_requests(exchange))
+        await until(lambda: len(trade_requests(exchange)) > asked + 2)
+        assert await service.terminated() == 0
 
 
 def damage(file: Path) -> None:
@@ -170,7 +177,7 @@ def damage(file: Path) -> None:
     file.write_bytes(body)
 
 
-BREAKS: list[Callable[[Path], None]] = [
+BREAKS: list[Callable[[Path], object]] = [
     Path.unlink,
     lambda file: file.write_bytes(file.read_bytes()[:5000]),
     lambda file: file.write_bytes(b"x" * 9000),
@@ -181,7 +188,7 @@ BREAKS: list[Callable[[Path], None]] = [
 @pytest.mark.parametrize("breaks", BREAKS, ids=["deleted", "cut", "foreign", "damaged"])
 @pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
 async def test_a_file_that_an_operator_deletes_or_damages_is_made_whole(
-    breaks: Callable[[Path], None], told: bool, tmp_path: Path
+    breaks: Callable[[Path], object], told: bool, tmp_path: Path
 ) -> None:
     """At SIGHUP at once; without it at the next save, which trades that go on bring about."""
     tape = generated(8_000, live_rate_per_s=0.0 if told else 30.0)
@@ -204,60 +211,68 @@ async def test_a_file_that_an_operator_deletes_or_damages_is_made_whole(
 
 
 async def test_the_level_of_the_log_changes_at_a_reload(tmp_path: Path) -> None:
-    async with exchange_at(16, {BTC: generated(3_000, live_rate_per_s=50)}) as exchange:
-        async with served(exchange, tmp_path, BTC, log_level="error") as service:
-            await until(lambda: service.words == ["READY=1"])
-            assert service.events == []
-            service.reload(BTC, log_level="info")
-            await until(lambda: service.said("day_saved"))
-            service.reload(BTC, log_level="warning")
-            await until(lambda: len(service.words) == 5)
-            lines = len(service.events)
-            asked = len(trade_requests(exchange))
-            await until(lambda: len(trade_requests(exchange)) > asked + 3)
-            assert len(service.events) == lines
-            assert await service.terminated() == 0
+    async with (
+        exchange_at(16, {BTC: generated(3_000, live_rate_per_s=50)}) as exchange,
+        served(exchange, tmp_path, BTC, log_level="error") as service,
+    ):
+        await until(lambda: service.words == ["READY=1"])
+        assert service.events == []
+        service.reload(BTC, log_level="info")
+        await until(lambda: service.said("day_saved"))
+        service.reload(BTC, log_level="warning")
+        await until(lambda: len(service.words) == 5)
+        lines = len(service.events)
+        asked = len(trade_requests(exchange))
+        await until(lambda: len(trade_requests(exchange)) > asked + 3)
+        assert len(service.events) == lines
+        assert await service.terminated() == 0
 
 
 async def test_twenty_reloads_in_the_first_backfill_fetch_nothing_twice(tmp_path: Path) -> None:
     options = ExchangeOptions(latency_s=0.05)
-    async with exchange_at(16, {BTC: generated(60_000)}, options) as exchange:
-        async with served(exchange, tmp_path, BTC) as service:
-            await until(lambda: len(exchange.requests) > 5)
-            for _ in range(20):
-                service.process.send_signal(signal.SIGHUP)
-                await trio.sleep(0.03)
-            await until(lambda: "READY=1" in service.words)
-            assert service.holds_all()
-            assert await service.terminated() == 0
-            assert len([record for record in trade_requests(exchange) if record.rows >= 1000]) <= 61
+    async with (
+        exchange_at(16, {BTC: generated(60_000)}, options) as exchange,
+        served(exchange, tmp_path, BTC) as service,
+    ):
+        await until(lambda: len(exchange.requests) > 5)
+        for _ in range(20):
+            service.process.send_signal(signal.SIGHUP)
+            await trio.sleep(0.03)
+        await until(lambda: "READY=1" in service.words)
+        assert service.holds_all()
+        assert await service.terminated() == 0
+        assert len([record for record in trade_requests(exchange) if record.rows >= 1000]) <= 61
 
 
 async def test_a_stop_in_a_ban_is_prompt_and_no_failure(tmp_path: Path) -> None:
     options = ExchangeOptions(latency_s=0.02)
-    async with exchange_at(16, {BTC: generated(60_000)}, options) as exchange:
-        async with served(exchange, tmp_path, BTC, checkpoint_seconds=1) as service:
-            await until(lambda: len(exchange.requests) > 10)
-            exchange.ban(Market.SPOT, 600)
-            await until(lambda: "spot banned for" in service.status)
-            began = time.monotonic()
-            assert await service.terminated() == 0
-            assert time.monotonic() - began < 5
-            assert service.words == ["STOPPING=1"]
-            assert service.daemon.held().height > 0
+    async with (
+        exchange_at(16, {BTC: generated(60_000)}, options) as exchange,
+        served(exchange, tmp_path, BTC, checkpoint_seconds=1) as service,
+    ):
+        await until(lambda: len(exchange.requests) > 10)
+        exchange.ban(Market.SPOT, 600)
+        await until(lambda: "spot banned for" in service.status)
+        began = time.monotonic()
+        assert await service.terminated() == 0
+        assert time.monotonic() - began < 5
+        assert service.words == ["STOPPING=1"]
+        assert service.daemon.held().height > 0
 
 
 async def test_a_reload_while_it_stops_does_not_end_it_otherwise(tmp_path: Path) -> None:
     options = ExchangeOptions(latency_s=0.5)
-    async with exchange_at(16, {BTC: generated(60_000)}, options) as exchange:
-        async with served(exchange, tmp_path, BTC) as service:
-            await until(lambda: len(exchange.requests) > 10)
-            service.process.terminate()
-            await until(lambda: service.words == ["STOPPING=1"])
-            service.process.send_signal(signal.SIGHUP)
-            assert await ended(service.process) == 0
-            assert len(service.said("reload_ignored")) <= 1
-            assert service.said("settings_reloaded") == []
+    async with (
+        exchange_at(16, {BTC: generated(60_000)}, options) as exchange,
+        served(exchange, tmp_path, BTC) as service,
+    ):
+        await until(lambda: len(exchange.requests) > 10)
+        service.process.terminate()
+        await until(lambda: service.words == ["STOPPING=1"])
+        service.process.send_signal(signal.SIGHUP)
+        assert await ended(service.process) == 0
+        assert len(service.said("reload_ignored")) <= 1
+        assert service.said("settings_reloaded") == []
 
 
 async def test_the_second_instance_ends_with_75_and_names_the_first(tmp_path: Path) -> None:
