@@ -209,10 +209,9 @@ class Intake:
         )
 
     def _look_at_order(self, ids: pl.Series) -> None:
-        is_late = ids < ids.shift(1, fill_value=self._last_id)
-        if is_late.any():
-            self.disordered.add(ids.filter(is_late).sort())
-        self._last_id = ids[-1]
+        before, self._last_id = self._last_id, ids[-1]
+        if ids[0] < before or (ids[1:] < ids[:-1]).any():
+            self.disordered.add(ids.filter(ids < ids.shift(1, fill_value=before)).sort())
 
 
 class Repeats:
