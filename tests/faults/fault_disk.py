@@ -67,7 +67,8 @@ async def test_a_running_daemon_outlives_a_failing_system_call(
             injection = fault(daemon)
             async with injected(run, injection, only_workers=injection.calls == "write") as traced:
                 await run.until_said("disk_failed")
-                await until(lambda: len(_failed_saves(traced)) >= 3)
+                await until(lambda: len(_failed_saves(traced)) >= 2)
+                assert fault is not fsync_of_file or any(".parquet.tmp-" in line for line in traced.injected())
                 assert_sound(daemon)
                 assert list(directory_of(daemon).glob("*.parquet")) == [daemon.day_file()]
             await run.until_said("disk_recovered")

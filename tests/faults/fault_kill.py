@@ -173,10 +173,10 @@ async def test_a_holder_that_has_not_said_its_name_yet_is_named(place: Path, str
 
 
 async def test_two_instances_started_at_the_same_instant(place: Path) -> None:
-    """Ten times: one wins; the other ends with 75 and names it. A killed holder leaves no lock behind."""
+    """Six times: one wins; the other ends with 75 and names it. A killed holder leaves no lock behind."""
     async with exchange_at(16, {BTC: generated(2_000)}, roomy()) as exchange:
         daemon = Daemon(exchange, place / "cache")
-        for _ in range(10):
+        for _ in range(6):
             async with running(daemon) as one, running(daemon) as other:
                 await until(lambda pair=(one, other): _ended_of(*pair))  # type: ignore[misc]
                 (loser,) = _ended_of(one, other)

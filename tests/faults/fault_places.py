@@ -51,7 +51,7 @@ async def test_a_disk_of_5_mb_that_fills_and_is_emptied(place: Path, mount: Moun
             await _until_no_more_requests(daemon)
             rss_bytes, asked = run.rss_bytes(), len(exchange.requests)
             held = assert_sound(daemon)
-            await trio.sleep(3)
+            await trio.sleep(2)
             assert len(exchange.requests) == asked
             assert run.rss_bytes() - rss_bytes < 20 * 2**20
             assert rows_on_disk(daemon) == held
@@ -118,7 +118,7 @@ async def _lively(place: Path, *, before: Sequence[str] = ()) -> AsyncIterator[R
 async def _outlived(run: Running, mend: Callable[[], object]) -> None:
     """It says that the disk fails, tries a few times, is mended, and says that too."""
     await run.until_said("disk_failed")
-    await trio.sleep(3.5)
+    await trio.sleep(2.5)
     mend()
     await run.until_said("disk_recovered")
 

@@ -29,12 +29,13 @@ async def run_keeper(
     memory: GovernorMemory,
     shielded: Callable[[], AbstractContextManager[object]] = _shielded,
 ) -> None:
-    """Save what changes, until cancelled. What cannot be saved is said, and tried again with the next change.
+    """Save what changes, until cancelled. What cannot be saved is said once, and tried again with every change.
 
     A save that has begun is ``shielded`` from the cancellation.
     """
     lasting: object = None
     saved_at = -SHOWN_EVERY_S
+    is_failing = False
     async with aclosing(shown.eventual_values()) as values:
         async for statistics in values:
             now = trio.current_time()
@@ -48,6 +49,8 @@ async def run_keeper(
                 with shielded():
                     await memory.save(statistics)
             except StoreError as error:
-                log.warning("governor_unsaved", error=str(error))
+                if not is_failing:
+                    log.warning("governor_unsaved", error=str(error))
+                is_failing = True
                 continue
-            lasting, saved_at = of_consequence, now
+            lasting, saved_at, is_failing = of_consequence, now, False

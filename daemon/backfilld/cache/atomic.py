@@ -19,6 +19,9 @@ from backfilld.errors import StoreError
 TEMPORARY = ".tmp-"
 """Stands in the name of every temporary file, after the name of the file that it is to become."""
 
+_in_hand: set[Path] = set()
+"""The temporary files that this process is writing now."""
+
 
 @contextmanager
 def translated(path: Path, deed: str) -> Iterator[None]:
@@ -40,6 +43,7 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
     with translated(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _in_hand.add(temporary)
         try:
             write(temporary)
             _sync(temporary, os.O_RDWR)
@@ -48,16 +52,19 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+        finally:
+            _in_hand.remove(temporary)
         _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def sweep_temporary_files(directory: Path) -> list[Path]:
     """Delete what a crash left of files being written, in and below ``directory``; return what was deleted.
 
-    Only the holder of the cache may do this: the temporary files of a running writer look the same.
+    Only the holder of the cache may do this: the temporary files of another running writer look the same. Those of this
+    process are left alone.
     """
     found = (path for name in ("*.parquet", "*.json") for path in directory.rglob(f"{name}{TEMPORARY}*"))
-    stale = sorted(path for path in found if path.is_file())
+    stale = sorted(path for path in found if path.is_file() and path not in _in_hand)
     for path in stale:
         with translated(path, "delete"):
             path.unlink(missing_ok=True)
