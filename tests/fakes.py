@@ -23,6 +23,7 @@ from backfilld.core.limits import Limit
 from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
 from backfilld.core.outcome import UNKNOWN_SYMBOL
 from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.silences import NO_SILENCE, Silence
 from backfilld.core.weights import DOCUMENTED, Endpoint
 from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RequestRejected
@@ -272,12 +273,19 @@ class FakeStore(MemoryStore):
         self.loaded.append((instrument, day))
         return await super().load(instrument, day)
 
-    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
+    async def save(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        silence: Silence = NO_SILENCE,
+    ) -> Saved:
         """As told, after ``delay_s``."""
         await trio.sleep(self.delay_s)
         self._raise("save")
         self.saves.append((instrument, day, trades.height, frozenset(day_starts)))
-        return await super().save(instrument, day, trades, day_starts)
+        return await super().save(instrument, day, trades, day_starts, silence)
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:
         """As told."""

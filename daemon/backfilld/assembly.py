@@ -5,17 +5,20 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 from backfilld.actors.fetcher import Patience
 from backfilld.actors.orders import Orders
 from backfilld.actors.writer import Disk
+from backfilld.adapters.binance_archive import open_archive
 from backfilld.adapters.binance_rest import opener
 from backfilld.adapters.governor_file import GovernorFile
 from backfilld.adapters.memory_store import MemoryStore
 from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.cache.dayfile import Encoding
+from backfilld.cache.layout import archive_directory
 from backfilld.cache.lock import locked
 from backfilld.cache.remembered import Remembered, RememberedBudget, load_remembered
 from backfilld.core.budget import Budget
@@ -27,7 +30,7 @@ from backfilld.core.pauses import Pauses
 from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.weights import DOCUMENTED, WeightTable
 from backfilld.core.window import Window
-from backfilld.ports import TradeStore
+from backfilld.ports import OpenArchive, TradeStore
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline
 
@@ -83,6 +86,7 @@ def assembled(
             patience=Patience(Backoff(), LONGEST_PAUSE_ONCE_S if once else float("inf"), random.random),
             wall_ms=_wall_ms,
             outcomes=send_outcome,
+            open_archive=_archive_opener(settings) if orders.uses_archive else None,
             restarts=None if once else Restarts(),
             memory=GovernorFile(settings.cache_dir) if settings.cache_enabled else None,
             disk=Disk(is_patient=not once),
@@ -112,6 +116,8 @@ def orders_of(
         checkpoint_s=settings.checkpoint_seconds,
         grace_s=settings.grace_seconds,
         weight_share=settings.weight_share,
+        # Its files are put on disk on their way; without a cache nothing may be.
+        uses_archive=settings.cache_enabled,
     )
 
 
@@ -122,6 +128,10 @@ def encoding_of(settings: Settings) -> Encoding:
 
 def _parquet_store(settings: Settings) -> ParquetStore:
     return ParquetStore(settings.cache_dir, encoding_of(settings))
+
+
+def _archive_opener(settings: Settings) -> OpenArchive:
+    return partial(open_archive, settings.archive_url, archive_directory(settings.cache_dir))
 
 
 def _budgets(share: float, remembered: Remembered) -> dict[Market, Budget]:

@@ -18,6 +18,7 @@ from backfilld.core.daybook import DayRecord
 from backfilld.core.limits import Limit
 from backfilld.core.model import Instrument, Market
 from backfilld.core.query import Query
+from backfilld.core.silences import NO_SILENCE, Silence
 from backfilld.errors import ExchangeError
 
 T = TypeVar("T")
@@ -81,7 +82,8 @@ OpenClient = Callable[[], AbstractAsyncContextManager[ExchangeClient]]
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What saving came to: the day as it stands now, and what became of the rows that were handed in."""
+    """What saving came to: the day as it stands now, and what became of the rows that were handed in; ``findings``
+    count what was wrong with them, by name."""
 
     record: DayRecord
     file: str | None
@@ -89,6 +91,32 @@ class Saved:
     cached: int
     duplicates: int
     conflicts: pl.DataFrame
+    findings: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A day's file of the public archive, on disk at ``path``, verified: ``sha256`` is the one published."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+class ArchiveSource(Protocol):
+    """The public archive: whole days as files, at no request weight. Raises ExchangeError."""
+
+    async def fetch(self, instrument: Instrument, day: date) -> Published | None:
+        """Have the day's file on disk, without a download if it is there; None while it is not published."""
+        ...
+
+    async def size(self, instrument: Instrument, day: date) -> int | None:
+        """The bytes of the day's file; None while it is not published."""
+        ...
+
+
+OpenArchive = Callable[[], AbstractAsyncContextManager[ArchiveSource]]
+"""Opens a connection to the archive."""
 
 
 class GovernorMemory(Protocol):
@@ -118,9 +146,22 @@ class TradeStore(Protocol):
         """The days that somebody else has changed, added or deleted since they were last loaded or saved here."""
         ...
 
-    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
-        """Merge trades (strictly ascending in ``a``) into the day, all or nothing. With none, only the proof is
-        renewed."""
+    async def save(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        silence: Silence = NO_SILENCE,
+    ) -> Saved:
+        """Merge trades (strictly ascending in ``a``) into the day, all or nothing, and note the ``silence``. With none,
+        only the proof is renewed."""
+        ...
+
+    async def take(self, instrument: Instrument, day: date, published: Published, following: Published | None) -> Saved:
+        """Join the rows of a published day with what is held of it, which stays where they differ. The day
+        ``following`` proves where it ends. The published file is deleted then. Raises ArchiveError if it is of no use,
+        and then nothing is changed but that."""
         ...
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:

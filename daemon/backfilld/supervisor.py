@@ -15,22 +15,23 @@ import structlog
 import trio
 from trio_util import AsyncValue, move_on_when
 
+from backfilld.actors.archivist import run_archivist
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
 from backfilld.actors.governor import GovernorStatistics, run_governor
 from backfilld.actors.keeper import run_keeper
 from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
-    GovernorMessage,
     Job,
     MergerMessage,
     OrdersChanged,
     SchedulerMessage,
-    SetShare,
     Statistics,
     StopRequested,
+    TakeFromArchive,
     WriterMessage,
 )
 from backfilld.actors.orders import Orders
+from backfilld.actors.permits import GovernorMessage, SetShare
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.actors.writer import Disk, DiskTrouble, run_writer
 from backfilld.core.budget import Budget
@@ -38,13 +39,16 @@ from backfilld.core.model import Market
 from backfilld.core.outcome import Outcome
 from backfilld.core.retry import Restarts
 from backfilld.errors import BackfillError, StoreError
-from backfilld.ports import GovernorMemory, OpenClient, TradeStore
+from backfilld.ports import GovernorMemory, OpenArchive, OpenClient, TradeStore
 
 log = structlog.get_logger()
 
 CHECKPOINT_ROWS = 500_000
 """Trades held before a checkpoint whatever their age: it bounds memory to a few times 25 MB, however long the
 backfill."""
+
+ARCHIVISTS = 2
+"""Instruments that are had from the archive at a time: one is downloaded while another is written."""
 
 DISK_RETRY_S = 10.0
 
@@ -74,6 +78,7 @@ class Pipeline:
     outcomes: trio.MemorySendChannel[Outcome]
     restarts: Restarts | None = None
     memory: GovernorMemory | None = None
+    open_archive: OpenArchive | None = None
     stop: trio.Event = field(default_factory=trio.Event)
     reload: AsyncValue[Reload | None] = field(default_factory=lambda: AsyncValue(None))
     statistics: AsyncValue[Statistics] = field(default_factory=lambda: AsyncValue(Statistics()))
@@ -181,6 +186,10 @@ async def _run_actors(pipeline: Pipeline) -> None:
         nursery.start_soon(
             _relay_reloads, pipeline, pipeline.reload.value, crew, send_event.clone(), send_governor.clone()
         )
+        send_wanted, wanted = trio.open_memory_channel[TakeFromArchive](math.inf)
+        for _ in range(ARCHIVISTS if pipeline.open_archive is not None else 0):
+            ends = wanted.clone(), send_day.clone(), send_event.clone()
+            nursery.start_soon(_run_archivist, *ends, pipeline)
         nursery.start_soon(_relay_stop, pipeline.stop, send_event, send_governor)
         keeping = trio.CancelScope()
         if pipeline.memory is not None:
@@ -188,7 +197,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
         drain = trio.CancelScope()
         nursery.start_soon(_limit_drain, drain, pipeline, crew, nursery.cancel_scope)
         await run_scheduler(
-            SchedulerPorts(events, send_job, send_page, pipeline.outcomes.clone()),
+            SchedulerPorts(events, send_job, send_page, pipeline.outcomes.clone(), send_wanted),
             orders,
             pipeline.store,
             pipeline.wall_ms,
@@ -211,6 +220,18 @@ async def _run_merger(
     await run_merger(
         pages, days, checkpoint_s=lambda: pipeline.orders_now.checkpoint_s, checkpoint_rows=CHECKPOINT_ROWS
     )
+
+
+async def _run_archivist(
+    jobs: trio.MemoryReceiveChannel[TakeFromArchive],
+    days: trio.MemorySendChannel[WriterMessage],
+    events: trio.MemorySendChannel[SchedulerMessage],
+    pipeline: Pipeline,
+) -> None:
+    """Until the stop: a download is not waited for, and goes on where it stood at the next start."""
+    if pipeline.open_archive is not None:
+        async with move_on_when(pipeline.stop.wait):
+            await run_archivist(jobs, days, events, pipeline.open_archive)
 
 
 class _Crew:

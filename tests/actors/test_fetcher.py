@@ -13,10 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
 from backfilld.actors.messages import (
-    AcquireWeight,
     DescribeMarket,
     FetchJob,
-    GovernorMessage,
     Job,
     JobAnswered,
     JobDropped,
@@ -24,12 +22,9 @@ from backfilld.actors.messages import (
     MarketDescribed,
     MergerMessage,
     PageFetched,
-    PauseUntil,
-    ReportUsage,
-    ReturnPermit,
     SchedulerMessage,
-    SetLimits,
 )
+from backfilld.actors.permits import AcquireWeight, GovernorMessage, PauseUntil, ReportUsage, ReturnPermit, SetLimits
 from backfilld.core.counting import Ticket
 from backfilld.core.model import IdRange, Market
 from backfilld.core.pauses import Reason

@@ -12,7 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_util import AsyncValue
 
 from backfilld.actors.governor import GovernorStatistics, run_governor
-from backfilld.actors.messages import (
+from backfilld.actors.messages import StopRequested
+from backfilld.actors.permits import (
     AcquireWeight,
     GovernorMessage,
     PauseUntil,
@@ -20,7 +21,6 @@ from backfilld.actors.messages import (
     ReportUsage,
     ReturnPermit,
     SetLimits,
-    StopRequested,
 )
 from backfilld.core.budget import Budget
 from backfilld.core.clock import ServerClock

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_util import AsyncValue
 
@@ -70,3 +71,16 @@ async def test_what_could_not_be_saved_is_saved_with_the_next_change(autojump_cl
         value.value = again = shown_of(8, paused_ms=4_900)
         await wait_all_tasks_blocked()
         assert memory.saved == [again]
+
+
+async def test_what_cannot_be_saved_is_said_once_until_it_could(autojump_clock: MockClock) -> None:
+    memory = Memory(fails=True)
+    with capture_logs() as logs:
+        async with keeping(memory) as value:
+            for fails in (True, True, False, True, True):
+                memory.fails = fails
+                value.value = shown_of(8, paused_ms=5_000 * (1 + len(memory.saved)))
+                await wait_all_tasks_blocked()
+                await trio.sleep(SHOWN_EVERY_S)
+    assert len(memory.saved) == 1
+    assert [each["event"] for each in logs] == ["governor_unsaved"] * 2

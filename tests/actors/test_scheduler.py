@@ -31,6 +31,7 @@ from backfilld.actors.messages import (
     StartsProven,
     Statistics,
     StopRequested,
+    TakeFromArchive,
 )
 from backfilld.actors.orders import Orders
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
@@ -182,7 +183,8 @@ async def scheduling(
     send_page, pages = trio.open_memory_channel[MergerMessage](math.inf)
     send_outcome, outcomes = trio.open_memory_channel[Outcome](math.inf)
     desk = Desk(send, jobs, pages, outcomes, store or FakeStore(), dict(tapes), epoch_ms)
-    ports = SchedulerPorts(inbox, send_job, send_page, send_outcome)
+    send_wanted, _ = trio.open_memory_channel[TakeFromArchive](math.inf)
+    ports = SchedulerPorts(inbox, send_job, send_page, send_outcome, send_wanted)
 
     def wall_ms() -> float:
         return desk.server_ms + wall_error_ms

@@ -18,6 +18,7 @@ from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSav
 from backfilld.actors.writer import Disk, run_writer
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, empty_trades
+from backfilld.core.silences import NO_SILENCE, Silence
 from backfilld.errors import StoreError
 from backfilld.ports import Saved
 from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, trades_at
@@ -98,8 +99,15 @@ async def test_conflicts_of_the_pages_and_of_the_disk_are_counted_and_logged_one
 class FileStore(FakeStore):
     """Says that it wrote a file."""
 
-    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
-        saved = await super().save(instrument, day, trades, day_starts)
+    async def save(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        silence: Silence = NO_SILENCE,
+    ) -> Saved:
+        saved = await super().save(instrument, day, trades, day_starts, silence)
         return Saved(saved.record, "a.parquet", 1234, saved.cached, saved.duplicates, saved.conflicts)
 
 

@@ -75,7 +75,8 @@ def test_days_with_a_hole_between_them_prove_nothing() -> None:
 def test_held_in_gives_the_spans_that_reach_into_the_window(times: list[int], start: int, length: int | None) -> None:
     tape = Tape.of(7, times)
     window = Window(DAY_MS + start, None if length is None else DAY_MS + start + length)
-    spans, first_is_proven = held_in(window, reversed(records_of(tape, opened=True)))
+    held = held_in(window, reversed(records_of(tape, opened=True)))
+    spans, first_is_proven = list(held.spans), held.first_is_proven
     held = {i for span in spans for i in range(span.ids.first_id, span.ids.last_id + 1)}
     assert tape.ids_in(window) <= held
     for span in spans:
@@ -89,9 +90,11 @@ def test_held_in_gives_the_spans_that_reach_into_the_window(times: list[int], st
 
 def test_the_first_id_is_proven_by_the_opened_record_of_the_windows_own_day() -> None:
     window = Window(DAY_MS)
-    assert held_in(window, [record((5, 9), opened=True)])[1]
-    assert not held_in(window, [record((5, 9))])[1]
-    assert not held_in(window, [record((5, 9), day=NEXT, opened=True)])[1], "the day before is not held"
-    assert not held_in(window, [])[1]
+    assert held_in(window, [record((5, 9), opened=True)]).first_is_proven
+    assert not held_in(window, [record((5, 9))]).first_is_proven
+    assert not held_in(window, [record((5, 9), day=NEXT, opened=True)]).first_is_proven, "the day before is not held"
+    assert not held_in(window, []).first_is_proven
     later = Window(DAY_MS + 8)
-    assert not held_in(later, [record((5, 6), (8, 9), opened=True)])[1], "the span that is opened ended before"
+    assert not held_in(later, [record((5, 6), (8, 9), opened=True)]).first_is_proven, (
+        "the span that is opened ended before"
+    )

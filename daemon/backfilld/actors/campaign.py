@@ -10,13 +10,15 @@ from enum import Enum, auto
 
 import structlog
 
+from backfilld.actors.announcements import log_gap, log_plan
 from backfilld.actors.messages import JobAnswered, JobFailed, Spent
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord, day_starts, held_in
-from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange, Instrument, day_of, day_start_ms, iso
-from backfilld.core.outcome import UNKNOWN_SYMBOL, Outcome
+from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, day_stop_ms, iso
+from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome
 from backfilld.core.planner import Backfill
-from backfilld.core.query import Page, Query, Tail
+from backfilld.core.query import Page, Query, Since, Tail
+from backfilld.core.silences import Silence, Silences
 from backfilld.core.turns import Rank
 from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
@@ -35,6 +37,10 @@ class Phase(Enum):
     SEALING = auto()
     RESTING = auto()
     YIELDING = auto()
+    AWAITING_ARCHIVE = auto()
+
+
+_CAN_YIELD = {Phase.ASKING, Phase.RESTING, Phase.AWAITING_ARCHIVE}
 
 
 class Campaign:
@@ -53,15 +59,26 @@ class Campaign:
         self.instrument = instrument
         self.window = window
         self.records = {record.day: record for record in records}
-        held, first_is_proven = held_in(window, self.records.values())
+        starts = day_starts(self.records.values())
+        held = held_in(window, [record.proven_by(starts) for record in self.records.values()])
         self._today_ms = day_start_ms(day_of(now_ms))
         # Where days before today are wanted too, today comes first.
         newest_first = window.stop_ms is None and window.start_ms < self._today_ms
-        self.plan = Backfill(window, held, first_is_proven=first_is_proven, now_ms=now_ms, newest_first=newest_first)
+        self._silences = Silences(held.suspected, now_ms)
+        self.plan = Backfill(
+            window,
+            held.spans,
+            first_is_proven=held.first_is_proven,
+            last_is_proven=held.last_is_proven,
+            absent=held.absent,
+            postponed=self._silences.postponed,
+            now_ms=now_ms,
+            newest_first=newest_first,
+        )
         self.phase = Phase.ASKING
         self._older_to_id = -1
         self.cached = self.plan.received.rows
-        self._held_until_ms = max((span.last_ms for span in held), default=None)
+        self._held_until_ms = max((span.last_ms for span in held.spans), default=None)
         self.began_at = began_at
         self.rests_until = 0.0
         self.rounds = 0
@@ -77,6 +94,10 @@ class Campaign:
         self.is_complete = False
         self.is_stale = False
         self.is_dismissed = False
+        self.is_out_of_reach = False
+        self.unreachable_before_ms: int | None = None
+        self.archive_days: frozenset[date] = frozenset()
+        self.archive_asked_at = began_at
 
     @property
     def fetched(self) -> int:
@@ -113,7 +134,7 @@ class Campaign:
     @property
     def may_yield(self) -> bool:
         """Whether it must give way and can: what it has may be flushed."""
-        return self.must_yield and not self.plan.is_waiting and self.phase in {Phase.ASKING, Phase.RESTING}
+        return self.must_yield and not self.plan.is_waiting and self.phase in _CAN_YIELD
 
     @property
     def has_asked_all(self) -> bool:
@@ -134,12 +155,18 @@ class Campaign:
         if isinstance(event.job.query, Tail) and event.found.rows == 0:
             self._doubt_silence(now_ms)
         if self.plan.is_located and not self._planned:
-            self._log_plan(now_ms)
+            self._planned = True
+            if self.cached and self._held_until_ms is not None:
+                log_gap(self.log, self._held_until_ms, now_ms, self.cached, self.to_fetch + self.fetched)
+            log_plan(self.log, self.plan.missing, self._max_concurrent)
 
     def failed(self, event: JobFailed, query: Query) -> None:
         """Book a failure; one that is final for the instrument, or out of reach, ends its campaign for this round."""
         self.spend(event.spent)
         absent = event.error.absent if isinstance(event.error, UnexpectedAnswer) else None
+        if isinstance(event.error, RequestRejected) and event.error.code == TOO_OLD:
+            self._refused_as_too_old(query, event.error)
+            return
         self.plan.failed(query, str(event.error), IdRange(*absent) if absent else None)
         if query == self.plan.neighbour and not _is_final(event.error):
             self.log.warning("first_id_unproven", error=str(event.error))
@@ -148,6 +175,24 @@ class Campaign:
         if not isinstance(event.error, UnexpectedAnswer):
             self.error = event.error
 
+    def _refused_as_too_old(self, query: Query, error: RequestRejected) -> None:
+        self.log.warning("too_old", query=repr(query), error=str(error))
+        self.plan.refused_as_too_old(query, str(error))
+        if isinstance(query, Since) and not self.plan.received:
+            stop_ms = self._today_ms + 1 if self.window.stop_ms is None else self.window.stop_ms
+            if self.window.start_ms + MS_PER_DAY < stop_ms:
+                self.is_out_of_reach = self.is_stale = True
+            else:
+                self.lose(error)
+
+    def second_look_is_due(self, now_ms: int) -> bool:
+        """Whether ids that the exchange passed over may be asked for again."""
+        return self._silences.is_due(now_ms)
+
+    def silences(self, now_ms: int) -> dict[date, Silence]:
+        """What the exchange passed over and the day files do not say yet, by day."""
+        return self._silences.by_day(self.plan.absent, self.records.values(), now_ms)
+
     def saved(self, record: DayRecord, conflicts: int) -> None:
         """Book a day that stands on disk; what was held before and is no more is noticed."""
         before = self.records.get(record.day)
@@ -155,6 +200,7 @@ class Campaign:
             self.log.warning("day_lost_trades", day=record.day.isoformat())
             self.is_stale = True
         self.records[record.day] = record
+        self.plan.certify(record.absent)
         self._conflicts += conflicts
 
     def starts_to_prove(self) -> frozenset[int]:
@@ -170,6 +216,26 @@ class Campaign:
     def days_to_renew(self) -> frozenset[date]:
         """The days whose file does not say yet what is proven of them."""
         return frozenset(day for day, record in self.records.items() if record.proven_by(self.proven_starts) != record)
+
+    def await_archive(self, days: Iterable[date], *, alone: bool) -> None:
+        """These days are on their way from the archive; ``alone`` if there is nothing to ask before they are there."""
+        self.archive_days = frozenset(days)
+        if alone:
+            self.phase = Phase.AWAITING_ARCHIVE
+
+    def archive_day_ended(self, day: date) -> None:
+        """The day is held now, or the archive does not have it. After the last one the whole window is planned."""
+        self.archive_days -= {day}
+        self.is_stale |= not self.archive_days
+
+    @property
+    def has_unsealed_past(self) -> bool:
+        """Whether a whole day of the window before today is not complete, as far as its file says."""
+        start_ms, stop_ms = self.window.start_ms, self._today_ms
+        return any(
+            not each.sealed and start_ms <= day_start_ms(day) and day_stop_ms(day) <= stop_ms
+            for day, each in self.records.items()
+        )
 
     def begin_round(self) -> None:
         """Ask again: for what is new and what failed."""
@@ -192,9 +258,12 @@ class Campaign:
         """What it came to so far."""
         reasons = [self._explained(self.error)] if self.error else [each.reason for each in self.plan.failures]
         reasons += [f"ids {ids.first_id} to {ids.last_id} are missing" for ids in self.plan.missing]
+        if self.unreachable_before_ms is not None:
+            until = iso(self.unreachable_before_ms)
+            reasons.append(f"the exchange answers nothing of before {until}, and the archive has not all of it")
         if self._conflicts:
             reasons.append(f"{self._conflicts} trades conflict with others under the same id")
-        complete = self.plan.is_complete and not self._conflicts and self.error is None
+        complete = self.plan.is_complete and not (self._conflicts or self.error or self.unreachable_before_ms)
         if not complete and not reasons:
             reasons.append("it was stopped before it was complete")
         trades = self.plan.received.rows if context is None else context.trades
@@ -224,48 +293,10 @@ class Campaign:
             self._doubted = True
             self.plan.doubt_silence(after_ms)
 
-    def log_outcome(self, outcome: Outcome) -> None:
-        """Say what it came to."""
-        if not outcome.complete:
-            missing = [[ids.first_id, ids.last_id] for ids in outcome.missing]
-            self.log.error("backfill_incomplete", reasons=list(outcome.reasons), missing=missing)
-            return
-        context = outcome.context
-        self.log.info(
-            "backfill_completed",
-            trades=outcome.trades,
-            vwap=context and context.vwap,
-            poc=context and context.poc,
-            range_today=_rounded(context.price_range if context else None),
-            cd_pre=_rounded(context.delta if context else None),
-            seconds=round(outcome.seconds, 3),
-            requests=outcome.requests,
-            weight=outcome.weight,
-        )
-
     def log_start(self, stop_ms: int, *, uncached: bool) -> None:
         """Say what is about to be done."""
         strategy = "uncached" if uncached else "resume" if self.cached else "full"
         self.log.info("backfill_started", start=iso(self.window.start_ms), stop=iso(stop_ms), strategy=strategy)
-
-    def _log_plan(self, now_ms: int) -> None:
-        """Say, once the end is known, how much there is to fetch."""
-        self._planned = True
-        if self.cached and self._held_until_ms is not None:
-            self.log.info(
-                "gap_found",
-                day=day_of(self._held_until_ms).isoformat(),
-                trades=self.cached,
-                gap_hours=round(max(0, now_ms - self._held_until_ms) / 3_600_000, 2),
-                missing_ids=self.to_fetch + self.fetched,
-            )
-        chunks = sum(-(-len(ids) // PAGE_ROWS) for ids in self.plan.missing)
-        self.log.info("fetch_planned", chunks=chunks, trades=self.to_fetch, max_concurrent=self._max_concurrent)
-
-
-def _rounded(figure: float | None) -> float | None:
-    """Without the last bits of binary arithmetic: 8.42 for 8.419999999998254."""
-    return None if figure is None else round(figure, 8)
 
 
 def _is_final(error: ExchangeError) -> bool:

@@ -12,10 +12,8 @@ import structlog
 import trio
 
 from backfilld.actors.messages import (
-    AcquireWeight,
     DescribeMarket,
     FetchJob,
-    GovernorMessage,
     Job,
     JobAnswered,
     JobDropped,
@@ -23,13 +21,17 @@ from backfilld.actors.messages import (
     MarketDescribed,
     MergerMessage,
     PageFetched,
+    SchedulerMessage,
+    Spent,
+)
+from backfilld.actors.permits import (
+    AcquireWeight,
+    GovernorMessage,
     PauseUntil,
     PermitSlot,
     ReportUsage,
     ReturnPermit,
-    SchedulerMessage,
     SetLimits,
-    Spent,
     TellTime,
 )
 from backfilld.core.counting import Ticket

@@ -12,7 +12,8 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
-from backfilld.actors.messages import (
+from backfilld.actors.messages import StopRequested
+from backfilld.actors.permits import (
     AcquireWeight,
     GovernorMessage,
     PauseUntil,
@@ -20,7 +21,6 @@ from backfilld.actors.messages import (
     ReturnPermit,
     SetLimits,
     SetShare,
-    StopRequested,
     TellTime,
 )
 from backfilld.core.budget import Budget, BudgetStatistics

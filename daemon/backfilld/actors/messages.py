@@ -1,23 +1,21 @@
 """Everything the actors say to each other. Commands are imperatives, events past participles; all are values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
 import polars as pl
-import trio
 
 from backfilld.actors.orders import Orders
 from backfilld.core.counting import Ticket
 from backfilld.core.daybook import DayRecord
-from backfilld.core.limits import Limit
 from backfilld.core.merge import Merged
 from backfilld.core.model import Instrument, Market
-from backfilld.core.pauses import Reason
 from backfilld.core.query import Found, Query
+from backfilld.core.silences import NO_SILENCE, Silence
 from backfilld.core.turns import Rank
-from backfilld.core.weights import Endpoint
-from backfilld.errors import ExchangeError, RateLimited
-from backfilld.ports import MarketInfo, Usage
+from backfilld.errors import ExchangeError
+from backfilld.ports import MarketInfo, Published, Usage
 
 # -- scheduler -> fetcher
 
@@ -120,10 +118,48 @@ class StartsProven:
 
 @dataclass(frozen=True, slots=True)
 class FlushDays:
-    """Hand everything over that is held of the instrument, and these days even if nothing is, to renew their proof."""
+    """Hand everything over that is held of the instrument, and these days even if nothing is, to renew their proof
+    or to note which ids the exchange passed over."""
 
     instrument: Instrument
     renew: frozenset[date] = frozenset()
+    silences: Mapping[date, Silence] = field(default_factory=dict)
+
+
+# -- scheduler -> archivist
+
+
+@dataclass(frozen=True, slots=True)
+class TakeFromArchive:
+    """Take these days of an instrument, ascending, from the archive."""
+
+    instrument: Instrument
+    days: tuple[date, ...]
+
+
+# -- archivist -> writer
+
+
+@dataclass(frozen=True, slots=True)
+class DayPublished:
+    """A published day is on disk; so is the day ``following`` it, if it was published and is wanted too."""
+
+    instrument: Instrument
+    day: date
+    published: Published
+    following: Published | None = None
+
+
+# -- archivist, writer -> scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveDayEnded:
+    """All that the archive has of the day is held; or it has nothing of use, as ``refusal`` says."""
+
+    instrument: Instrument
+    day: date
+    refusal: str | None = None
 
 
 # -- merger -> writer
@@ -137,6 +173,7 @@ class DayMerged:
     day: date
     new: Merged
     day_starts: frozenset[int]
+    silence: Silence = NO_SILENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,89 +203,6 @@ class RoundSaved:
     instrument: Instrument
 
 
-# -- anyone -> governor
-
-
-@dataclass(slots=True, eq=False)
-class PermitSlot:
-    """A one-shot reply: the ticket, or why there is none, or neither when the governor is stopping. ``abandoned`` once
-    nobody waits any more."""
-
-    answered: trio.Event = field(default_factory=trio.Event)
-    ticket: Ticket | None = None
-    refusal: RateLimited | None = None
-    abandoned: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AcquireWeight:
-    """Ask for leave to send one request to ``endpoint``. A pause of more than ``patience_s`` is not sat out; within a
-    rank the claimants take turns."""
-
-    market: Market
-    endpoint: Endpoint
-    reply: PermitSlot
-    rank: Rank = Rank.TOP_UP
-    claimant: Instrument | None = None
-    patience_s: float = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class ReportUsage:
-    """A request came to its end at ``received_ms``, answered or not; its ticket is given back. ``accepted`` says that
-    the exchange answered it and did not refuse."""
-
-    market: Market
-    ticket: Ticket
-    usage: Usage
-    received_ms: float
-    accepted: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ReturnPermit:
-    """The request of this ticket was never sent."""
-
-    market: Market
-    ticket: Ticket
-
-
-@dataclass(frozen=True, slots=True)
-class PauseUntil:
-    """The exchange refused: nobody asks the market before ``until_ms``, or as long as the reason asks for if it named
-    no time."""
-
-    market: Market
-    until_ms: float | None
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class SetLimits:
-    """The limits that exchangeInfo names."""
-
-    market: Market
-    limits: tuple[Limit, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TellTime:
-    """An answer to a request sent and received at these local instants named the server's time, to the ms."""
-
-    market: Market
-    sent_ms: float
-    received_ms: float
-    server_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class SetShare:
-    """Use this share of the limits, with so many requests in flight."""
-
-    weight_share: float
-    max_in_flight: int
-
-
 # -- supervisor -> scheduler, governor
 
 
@@ -265,18 +219,24 @@ class StopRequested:
 
 
 SchedulerMessage = (
-    JobAnswered | JobFailed | JobDropped | MarketDescribed | DaySaved | RoundSaved | OrdersChanged | StopRequested
+    JobAnswered
+    | JobFailed
+    | JobDropped
+    | MarketDescribed
+    | ArchiveDayEnded
+    | DaySaved
+    | RoundSaved
+    | OrdersChanged
+    | StopRequested
 )
 MergerMessage = PageFetched | StartsProven | FlushDays
-WriterMessage = DayMerged | DaysFlushed
-GovernorMessage = (
-    AcquireWeight | ReportUsage | ReturnPermit | PauseUntil | SetLimits | SetShare | TellTime | StopRequested
-)
+WriterMessage = DayMerged | DaysFlushed | DayPublished
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What is shown of a running backfill: sums over all instruments, of which ``complete`` are.
+    """What is shown of a running backfill: sums over all instruments, of which ``complete`` are. ``archive_days`` are
+    still to come from the archive.
 
     ``steps`` counts what was done, whatever it was; ``rests_until`` is when there is something to do again, in trio's
     time, and lies in the past while there is.
@@ -289,5 +249,6 @@ class Statistics:
     weight: int = 0
     instruments: int = 0
     complete: int = 0
+    archive_days: int = 0
     steps: int = 0
     rests_until: float = float("-inf")

@@ -6,22 +6,29 @@ Must not know channels; the scheduler does.
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 
 import structlog
 
 from backfilld.actors.campaign import Campaign, Phase
-from backfilld.actors.messages import FetchJob, Statistics
+from backfilld.actors.messages import ArchiveDayEnded, FetchJob, Statistics, TakeFromArchive
 from backfilld.actors.orders import Orders
-from backfilld.core.model import Instrument, Market, day_of, day_start_ms
+from backfilld.core.context import Context
+from backfilld.core.daybook import DayRecord
+from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, day_start_ms, day_stop_ms
 from backfilld.core.outcome import EXIT_SETTINGS, exit_code
 from backfilld.core.retention import expired_days
+from backfilld.core.sources import archive_days, seam_day, within_reach
 from backfilld.core.turns import Rank
 from backfilld.core.window import Window
+from backfilld.errors import DayDamaged
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()
+
+ARCHIVE_AGAIN_S = 3 * 3600.0
+"""How often the archive is asked again for a day that is not complete."""
 
 
 class Roster:
@@ -36,6 +43,9 @@ class Roster:
         self._campaigns: dict[Instrument, Campaign] = {}
         self._turns: deque[Campaign] = deque()
         self.era = -1
+        self._reach_ms: dict[Instrument, int] = {}
+        self._asked: set[tuple[Instrument, date]] = set()
+        self._answered: set[tuple[Instrument, date]] = set()
 
     def __iter__(self) -> Iterator[Campaign]:
         return iter(self._campaigns.values())
@@ -82,18 +92,83 @@ class Roster:
         orders = self.orders
         window = orders.window or Window(day_start_ms(today - timedelta(days=orders.days)))
         stop_ms = window.stop_ms or now_ms
-        records = []
-        for day in _days(window.start_ms, stop_ms):
-            record = await self._store.load(instrument, day)
-            if record is not None:
-                records.append(record)
-            elif not orders.uncached:
-                log.info("cache_missed", instrument=str(instrument), day=day.isoformat())
+        records = await self._records(instrument, _days(window.start_ms, stop_ms))
+        neighbours = await self._neighbours(instrument, window)
+        wanted = self._from_archive(instrument, window, now_ms, records | {each.day: each for each in neighbours})
+        today_ms, reach_ms = day_start_ms(today), self._reach_ms.get(instrument, 0)
+        if window.start_ms < reach_ms < stop_ms and not records:
+            window = Window(reach_ms, window.stop_ms)
+        # What comes from the archive is planned around when it is there; meanwhile today is asked for.
+        part = Window(max(window.start_ms, today_ms), window.stop_ms) if wanted and stop_ms > today_ms else window
         campaign = Campaign(
-            instrument, window, records, now_ms=now_ms, began_at=began_at, max_concurrent=orders.max_concurrent
+            instrument,
+            part,
+            [*(record for day, record in records.items() if day_stop_ms(day) > part.start_ms), *neighbours],
+            now_ms=now_ms,
+            began_at=began_at,
+            max_concurrent=orders.max_concurrent,
         )
+        if reach_ms == window.start_ms:
+            campaign.unreachable_before_ms = reach_ms
+        if wanted:
+            campaign.await_archive(wanted, alone=part is window)
+            campaign.log.info("archive_planned", days=[day.isoformat() for day in wanted])
         campaign.log_start(stop_ms, uncached=orders.uncached)
         return campaign
+
+    async def _records(self, instrument: Instrument, days: Iterable[date]) -> dict[date, DayRecord]:
+        records = {}
+        for day in days:
+            record = await self._store.load(instrument, day)
+            if record is not None:
+                records[day] = record
+            elif not self.orders.uncached:
+                log.info("cache_missed", instrument=str(instrument), day=day.isoformat())
+        return records
+
+    async def _neighbours(self, instrument: Instrument, window: Window) -> list[DayRecord]:
+        """The days beside the window, as far as they are held: they may prove its ends, and it theirs."""
+        days = [day_of(window.start_ms - 1)] if window.start_ms % MS_PER_DAY == 0 else []
+        if window.stop_ms is not None and window.stop_ms % MS_PER_DAY == 0:
+            days.append(day_of(window.stop_ms))
+        held = await self._store.days(instrument) if days else []
+        records = [await self._store.load(instrument, day) for day in days if day in held]
+        return [record for record in records if record is not None]
+
+    def _from_archive(
+        self, instrument: Instrument, window: Window, now_ms: int, records: Mapping[date, DayRecord]
+    ) -> tuple[date, ...]:
+        if not self.orders.uses_archive:
+            return ()
+        answered = {day for held, day in self._answered if held == instrument}
+        days = archive_days(window, now_ms, records, answered)
+        before = seam_day(window, now_ms, instrument.market, records)
+        return days if before is None or before in answered else (before, *days)
+
+    def archive_jobs(self) -> Iterator[TakeFromArchive]:
+        """What the archive has not been asked for yet, of what plans await of it."""
+        for instrument, campaign in self._campaigns.items():
+            days = tuple(day for day in sorted(campaign.archive_days) if (instrument, day) not in self._asked)
+            if days:
+                self._asked |= {(instrument, day) for day in days}
+                yield TakeFromArchive(instrument, days)
+
+    def archive_answered(self, event: ArchiveDayEnded) -> None:
+        """The archive's day is held, or it has none; it is not asked again before :meth:`look_again`."""
+        instrument, day = event.instrument, event.day
+        if event.refusal is not None:
+            log.warning("archive_refused", instrument=str(instrument), day=day.isoformat(), reason=event.refusal)
+        self._asked.discard((instrument, day))
+        self._answered.add((instrument, day))
+        if instrument in self._campaigns:
+            self._campaigns[instrument].archive_day_ended(day)
+
+    def look_again(self, campaign: Campaign, now_s: float, now_ms: int) -> None:
+        """Now and then: a day that was not published may be by now, and ids that were passed over may be there."""
+        campaign.is_stale |= campaign.second_look_is_due(now_ms)
+        if campaign.archive_asked_at + ARCHIVE_AGAIN_S <= now_s and campaign.has_unsealed_past:
+            self._answered = {each for each in self._answered if each[0] != campaign.instrument}
+            campaign.is_stale = True
 
     def symbols(self) -> dict[Market, tuple[str, ...]]:
         """The symbols of each market."""
@@ -140,6 +215,22 @@ class Roster:
                 self._campaigns[instrument].records.pop(day, None)
                 log.info("day_deleted", instrument=str(instrument), day=day.isoformat())
 
+    async def context(self, campaign: Campaign, tick: float, stop_ms: int) -> Context | None:
+        """The figures of what is held of the campaign's window, up to ``stop_ms`` if it is open."""
+        window, instrument = campaign.window, campaign.instrument
+        try:
+            return await self._store.context(instrument, window.start_ms, window.stop_ms or stop_ms, tick)
+        except DayDamaged as error:
+            log.warning("day_damaged", instrument=str(instrument), error=str(error))
+            campaign.is_stale = True
+            return None
+
+    def heed_reach(self, campaign: Campaign, now_ms: int) -> None:
+        """Where the exchange refused to answer for the start of a window, the next plan begins later."""
+        if campaign.is_out_of_reach:
+            market = campaign.instrument.market
+            self._reach_ms[campaign.instrument] = within_reach(campaign.window.start_ms, now_ms, market)
+
     def statistics(self) -> Statistics:
         """Sums over all campaigns."""
         return Statistics(
@@ -150,6 +241,7 @@ class Roster:
             weight=sum(each.weight for each in self),
             instruments=len(self._campaigns),
             complete=sum(each.is_complete for each in self),
+            archive_days=sum(len(each.archive_days) for each in self),
             rests_until=self.next_round_at() if all(each.phase is Phase.RESTING for each in self) else -math.inf,
         )
 

@@ -13,9 +13,11 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
+from backfilld.actors.announcements import log_outcome
 from backfilld.actors.campaign import Campaign, Phase
 from backfilld.actors.catalogue import Catalogue
 from backfilld.actors.messages import (
+    ArchiveDayEnded,
     DaySaved,
     DescribeMarket,
     FetchJob,
@@ -33,14 +35,13 @@ from backfilld.actors.messages import (
     StartsProven,
     Statistics,
     StopRequested,
+    TakeFromArchive,
 )
 from backfilld.actors.orders import Orders
 from backfilld.actors.roster import Roster
 from backfilld.core.clock import ServerClock
-from backfilld.core.context import Context
 from backfilld.core.model import Instrument, day_of, day_stop_ms
 from backfilld.core.outcome import Outcome
-from backfilld.errors import DayDamaged
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()
@@ -54,6 +55,7 @@ class SchedulerPorts:
     jobs: trio.MemorySendChannel[Job]
     pages: trio.MemorySendChannel[MergerMessage]
     outcomes: trio.MemorySendChannel[Outcome]
+    archive: trio.MemorySendChannel[TakeFromArchive]
 
 
 async def run_scheduler(
@@ -68,7 +70,7 @@ async def run_scheduler(
 
     ``wall_ms`` is the host's clock, in ms since the epoch; it names the day until the exchange has told its time.
     """
-    async with ports.inbox, ports.jobs, ports.pages, ports.outcomes:
+    async with ports.inbox, ports.jobs, ports.pages, ports.outcomes, ports.archive:
         scheduler = _Scheduler(ports, orders, store, wall_ms(), statistics, stop)
         await scheduler.begin()
         while True:
@@ -136,7 +138,9 @@ class _Scheduler:
     # -- dealing jobs
 
     def deal(self) -> None:
-        """Give every free fetcher a job."""
+        """Give every free fetcher a job, and the archivists theirs."""
+        for wanted in () if self._stopping else self._roster.archive_jobs():
+            self._ports.archive.send_nowait(wanted)
         while not (self._stopping or self._stop.is_set()) and self._in_hand < self._orders.fetchers:
             job = self._catalogue.next_question() or self._roster.next_job(self._catalogue.ticks)
             if job is None:
@@ -158,13 +162,16 @@ class _Scheduler:
                 self._book(message)
             case JobDropped():
                 self._in_hand -= 1
-            case DaySaved(instrument, record):
+            case DaySaved(instrument, record) if instrument in self._roster:
                 self._roster[instrument].saved(record, message.conflicts)
-            case RoundSaved(instrument):
+            case ArchiveDayEnded():
+                self._roster.archive_answered(message)
+            case RoundSaved(instrument) if instrument in self._roster:
                 await self._round_saved(self._roster[instrument])
             case StopRequested():
                 self._stopping = True
                 await self._ports.jobs.aclose()
+                await self._ports.archive.aclose()
                 await self._ports.pages.aclose()
             case OrdersChanged(orders) if not self._stopping:
                 await self._obey(orders)
@@ -255,6 +262,7 @@ class _Scheduler:
             self._roster.drop(campaign.instrument)
             log.info("instrument_removed", instrument=str(campaign.instrument))
             return
+        self._roster.heed_reach(campaign, self._server_ms())
         (await self._add(campaign.instrument)).follow(campaign)
 
     # -- rounds
@@ -266,16 +274,18 @@ class _Scheduler:
             await self._yielded(campaign)
             return
         await self._prove(campaign)
-        renew = campaign.days_to_renew()
-        if campaign.phase is Phase.SAVING and renew:
+        renew, silences = campaign.days_to_renew(), campaign.silences(self._server_ms())
+        if campaign.phase is Phase.SAVING and (renew or silences):
             campaign.phase = Phase.SEALING
-            await self._ports.pages.send(FlushDays(campaign.instrument, renew))
+            await self._ports.pages.send(FlushDays(campaign.instrument, renew, silences))
         else:
             await self._finish_round(campaign)
 
     async def _finish_round(self, campaign: Campaign) -> None:
         campaign.phase = Phase.RESTING
         campaign.rests_until = trio.current_time() + self._orders.poll_s
+        if campaign.archive_days:
+            return
         campaign.rounds += 1
         campaign.is_complete = campaign.outcome(trio.current_time(), None).complete
         if campaign.rounds == 1:
@@ -284,22 +294,11 @@ class _Scheduler:
             self._stop.set()
 
     async def _tell_outcome(self, campaign: Campaign) -> None:
-        outcome = campaign.outcome(trio.current_time(), await self._context(campaign))
-        campaign.log_outcome(outcome)
+        tick = self._catalogue.ticks.get(campaign.instrument)
+        context = None if tick is None else await self._roster.context(campaign, tick, day_stop_ms(self._server_day()))
+        outcome = campaign.outcome(trio.current_time(), context)
+        log_outcome(campaign.log, outcome)
         await self._ports.outcomes.send(outcome)
-
-    async def _context(self, campaign: Campaign) -> Context | None:
-        instrument, window = campaign.instrument, campaign.window
-        tick = self._catalogue.ticks.get(instrument)
-        if tick is None:
-            return None
-        stop_ms = window.stop_ms or day_stop_ms(self._server_day())
-        try:
-            return await self._store.context(instrument, window.start_ms, stop_ms, tick)
-        except DayDamaged as error:
-            log.warning("day_damaged", instrument=str(instrument), error=str(error))
-            campaign.is_stale = True
-            return None
 
     async def _next_round(self, campaign: Campaign) -> None:
         today = self._server_day()
@@ -307,6 +306,7 @@ class _Scheduler:
             self._today = today
             log.info("day_turned", day=today.isoformat())
             await self._roster.retire_days(today)
+        self._roster.look_again(campaign, trio.current_time(), self._server_ms())
         self._catalogue.refresh(campaign.instrument, self._roster.symbols(), trio.current_time())
         campaign.begin_round()
 

@@ -7,17 +7,28 @@ file is replaced is the store's.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
+from functools import partial
 
 import polars as pl
 import structlog
 import trio
 from trio_util import AsyncValue
 
-from backfilld.actors.messages import DayMerged, DaySaved, RoundSaved, SchedulerMessage, WriterMessage
-from backfilld.errors import DayDamaged, StoreError
+from backfilld.actors.messages import (
+    ArchiveDayEnded,
+    DayMerged,
+    DayPublished,
+    DaySaved,
+    DaysFlushed,
+    RoundSaved,
+    SchedulerMessage,
+    WriterMessage,
+)
+from backfilld.errors import ArchiveError, DayDamaged, StoreError
 from backfilld.ports import Saved, TradeStore
 
 log = structlog.get_logger()
@@ -53,11 +64,11 @@ class Disk:
             finally:
                 self._shields.remove(shield)
 
-    async def save(self, message: DayMerged, store: TradeStore) -> Saved:
+    async def attempt(self, save: Callable[[], Awaitable[Saved]]) -> Saved:
         """Save once; a cancellation from outside does not reach it."""
         with self.shielded():
-            return await store.save(message.instrument, message.day, message.new.trades, message.day_starts)
-        raise StoreError(f"{message.new.trades.height} trades of {message.day} could not be saved in time")
+            return await save()
+        raise StoreError("the disk did not answer in time: what was downloaded since the last checkpoint is not saved")
 
     def abandon_at(self, deadline: float) -> None:
         """Let go of the disk then, even of a save that hangs."""
@@ -76,18 +87,23 @@ async def run_writer(
     """Save every stretch in turn until there are no more. A save in progress is not cancelled."""
     async with days, events:
         async for message in days:
-            if isinstance(message, DayMerged):
-                await events.send(await _save(message, store, disk, clock))
-            else:
-                disk.trouble.value = None
-                await events.send(RoundSaved(message.instrument))
+            match message:
+                case DayMerged():
+                    await events.send(await _save(message, store, disk, clock))
+                case DayPublished():
+                    await events.send(await _take(message, store, disk, clock))
+                case DaysFlushed():
+                    disk.trouble.value = None
+                    await events.send(RoundSaved(message.instrument))
 
 
 async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> DaySaved:
     began = clock()
-    saved = await _insist(message, store, disk)
+    new = message.new.trades
+    attempt = partial(store.save, message.instrument, message.day, new, message.day_starts, message.silence)
+    saved = await _insist(attempt, message, new.height, store, disk)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
-    downloaded = message.new.trades.height
+    downloaded = new.height
     conflicts = pl.concat([message.new.conflicts, saved.conflicts])
     if downloaded:
         about.info(
@@ -106,39 +122,64 @@ async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callab
     return DaySaved(message.instrument, saved.record, downloaded, conflicts.height)
 
 
-async def _insist(message: DayMerged, store: TradeStore, disk: Disk) -> Saved:
+async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> ArchiveDayEnded:
+    began = clock()
+    attempt = partial(store.take, message.instrument, message.day, message.published, message.following)
+    about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
+    try:
+        saved = await _insist(attempt, message, 0, store, disk)
+    except ArchiveError as error:
+        return ArchiveDayEnded(message.instrument, message.day, str(error))
+    about.info(
+        "archive_taken",
+        file=saved.file,
+        trades=saved.record.rows,
+        bytes=saved.bytes,
+        cached=saved.cached,
+        conflicts=saved.conflicts.height,
+        missing_ids=sum(map(len, saved.record.holes)),
+        findings=saved.findings,
+        ms=round((clock() - began) * 1000, 1),
+    )
+    return ArchiveDayEnded(message.instrument, message.day)
+
+
+async def _insist(
+    attempt: Callable[[], Awaitable[Saved]], of: DayMerged | DayPublished, rows: int, store: TradeStore, disk: Disk
+) -> Saved:
     """Save, as often as it takes; a day file that was damaged meanwhile is moved aside by reading it."""
     began = trio.current_time()
     while True:
         try:
-            saved = await disk.save(message, store)
+            return await _attempted(attempt, disk, began)
         except DayDamaged:
-            await store.load(message.instrument, message.day)
+            await store.load(of.instrument, of.day)
         except StoreError as error:
             if disk.is_patient and trio.current_time() < disk.deadline:
-                await _wait_out(error, message, disk)
+                await _wait_out(error, rows, of.day, disk)
             if not disk.is_patient or trio.current_time() >= disk.deadline:
-                log.error(
-                    "trades_unsaved", trades=message.new.trades.height, day=message.day.isoformat(), error=str(error)
-                )
+                log.error("trades_unsaved", trades=rows, day=of.day.isoformat(), error=str(error))
                 raise
-        else:
-            if disk.trouble.value is not None:
-                log.info("disk_recovered", seconds=round(trio.current_time() - began, 1))
-                disk.trouble.value = None
-            return saved
 
 
-async def _wait_out(error: StoreError, message: DayMerged, disk: Disk) -> None:
+async def _attempted(attempt: Callable[[], Awaitable[Saved]], disk: Disk, began: float) -> Saved:
+    saved = await disk.attempt(attempt)
+    if disk.trouble.value is not None:
+        log.info("disk_recovered", seconds=round(trio.current_time() - began, 1))
+        disk.trouble.value = None
+    return saved
+
+
+async def _wait_out(error: StoreError, rows: int, day: date, disk: Disk) -> None:
     """Say once that the disk fails, and wait a little longer each time."""
     trouble = disk.trouble.value
     if trouble is None:
-        log.error("disk_failed", error=str(error), trades_held=message.new.trades.height)
+        log.error("disk_failed", error=str(error), trades_held=rows)
     tries = 1 if trouble is None else trouble.tries + 1
     disk.trouble.value = DiskTrouble(str(error), tries)
     try:
         with trio.move_on_at(disk.deadline):
             await trio.sleep(min(LONGEST_RETRY_S, 2.0 ** (tries - 1)))
     except trio.Cancelled:
-        log.error("trades_unsaved", trades=message.new.trades.height, day=message.day.isoformat(), error=str(error))
+        log.error("trades_unsaved", trades=rows, day=day.isoformat(), error=str(error))
         raise

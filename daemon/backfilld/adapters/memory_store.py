@@ -2,17 +2,20 @@
 
 from collections.abc import Collection
 from datetime import date
+from pathlib import Path
 
 import polars as pl
 import structlog
 import trio
 
+from backfilld.cache.archivefile import ArchiveDay
 from backfilld.cache.dayfile import spans_of
 from backfilld.core.context import Context
-from backfilld.core.daybook import DayRecord
+from backfilld.core.daybook import DayRecord, Testimony
 from backfilld.core.merge import merge
 from backfilld.core.model import Instrument, day_of, empty_trades
-from backfilld.ports import Saved
+from backfilld.core.silences import NO_SILENCE, Silence
+from backfilld.ports import Published, Saved
 
 log = structlog.get_logger()
 
@@ -44,16 +47,34 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return frozenset()
 
-    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
+    async def take(self, instrument: Instrument, day: date, published: Published, following: Published | None) -> Saved:
+        """Join the trades of a published day. Where it ends is proven by what is held, not by the day ``following``."""
+        del following
+        archive = ArchiveDay(Path(published.path), instrument.market, day)
+        trades = archive.read(lambda frames: pl.concat([empty_trades(), *frames]))
+        return await self.save(instrument, day, trades, ())
+
+    async def save(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        silence: Silence = NO_SILENCE,
+    ) -> Saved:
         """Merge trades into a day."""
         await trio.lowlevel.checkpoint()
         key = (instrument, day)
         held, old = self._days.get(key, empty_trades()), self._records.get(key)
         merged = merge(held, trades)
         record = DayRecord(day, tuple(spans_of(merged.trades)))
-        if old is not None:
-            record = record.proven_by(old.proven_starts())
-        self._days[key], self._records[key] = merged.trades, record.proven_by(day_starts)
+        known = (old.proven_starts(), old.absent, old.suspected) if old is not None else ((), (), ())
+        testimony = Testimony(
+            day_starts={*known[0], *day_starts},
+            absent=(*known[1], *silence.absent),
+            suspected=(*known[2], *silence.suspected),
+        )
+        self._days[key], self._records[key] = merged.trades, record.told(testimony)
         return Saved(self._records[key], None, 0, held.height, merged.duplicates, merged.conflicts)
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:

@@ -14,13 +14,17 @@ import structlog
 import trio
 
 from backfilld.cache import BackfillCacheManager
+from backfilld.cache.archive_take import Taken, take_archive
 from backfilld.cache.atomic import sweep_temporary_files, translated
 from backfilld.cache.dayfile import Encoding, warm_up
 from backfilld.cache.layout import instrument_directory
+from backfilld.cache.neighbours import neighbourhood
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord
 from backfilld.core.model import Instrument, day_of, empty_trades
-from backfilld.ports import Saved
+from backfilld.core.silences import NO_SILENCE, Silence
+from backfilld.errors import ArchiveError
+from backfilld.ports import Published, Saved
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -66,14 +70,44 @@ class ParquetStore:
             log.info("day_loaded", instrument=str(instrument), file=file, trades=record.rows, ms=milliseconds)
         return record
 
-    async def save(self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int]) -> Saved:
+    async def save(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        silence: Silence = NO_SILENCE,
+    ) -> Saved:
         """Merge trades into a day file and replace it."""
         manager = self._manager(instrument)
         # Whoever must not wait for a disk that hangs may let go of it: the file is replaced whole or not at all.
-        done = await trio.to_thread.run_sync(lambda: manager.append(day, trades, day_starts), abandon_on_cancel=True)
+        done = await trio.to_thread.run_sync(
+            lambda: manager.append(day, trades, day_starts, absent=silence.absent, suspected=silence.suspected),
+            abandon_on_cancel=True,
+        )
         self._see(instrument, day)
         file = str(manager.get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
+
+    async def take(self, instrument: Instrument, day: date, published: Published, following: Published | None) -> Saved:
+        """Join a published day with the day file, whose neighbours on disk prove its ends."""
+        manager, path = self._manager(instrument), Path(published.path)
+
+        def join() -> Taken:
+            beside = neighbourhood(manager, day, None if following is None else Path(following.path))
+            try:
+                taken = take_archive(manager, path, day, published.sha256, beside.day_starts, within=beside.within)
+            except ArchiveError:
+                path.unlink(missing_ok=True)
+                raise
+            path.unlink(missing_ok=True)
+            return taken
+
+        taken = await trio.to_thread.run_sync(join, abandon_on_cancel=True)
+        self._see(instrument, day)
+        findings = {name: found.count for name, found in taken.findings.defects.items()}
+        file = str(manager.get_cache_path(day))
+        return Saved(taken.record, file, taken.bytes, taken.cached, taken.duplicates, taken.conflicts, findings)
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:
         """Add up the figures of the span, a row group at a time."""

@@ -31,7 +31,7 @@ from backfilld.cache.digest import BLANK, FILE_DIGEST_KEY, RowsDigest, file_dige
 from backfilld.core.daybook import REST, DayRecord, Source, Testimony
 from backfilld.core.evidence import Evidence
 from backfilld.core.ledger import Coverage
-from backfilld.core.model import SCHEMA, Instrument, empty_trades
+from backfilld.core.model import SCHEMA, IdRange, Instrument, empty_trades
 from backfilld.core.window import Span, joined
 from backfilld.errors import StoreError
 
@@ -204,6 +204,14 @@ class DayReader:
         """Read all trades and say what they are, and what the metadata proves of them."""
         spans = joined(span for trades in self.row_groups() for span in spans_of(trades))
         return self.facts.record(self._day, tuple(spans))
+
+    def recorded(self) -> DayRecord:
+        """As :meth:`scan`; a sealed day that is byte for byte as it was written is taken at its word, which takes a
+        tenth of the time."""
+        facts, bounds = self.facts, self.bounds_ms()
+        if facts.schema == SCHEMA_VERSION and facts.sealed and not facts.absent and bounds and self.is_as_written():
+            return facts.record(self._day, (Span(IdRange(facts.first_id, facts.last_id), *bounds),))
+        return self.scan()
 
     def bounds_ms(self) -> tuple[int, int] | None:
         """The lowest and the highest T, off the statistics of the row groups; None where there are none."""

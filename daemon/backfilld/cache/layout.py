@@ -19,6 +19,11 @@ def instrument_directory(cache_dir: Path, instrument: Instrument) -> Path:
     return cache_dir / f"market={instrument.market}" / f"symbol={instrument.symbol}"
 
 
+def archive_directory(cache_dir: Path) -> Path:
+    """Where published files are kept from their download until their day stands."""
+    return cache_dir / STATE_DIRECTORY / "archive"
+
+
 def instrument_of(directory: Path) -> Instrument | None:
     """The instrument whose directory this is, or None for a directory that is not in Hive's form."""
     market, symbol = directory.parent.name, directory.name

@@ -116,7 +116,7 @@ class BackfillCacheManager:
 
     def record(self, day: dt.date) -> DayRecord | None:
         """What the day's file holds, after reading and checking all of it; None as for load_cached_trades."""
-        return self._read(day, DayReader.scan)
+        return self._read(day, DayReader.recorded)
 
     def facts(self, day: dt.date) -> DayFacts:
         """What the day's file says of itself, its rows unread. Raises UntrustedFile, StoreError."""

@@ -11,7 +11,7 @@ from datetime import date
 from itertools import groupby, pairwise
 
 from backfilld.core.ledger import Coverage
-from backfilld.core.model import IdRange, day_of
+from backfilld.core.model import MS_PER_DAY, IdRange, day_of
 from backfilld.core.window import Span, Window
 
 
@@ -251,17 +251,35 @@ def day_starts(records: Iterable[DayRecord]) -> set[int]:
     return {later.first_id for earlier, later in pairwise(ordered) if earlier.last_id + 1 == later.first_id}
 
 
-def held_in(window: Window, records: Iterable[DayRecord]) -> tuple[list[Span], bool]:
-    """The spans that reach into the window, and whether the lowest id of them is proven to be the window's first."""
-    start_day = day_of(window.start_ms)
-    spans: list[Span] = []
-    opened_at: int | None = None
-    for record in records:
-        spans += [span for span in record.spans if _reaches_into(window, span)]
-        if record.opened and record.day == start_day:
-            opened_at = record.first_id
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is held of a window: spans by id, whether the lowest and the highest id of them are proven to be the
+    window's first and last, and which ids are absent or only suspected to be."""
+
+    spans: tuple[Span, ...] = ()
+    first_is_proven: bool = False
+    last_is_proven: bool = False
+    absent: Coverage = field(default_factory=Coverage)
+    suspected: tuple[Suspicion, ...] = ()
+
+
+def held_in(window: Window, records: Iterable[DayRecord]) -> Held:
+    """What the day records hold of the window."""
+    by_day = {record.day: record for record in records}
+    spans = [span for record in by_day.values() for span in record.spans if _reaches_into(window, span)]
     spans.sort(key=lambda span: span.ids)
-    return spans, bool(spans) and spans[0].ids.first_id == opened_at
+    if not spans:
+        return Held()
+    first, last = by_day.get(day_of(window.start_ms)), None
+    if window.stop_ms is not None and window.stop_ms % MS_PER_DAY == 0:
+        last = by_day.get(day_of(window.stop_ms - 1))
+    return Held(
+        spans=tuple(spans),
+        first_is_proven=first is not None and first.opened and spans[0].ids.first_id == first.first_id,
+        last_is_proven=last is not None and last.closed and spans[-1].ids.last_id == last.last_id,
+        absent=Coverage.of(ids for record in by_day.values() for ids in record.absent),
+        suspected=tuple(each for record in by_day.values() for each in record.suspected),
+    )
 
 
 def _reaches_into(window: Window, span: Span) -> bool:

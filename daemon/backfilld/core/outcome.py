@@ -14,6 +14,8 @@ EXIT_SETTINGS = 78
 
 UNKNOWN_SYMBOL = -1121
 """Binance's code for a symbol that it does not list."""
+TOO_OLD = -4166
+"""Binance's code for a question about a time, or an id, that it does not answer for any more."""
 CLOSED_TO_US = 451
 """HTTP's status for a host that is closed to our country; another host may not be."""
 

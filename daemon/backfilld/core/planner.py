@@ -30,6 +30,9 @@ MAX_ABSENT_RANGES = 20
 """How many ranges the exchange may pass over before a backfill takes its answers for lies and gives up whole pages."""
 
 
+NOTHING = Coverage()
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A question that was given up, and why, in a sentence."""
@@ -41,7 +44,9 @@ class Failure:
 class Backfill:
     """The plan for one instrument and window.
 
-    ``held`` are the spans on disk; ``first_is_proven`` says that the lowest id held is known to be the window's first;
+    ``held`` are the spans on disk; ``first_is_proven`` and ``last_is_proven`` say that the lowest and the highest id
+    held are known to be the window's first and last. Ids in ``absent`` the exchange is known not to have; those in
+    ``postponed`` are missing, but not to be asked for this time.
     ``now_ms`` is about the exchange's time, if it is known. Pages are taken from the oldest on, or from the newest.
     Every question from :meth:`take` must be followed by :meth:`answered` or :meth:`failed`, in any order.
     """
@@ -52,13 +57,17 @@ class Backfill:
         held: Iterable[Span] = (),
         *,
         first_is_proven: bool = False,
+        last_is_proven: bool = False,
+        absent: Coverage = NOTHING,
+        postponed: Coverage = NOTHING,
         now_ms: int = 0,
         newest_first: bool = False,
     ) -> None:
         spans = joined(held)
         self.window = window
         self.received = Coverage.of(span.ids for span in spans)
-        self.absent = Coverage()
+        self.absent = absent | postponed
+        self._known_absent, self._known_ranges = absent, len(self.absent.ranges)
         self.last_id: int | None = None
         self.failures: list[Failure] = []
         self._given_up = Coverage()
@@ -70,9 +79,9 @@ class Backfill:
         self._doubted: set[type[Query]] = set()
         is_long = min(now_ms, window.stop_ms or now_ms) >= window.start_ms + 2 * PAGE_MS
         self._head = Head(window.start_ms, takes_page=is_long)
-        self._begin(spans, first_is_proven=first_is_proven)
+        self._begin(spans, first_is_proven=first_is_proven, last_is_proven=last_is_proven)
 
-    def _begin(self, spans: list[Span], *, first_is_proven: bool) -> None:
+    def _begin(self, spans: list[Span], *, first_is_proven: bool, last_is_proven: bool) -> None:
         start_ms, stop_ms = self.window.start_ms, self.window.stop_ms
         over_start = next((span for span in spans if span.first_ms < start_ms <= span.last_ms), None)
         if over_start or (spans and first_is_proven):
@@ -80,8 +89,8 @@ class Backfill:
         else:
             self._head.ask(with_first=not spans)
         over_stop = None if stop_ms is None else next((span for span in spans if span.last_ms >= stop_ms), None)
-        if over_stop:
-            self.last_id = over_stop.ids.last_id
+        if over_stop or (spans and last_is_proven):
+            self.last_id = (over_stop or spans[-1]).ids.last_id
         else:
             self._ask_end()
 
@@ -133,9 +142,9 @@ class Backfill:
 
     @property
     def missing(self) -> tuple[IdRange, ...]:
-        """The ids between the window's first and last known id that are not held."""
+        """The ids between the window's first and last known id that are not held, without those known to be absent."""
         wanted = self._wanted()
-        return self.received.missing(wanted) if wanted else ()
+        return (self.received | self._known_absent).missing(wanted) if wanted else ()
 
     def next_question(self, *, pages: bool = True) -> Query | None:
         """What :meth:`take` would return, without taking it."""
@@ -220,14 +229,31 @@ class Backfill:
         if isinstance(query, Page):
             self._given_up |= Coverage((query.ids,))
 
+    def refused_as_too_old(self, query: Query, reason: str) -> None:
+        """The exchange answers nothing of so long ago: no older ids are asked for."""
+        self._open -= 1
+        if isinstance(query, Page):
+            self._asked_pages.remove(query.ids)
+            self._given_up |= Coverage((IdRange(0, query.ids.last_id),))
+        if isinstance(query, Since):
+            self._head.first_failed(query)
+        elif query == self.neighbour and not self.received:
+            self._head.neighbour_failed()
+        if isinstance(query, Page) or (isinstance(query, Since) and not self.received):
+            self.failures.append(Failure(query, reason))
+
     def _avoid(self, query: Query, absent: IdRange) -> bool:
         """Ask around ids that the exchange passes over; False if the question cannot be put another way."""
-        if not isinstance(query, Page | Tail) or len(self.absent.ranges) >= MAX_ABSENT_RANGES:
+        if not isinstance(query, Page | Tail) or len(self.absent.ranges) >= MAX_ABSENT_RANGES + self._known_ranges:
             return False
         self.absent |= Coverage((absent,))
         if isinstance(query, Tail):
             self._locating.append(Tail(absent.last_id + 1))
         return True
+
+    def certify(self, absent: Iterable[IdRange]) -> None:
+        """These ids are known to be absent: they are not missing."""
+        self._known_absent |= Coverage.of(absent)
 
     def top_up(self) -> None:
         """Begin a new round: ask for what is new, and again for what was given up. Only when :attr:`is_done`."""

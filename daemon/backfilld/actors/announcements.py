@@ -1,0 +1,49 @@
+"""The lines in the log that tell how a backfill goes: the guide's, as data."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from backfilld.core.model import PAGE_ROWS, IdRange, day_of
+from backfilld.core.outcome import Outcome
+
+
+def log_gap(log: Any, held_until_ms: int, now_ms: int, trades: int, missing_ids: int) -> None:
+    """Say how much is held and how far back it ends."""
+    log.info(
+        "gap_found",
+        day=day_of(held_until_ms).isoformat(),
+        trades=trades,
+        gap_hours=round(max(0, now_ms - held_until_ms) / 3_600_000, 2),
+        missing_ids=missing_ids,
+    )
+
+
+def log_plan(log: Any, missing: Sequence[IdRange], max_concurrent: int) -> None:
+    """Say, once both ends are known, how much there is to fetch."""
+    chunks = sum(-(-len(ids) // PAGE_ROWS) for ids in missing)
+    log.info("fetch_planned", chunks=chunks, trades=sum(map(len, missing)), max_concurrent=max_concurrent)
+
+
+def log_outcome(log: Any, outcome: Outcome) -> None:
+    """Say what a backfill came to."""
+    if not outcome.complete:
+        missing = [[ids.first_id, ids.last_id] for ids in outcome.missing]
+        log.error("backfill_incomplete", reasons=list(outcome.reasons), missing=missing)
+        return
+    context = outcome.context
+    log.info(
+        "backfill_completed",
+        trades=outcome.trades,
+        vwap=context and context.vwap,
+        poc=context and context.poc,
+        range_today=_rounded(context.price_range if context else None),
+        cd_pre=_rounded(context.delta if context else None),
+        seconds=round(outcome.seconds, 3),
+        requests=outcome.requests,
+        weight=outcome.weight,
+    )
+
+
+def _rounded(figure: float | None) -> float | None:
+    """Without the last bits of binary arithmetic: 8.42 for 8.419999999998254."""
+    return None if figure is None else round(figure, 8)

@@ -1,0 +1,72 @@
+"""The archivist: has the published files of past days brought to the disk, one instrument at a time.
+
+Owns the order of days: each is handed to the writer with the one that follows it, which proves where it ends. What is
+in a file is not its business.
+"""
+
+from datetime import date, timedelta
+
+import structlog
+import trio
+
+from backfilld.actors.messages import (
+    ArchiveDayEnded,
+    DayPublished,
+    SchedulerMessage,
+    TakeFromArchive,
+    WriterMessage,
+)
+from backfilld.core.model import Instrument
+from backfilld.errors import ExchangeError, TransientError
+from backfilld.ports import ArchiveSource, OpenArchive, Published
+
+log = structlog.get_logger()
+
+NOT_YET = "it is not published yet"
+
+
+async def run_archivist(
+    jobs: trio.MemoryReceiveChannel[TakeFromArchive],
+    days: trio.MemorySendChannel[WriterMessage],
+    events: trio.MemorySendChannel[SchedulerMessage],
+    open_archive: OpenArchive,
+) -> None:
+    """Do jobs until there are no more. A day that cannot be had is refused; once the archive is out of reach, so are
+    the other days of the job."""
+    async with jobs, days, events:
+        async for job in jobs:
+            async with open_archive() as source:
+                await _do(job, source, days, events)
+
+
+async def _do(
+    job: TakeFromArchive,
+    source: ArchiveSource,
+    days: trio.MemorySendChannel[WriterMessage],
+    events: trio.MemorySendChannel[SchedulerMessage],
+) -> None:
+    waiting: tuple[date, Published] | None = None
+    out_of_reach: str | None = None
+    for day in job.days:
+        found = out_of_reach or await _fetch(job.instrument, day, source)
+        if isinstance(found, TransientError):
+            found = out_of_reach = str(found)
+        published = found if isinstance(found, Published) else None
+        if waiting is not None:
+            follows = day == waiting[0] + timedelta(days=1)
+            await days.send(DayPublished(job.instrument, *waiting, published if follows else None))
+        waiting = None if published is None else (day, published)
+        if published is None:
+            await events.send(ArchiveDayEnded(job.instrument, day, str(found)))
+    if waiting is not None:
+        await days.send(DayPublished(job.instrument, *waiting))
+
+
+async def _fetch(instrument: Instrument, day: date, source: ArchiveSource) -> Published | str | TransientError:
+    """The file, or why there is none."""
+    try:
+        return await source.fetch(instrument, day) or NOT_YET
+    except TransientError as error:
+        return error
+    except ExchangeError as error:
+        return str(error)
