@@ -77,9 +77,9 @@ async def test_what_cannot_be_saved_is_said_once_until_it_could(autojump_clock: 
     memory = Memory(fails=True)
     with capture_logs() as logs:
         async with keeping(memory) as value:
-            for fails in (True, True, False, True, True):
+            for number, fails in enumerate((True, True, False, True, True)):
                 memory.fails = fails
-                value.value = shown_of(8, paused_ms=5_000 * (1 + len(memory.saved)))
+                value.value = shown_of(8, paused_ms=60_000 + number)
                 await wait_all_tasks_blocked()
                 await trio.sleep(SHOWN_EVERY_S)
     assert len(memory.saved) == 1

@@ -166,6 +166,21 @@ def test_sweeping_takes_temporary_files_only(tmp_path: Path) -> None:
     assert sweep_temporary_files(tmp_path / "nothing here") == []
 
 
+def test_sweeping_leaves_alone_what_this_process_is_writing(tmp_path: Path) -> None:
+    """The governor's memory is saved while the cache is opened."""
+    path = tmp_path / ".backfilld" / "governor.json"
+    swept: list[Path] = []
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("{}")
+        temporary.with_name(f"{path.name}{TEMPORARY}1-ab").write_text("{")
+        swept.extend(sweep_temporary_files(tmp_path))
+
+    replace_file(path, write)
+    assert [each.name for each in swept] == [f"{path.name}{TEMPORARY}1-ab"]
+    assert _names(path.parent) == [path.name]
+
+
 # -- disks that refuse
 
 

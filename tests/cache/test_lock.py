@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,3 +82,15 @@ def test_a_directory_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot use the cache directory .*: Not a directory"):
         locked(tmp_path / "file" / "cache").__enter__()
+
+
+def test_a_holder_that_has_not_written_its_name_yet_is_waited_for(tmp_path: Path) -> None:
+    """The file names nobody yet, or a holder of before who is dead."""
+    with other_holder(tmp_path) as holder:
+        path = tmp_path / ".backfilld" / "lock"
+        path.write_text("4194999\n")
+        late = threading.Timer(0.2, path.write_text, [f"{holder.pid}\n"])
+        late.start()
+        with pytest.raises(CacheLocked, match=rf"process {holder.pid}$"), locked(tmp_path):
+            pass
+        late.join()
