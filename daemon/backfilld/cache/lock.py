@@ -11,6 +11,9 @@ from backfilld.cache.atomic import translated
 from backfilld.cache.layout import STATE_DIRECTORY
 from backfilld.errors import CacheLocked
 
+_LOOKS = 20
+"""At the lock file, a twentieth of a second apart, for the name of its holder."""
+
 
 @contextmanager
 def locked(cache_dir: Path) -> Iterator[None]:
@@ -36,10 +39,9 @@ def locked(cache_dir: Path) -> Iterator[None]:
 def _holder(descriptor: int) -> str:
     """Who holds it: the number in the file, once that is of a process that lives. One that has only just begun to hold
     it may not have written its own yet."""
-    patience = 20
-    for _ in range(patience):
+    for _ in range(_LOOKS):
         holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
-        if Path(f"/proc/{holder or None}").exists():
+        if holder and Path("/proc", holder).exists():
             return holder
         time.sleep(0.05)
     return holder
