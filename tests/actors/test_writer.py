@@ -16,10 +16,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from backfilld.actors.merger import NOTHING_NEW
 from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
 from backfilld.actors.writer import Disk, run_writer
+from backfilld.core.daybook import DayRecord
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, empty_trades
 from backfilld.core.silences import NO_SILENCE, Silence
-from backfilld.errors import StoreError
+from backfilld.errors import DayDamaged, StoreError
 from backfilld.ports import Saved
 from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, trades_at
 
@@ -36,11 +37,11 @@ class Desk:
 
 
 @asynccontextmanager
-async def writing(store: FakeStore | None = None) -> AsyncIterator[Desk]:
+async def writing(store: FakeStore | None = None, *, is_patient: bool = False) -> AsyncIterator[Desk]:
     """A writer; its days are closed at the end, and that it ends then is checked."""
     send, days = trio.open_memory_channel[WriterMessage](0)
     send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
-    desk = Desk(send, events, store or FakeStore())
+    desk = Desk(send, events, store or FakeStore(), Disk(is_patient=is_patient))
     ticks = count()
 
     async def work() -> None:
@@ -164,3 +165,148 @@ async def test_it_ends_with_its_days_and_closes_its_events(autojump_clock: MockC
         desk.send.close()
         with pytest.raises(trio.EndOfChannel):
             await desk.events.receive()
+
+
+# -- a disk that fails
+
+
+class Failing(FakeStore):
+    """Notes when it was asked to save, and to load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tried: list[float] = []
+
+    async def save(self, *arguments: object, **words: object) -> Saved:
+        self.tried.append(trio.current_time())
+        return await super().save(*arguments, **words)  # type: ignore[arg-type]
+
+
+async def test_a_patient_writer_tries_until_it_works_waiting_longer_each_time(autojump_clock: MockClock) -> None:
+    store = Failing()
+    store.fails["save"] = StoreError("No space left on device")
+    async with writing(store, is_patient=True) as desk:
+        with capture_logs() as logs:
+            await desk.send.send(merged(trades_at(0, DAY_MS, DAY_MS)))
+            await trio.sleep(200)
+            assert store.tried == [0, 1, 3, 7, 15, 31, 61, 91, 121, 151, 181]
+            assert desk.disk.trouble.value is not None
+            assert (desk.disk.trouble.value.reason, desk.disk.trouble.value.tries) == ("No space left on device", 11)
+            store.fails.clear()
+            event = await desk.events.receive()
+        assert isinstance(event, DaySaved)
+        assert trio.current_time() == 211
+        assert store.ids(BTC) == [0, 1]
+        assert desk.disk.trouble.value is None
+    told = [(line["event"], line["log_level"]) for line in logs if line["event"].startswith("disk")]
+    assert told == [("disk_failed", "error"), ("disk_recovered", "info")], "said once"
+    failed, recovered = (line for line in logs if line["event"].startswith("disk"))
+    assert (failed["error"], failed["trades_held"]) == ("No space left on device", 2)
+    assert recovered["seconds"] == 211
+
+
+async def test_meanwhile_it_takes_nothing_more(autojump_clock: MockClock) -> None:
+    """Which slows the merger, and the fetchers behind it."""
+    store = Failing()
+    store.fails["save"] = StoreError("disk full")
+    async with writing(store, is_patient=True) as desk:
+        await desk.send.send(merged(trades_at(0, DAY_MS)))
+        with trio.move_on_after(100) as waited:
+            await desk.send.send(merged(trades_at(1, DAY_MS)))
+        assert waited.cancelled_caught
+        store.fails.clear()
+        await desk.send.send(merged(trades_at(1, DAY_MS)))
+        await desk.events.receive()
+        await desk.events.receive()
+        assert store.ids(BTC) == [0, 1]
+
+
+async def test_a_second_failure_is_said_again(autojump_clock: MockClock) -> None:
+    store = Failing()
+    async with writing(store, is_patient=True) as desk:
+        with capture_logs() as logs:
+            for n in range(2):
+                store.fails["save"] = StoreError("disk full")
+                await desk.send.send(merged(trades_at(n, DAY_MS)))
+                await trio.sleep(5)
+                store.fails.clear()
+                await desk.events.receive()
+    told = [line["event"] for line in logs if line["event"].startswith("disk")]
+    assert told == ["disk_failed", "disk_recovered"] * 2
+
+
+async def test_at_the_deadline_it_lets_go_and_says_what_is_lost(autojump_clock: MockClock) -> None:
+    """Between two tries."""
+    store = Failing()
+    store.fails["save"] = StoreError("disk full")
+    with capture_logs() as logs, pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="disk full")):
+        async with writing(store, is_patient=True) as desk:
+            await desk.send.send(merged(trades_at(0, DAY_MS, DAY_MS)))
+            await trio.sleep(20)
+            desk.disk.abandon_at(25.0)
+            await trio.sleep(1000)
+    assert trio.current_time() <= 31
+    lost = [line for line in logs if line["event"] == "trades_unsaved"]
+    assert [(line["trades"], line["day"], line["log_level"]) for line in lost] == [(2, DAY.isoformat(), "error")]
+
+
+async def test_a_save_that_hangs_is_let_go_at_the_deadline(autojump_clock: MockClock) -> None:
+    store = Failing()
+    store.delay_s = 1e6
+    with pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="in time")):
+        async with writing(store, is_patient=True) as desk:
+            await desk.send.send(merged(trades_at(0, DAY_MS)))
+            await trio.sleep(50)
+            desk.disk.abandon_at(60.0)
+            await trio.sleep(1000)
+    assert trio.current_time() == 60
+
+
+class Damaged(Failing):
+    """The day's file is damaged until it is read, which moves it aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.damaged = False
+
+    async def save(self, *arguments: object, **words: object) -> Saved:
+        if self.damaged:
+            raise DayDamaged("a.parquet was damaged while in use")
+        return await super().save(*arguments, **words)
+
+    async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
+        await super().load(instrument, day)
+        self.damaged = False
+        self._days.pop((instrument, day), None)
+        self._records.pop((instrument, day), None)
+        return None
+
+
+@pytest.mark.parametrize("is_patient", [True, False])
+async def test_a_day_that_was_damaged_is_moved_aside_and_what_is_new_is_saved(
+    is_patient: bool, autojump_clock: MockClock
+) -> None:
+    store = Damaged()
+    async with writing(store, is_patient=is_patient) as desk:
+        await desk.send.send(merged(trades_at(0, DAY_MS)))
+        await desk.events.receive()
+        store.damaged = True
+        await desk.send.send(merged(trades_at(1, DAY_MS)))
+        event = await desk.events.receive()
+        assert isinstance(event, DaySaved)
+        assert event.record.coverage.ranges == (IdRange(1, 1),)
+        assert store.loaded == [(BTC, DAY)]
+        assert trio.current_time() == 0
+
+
+async def test_a_damaged_day_on_a_disk_that_fails_is_tried_until_it_works(autojump_clock: MockClock) -> None:
+    """What is held is not given up because the damaged file cannot be read for a while."""
+    store = Damaged()
+    async with writing(store, is_patient=True) as desk:
+        store.damaged = True
+        store.fails["load"] = StoreError("Input/output error")
+        await desk.send.send(merged(trades_at(1, DAY_MS)))
+        await trio.sleep(10)
+        store.fails.clear()
+        assert isinstance(await desk.events.receive(), DaySaved)
+        assert store.ids(BTC) == [1]

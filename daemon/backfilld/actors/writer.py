@@ -149,11 +149,14 @@ async def _insist(
 ) -> Saved:
     """Save, as often as it takes; a day file that was damaged meanwhile is moved aside by reading it."""
     began = trio.current_time()
+    is_damaged = False
     while True:
         try:
+            if is_damaged:
+                await store.load(of.instrument, of.day)
             return await _attempted(attempt, disk, began)
         except DayDamaged:
-            await store.load(of.instrument, of.day)
+            is_damaged = True
         except StoreError as error:
             if disk.is_patient and trio.current_time() < disk.deadline:
                 await _wait_out(error, rows, of.day, disk)
