@@ -1,6 +1,8 @@
 """Log lines: JSON for machines, sentences for a terminal, and nothing below the level."""
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from backfilld.surfaces.logs import configure_logs
+from backfilld.surfaces.logs import configure_logs, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +121,79 @@ def test_a_line_goes_to_what_stdout_is_at_that_moment(
     monkeypatch.undo()
     assert [line["event"] for line in lines(capsys)] == ["before"]
     assert json.loads((tmp_path / "other").read_text())["event"] == "during"
+
+
+def test_the_level_can_be_changed_for_loggers_that_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also for those that were bound before: a campaign keeps its logger for days."""
+    configure_logs("json", "warning")
+    log = structlog.get_logger().bind(instrument="spot:BTCUSDT")
+    log.info("quiet")
+    set_level("debug")
+    log.debug("loud")
+    set_level("error")
+    log.warning("quiet again")
+    assert [line["event"] for line in lines(capsys)] == ["loud"]
+
+
+PROGRAM = """
+import structlog
+from backfilld.surfaces.logs import configure_logs
+configure_logs("auto", "debug")
+for level in ("debug", "info", "warning", "error", "critical"):
+    getattr(structlog.get_logger(), level)("happened", level_wanted=level)
+"""
+
+
+@pytest.mark.parametrize("stream", ["journal", "another", "none", "garbage"])
+def test_lines_that_go_to_the_journal_begin_with_their_priority(stream: str, tmp_path: Path) -> None:
+    """JOURNAL_STREAM names device and inode of the stream; a stdout that was redirected elsewhere is none."""
+    out = tmp_path / "out"
+    with out.open("w") as stdout:
+        found = os.fstat(stdout.fileno())
+        streams = {
+            "journal": f"{found.st_dev}:{found.st_ino}",
+            "another": f"{found.st_dev}:{found.st_ino + 1}",
+            "garbage": "garbage",
+        }
+        environment = {name: value for name, value in os.environ.items() if name != "JOURNAL_STREAM"}
+        if stream in streams:
+            environment["JOURNAL_STREAM"] = streams[stream]
+        subprocess.run([sys.executable, "-c", PROGRAM], env=environment, stdout=stdout, check=True)
+    written = out.read_text().splitlines()
+    prefixes = [line[:3] for line in written]
+    if stream == "journal":
+        assert prefixes == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+        written = [line[3:] for line in written]
+    assert [json.loads(line)["level"] for line in written] == ["debug", "info", "warning", "error", "critical"]
+
+
+def test_a_stdout_that_is_no_file_is_no_journal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under a test runner, or where it was closed."""
+    monkeypatch.setenv("JOURNAL_STREAM", "8:12345")
+    configure_logs("json", "info")
+    structlog.get_logger().info("happened")
+    assert lines(capsys)[0]["event"] == "happened"
+
+
+def test_an_exception_in_the_journal_is_one_line_with_its_frames(tmp_path: Path) -> None:
+    """A line that broke in two would be two entries, the second without a priority."""
+    program = (
+        PROGRAM
+        + """
+try:
+    raise ExceptionGroup("group", [ValueError("first\\nsecond"), KeyError("x")])
+except ExceptionGroup:
+    structlog.get_logger().exception("failed")
+"""
+    )
+    out = tmp_path / "out"
+    with out.open("w") as stdout:
+        found = os.fstat(stdout.fileno())
+        environment = os.environ | {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        subprocess.run([sys.executable, "-c", program], env=environment, stdout=stdout, check=True)
+    written = out.read_text().splitlines()
+    assert len(written) == 6
+    assert written[-1].startswith("<3>{")
+    assert "ValueError" in json.dumps(json.loads(written[-1][3:])["exception"])

@@ -52,3 +52,47 @@ async def test_it_counts_as_started_only_when_signals_are_caught() -> None:
         assert signal.getsignal(signal.SIGTERM) != before
         nursery.cancel_scope.cancel()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+async def test_sighup_reads_the_settings_again_and_ends_nothing() -> None:
+    """Each one that arrives by itself; then SIGTERM ends as ever."""
+    stop, received, scope = trio.Event(), list[str](), trio.CancelScope()
+    reloads: list[bool] = []
+    heard = trio.Event()
+
+    def reload() -> None:
+        nonlocal heard
+        reloads.append(stop.is_set())
+        heard.set()
+
+    with trio.fail_after(10), capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(watch_signals, stop, scope, received, reload)
+            for _ in range(3):
+                heard = trio.Event()
+                os.kill(os.getpid(), signal.SIGHUP)
+                await heard.wait()
+            assert not stop.is_set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await stop.wait()
+            heard = trio.Event()
+            os.kill(os.getpid(), signal.SIGHUP)
+            await heard.wait()
+            nursery.cancel_scope.cancel()
+    assert reloads == [False, False, False, True]
+    assert received == ["SIGTERM"], "a SIGHUP in between is no second signal to end"
+    assert not scope.cancel_called
+    assert [event["event"] for event in logs] == ["stop_requested"]
+
+
+async def test_whoever_must_know_of_the_end_is_told_before_it_begins() -> None:
+    stop = trio.Event()
+    told: list[bool] = []
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            on_stop = lambda: told.append(stop.is_set())  # noqa: E731 - shorter than what it would take
+            await nursery.start(watch_signals, stop, trio.CancelScope(), [], ignored, on_stop)
+            os.kill(os.getpid(), signal.SIGINT)
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+    assert told == [False]
