@@ -172,6 +172,10 @@ class TradeStore(Protocol):
         """All trades held with start_ms <= T < stop_ms, by id."""
         ...
 
+    async def distrust(self, instrument: Instrument, day: date, reason: str) -> None:
+        """Move aside what is held of a day: it is not what the exchange says."""
+        ...
+
     async def delete(self, instrument: Instrument, day: date) -> None:
         """Forget a day."""
         ...

@@ -17,7 +17,7 @@ from backfilld.core.daybook import DayRecord, day_starts, held_in
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, day_stop_ms, iso
 from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome
 from backfilld.core.planner import Backfill
-from backfilld.core.query import Page, Query, Since, Tail
+from backfilld.core.query import Before, Page, Query, Tail
 from backfilld.core.silences import Silence, Silences
 from backfilld.core.turns import Rank
 from backfilld.core.window import Window
@@ -94,6 +94,7 @@ class Campaign:
         self.is_complete = False
         self.is_stale = False
         self.is_dismissed = False
+        self.distrusted: tuple[date, str] | None = None
         self.is_out_of_reach = False
         self.unreachable_before_ms: int | None = None
         self.archive_days: frozenset[date] = frozenset()
@@ -150,6 +151,8 @@ class Campaign:
         """Book an answer."""
         self.spend(event.spent)
         self.plan.answered(event.job.query, event.found)
+        if isinstance(event.job.query, Before) and event.found.ids and not event.found.is_marker:
+            self._check_seam(event.found.ids.last_id)
         if event.found.ids is not None and event.found.first_ms < self._today_ms:
             self._older_to_id = max(self._older_to_id, event.found.ids.first_id)
         if isinstance(event.job.query, Tail) and event.found.rows == 0:
@@ -159,6 +162,14 @@ class Campaign:
             if self.cached and self._held_until_ms is not None:
                 log_gap(self.log, self._held_until_ms, now_ms, self.cached, self.to_fetch + self.fetched)
             log_plan(self.log, self.plan.missing, self._max_concurrent)
+
+    def _check_seam(self, last_id: int) -> None:
+        """The last trade before the window by the exchange's word: no day of the window can hold it."""
+        first = min(self.records.values(), key=lambda record: record.first_id, default=None)
+        if first is not None and first.first_id <= last_id and day_start_ms(first.day) >= self.window.start_ms:
+            reason = f"it holds id {first.first_id}, and the exchange has id {last_id} on an earlier day"
+            self.distrusted = (first.day, reason)
+            self.is_stale = True
 
     def failed(self, event: JobFailed, query: Query) -> None:
         """Book a failure; one that is final for the instrument, or out of reach, ends its campaign for this round."""
@@ -178,12 +189,13 @@ class Campaign:
     def _refused_as_too_old(self, query: Query, error: RequestRejected) -> None:
         self.log.warning("too_old", query=repr(query), error=str(error))
         self.plan.refused_as_too_old(query, str(error))
-        if isinstance(query, Since) and not self.plan.received:
-            stop_ms = self._today_ms + 1 if self.window.stop_ms is None else self.window.stop_ms
-            if self.window.start_ms + MS_PER_DAY < stop_ms:
-                self.is_out_of_reach = self.is_stale = True
-            else:
-                self.lose(error)
+        if isinstance(query, Page) or day_of(self.window.start_ms) in self.records:
+            return
+        stop_ms = self._today_ms + 1 if self.window.stop_ms is None else self.window.stop_ms
+        if self.window.start_ms + MS_PER_DAY < stop_ms:
+            self.is_out_of_reach = self.is_stale = True
+        else:
+            self.lose(error)
 
     def second_look_is_due(self, now_ms: int) -> bool:
         """Whether ids that the exchange passed over may be asked for again."""

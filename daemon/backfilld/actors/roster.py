@@ -96,7 +96,7 @@ class Roster:
         neighbours = await self._neighbours(instrument, window)
         wanted = self._from_archive(instrument, window, now_ms, records | {each.day: each for each in neighbours})
         today_ms, reach_ms = day_start_ms(today), self._reach_ms.get(instrument, 0)
-        if window.start_ms < reach_ms < stop_ms and not records:
+        if window.start_ms < reach_ms < stop_ms:
             window = Window(reach_ms, window.stop_ms)
         # What comes from the archive is planned around when it is there; meanwhile today is asked for.
         part = Window(max(window.start_ms, today_ms), window.stop_ms) if wanted and stop_ms > today_ms else window
@@ -225,11 +225,15 @@ class Roster:
             campaign.is_stale = True
             return None
 
-    def heed_reach(self, campaign: Campaign, now_ms: int) -> None:
-        """Where the exchange refused to answer for the start of a window, the next plan begins later."""
+    async def heed_answers(self, campaign: Campaign, now_ms: int) -> None:
+        """Where the exchange refused to answer for the start of a window, the next plan begins later; what it
+        contradicted is moved aside."""
+        if campaign.distrusted is not None:
+            await self._store.distrust(campaign.instrument, *campaign.distrusted)
         if campaign.is_out_of_reach:
-            market = campaign.instrument.market
-            self._reach_ms[campaign.instrument] = within_reach(campaign.window.start_ms, now_ms, market)
+            start_ms, market = campaign.window.start_ms, campaign.instrument.market
+            held_ms = [day_start_ms(day) for day in campaign.records if day_start_ms(day) > start_ms]
+            self._reach_ms[campaign.instrument] = min([within_reach(start_ms, now_ms, market), *held_ms])
 
     def statistics(self) -> Statistics:
         """Sums over all campaigns."""

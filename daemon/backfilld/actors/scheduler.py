@@ -262,7 +262,7 @@ class _Scheduler:
             self._roster.drop(campaign.instrument)
             log.info("instrument_removed", instrument=str(campaign.instrument))
             return
-        self._roster.heed_reach(campaign, self._server_ms())
+        await self._roster.heed_answers(campaign, self._server_ms())
         (await self._add(campaign.instrument)).follow(campaign)
 
     # -- rounds

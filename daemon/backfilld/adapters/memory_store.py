@@ -87,6 +87,11 @@ class MemoryStore:
         trades = pl.concat([empty_trades(), *(self._days[instrument, day] for day in days)], rechunk=True)
         return trades.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
 
+    async def distrust(self, instrument: Instrument, day: date, reason: str) -> None:
+        """Forget a day, and say why."""
+        log.warning("day_quarantined", instrument=str(instrument), day=day.isoformat(), reason=reason)
+        await self.delete(instrument, day)
+
     async def delete(self, instrument: Instrument, day: date) -> None:
         """Forget a day."""
         await trio.lowlevel.checkpoint()

@@ -126,6 +126,11 @@ class ParquetStore:
             lambda: pl.concat([empty_trades(), *self._pieces(instrument, start_ms, stop_ms)], rechunk=True)
         )
 
+    async def distrust(self, instrument: Instrument, day: date, reason: str) -> None:
+        """Move a day file aside."""
+        await _on_thread(lambda: self._manager(instrument).distrust(day, reason))
+        self._see(instrument, day)
+
     async def delete(self, instrument: Instrument, day: date) -> None:
         """Delete a day file."""
         await _on_thread(lambda: self._manager(instrument).delete(day))

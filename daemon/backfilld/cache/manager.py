@@ -114,6 +114,12 @@ class BackfillCacheManager:
             path.unlink(missing_ok=True)
         return path
 
+    def distrust(self, day: dt.date, reason: str) -> None:
+        """Move the day's file aside, as one that is not to be believed."""
+        path = self.get_cache_path(day)
+        moved = move_aside(path)
+        log.warning("day_quarantined", file=str(path), moved_to=moved.name, reason=reason)
+
     def record(self, day: dt.date) -> DayRecord | None:
         """What the day's file holds, after reading and checking all of it; None as for load_cached_trades."""
         return self._read(day, DayReader.recorded)
@@ -207,8 +213,7 @@ class BackfillCacheManager:
             with translated(path, "read"), self._open(day) as reader:
                 return read(reader)
         except UntrustedFile as reason:
-            moved = move_aside(path)
-            log.warning("day_quarantined", file=str(path), moved_to=moved.name, reason=str(reason))
+            self.distrust(day, str(reason))
         except StoreError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 
 from backfilld.core.head import PAGE_MS, Head
 from backfilld.core.ledger import Coverage
-from backfilld.core.model import PAGE_ROWS, IdRange
+from backfilld.core.model import IdRange
+from backfilld.core.paging import next_page
 from backfilld.core.query import Before, Found, Later, Newest, Page, Query, Since, Tail
 from backfilld.core.window import Span, Window, joined
 
@@ -237,7 +238,9 @@ class Backfill:
             self._given_up |= Coverage((IdRange(0, query.ids.last_id),))
         if isinstance(query, Since):
             self._head.first_failed(query)
-        elif query == self.neighbour and not self.received:
+        elif query == self.neighbour and self.received:
+            self._head.lower(self.received.first_id)
+        elif query == self.neighbour:
             self._head.neighbour_failed()
         if isinstance(query, Page) or (isinstance(query, Since) and not self.received):
             self.failures.append(Failure(query, reason))
@@ -299,11 +302,7 @@ class Backfill:
             return None
         claimed = self.received | self.absent | self._given_up | Coverage.of(self._asked_pages)
         missing = claimed.missing(wanted)
-        if not missing:
-            return None
-        if self._newest_first:
-            return Page(IdRange(max(missing[-1].first_id, missing[-1].last_id - PAGE_ROWS + 1), missing[-1].last_id))
-        return Page(IdRange(missing[0].first_id, min(missing[0].last_id, missing[0].first_id + PAGE_ROWS - 1)))
+        return next_page(missing, self.received, newest_first=self._newest_first) if missing else None
 
     def _tail_answered(self, asked_rows: int, found: Found) -> None:
         """The page at the newest end came back: either it was the end, or the last id must be found."""
