@@ -17,7 +17,7 @@ from backfilld.core.daybook import DayRecord, day_starts, held_in
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, day_stop_ms, iso
 from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome
 from backfilld.core.planner import Backfill
-from backfilld.core.query import Before, Page, Query, Tail
+from backfilld.core.query import Before, Page, Query, Since, Tail
 from backfilld.core.silences import Silence, Silences
 from backfilld.core.turns import Rank
 from backfilld.core.window import Window
@@ -194,7 +194,7 @@ class Campaign:
         stop_ms = self._today_ms + 1 if self.window.stop_ms is None else self.window.stop_ms
         if self.window.start_ms + MS_PER_DAY < stop_ms:
             self.is_out_of_reach = self.is_stale = True
-        else:
+        elif isinstance(query, Since):
             self.lose(error)
 
     def second_look_is_due(self, now_ms: int) -> bool:
