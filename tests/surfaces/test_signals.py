@@ -96,3 +96,14 @@ async def test_whoever_must_know_of_the_end_is_told_before_it_begins() -> None:
             await stop.wait()
             nursery.cancel_scope.cancel()
     assert told == [False]
+
+
+async def test_a_sighup_in_the_last_moments_does_not_end_the_process() -> None:
+    """Its default would, after the receiver has gone and before the interpreter has: with a failure for all that was
+    done well."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch_signals, trio.Event(), trio.CancelScope(), [], ignored)
+        nursery.cancel_scope.cancel()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

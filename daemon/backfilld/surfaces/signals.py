@@ -19,10 +19,12 @@ async def watch_signals(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Set ``stop`` on the first signal to end, after ``on_stop``, and cancel ``scope`` on the second; their names are
-    added to ``received``. ``on_reload`` is called for SIGHUP; several in a row may be one.
+    added to ``received``. ``on_reload`` is called for SIGHUP; several in a row may be one, and afterwards it is ignored.
 
     Counts as started once the signals are caught.
     """
+    # One that comes when these are caught no more, in the last moments, would end the process by its default.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
