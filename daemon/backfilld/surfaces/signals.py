@@ -19,7 +19,7 @@ async def watch_signals(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Set ``stop`` on the first signal to end, after ``on_stop``, and cancel ``scope`` on the second; their names are
-    added to ``received``. ``on_reload`` is called for SIGHUP; several in a row may be one, and afterwards it is ignored.
+    added to ``received``. ``on_reload`` is called for SIGHUP; several in a row may be one; afterwards it is ignored.
 
     Counts as started once the signals are caught.
     """
