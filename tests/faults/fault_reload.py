@@ -9,7 +9,7 @@ import polars as pl
 import trio
 
 from backfilld.cache.certificate import DayFacts
-from backfilld.simulator import Tape
+from backfilld.simulator import Exchange, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, exchange_at, generated, served_twice, trade_requests
 from tests.faults.world import assert_exact, roomy, running, until
 
@@ -18,6 +18,8 @@ LATENCY_S = 0.15
 CHECKPOINT_S = 0.3
 FETCHERS = 5
 SETTINGS = {"CHECKPOINT_SECONDS": str(CHECKPOINT_S), "POLL_SECONDS": "0.5", "MAX_CONCURRENT": str(FETCHERS)}
+LOCATING = 2
+"""Rows that may come twice in a run: those that only locate the ends of the window."""
 DAYS = (TODAY - timedelta(days=1), TODAY)
 
 
@@ -40,25 +42,29 @@ def _two_days() -> Tape:
 async def test_the_same_days_with_and_without_20_hups_and_a_restart(place: Path) -> None:
     """Equal rows and certificates; of the trades none is served twice but what planning a start takes, and what a stop
     does not wait for."""
-    settings = SETTINGS | {"DAYS": "1"}
     async with exchange_at(3, {BTC: _two_days()}, roomy(latency_s=LATENCY_S)) as exchange:
-        calm = Daemon(exchange, place / "calm" / "cache", settings)
+        calm = Daemon(exchange, place / "calm" / "cache", _settings_of(exchange))
         calm.cache_dir.parent.mkdir()
         await calm.once()
-        assert served_twice(exchange) == []
+        assert len(served_twice(exchange)) <= LOCATING
 
     async with exchange_at(3, {BTC: _two_days()}, roomy(latency_s=LATENCY_S)) as exchange:
-        busy = Daemon(exchange, place / "busy" / "cache", settings)
+        busy = Daemon(exchange, place / "busy" / "cache", _settings_of(exchange))
         busy.cache_dir.parent.mkdir()
         await _hupped(busy, HUPS // 2, complete=False)
         missing = 60_000 - _served(busy)
         assert missing > 10_000, "the stop came in the midst"
         await _hupped(busy, HUPS // 2, complete=True)
-        assert len(served_twice(exchange)) <= 10
+        assert len(served_twice(exchange)) <= 2 * LOCATING + FETCHERS
 
     assert Days.of(busy).rows.equals(Days.of(calm).rows)
     assert Days.of(busy).facts == Days.of(calm).facts
     assert [each.sealed for each in Days.of(busy).facts] == [True, False]
+
+
+def _settings_of(exchange: Exchange) -> dict[str, str]:
+    """Yesterday too; at three o'clock the archive does not have it yet."""
+    return SETTINGS | {"DAYS": "1", "ARCHIVE_URL": exchange.url}
 
 
 def _served(daemon: Daemon) -> int:
@@ -102,7 +108,7 @@ async def test_hup_in_the_first_backfill_and_five_at_once(place: Path) -> None:
             assert await run.ended() == 0
         assert daemon.held().equals(daemon.tape_of_today())
         assert_exact(daemon)
-        assert served_twice(exchange) == []
+        assert len(served_twice(exchange)) <= LOCATING
 
 
 async def test_hup_before_the_daemon_listens_and_while_it_stops(place: Path) -> None:
@@ -123,7 +129,7 @@ async def test_hup_before_the_daemon_listens_and_while_it_stops(place: Path) -> 
         assert_exact_as_far_as_it_goes(daemon)
         await daemon.once()
         assert_exact(daemon)
-        assert len(served_twice(exchange)) <= 5
+        assert len(served_twice(exchange)) <= 2 * LOCATING + FETCHERS
 
 
 def assert_exact_as_far_as_it_goes(daemon: Daemon) -> None:
