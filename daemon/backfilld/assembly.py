@@ -74,7 +74,7 @@ def assembled(
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
         orders = orders_of(settings, once=once, instruments=instruments, window=window)
         remembered = load_remembered(settings.cache_dir) if settings.cache_enabled else {}
-        store: TradeStore = _parquet_store(settings) if settings.cache_enabled else MemoryStore()
+        store: TradeStore = parquet_store(settings) if settings.cache_enabled else MemoryStore()
         pipeline = Pipeline(
             orders=orders,
             store=store,
@@ -126,7 +126,8 @@ def encoding_of(settings: Settings) -> Encoding:
     return Encoding(settings.compression, settings.compression_level)
 
 
-def _parquet_store(settings: Settings) -> ParquetStore:
+def parquet_store(settings: Settings) -> ParquetStore:
+    """The cache of the settings."""
     return ParquetStore(settings.cache_dir, encoding_of(settings))
 
 

@@ -77,15 +77,15 @@ def test_held_in_gives_the_spans_that_reach_into_the_window(times: list[int], st
     window = Window(DAY_MS + start, None if length is None else DAY_MS + start + length)
     held = held_in(window, reversed(records_of(tape, opened=True)))
     spans, first_is_proven = list(held.spans), held.first_is_proven
-    held = {i for span in spans for i in range(span.ids.first_id, span.ids.last_id + 1)}
-    assert tape.ids_in(window) <= held
+    ids = {i for span in spans for i in range(span.ids.first_id, span.ids.last_id + 1)}
+    assert tape.ids_in(window) <= ids
     for span in spans:
         assert span.last_ms >= window.start_ms
         assert window.stop_ms is None or span.first_ms < window.stop_ms
     assert [span.ids for span in spans] == sorted(span.ids for span in spans)
     if first_is_proven:
         wanted = tape.ids_in(window)
-        assert not wanted or min(held) <= min(wanted)
+        assert not wanted or min(ids) <= min(wanted)
 
 
 def test_the_first_id_is_proven_by_the_opened_record_of_the_windows_own_day() -> None:

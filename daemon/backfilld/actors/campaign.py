@@ -221,6 +221,8 @@ class Campaign:
         first_id = self.plan.proven_first_id
         if first_id is not None and self.window.start_ms % MS_PER_DAY == 0:
             starts.add(first_id)
+        if self.plan.beyond_id is not None and (self.window.stop_ms or 1) % MS_PER_DAY == 0:
+            starts.add(self.plan.beyond_id)
         new = frozenset(starts - self.proven_starts)
         self.proven_starts |= new
         return new

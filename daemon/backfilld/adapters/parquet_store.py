@@ -70,6 +70,10 @@ class ParquetStore:
             log.info("day_loaded", instrument=str(instrument), file=file, trades=record.rows, ms=milliseconds)
         return record
 
+    async def peek(self, instrument: Instrument, day: date) -> DayRecord | None:
+        """What a day file holds, for a reader that must not touch it; None for one that cannot be trusted."""
+        return await _on_thread(lambda: self._manager(instrument).peek(day))
+
     async def save(
         self,
         instrument: Instrument,

@@ -124,6 +124,14 @@ class BackfillCacheManager:
         """What the day's file holds, after reading and checking all of it; None as for load_cached_trades."""
         return self._read(day, DayReader.recorded)
 
+    def peek(self, day: dt.date) -> DayRecord | None:
+        """The same, and a file that cannot be trusted stays where it is."""
+        try:
+            with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
+                return reader.recorded()
+        except UntrustedFile:
+            return None
+
     def facts(self, day: dt.date) -> DayFacts:
         """What the day's file says of itself, its rows unread. Raises UntrustedFile, StoreError."""
         with translated(self.get_cache_path(day), "read"), self._open(day) as reader:

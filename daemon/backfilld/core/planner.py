@@ -4,8 +4,8 @@ Owns the plan of one instrument: a :class:`Backfill` is told what is held and wh
 It asks for ids, and for times only to find the ends of the window:
 
     head   Since(start)  the first id, and Before(start), whose id + 1 must be the same: nothing was passed over
-    end    Newest        the last id; all three are asked for at once. Where the end is surely far from the start, the
-                         head is a full page
+    end    Newest        the last id, and of days that are over the one behind it; head and end are asked for at once.
+                         Where the end is surely far from the start, the head is a full page
     tail   Tail(last)    in place of the end where something is held: what follows; a short answer is the end
     pages  Page(ids)     whatever is missing between the first and the last id known
     doubt  Later(held)   once, when a resumed tail is empty: later trades with lower ids are another sequence
@@ -18,13 +18,12 @@ still open.
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from backfilld.core.head import PAGE_MS, Head
 from backfilld.core.ledger import Coverage
-from backfilld.core.model import IdRange
+from backfilld.core.model import MS_PER_DAY, IdRange
 from backfilld.core.paging import next_page
-from backfilld.core.query import Before, Found, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.query import Before, Failure, Found, Later, Newest, Page, Query, Since, Tail
 from backfilld.core.window import Span, Window, joined
 
 MAX_ABSENT_RANGES = 20
@@ -32,14 +31,6 @@ MAX_ABSENT_RANGES = 20
 
 
 NOTHING = Coverage()
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A question that was given up, and why, in a sentence."""
-
-    query: Query
-    reason: str
 
 
 class Backfill:
@@ -70,6 +61,9 @@ class Backfill:
         self.absent = absent | postponed
         self._known_absent, self._known_ranges = absent, len(self.absent.ranges)
         self.last_id: int | None = None
+        self.beyond_id: int | None = None
+        """The first id after the window, where the exchange has shown it."""
+        self._is_over = window.stop_ms is not None and window.stop_ms % MS_PER_DAY == 0 and window.stop_ms <= now_ms
         self.failures: list[Failure] = []
         self._given_up = Coverage()
         self._asked_pages: set[IdRange] = set()
@@ -307,7 +301,7 @@ class Backfill:
     def _tail_answered(self, asked_rows: int, found: Found) -> None:
         """The page at the newest end came back: either it was the end, or the last id must be found."""
         if found.beyond_id is not None:
-            self.last_id = found.beyond_id - 1
+            self.last_id, self.beyond_id = found.beyond_id - 1, found.beyond_id
         elif found.rows >= asked_rows:
             self._ask_newest()
         elif self.received:
@@ -317,3 +311,5 @@ class Backfill:
         self._end_is_missing = found.ids is None
         if found.ids is not None:
             self.last_id = found.ids.last_id
+            if self._is_over:
+                self._locating.append(Tail(self.last_id + 1, rows=1))

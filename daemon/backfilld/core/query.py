@@ -71,6 +71,14 @@ Query = Page | Tail | Since | Before | Newest | Later
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A question that was given up, and why, in a sentence."""
+
+    query: Query
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What the rows of an accepted answer are: contiguous ids, and the times of the first and the last row in ms.
 

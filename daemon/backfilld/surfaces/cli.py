@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from backfilld.core.outcome import EXIT_INCOMPLETE, EXIT_SETTINGS, exit_code
-from backfilld.errors import BackfillError
+from backfilld.errors import BackfillError, SettingsError
 from backfilld.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,6 +60,52 @@ def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None
 
     async def main() -> int:
         return await run_daemon(settings, once=once, read_settings=lambda: _settings(config, instruments, cache_dir))
+
+    sys.exit(trio.run(main))
+
+
+@cli.command()
+@_options("config", "instrument", "cache-dir")
+@click.option("--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first UTC day.")
+@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="The last UTC day; yesterday if not given.")
+@click.option("--dry-run", is_flag=True, help="Only print what it would cost.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: one JSON document instead of a table.")
+def fill(
+    config: Path | None,
+    instruments: tuple[str, ...],
+    cache_dir: str | None,
+    first: datetime,
+    last: datetime | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Fill a span of days, both ends included: from the archive what it has, from the exchange the rest.
+
+    Days that are complete already are not asked for again. Exit codes as for run.
+    """
+    import trio  # noqa: PLC0415
+
+    from backfilld.surfaces.fill import run_plan, today_utc, window_of  # noqa: PLC0415
+    from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
+    from backfilld.surfaces.running import run_daemon  # noqa: PLC0415
+    from backfilld.surfaces.startup import settle  # noqa: PLC0415
+
+    settle()
+    settings = _settings(config, instruments, cache_dir)
+    today = today_utc()
+    window = window_of(first.date(), last.date() if last else today - timedelta(days=1), today)
+    if dry_run:
+        run_plan(settings, window, as_json=as_json)
+        return
+    if not settings.cache_enabled:
+        raise SettingsError("cache_enabled = false: fill writes day files, and none may be written")
+    configure_logs(settings.log_format, settings.log_level)
+
+    async def main() -> int:
+        return await run_daemon(
+            settings, once=True, window=window, read_settings=lambda: _settings(config, instruments, cache_dir)
+        )
 
     sys.exit(trio.run(main))
 

@@ -10,22 +10,25 @@ import trio
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import Assembly, assembled
 from backfilld.core.outcome import EXIT_DONE, Outcome, overall_exit_code
+from backfilld.core.window import Window
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from backfilld.surfaces.service import Service
 from backfilld.surfaces.signals import watch_signals
 
 
-async def run_daemon(settings: Settings, *, once: bool, read_settings: Callable[[], Settings]) -> int:
+async def run_daemon(
+    settings: Settings, *, once: bool, read_settings: Callable[[], Settings], window: Window | None = None
+) -> int:
     """Run until the orders are done or a signal ends it; return the exit code. Raises BackfillError.
 
-    ``read_settings`` reads the settings anew, for SIGHUP. What keeps a backfill from being complete is said on stderr,
-    a sentence a reason.
+    ``window`` is today and DAYS before it, unless it is given. ``read_settings`` reads the settings anew, for SIGHUP.
+    What keeps a backfill from being complete is said on stderr, a sentence a reason.
     """
     signals: list[str] = []
     outcomes: list[Outcome] = []
     try:
-        with assembled(settings, once=once) as assembly:
+        with assembled(settings, once=once, window=window) as assembly:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(_gather, assembly, outcomes, show=not once))
                 service = Service(settings, assembly.pipeline, Notifier(), read_settings)

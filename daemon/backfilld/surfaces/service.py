@@ -82,7 +82,8 @@ class Service:
         set_level(settings.log_level)
         kept = {name: getattr(self._settings, name) for name in fixed}
         self._settings = settings.model_copy(update=kept)
-        orders = orders_of(self._settings, once=self._pipeline.orders.once)
+        fixed_orders = self._pipeline.orders
+        orders = orders_of(self._settings, once=fixed_orders.once, window=fixed_orders.window)
         self._pipeline.reload.value = Reload(orders)
         log.info("settings_reloaded", instruments=[str(each) for each in orders.instruments])
 

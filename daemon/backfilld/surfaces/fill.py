@@ -1,0 +1,188 @@
+"""``backfilld fill``: any span of days, and what it would cost before it is done."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+
+import click
+import trio
+
+from backfilld.adapters.binance_archive import open_archive
+from backfilld.adapters.binance_rest import opener
+from backfilld.assembly import ASSUMED_LIMITS, parquet_store
+from backfilld.cache.layout import archive_directory
+from backfilld.cache.remembered import peek_remembered
+from backfilld.core.daybook import DayRecord
+from backfilld.core.forecast import ARCHIVE, HELD, REST, Forecast, Known, forecast
+from backfilld.core.model import Instrument, day_start_ms, day_stop_ms
+from backfilld.core.query import Before
+from backfilld.core.sources import archive_days, seam_day
+from backfilld.core.weights import DOCUMENTED, Endpoint
+from backfilld.core.window import Window
+from backfilld.errors import ExchangeError, RateLimited, SettingsError
+from backfilld.ports import ArchiveSource, ExchangeClient
+from backfilld.settings import Settings
+
+AT_ONCE = 8
+"""How many questions the forecast puts to the archive at a time."""
+
+
+def window_of(first: date, last: date, today: date) -> Window:
+    """The window of whole days, both ends included. Raises SettingsError for days that cannot be had."""
+    if first > last:
+        raise SettingsError(f"--from {first} is after --to {last}")
+    if last > today:
+        raise SettingsError(f"--to {last} lies in the future: the last day that has begun is {today}")
+    return Window(day_start_ms(first), day_stop_ms(last))
+
+
+def today_utc() -> date:
+    """The day by the host's clock."""
+    return datetime.now(UTC).date()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The forecasts by instrument, and what they come to: requests with those to exchangeInfo, and minutes at the
+    budget's pace."""
+
+    forecasts: Mapping[Instrument, Forecast]
+    requests: int
+    weight: int
+    bytes: int
+    minutes: float
+
+
+async def plan_fill(settings: Settings, window: Window) -> Plan:
+    """Look at the disk, ask the archive which days it has, and the exchange how many trades the others hold.
+
+    Raises ExchangeError for what cannot be told; RateLimited while a ban lasts.
+    """
+    instruments = settings.instrument_list()
+    _refuse_in_a_ban(settings, instruments)
+    forecasts = {}
+    ask = opener(settings.urls, settings.request_timeout_seconds)
+    async with open_archive(settings.archive_url, archive_directory(settings.cache_dir)) as archive, ask() as client:
+        for instrument in instruments:
+            known = await _known(settings, instrument, window, archive)
+            weight = DOCUMENTED[instrument.market][Endpoint.TRADES]
+            forecasts[instrument] = forecast(known, await _last_ids(known, instrument, client), weight)
+    info = {market: DOCUMENTED[market][Endpoint.INFO] for market in {each.market for each in instruments}}
+    per_market = dict(info)
+    for instrument, each in forecasts.items():
+        per_market[instrument.market] += each.weight
+    return Plan(
+        forecasts=forecasts,
+        requests=len(info) + sum(each.requests for each in forecasts.values()),
+        weight=sum(per_market.values()),
+        bytes=sum(each.bytes for each in forecasts.values()),
+        minutes=max(
+            weight / (ASSUMED_LIMITS[market].limit * settings.weight_share) for market, weight in per_market.items()
+        ),
+    )
+
+
+def _refuse_in_a_ban(settings: Settings, instruments: Sequence[Instrument]) -> None:
+    now_ms = time.time() * 1000
+    for market, budget in peek_remembered(settings.cache_dir).items():
+        until_ms = budget.paused_until_ms or 0.0
+        if until_ms > now_ms and market in {each.market for each in instruments}:
+            wait_s = (until_ms - now_ms) / 1000
+            raise RateLimited(f"{market}: the exchange has {budget.reason} us for {wait_s:.0f} s", retry_after_s=wait_s)
+
+
+async def _known(settings: Settings, instrument: Instrument, window: Window, archive: ArchiveSource) -> Known:
+    store, now_ms = parquet_store(settings), int(time.time() * 1000)
+    records: dict[date, DayRecord] = {}
+    for day in await store.days(instrument):
+        if day_stop_ms(day) >= window.start_ms and day_start_ms(day) <= (window.stop_ms or now_ms):
+            record = await store.peek(instrument, day)
+            if record is not None:
+                records[day] = record
+    wanted = list(archive_days(window, now_ms, records))
+    seam = seam_day(window, now_ms, instrument.market, records)
+    wanted += [] if seam is None else [seam]
+    sizes: dict[date, int] = {}
+
+    async def measure(day: date) -> None:
+        size = await archive.size(instrument, day)
+        if size is not None:
+            sizes[day] = size
+
+    for start in range(0, len(wanted), AT_ONCE):
+        async with trio.open_nursery() as nursery:
+            for day in wanted[start : start + AT_ONCE]:
+                nursery.start_soon(measure, day)
+    return Known(window, now_ms, records, sizes)
+
+
+async def _last_ids(known: Known, instrument: Instrument, client: ExchangeClient) -> dict[date, int]:
+    """The last id before each edge of a stretch that REST must bring."""
+    edges = {edge for first, last in known.rest_runs() for edge in (first, last + timedelta(days=1))}
+    found = {}
+    for day in sorted(edges):
+        trades = (await client.trades(instrument, Before(min(day_start_ms(day), known.now_ms)))).read()
+        if isinstance(trades, ExchangeError):
+            raise trades
+        found[day] = -1 if trades.is_empty() else int(trades["a"][-1])
+    return found
+
+
+# -- what is printed
+
+
+def print_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print the forecast as a table, or as one JSON document."""
+    if as_json:
+        click.echo(json.dumps(_document(plan), ensure_ascii=False))
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title="Plan", title_style="bold", title_justify="left")
+    table.add_column("instrument")
+    for name in ("days", "held", "archive", "REST", "trades by REST", "requests", "weight", "download"):
+        table.add_column(name, justify="right")
+    for instrument, each in plan.forecasts.items():
+        sources = list(each.days.values())
+        counts = [len(sources), *(sources.count(name) for name in (HELD, ARCHIVE, REST))]
+        figures = [*counts, each.trades, each.requests, each.weight]
+        table.add_row(str(instrument), *(f"{figure:,}" for figure in figures), _megabytes(each.bytes))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    click.echo(
+        f"{plan.requests:,} requests, exchangeInfo included; {plan.weight:,} weight, {plan.minutes:.1f} minutes at the "
+        f"budget; {_megabytes(plan.bytes)} from the archive"
+    )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def _document(plan: Plan) -> dict[str, object]:
+    return {
+        "requests": plan.requests,
+        "weight": plan.weight,
+        "bytes": plan.bytes,
+        "minutes": round(plan.minutes, 2),
+        "instruments": [
+            {
+                "instrument": str(instrument),
+                "requests": each.requests,
+                "weight": each.weight,
+                "trades": each.trades,
+                "bytes": each.bytes,
+                "days": [{"day": day.isoformat(), "source": source} for day, source in each.days.items()],
+            }
+            for instrument, each in plan.forecasts.items()
+        ],
+    }
+
+
+def run_plan(settings: Settings, window: Window, *, as_json: bool) -> None:
+    """Make the forecast and print it."""
+    print_plan(trio.run(partial(plan_fill, settings, window)), as_json=as_json)
