@@ -14,7 +14,7 @@ from backfilld.actors.orders import Orders
 from backfilld.actors.writer import Disk
 from backfilld.adapters.binance_archive import open_archive
 from backfilld.adapters.binance_rest import opener
-from backfilld.adapters.governor_file import GovernorFile
+from backfilld.adapters.memory_files import MemoryFiles
 from backfilld.adapters.memory_store import MemoryStore
 from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.cache.dayfile import Encoding
@@ -88,7 +88,7 @@ def assembled(
             outcomes=send_outcome,
             open_archive=_archive_opener(settings) if orders.uses_archive else None,
             restarts=None if once else Restarts(),
-            memory=GovernorFile(settings.cache_dir) if settings.cache_enabled else None,
+            memory=MemoryFiles(settings.cache_dir) if settings.cache_enabled else None,
             disk=Disk(is_patient=not once),
         )
         yield Assembly(pipeline, outcomes, store)

@@ -119,10 +119,20 @@ OpenArchive = Callable[[], AbstractAsyncContextManager[ArchiveSource]]
 """Opens a connection to the archive."""
 
 
-class GovernorMemory(Protocol):
-    """Where the governor's state outlives the process. Raises StoreError."""
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a daemon has done since it started: trades by where they came from, and what went wrong last."""
 
-    async def save(self, statistics: Mapping[Market, BudgetStatistics]) -> None:
+    cached: int = 0
+    downloaded: int = 0
+    last_error: str | None = None
+
+
+class DaemonMemory(Protocol):
+    """Where the governor's state outlives the process, and other processes see what the daemon does. Raises
+    StoreError."""
+
+    async def save(self, budgets: Mapping[Market, BudgetStatistics], work: Work) -> None:
         """Keep this in place of what was kept."""
         ...
 

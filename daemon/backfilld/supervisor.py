@@ -39,7 +39,7 @@ from backfilld.core.model import Market
 from backfilld.core.outcome import Outcome
 from backfilld.core.retry import Restarts
 from backfilld.errors import BackfillError, StoreError
-from backfilld.ports import GovernorMemory, OpenArchive, OpenClient, TradeStore
+from backfilld.ports import DaemonMemory, OpenArchive, OpenClient, TradeStore, Work
 
 log = structlog.get_logger()
 
@@ -77,7 +77,7 @@ class Pipeline:
     wall_ms: Callable[[], float]
     outcomes: trio.MemorySendChannel[Outcome]
     restarts: Restarts | None = None
-    memory: GovernorMemory | None = None
+    memory: DaemonMemory | None = None
     open_archive: OpenArchive | None = None
     stop: trio.Event = field(default_factory=trio.Event)
     reload: AsyncValue[Reload | None] = field(default_factory=lambda: AsyncValue(None))
@@ -208,10 +208,15 @@ async def _run_actors(pipeline: Pipeline) -> None:
         keeping.cancel()
 
 
-async def _keep(scope: trio.CancelScope, pipeline: Pipeline, memory: GovernorMemory) -> None:
+async def _keep(scope: trio.CancelScope, pipeline: Pipeline, memory: DaemonMemory) -> None:
     """The keeper has no channel whose end it could wait for: it only looks."""
     with scope:
-        await run_keeper(pipeline.governor, memory, pipeline.disk.shielded)
+        await run_keeper(pipeline.governor, lambda: _work_of(pipeline), memory, pipeline.disk.shielded)
+
+
+def _work_of(pipeline: Pipeline) -> Work:
+    seen, trouble = pipeline.statistics.value, pipeline.disk.trouble.value
+    return Work(seen.cached, seen.fetched, seen.last_error if trouble is None else trouble.reason)
 
 
 async def _run_merger(

@@ -14,6 +14,9 @@ from backfilld.core.budget import BudgetStatistics
 from backfilld.core.model import Market
 from backfilld.core.pauses import Reason
 from backfilld.errors import StoreError
+from backfilld.ports import Work
+
+WORK = Work(5, 7, "gone")
 
 Shown = Mapping[Market, BudgetStatistics]
 
@@ -25,10 +28,11 @@ class Memory:
     saved: list[Shown] = field(default_factory=list)
     fails: bool = False
 
-    async def save(self, statistics: Shown) -> None:
+    async def save(self, budgets: Shown, work: Work) -> None:
+        assert work == WORK
         if self.fails:
             raise StoreError("cannot write: No space left on device")
-        self.saved.append(statistics)
+        self.saved.append(budgets)
 
 
 def shown_of(used: int, paused_ms: float = 0.0) -> Shown:
@@ -40,7 +44,7 @@ def shown_of(used: int, paused_ms: float = 0.0) -> Shown:
 async def keeping(memory: Memory) -> AsyncIterator[AsyncValue[Shown]]:
     value: AsyncValue[Shown] = AsyncValue(shown_of(0))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_keeper, value, memory)
+        nursery.start_soon(run_keeper, value, lambda: WORK, memory)
         await wait_all_tasks_blocked()
         yield value
         nursery.cancel_scope.cancel()

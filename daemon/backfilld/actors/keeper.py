@@ -13,7 +13,7 @@ from trio_util import AsyncValue
 from backfilld.core.budget import BudgetStatistics
 from backfilld.core.model import Market
 from backfilld.errors import StoreError
-from backfilld.ports import GovernorMemory
+from backfilld.ports import DaemonMemory, Work
 
 log = structlog.get_logger()
 
@@ -26,7 +26,8 @@ def _shielded() -> AbstractContextManager[object]:
 
 async def run_keeper(
     shown: AsyncValue[Mapping[Market, BudgetStatistics]],
-    memory: GovernorMemory,
+    work: Callable[[], Work],
+    memory: DaemonMemory,
     shielded: Callable[[], AbstractContextManager[object]] = _shielded,
 ) -> None:
     """Save what changes, until cancelled. What cannot be saved is said once, and tried again with every change.
@@ -47,7 +48,7 @@ async def run_keeper(
                 continue
             try:
                 with shielded():
-                    await memory.save(statistics)
+                    await memory.save(statistics, work())
             except StoreError as error:
                 if not is_failing:
                     log.warning("governor_unsaved", error=str(error))

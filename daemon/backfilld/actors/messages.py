@@ -251,4 +251,5 @@ class Statistics:
     complete: int = 0
     archive_days: int = 0
     steps: int = 0
+    last_error: str | None = None
     rests_until: float = float("-inf")

@@ -43,6 +43,7 @@ class Roster:
         self._campaigns: dict[Instrument, Campaign] = {}
         self._turns: deque[Campaign] = deque()
         self.era = -1
+        self.last_error: str | None = None
         self._reach_ms: dict[Instrument, int] = {}
         self._asked: set[tuple[Instrument, date]] = set()
         self._answered: set[tuple[Instrument, date]] = set()
@@ -245,6 +246,7 @@ class Roster:
             weight=sum(each.weight for each in self),
             instruments=len(self._campaigns),
             complete=sum(each.is_complete for each in self),
+            last_error=self.last_error,
             archive_days=sum(len(each.archive_days) for each in self),
             rests_until=self.next_round_at() if all(each.phase is Phase.RESTING for each in self) else -math.inf,
         )

@@ -160,6 +160,8 @@ class _Scheduler:
             case JobAnswered() | JobFailed() | MarketDescribed():
                 self._came_back(message.spent)
                 self._book(message)
+                if isinstance(message, JobFailed):
+                    self._roster.last_error = str(message.error)
             case JobDropped():
                 self._in_hand -= 1
             case DaySaved(instrument, record) if instrument in self._roster:

@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 FOLDERS = {Market.SPOT: "data/spot", Market.UM: "data/futures/um", Market.CM: "data/futures/cm"}
 MOST_CHECKSUM_BYTES = 4096
+CONNECT_S = 5.0
+TRIES_TO_CONNECT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,9 @@ async def open_archive(base_url: str, directory: Path, tempo: Tempo | None = Non
     verify = httpx.create_ssl_context() if base_url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # What is hashed must be the bytes that were published, not a packing of them.
     headers = {"accept-encoding": "identity", "user-agent": "backfilld"}
-    async with httpx.AsyncClient(verify=verify, timeout=None, headers=headers) as http:  # noqa: S113 - Tempo
+    # How slow an answer may be is Tempo's.
+    patience = httpx.Timeout(None, connect=CONNECT_S)
+    async with httpx.AsyncClient(verify=verify, timeout=patience, headers=headers) as http:
         yield BinanceArchive(http, base_url, directory, tempo or Tempo())
 
 
@@ -194,6 +198,8 @@ class BinanceArchive:
                 finally:
                     with trio.CancelScope(shield=True):
                         await answer.aclose()
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _Unreachable(f"{url}: out of reach: {str(error) or type(error).__name__}") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise TransientError(f"{url}: {str(error) or type(error).__name__}") from error
         raise TransientError(f"{url}: {pace.complaint}")
@@ -204,13 +210,19 @@ class BinanceArchive:
         while True:
             try:
                 return await attempt()
-            except TransientError:
+            except TransientError as error:
                 failures += 1
+                if isinstance(error, _Unreachable) and failures >= TRIES_TO_CONNECT:
+                    raise
                 jitter = random.random()  # noqa: S311 - it only spreads requests
                 wait_s = self._tempo.backoff.wait_s(failures, trio.current_time() - began_s, jitter)
                 if wait_s is None:
                     raise
             await trio.sleep(wait_s)
+
+
+class _Unreachable(TransientError):
+    """There is not even a connection: REST can do the work meanwhile."""
 
 
 class _Pace:

@@ -28,10 +28,11 @@ async def show_progress(pipeline: Pipeline) -> None:
         TextColumn("{task.completed:>11,.0f} of {task.fields[wanted]}"),
         _Rate(),
         TextColumn("{task.fields[weight]}", style="magenta"),
+        TextColumn("{task.fields[archive]}", style="blue"),
         TimeRemainingColumn(),
     ]
     with Progress(*columns, transient=True, refresh_per_second=1 / REFRESH_S) as progress:
-        task = progress.add_task("", total=None, wanted="…", weight="")
+        task = progress.add_task("", total=None, wanted="…", weight="", archive="")
         while True:
             statistics = pipeline.statistics.value
             known = statistics.wanted > 0
@@ -41,6 +42,7 @@ async def show_progress(pipeline: Pipeline) -> None:
                 total=statistics.wanted if known else None,
                 wanted=f"{statistics.wanted:,}" if known else "…",
                 weight=_weight(pipeline),
+                archive=f"{statistics.archive_days:,} days from the archive" if statistics.archive_days else "",
             )
             await trio.sleep(REFRESH_S)
 
