@@ -12,7 +12,14 @@ from datetime import date, timedelta
 import structlog
 
 from backfilld.actors.campaign import Campaign, Phase
-from backfilld.actors.messages import ArchiveDayEnded, FetchJob, Statistics, TakeFromArchive
+from backfilld.actors.messages import (
+    ArchiveDayEnded,
+    DescribeMarket,
+    FetchJob,
+    Spent,
+    Statistics,
+    TakeFromArchive,
+)
 from backfilld.actors.orders import Orders
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord
@@ -207,6 +214,13 @@ class Roster:
         ended = all(campaign.rounds for campaign in self)
         hopeless = all(campaign.error and exit_code(campaign.error) == EXIT_SETTINGS for campaign in self)
         return ended and (self.orders.once or hopeless)
+
+    def charge(self, job: DescribeMarket, spent: Spent) -> None:
+        """Book what exchangeInfo has cost on one of the instruments it was read for."""
+        described = (each for each in self if each.instrument.market is job.market)
+        payer = next((each for each in described if each.instrument.symbol in job.symbols), None)
+        if payer is not None:
+            payer.spend(spent)
 
     async def retire_days(self, today: date) -> None:
         """Delete the days that have outlived their time."""

@@ -218,9 +218,7 @@ class _Scheduler:
                         self._roster[instrument].lose(message.error)
             case MarketDescribed(job):
                 self._catalogue.described(message, trio.current_time())
-                payer = next((each for each in self._roster if each.instrument.symbol in job.symbols), None)
-                if payer is not None:
-                    payer.spend(message.spent)
+                self._roster.charge(job, message.spent)
             case _:
                 log.debug("answer_outlived", job=repr(message.job))
 
