@@ -3,16 +3,14 @@
 import random
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import trio
 
 from backfilld.actors.fetcher import Patience
 from backfilld.actors.orders import Orders
 from backfilld.actors.writer import Disk
-from backfilld.adapters.binance_archive import open_archive
 from backfilld.adapters.binance_rest import opener
 from backfilld.adapters.memory_files import MemoryFiles
 from backfilld.adapters.memory_store import MemoryStore
@@ -30,7 +28,7 @@ from backfilld.core.pauses import Pauses
 from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.weights import DOCUMENTED, WeightTable
 from backfilld.core.window import Window
-from backfilld.ports import OpenArchive, TradeStore
+from backfilld.ports import ArchiveSource, OpenArchive, TradeStore
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline
 
@@ -132,7 +130,12 @@ def parquet_store(settings: Settings) -> ParquetStore:
 
 
 def _archive_opener(settings: Settings) -> OpenArchive:
-    return partial(open_archive, settings.archive_url, archive_directory(settings.cache_dir))
+    def open_it() -> AbstractAsyncContextManager[ArchiveSource]:
+        from backfilld.adapters.binance_archive import open_archive  # noqa: PLC0415 - most starts need no archive
+
+        return open_archive(settings.archive_url, archive_directory(settings.cache_dir))
+
+    return open_it
 
 
 def _budgets(share: float, remembered: Remembered) -> dict[Market, Budget]:

@@ -8,7 +8,6 @@ import polars as pl
 import structlog
 import trio
 
-from backfilld.cache.archivefile import ArchiveDay
 from backfilld.cache.dayfile import spans_of
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord, Testimony
@@ -49,6 +48,8 @@ class MemoryStore:
 
     async def take(self, instrument: Instrument, day: date, published: Published, following: Published | None) -> Saved:
         """Join the trades of a published day. Where it ends is proven by what is held, not by the day ``following``."""
+        from backfilld.cache.archivefile import ArchiveDay  # noqa: PLC0415 - most starts need no archive
+
         del following
         archive = ArchiveDay(Path(published.path), instrument.market, day)
         trades = archive.read(lambda frames: pl.concat([empty_trades(), *frames]))

@@ -14,11 +14,9 @@ import structlog
 import trio
 
 from backfilld.cache import BackfillCacheManager
-from backfilld.cache.archive_take import Taken, take_archive
 from backfilld.cache.atomic import sweep_temporary_files, translated
 from backfilld.cache.dayfile import Encoding, warm_up
 from backfilld.cache.layout import instrument_directory
-from backfilld.cache.neighbours import neighbourhood
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord
 from backfilld.core.model import Instrument, day_of, empty_trades
@@ -95,6 +93,10 @@ class ParquetStore:
 
     async def take(self, instrument: Instrument, day: date, published: Published, following: Published | None) -> Saved:
         """Join a published day with the day file, whose neighbours on disk prove its ends."""
+        # Most starts need no archive.
+        from backfilld.cache.archive_take import Taken, take_archive  # noqa: PLC0415
+        from backfilld.cache.neighbours import neighbourhood  # noqa: PLC0415
+
         manager, path = self._manager(instrument), Path(published.path)
 
         def join() -> Taken:
