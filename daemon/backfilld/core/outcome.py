@@ -1,6 +1,6 @@
 """What a backfill came to, and the exit code that says so."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backfilld.core.context import Context
@@ -18,6 +18,10 @@ TOO_OLD = -4166
 """Binance's code for a question about a time, or an id, that it does not answer for any more."""
 CLOSED_TO_US = 451
 """HTTP's status for a host that is closed to our country; another host may not be."""
+
+
+MOST_NAMED = 5
+"""So many missing ranges are named in sentences; the log has them all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,15 @@ class Outcome:
         if self.complete:
             return EXIT_DONE
         return exit_code(self.error) if self.error else EXIT_INCOMPLETE
+
+
+def told_missing(missing: Sequence[IdRange]) -> list[str]:
+    """What is missing, in a few sentences."""
+    named, others = missing[:MOST_NAMED], missing[MOST_NAMED:]
+    sentences = [f"ids {ids.first_id} to {ids.last_id} are missing" for ids in named]
+    if others:
+        sentences.append(f"{sum(map(len, others))} ids in {len(others)} other places are missing, too")
+    return sentences
 
 
 def exit_code(error: BaseException) -> int:

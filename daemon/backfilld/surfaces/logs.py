@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 
@@ -50,7 +50,7 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str) -> None
         if console
         else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
     )
-    if _writes_to_journal(os.environ):
+    if _is_journal(sys.stdout, os.environ):
         renderers = [_prioritized(renderers)]
     set_level(level)
     structlog.configure(
@@ -76,10 +76,18 @@ def _prioritized(renderers: list[structlog.typing.Processor]) -> structlog.typin
     return render
 
 
-def _writes_to_journal(environment: Mapping[str, str], stat: Callable[[int], os.stat_result] = os.fstat) -> bool:
-    """Whether stdout is the stream that JOURNAL_STREAM names (systemd.exec(5))."""
+def complain(sentence: str) -> None:
+    """Say on stderr why the command ends otherwise than it should; the journal is told that it is an error."""
+    priority = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr, os.environ) else ""
+    print(f"{priority}backfilld: {sentence}", file=sys.stderr)
+
+
+def _is_journal(
+    stream: TextIO, environment: Mapping[str, str], stat: Callable[[int], os.stat_result] = os.fstat
+) -> bool:
+    """Whether this is the stream that JOURNAL_STREAM names (systemd.exec(5))."""
     try:
-        out = stat(sys.stdout.fileno())
+        out = stat(stream.fileno())
     except (OSError, ValueError):
         return False
     return environment.get("JOURNAL_STREAM") == f"{out.st_dev}:{out.st_ino}"

@@ -13,6 +13,7 @@ from backfilld.core.outcome import EXIT_DONE, Outcome, overall_exit_code
 from backfilld.core.window import Window
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
+from backfilld.surfaces.logs import complain
 from backfilld.surfaces.service import Service
 from backfilld.surfaces.signals import watch_signals
 
@@ -75,5 +76,5 @@ def _conclude(outcomes: list[Outcome], signals: list[str], *, once: bool) -> int
         return EXIT_DONE
     for outcome in outcomes:
         for reason in outcome.reasons:
-            print(f"backfilld: {outcome.instrument}: {reason}", file=sys.stderr)
+            complain(f"{outcome.instrument}: {reason}")
     return overall_exit_code(outcomes)

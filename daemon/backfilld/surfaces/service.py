@@ -22,6 +22,7 @@ log = structlog.get_logger()
 LOOK_EVERY_S = 1.0
 START_TAKES_S = 60.0
 """While the first backfill runs, systemd is asked again and again to wait so much longer."""
+STOPPING = "stopping: saving what is in hand"
 SLACK_S = 10.0
 """So much longer than a request may take, or than a failing disk is let alone, nothing need move."""
 
@@ -59,6 +60,7 @@ class Service:
     def stopping(self) -> None:
         """A signal has asked for the end."""
         self._notifier.stopping()
+        self._notifier.status(STOPPING)
 
     def reload(self) -> None:
         """Read the settings again and go on under them; what is wrong with them is said, and the old ones stay."""
@@ -93,7 +95,9 @@ class Service:
         """What the daemon does now, in a line."""
         seen, trouble = self._pipeline.statistics.value, self._pipeline.disk.trouble.value
         if self._pipeline.stop.is_set():
-            return "stopping: saving what is in hand"
+            return STOPPING
+        if not seen.instruments:
+            return "starting: reading what is held"
         if trouble is not None:
             return f"the disk fails, and is tried again: {trouble.reason}"
         paused = [
