@@ -1,7 +1,7 @@
 """One instrument in the scheduler's hands: its plan, what is on disk, what it has cost so far, and its lines in the
 log.
 
-Owns the phases of a round: ask, flush, seal, rest. Must not touch channels or stores; the scheduler does.
+Owns the phases of a round: ask, flush, tell, seal, rest. Must not touch channels or stores; the scheduler does.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from backfilld.actors.messages import JobAnswered, JobFailed, Spent
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord, day_starts, held_in
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, day_stop_ms, iso
-from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome
+from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome, told_missing
 from backfilld.core.planner import Backfill
 from backfilld.core.query import Before, Page, Query, Since, Tail
 from backfilld.core.silences import Silence, Silences
@@ -34,6 +34,7 @@ class Phase(Enum):
 
     ASKING = auto()
     SAVING = auto()
+    TELLING = auto()
     SEALING = auto()
     RESTING = auto()
     YIELDING = auto()
@@ -86,8 +87,7 @@ class Campaign:
         self.error: ExchangeError | None = None
         self.log = log.bind(instrument=str(instrument))
         self._max_concurrent = max_concurrent
-        self.requests = 0
-        self.weight = 0
+        self.requests = self.weight = 0
         self._conflicts = 0
         self._planned = False
         self._doubted = False
@@ -199,7 +199,7 @@ class Campaign:
 
     def second_look_is_due(self, now_ms: int) -> bool:
         """Whether ids that the exchange passed over may be asked for again."""
-        return self._silences.is_due(now_ms)
+        return self._silences.is_due(self.records.values(), now_ms)
 
     def silences(self, now_ms: int) -> dict[date, Silence]:
         """What the exchange passed over and the day files do not say yet, by day."""
@@ -243,10 +243,10 @@ class Campaign:
         self.is_stale |= not self.archive_days
 
     @property
-    def has_unsealed_past(self) -> bool:
-        """Whether a whole day of the window before today is not complete, as far as its file says."""
+    def lacks_past(self) -> bool:
+        """Whether a whole day of the window before today is out of reach, or not complete as far as its file says."""
         start_ms, stop_ms = self.window.start_ms, self._today_ms
-        return any(
+        return self.unreachable_before_ms is not None or any(
             not each.sealed and start_ms <= day_start_ms(day) and day_stop_ms(day) <= stop_ms
             for day, each in self.records.items()
         )
@@ -271,7 +271,7 @@ class Campaign:
     def outcome(self, now: float, context: Context | None) -> Outcome:
         """What it came to so far."""
         reasons = [self._explained(self.error)] if self.error else [each.reason for each in self.plan.failures]
-        reasons += [f"ids {ids.first_id} to {ids.last_id} are missing" for ids in self.plan.missing]
+        reasons += told_missing(self.plan.missing)
         if self.unreachable_before_ms is not None:
             until = iso(self.unreachable_before_ms)
             reasons.append(f"the exchange answers nothing of before {until}, and the archive has not all of it")

@@ -174,7 +174,8 @@ class Roster:
     def look_again(self, campaign: Campaign, now_s: float, now_ms: int) -> None:
         """Now and then: a day that was not published may be by now, and ids that were passed over may be there."""
         campaign.is_stale |= campaign.second_look_is_due(now_ms)
-        if campaign.archive_asked_at + ARCHIVE_AGAIN_S <= now_s and campaign.has_unsealed_past:
+        if campaign.archive_asked_at + ARCHIVE_AGAIN_S <= now_s and campaign.lacks_past:
+            self._reach_ms.pop(campaign.instrument, None)
             self._answered = {each for each in self._answered if each[0] != campaign.instrument}
             campaign.is_stale = True
 

@@ -268,15 +268,16 @@ class _Scheduler:
     # -- rounds
 
     async def _round_saved(self, campaign: Campaign) -> None:
-        if self._stopping or campaign.phase not in {Phase.SAVING, Phase.SEALING, Phase.YIELDING}:
+        if self._stopping or campaign.phase not in {Phase.SAVING, Phase.TELLING, Phase.SEALING, Phase.YIELDING}:
             return
         if campaign.phase is Phase.YIELDING:
             await self._yielded(campaign)
             return
         await self._prove(campaign)
-        renew, silences = campaign.days_to_renew(), campaign.silences(self._server_ms())
-        if campaign.phase is Phase.SAVING and (renew or silences):
-            campaign.phase = Phase.SEALING
+        renew = campaign.days_to_renew() if campaign.phase is not Phase.SEALING else frozenset()
+        silences = campaign.silences(self._server_ms()) if campaign.phase is Phase.SAVING else {}
+        if renew or silences:
+            campaign.phase = Phase.TELLING if silences else Phase.SEALING
             await self._ports.pages.send(FlushDays(campaign.instrument, renew, silences))
         else:
             await self._finish_round(campaign)

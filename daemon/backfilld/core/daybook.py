@@ -246,9 +246,16 @@ def _joined(ordered: Iterable[Sourced]) -> list[Sourced]:
 
 
 def day_starts(records: Iterable[DayRecord]) -> set[int]:
-    """The ids that adjoining days prove to be day starts."""
+    """The ids that days prove to be day starts by having nothing between them, but ids that the exchange has not."""
     ordered = sorted(records, key=lambda record: record.day)
-    return {later.first_id for earlier, later in pairwise(ordered) if earlier.last_id + 1 == later.first_id}
+    return {later.first_id for earlier, later in pairwise(ordered) if _adjoin(earlier, later)}
+
+
+def _adjoin(earlier: DayRecord, later: DayRecord) -> bool:
+    if earlier.last_id + 1 >= later.first_id or not (earlier.absent or later.absent):
+        return earlier.last_id + 1 == later.first_id
+    absent = Coverage.of((*earlier.absent, *later.absent))
+    return not absent.missing(IdRange(earlier.last_id + 1, later.first_id - 1))
 
 
 @dataclass(frozen=True, slots=True)

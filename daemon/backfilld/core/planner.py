@@ -129,11 +129,11 @@ class Backfill:
 
     @property
     def proven_first_id(self) -> int | None:
-        """The id that is held and proven to be the first at or after the start; None where what is held reaches over
-        it."""
+        """The id that is held, or absent for good, and proven to be the first at or after the start; None where what
+        is held reaches over it."""
         if self.first_id is None or not self.first_is_proven or self._head.reaches_over:
             return None
-        return self.first_id if self.received.holds(self.first_id) else None
+        return self.first_id if (self.received | self._known_absent).holds(self.first_id) else None
 
     @property
     def missing(self) -> tuple[IdRange, ...]:

@@ -4,7 +4,7 @@ Owns the rule: a hole is a defect until the exchange has shown it empty twice, h
 is proven, none can be excluded).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -37,28 +37,39 @@ class Silences:
         self.postponed = Coverage.of(each.ids for each in self._suspected if each not in ripe)
         """Ids suspected so lately that a second look would tell nothing."""
 
-    def is_due(self, now_ms: int) -> bool:
-        """Whether a suspicion has become ripe since."""
-        return any(
-            each.asked_ms + SECOND_LOOK_MS <= now_ms and self.postponed.missing(each.ids) == ()
-            for each in self._suspected
-        )
+    def is_due(self, records: Iterable[DayRecord], now_ms: int) -> bool:
+        """Whether a suspicion that the records tell of has become ripe since."""
+        told = (each for record in records for each in record.suspected)
+        return any(each.asked_ms + SECOND_LOOK_MS <= now_ms and bool(self._ripe.missing(each.ids)) for each in told)
 
     def by_day(self, passed_over: Coverage, records: Iterable[DayRecord], now_ms: int) -> dict[date, Silence]:
-        """What the exchange has passed over and the records do not say yet, on the day whose ids surround it."""
+        """What the exchange has passed over and the records do not say yet, on the days whose ids surround it: those
+        between two days concern both, for they are the end of the one and the beginning of the other."""
         found: dict[date, Silence] = {}
-        records = sorted(records, key=lambda record: record.day)
-        suspected = Coverage.of(each.ids for record in records for each in record.suspected)
-        unripe = Coverage.of(part for ids in suspected.ranges for part in self._ripe.missing(ids))
-        told = Coverage.of([ids for each in records for ids in each.absent]) | self.postponed | unripe
-        news = Coverage.of(part for ids in passed_over.ranges for part in told.missing(ids))
-        for ids in news.ranges:
-            day = next((each.day for each in reversed(records) if each.first_id <= ids.first_id), None)
-            if day is None:
-                continue
-            before = found.get(day, Silence())
-            if self._ripe.missing(ids) == ():
-                found[day] = Silence((*before.absent, ids), before.suspected)
-            else:
-                found[day] = Silence(before.absent, (*before.suspected, Suspicion(ids, now_ms)))
+        ordered = sorted(records, key=lambda record: record.day)
+        settled = self._ripe | Coverage.of(ids for record in ordered for ids in record.absent)
+        for ids in passed_over.ranges:
+            for record in _beside(ids, ordered):
+                before, news = found.get(record.day, NO_SILENCE), self._news(ids, record, settled, now_ms)
+                if news != NO_SILENCE:
+                    found[record.day] = Silence(before.absent + news.absent, before.suspected + news.suspected)
         return found
+
+    def _news(self, ids: IdRange, record: DayRecord, settled: Coverage, now_ms: int) -> Silence:
+        """What the record does not say yet of ids that were passed over; ``settled`` ones are absent for good."""
+        suspected = Coverage.of(each.ids for each in record.suspected)
+        waiting = Coverage.of(part for each in suspected.ranges for part in settled.missing(each))
+        told = Coverage.of(record.absent) | self.postponed | waiting
+        news = told.missing(ids)
+        doubted = [part for each in news for part in settled.missing(each)]
+        absent = [part for each in news for part in Coverage.of(doubted).missing(each)]
+        return Silence(tuple(absent), tuple(Suspicion(part, now_ms) for part in doubted))
+
+
+def _beside(ids: IdRange, ordered: Sequence[DayRecord]) -> Iterator[DayRecord]:
+    """The record that the ids lie in, or those they lie between."""
+    number = sum(record.first_id <= ids.first_id for record in ordered) - 1
+    if number >= 0:
+        yield ordered[number]
+    if number + 1 < len(ordered) and (number < 0 or ordered[number].last_id < ids.first_id):
+        yield ordered[number + 1]
