@@ -166,7 +166,7 @@ class _Fetcher:
                 failures += 1
                 tried_s += (self._spent.received_ms - self._spent.sent_ms) / 1000
                 wait_s = self._patience.backoff.wait_s(failures, tried_s, self._patience.jitter())
-                if wait_s is None or (isinstance(error, UnexpectedAnswer) and not request.retries_lies):
+                if wait_s is None or request.believes(error, failures, self._patience.backoff.attempts):
                     raise
                 tried_s += wait_s
                 log.warning("request_retried", **request.about, error=str(error), failures=failures)
@@ -235,6 +235,14 @@ class _Request(Generic[T]):
     retries_lies: bool = True
     rank: Rank = Rank.TOP_UP
     claimant: Instrument | None = None
+
+    def believes(self, error: ExchangeError, failures: int, attempts: int) -> bool:
+        """Whether an answer that is not what was asked for will be none another time either. Ids that are passed over
+        for later ones do not come with time, as they may behind the newest."""
+        if not isinstance(error, UnexpectedAnswer):
+            return False
+        is_passed_over = error.absent is not None and not error.may_lag
+        return not self.retries_lies or (is_passed_over and failures >= attempts)
 
 
 def _now_ms() -> float:

@@ -24,6 +24,7 @@ def check_page(trades: pl.DataFrame, query: Query) -> None:
             raise UnexpectedAnswer(
                 f"no rows for ids {query.ids.first_id} to {query.ids.last_id}",
                 absent=(query.ids.first_id, query.ids.last_id),
+                may_lag=True,
             )
         return
     if trades.height > query.rows:
