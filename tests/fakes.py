@@ -27,7 +27,7 @@ from backfilld.core.silences import NO_SILENCE, Silence
 from backfilld.core.weights import DOCUMENTED, Endpoint
 from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RequestRejected
-from backfilld.ports import ExchangeClient, MarketInfo, Reply, Saved, Usage
+from backfilld.ports import ArchiveSource, ExchangeClient, MarketInfo, Published, Reply, Saved, Usage
 
 T = TypeVar("T")
 
@@ -242,6 +242,54 @@ class FakeExchange:
 def unknown_symbol() -> RequestRejected:
     """What the exchange says of a symbol that it does not list."""
     return RequestRejected("-1121 Invalid symbol.", status=400, code=UNKNOWN_SYMBOL)
+
+
+# -- the archive
+
+
+@dataclass
+class FakeArchive:
+    """Published days behind :class:`backfilld.ports.ArchiveSource`. What is in them is the store's to know.
+
+    ``failing`` are the days that cannot be had, ``asked`` the days that were asked for, in order; ``breaks`` is raised
+    by every question.
+    """
+
+    published: set[tuple[Instrument, date]]
+    failing: dict[tuple[Instrument, date], ExchangeError] = field(default_factory=dict)
+    latency_s: float = 0.0
+    breaks: BaseException | None = None
+    asked: list[tuple[Instrument, date]] = field(default_factory=list)
+    open_connections: int = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[ArchiveSource]:
+        """One connection."""
+        self.open_connections += 1
+        try:
+            yield self
+        finally:
+            self.open_connections -= 1
+
+    async def fetch(self, instrument: Instrument, day: date) -> Published | None:
+        """As told, after ``latency_s``."""
+        self.asked.append((instrument, day))
+        await trio.sleep(self.latency_s)
+        if self.breaks is not None:
+            raise self.breaks
+        if (instrument, day) in self.failing:
+            raise self.failing[instrument, day]
+        return self.file_of(instrument, day) if (instrument, day) in self.published else None
+
+    async def size(self, instrument: Instrument, day: date) -> int | None:
+        """1,000 bytes."""
+        await trio.sleep(self.latency_s)
+        return 1000 if (instrument, day) in self.published else None
+
+    @staticmethod
+    def file_of(instrument: Instrument, day: date) -> Published:
+        """What is on disk of a day."""
+        return Published(f"{instrument}-{day}.zip", "ab" * 32, 1000)
 
 
 # -- the store

@@ -24,6 +24,9 @@ log = structlog.get_logger()
 
 NOT_YET = "it is not published yet"
 
+MOST_FAILURES = 2
+"""So many days in a row may fail for a reason that time may mend: one may be a file's, two are the archive's."""
+
 
 async def run_archivist(
     jobs: trio.MemoryReceiveChannel[TakeFromArchive],
@@ -31,8 +34,8 @@ async def run_archivist(
     events: trio.MemorySendChannel[SchedulerMessage],
     open_archive: OpenArchive,
 ) -> None:
-    """Do jobs until there are no more. A day that cannot be had is refused; once the archive is out of reach, so are
-    the other days of the job."""
+    """Do jobs until there are no more. A day that cannot be had is refused; once the archive seems to be out of reach,
+    so are the other days of the job."""
     async with jobs, days, events:
         async for job in jobs:
             async with open_archive() as source:
@@ -46,11 +49,10 @@ async def _do(
     events: trio.MemorySendChannel[SchedulerMessage],
 ) -> None:
     waiting: tuple[date, Published] | None = None
-    out_of_reach: str | None = None
+    failures: list[TransientError] = []
     for day in job.days:
-        found = out_of_reach or await _fetch(job.instrument, day, source)
-        if isinstance(found, TransientError):
-            found = out_of_reach = str(found)
+        found = failures[-1] if len(failures) == MOST_FAILURES else await _fetch(job.instrument, day, source)
+        failures = [*failures, found][:MOST_FAILURES] if isinstance(found, TransientError) else []
         published = found if isinstance(found, Published) else None
         if waiting is not None:
             follows = day == waiting[0] + timedelta(days=1)

@@ -1,0 +1,170 @@
+"""The archivist on an archive in the test's hands: which days are handed on, with what, and which are refused."""
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from backfilld.actors.archivist import NOT_YET, run_archivist
+from backfilld.actors.messages import (
+    ArchiveDayEnded,
+    DayPublished,
+    SchedulerMessage,
+    TakeFromArchive,
+    WriterMessage,
+)
+from backfilld.errors import ArchiveError, ExchangeError, StoreError, TransientError
+from tests.fakes import BTC, DAY, ETH, FakeArchive, drained, has_ended
+
+DAYS = tuple(DAY + timedelta(days=n) for n in range(6))
+NO_ROUTE = TransientError("no route")
+
+
+@dataclass
+class Office:
+    """An archivist at work; the test is its scheduler and its writer."""
+
+    archive: FakeArchive
+    jobs: trio.MemorySendChannel[TakeFromArchive]
+    days: trio.MemoryReceiveChannel[WriterMessage]
+    events: trio.MemoryReceiveChannel[SchedulerMessage]
+    scope: trio.CancelScope
+
+    async def done(self, *jobs: TakeFromArchive) -> tuple[list[WriterMessage], list[SchedulerMessage]]:
+        """What comes of these jobs."""
+        for job in jobs:
+            await self.jobs.send(job)
+        await self.jobs.aclose()
+        while not (has_ended(self.days) and has_ended(self.events)):
+            await trio.sleep(1)
+            if self.days.statistics().open_send_channels == 0:
+                break
+        return drained(self.days), drained(self.events)
+
+
+@asynccontextmanager
+async def archiving(archive: FakeArchive, *, room: float = math.inf) -> AsyncIterator[Office]:
+    """An archivist whose writer has ``room`` for so many days."""
+    send_job, jobs = trio.open_memory_channel[TakeFromArchive](math.inf)
+    send_day, days = trio.open_memory_channel[WriterMessage](room)
+    send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_archivist, jobs, send_day, send_event, archive.open)
+        yield Office(archive, send_job, days, events, nursery.cancel_scope)
+        await send_job.aclose()
+
+
+def archive_of(*days: date, **errors: ExchangeError) -> FakeArchive:
+    """These days of BTC are published; ``n1`` is the error of the second of DAYS."""
+    failing = {(BTC, DAYS[int(name[1:])]): error for name, error in errors.items()}
+    return FakeArchive({(BTC, day) for day in days}, failing)
+
+
+async def test_days_are_handed_on_in_order_each_with_the_one_that_follows(autojump_clock: MockClock) -> None:
+    archive = archive_of(*DAYS[:3])
+    async with archiving(archive) as office:
+        days, events = await office.done(TakeFromArchive(BTC, DAYS[:3]))
+    published = [archive.file_of(BTC, day) for day in DAYS[:3]]
+    assert days == [
+        DayPublished(BTC, DAYS[0], published[0], published[1]),
+        DayPublished(BTC, DAYS[1], published[1], published[2]),
+        DayPublished(BTC, DAYS[2], published[2]),
+    ]
+    assert events == []
+    assert archive.asked == [(BTC, day) for day in DAYS[:3]]
+    assert archive.open_connections == 0
+
+
+async def test_a_day_that_does_not_follow_at_once_proves_nothing(autojump_clock: MockClock) -> None:
+    archive = archive_of(*DAYS)
+    async with archiving(archive) as office:
+        days, _ = await office.done(TakeFromArchive(BTC, (DAYS[0], DAYS[2])))
+    assert [(each.day, each.following) for each in days if isinstance(each, DayPublished)] == [
+        (DAYS[0], None),
+        (DAYS[2], None),
+    ]
+
+
+async def test_a_day_that_is_not_published_is_refused_and_the_others_come(autojump_clock: MockClock) -> None:
+    archive = archive_of(DAYS[0], DAYS[2])
+    async with archiving(archive) as office:
+        days, events = await office.done(TakeFromArchive(BTC, DAYS[:4]))
+    assert [(each.day, each.following) for each in days if isinstance(each, DayPublished)] == [
+        (DAYS[0], None),
+        (DAYS[2], None),
+    ]
+    assert events == [ArchiveDayEnded(BTC, DAYS[1], NOT_YET), ArchiveDayEnded(BTC, DAYS[3], NOT_YET)]
+
+
+@pytest.mark.parametrize("error", [ArchiveError("it is cut", kind="cut"), NO_ROUTE], ids=["of no use", "one failure"])
+async def test_a_single_day_that_cannot_be_had_costs_no_other(error: ExchangeError, autojump_clock: MockClock) -> None:
+    async with archiving(archive_of(*DAYS[:3], n1=error)) as office:
+        days, events = await office.done(TakeFromArchive(BTC, DAYS[:3]))
+    assert [each.day for each in days if isinstance(each, DayPublished)] == [DAYS[0], DAYS[2]]
+    assert events == [ArchiveDayEnded(BTC, DAYS[1], str(error))]
+
+
+async def test_once_two_days_in_a_row_fail_the_others_are_refused_unasked(autojump_clock: MockClock) -> None:
+    """REST can begin at once; the next job tries anew."""
+    archive = archive_of(*DAYS, n1=NO_ROUTE, n2=NO_ROUTE)
+    archive.published.add((ETH, DAYS[0]))
+    async with archiving(archive) as office:
+        days, events = await office.done(TakeFromArchive(BTC, DAYS), TakeFromArchive(ETH, DAYS[:1]))
+    assert [(each.instrument, each.day) for each in days if isinstance(each, DayPublished)] == [
+        (BTC, DAYS[0]),
+        (ETH, DAYS[0]),
+    ]
+    assert events == [ArchiveDayEnded(BTC, day, "no route") for day in DAYS[1:]]
+    assert archive.asked == [*((BTC, day) for day in DAYS[:3]), (ETH, DAYS[0])]
+
+
+async def test_two_failures_that_are_not_in_a_row_are_two_files(autojump_clock: MockClock) -> None:
+    archive = archive_of(*DAYS, n1=NO_ROUTE, n3=NO_ROUTE)
+    async with archiving(archive) as office:
+        days, events = await office.done(TakeFromArchive(BTC, DAYS))
+    assert [each.day for each in days if isinstance(each, DayPublished)] == [DAYS[0], DAYS[2], DAYS[4], DAYS[5]]
+    assert [each.day for each in events if isinstance(each, ArchiveDayEnded)] == [DAYS[1], DAYS[3]]
+
+
+async def test_a_slow_writer_holds_it_back_two_files_ahead(autojump_clock: MockClock) -> None:
+    """The disk is not filled with zips that nobody reads."""
+    archive = archive_of(*DAYS)
+    async with archiving(archive, room=0) as office:
+        await office.jobs.send(TakeFromArchive(BTC, DAYS))
+        await wait_all_tasks_blocked()
+        await trio.sleep(1000)
+        assert len(archive.asked) == 2
+        first = await office.days.receive()
+        assert isinstance(first, DayPublished)
+        await trio.sleep(1000)
+        assert len(archive.asked) == 3
+        office.scope.cancel()
+    assert archive.open_connections == 0
+
+
+async def test_cancelled_in_the_middle_it_closes_its_channels_and_its_connection(autojump_clock: MockClock) -> None:
+    """The stop does not wait for a download; the writer must see that no more days come."""
+    archive = archive_of(*DAYS)
+    archive.latency_s = 60
+    async with archiving(archive) as office:
+        await office.jobs.send(TakeFromArchive(BTC, DAYS))
+        await trio.sleep(150)
+        office.scope.cancel()
+    assert [each.day for each in drained(office.days) if isinstance(each, DayPublished)] == [DAYS[0]]
+    assert has_ended(office.days)
+    assert has_ended(office.events)
+    assert archive.open_connections == 0
+
+
+async def test_a_disk_that_refuses_ends_it(autojump_clock: MockClock) -> None:
+    archive = archive_of(*DAYS)
+    archive.breaks = StoreError("the disk is full")
+    with pytest.RaisesGroup(StoreError):
+        async with archiving(archive) as office:
+            await office.jobs.send(TakeFromArchive(BTC, DAYS))
+            await trio.sleep(10)
