@@ -13,7 +13,7 @@ from backfilld.core.sources import (
     WORTH_A_DOWNLOAD,
     archive_days,
     expected_missing,
-    seam_day,
+    seam_days,
     whole_past_days,
     within_reach,
 )
@@ -104,5 +104,5 @@ def test_the_day_before_is_wanted_only_where_nothing_else_can_prove_the_first_id
     records = {first: held(first, 100, opened=opened)} | ({before: held(before, 5)} if before_is_held else {})
     rest_can_tell = market is Market.SPOT or start_ms >= now_ms - LOOKBACK_MS[market]
     is_known = opened or before_is_held or start_ms % MS_PER_DAY != 0
-    found = seam_day(Window(start_ms), now_ms, market, records)
-    assert found == (None if rest_can_tell or is_known else before)
+    found = seam_days(Window(start_ms), now_ms, market, records)
+    assert found == (() if rest_can_tell or is_known else (before,))

@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from backfilld.core.model import PAGE_ROWS, IdRange, day_of
+from backfilld.core.model import PAGE_ROWS, IdRange, day_of, iso
 from backfilld.core.outcome import Outcome
+
+
+def log_start(log: Any, start_ms: int, stop_ms: int, strategy: str) -> None:
+    """Say what is about to be done."""
+    log.info("backfill_started", start=iso(start_ms), stop=iso(stop_ms), strategy=strategy)
 
 
 def log_gap(log: Any, held_until_ms: int, now_ms: int, trades: int, missing_ids: int) -> None:

@@ -11,14 +11,13 @@ from enum import Enum, auto
 import structlog
 
 from backfilld.actors.announcements import log_gap, log_plan
-from backfilld.actors.messages import JobAnswered, JobFailed, Spent
+from backfilld.actors.holdings import Holdings
+from backfilld.actors.messages import FlushDays, JobAnswered, JobFailed, Spent
 from backfilld.core.context import Context
-from backfilld.core.daybook import DayRecord, day_starts, held_in
-from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, day_stop_ms, iso
+from backfilld.core.daybook import DayRecord
+from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, iso
 from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome, told_missing
-from backfilld.core.planner import Backfill
 from backfilld.core.query import Before, Page, Query, Since, Tail
-from backfilld.core.silences import Silence, Silences
 from backfilld.core.turns import Rank
 from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
@@ -59,31 +58,17 @@ class Campaign:
     ) -> None:
         self.instrument = instrument
         self.window = window
-        self.records = {record.day: record for record in records}
-        starts = day_starts(self.records.values())
-        held = held_in(window, [record.proven_by(starts) for record in self.records.values()])
+        self.holdings = Holdings(window, records, now_ms)
         self._today_ms = day_start_ms(day_of(now_ms))
         # Where days before today are wanted too, today comes first.
         newest_first = window.stop_ms is None and window.start_ms < self._today_ms
-        self._silences = Silences(held.suspected, now_ms)
-        self.plan = Backfill(
-            window,
-            held.spans,
-            first_is_proven=held.first_is_proven,
-            last_is_proven=held.last_is_proven,
-            absent=held.absent,
-            postponed=self._silences.postponed,
-            now_ms=now_ms,
-            newest_first=newest_first,
-        )
+        self.plan = self.holdings.plan(now_ms, newest_first=newest_first)
         self.phase = Phase.ASKING
         self._older_to_id = -1
         self.cached = self.plan.received.rows
-        self._held_until_ms = max((span.last_ms for span in held.spans), default=None)
         self.began_at = began_at
         self.rests_until = 0.0
         self.rounds = 0
-        self.proven_starts: set[int] = set()
         self.error: ExchangeError | None = None
         self.log = log.bind(instrument=str(instrument))
         self._max_concurrent = max_concurrent
@@ -96,6 +81,7 @@ class Campaign:
         self.is_dismissed = False
         self.distrusted: tuple[date, str] | None = None
         self.is_out_of_reach = False
+        self.needs_seams = self.seams_were_tried = False
         self.unreachable_before_ms: int | None = None
         self.archive_days: frozenset[date] = frozenset()
         self.archive_asked_at = began_at
@@ -159,13 +145,13 @@ class Campaign:
             self._doubt_silence(now_ms)
         if self.plan.is_located and not self._planned:
             self._planned = True
-            if self.cached and self._held_until_ms is not None:
-                log_gap(self.log, self._held_until_ms, now_ms, self.cached, self.to_fetch + self.fetched)
+            if self.cached and self.holdings.until_ms is not None:
+                log_gap(self.log, self.holdings.until_ms, now_ms, self.cached, self.to_fetch + self.fetched)
             log_plan(self.log, self.plan.missing, self._max_concurrent)
 
     def _check_seam(self, last_id: int) -> None:
         """The last trade before the window by the exchange's word: no day of the window can hold it."""
-        first = min(self.records.values(), key=lambda record: record.first_id, default=None)
+        first = min(self.holdings.records.values(), key=lambda record: record.first_id, default=None)
         if first is not None and first.first_id <= last_id and day_start_ms(first.day) >= self.window.start_ms:
             reason = f"it holds id {first.first_id}, and the exchange has id {last_id} on an earlier day"
             self.distrusted = (first.day, reason)
@@ -175,8 +161,8 @@ class Campaign:
         """Book a failure; one that is final for the instrument, or out of reach, ends its campaign for this round."""
         self.spend(event.spent)
         absent = event.error.absent if isinstance(event.error, UnexpectedAnswer) else None
-        if isinstance(event.error, RequestRejected) and event.error.code == TOO_OLD:
-            self._refused_as_too_old(query, event.error)
+        if isinstance(event.error, RequestRejected) and self._is_unanswerable(event.error):
+            self._unanswered(query, event.error)
             return
         self.plan.failed(query, str(event.error), IdRange(*absent) if absent else None)
         if query == self.plan.neighbour and not _is_final(event.error):
@@ -186,10 +172,18 @@ class Campaign:
         if not isinstance(event.error, UnexpectedAnswer):
             self.error = event.error
 
-    def _refused_as_too_old(self, query: Query, error: RequestRejected) -> None:
-        self.log.warning("too_old", query=repr(query), error=str(error))
-        self.plan.refused_as_too_old(query, str(error))
-        if isinstance(query, Page) or day_of(self.window.start_ms) in self.records:
+    def _is_unanswerable(self, error: RequestRejected) -> bool:
+        """Whether asking is in vain and what is held may do all the same: delisted symbols live on in the archive."""
+        return error.code == TOO_OLD or (error.code == UNKNOWN_SYMBOL and bool(self.plan.received))
+
+    def _unanswered(self, query: Query, error: RequestRejected) -> None:
+        self.log.warning("unanswered", query=repr(query), error=str(error))
+        self.plan.unanswered(query, str(error))
+        if day_of(self.window.start_ms) in self.holdings.records:
+            self.needs_seams = True
+            self.is_stale |= not self.seams_were_tried
+            return
+        if isinstance(query, Page):
             return
         stop_ms = self._today_ms + 1 if self.window.stop_ms is None else self.window.stop_ms
         if self.window.start_ms + MS_PER_DAY < stop_ms:
@@ -197,39 +191,23 @@ class Campaign:
         elif isinstance(query, Since):
             self.lose(error)
 
-    def second_look_is_due(self, now_ms: int) -> bool:
-        """Whether ids that the exchange passed over may be asked for again."""
-        return self._silences.is_due(self.records.values(), now_ms)
-
-    def silences(self, now_ms: int) -> dict[date, Silence]:
-        """What the exchange passed over and the day files do not say yet, by day."""
-        return self._silences.by_day(self.plan.absent, self.records.values(), now_ms)
-
     def saved(self, record: DayRecord, conflicts: int) -> None:
         """Book a day that stands on disk; what was held before and is no more is noticed."""
-        before = self.records.get(record.day)
-        if before is not None and (before.coverage | record.coverage) != record.coverage:
+        if self.holdings.saved(record):
             self.log.warning("day_lost_trades", day=record.day.isoformat())
             self.is_stale = True
-        self.records[record.day] = record
         self.plan.certify(record.absent)
         self._conflicts += conflicts
 
-    def starts_to_prove(self) -> frozenset[int]:
-        """The ids that have become known to begin a day since this was last asked."""
-        starts = day_starts(self.records.values())
-        first_id = self.plan.proven_first_id
-        if first_id is not None and self.window.start_ms % MS_PER_DAY == 0:
-            starts.add(first_id)
-        if self.plan.beyond_id is not None and (self.window.stop_ms or 1) % MS_PER_DAY == 0:
-            starts.add(self.plan.beyond_id)
-        new = frozenset(starts - self.proven_starts)
-        self.proven_starts |= new
-        return new
-
-    def days_to_renew(self) -> frozenset[date]:
-        """The days whose file does not say yet what is proven of them."""
-        return frozenset(day for day, record in self.records.items() if record.proven_by(self.proven_starts) != record)
+    def next_flush(self, now_ms: int) -> FlushDays | None:
+        """After a flush: what the day files do not say yet, None if they say all. Ids that are told to be absent may be
+        what was between the ends of two days."""
+        renew = self.holdings.days_to_renew() if self.phase is not Phase.SEALING else frozenset()
+        silences = self.holdings.silences(self.plan, now_ms) if self.phase is Phase.SAVING else {}
+        if not (renew or silences):
+            return None
+        self.phase = Phase.TELLING if silences else Phase.SEALING
+        return FlushDays(self.instrument, renew, silences)
 
     def await_archive(self, days: Iterable[date], *, alone: bool) -> None:
         """These days are on their way from the archive; ``alone`` if there is nothing to ask before they are there."""
@@ -244,12 +222,8 @@ class Campaign:
 
     @property
     def lacks_past(self) -> bool:
-        """Whether a whole day of the window before today is out of reach, or not complete as far as its file says."""
-        start_ms, stop_ms = self.window.start_ms, self._today_ms
-        return self.unreachable_before_ms is not None or any(
-            not each.sealed and start_ms <= day_start_ms(day) and day_stop_ms(day) <= stop_ms
-            for day, each in self.records.items()
-        )
+        """Whether a day before today is out of reach, or not complete."""
+        return self.unreachable_before_ms is not None or self.holdings.lacks_past(self._today_ms)
 
     def begin_round(self) -> None:
         """Ask again: for what is new and what failed."""
@@ -260,6 +234,12 @@ class Campaign:
     def lose(self, error: ExchangeError) -> None:
         """Nothing more can be had of the instrument in this round."""
         self.error = self.error or error
+
+    def undescribed(self, error: ExchangeError) -> None:
+        """ExchangeInfo could not be had of the instrument; what is held of one that is not listed any more may do."""
+        is_unlisted = isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL
+        if not (is_unlisted and self.plan.received):
+            self.lose(error)
 
     def follow(self, before: "Campaign") -> None:
         """Go on where an older plan of the same instrument left off."""
@@ -302,15 +282,10 @@ class Campaign:
 
     def _doubt_silence(self, now_ms: int) -> None:
         """Once, when nothing follows what is held for a while: another exchange's ids may go on below."""
-        after_ms = None if self._held_until_ms is None else self._held_until_ms + OUT_OF_ORDER_MS
+        after_ms = None if self.holdings.until_ms is None else self.holdings.until_ms + OUT_OF_ORDER_MS
         if not self._doubted and after_ms is not None and after_ms < now_ms:
             self._doubted = True
             self.plan.doubt_silence(after_ms)
-
-    def log_start(self, stop_ms: int, *, uncached: bool) -> None:
-        """Say what is about to be done."""
-        strategy = "uncached" if uncached else "resume" if self.cached else "full"
-        self.log.info("backfill_started", start=iso(self.window.start_ms), stop=iso(stop_ms), strategy=strategy)
 
 
 def _is_final(error: ExchangeError) -> bool:

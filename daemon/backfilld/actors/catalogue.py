@@ -20,6 +20,7 @@ class Catalogue:
 
     def __init__(self) -> None:
         self.ticks: dict[Instrument, float] = {}
+        self._unlisted: set[Instrument] = set()
         self._questions: deque[DescribeMarket] = deque()
         self._described_at: dict[Market, float] = {}
 
@@ -53,8 +54,14 @@ class Catalogue:
         """The instruments that the failure is final for. One unknown symbol spoils the answer for all: then each is
         asked for by itself."""
         instruments = tuple(Instrument(job.market, symbol) for symbol in job.symbols)
-        if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL and len(instruments) > 1:
-            for each in instruments:
-                self.ask(each)
-            return ()
+        if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL:
+            if len(instruments) > 1:
+                for each in instruments:
+                    self.ask(each)
+                return ()
+            self._unlisted |= set(instruments)
         return instruments
+
+    def knows(self, instrument: Instrument) -> bool:
+        """Whether the exchange has said what there is to say of the instrument, if only that it lists none such."""
+        return instrument in self.ticks or instrument in self._unlisted

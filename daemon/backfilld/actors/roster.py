@@ -11,6 +11,7 @@ from datetime import date, timedelta
 
 import structlog
 
+from backfilld.actors.announcements import log_start
 from backfilld.actors.campaign import Campaign, Phase
 from backfilld.actors.messages import (
     ArchiveDayEnded,
@@ -26,7 +27,7 @@ from backfilld.core.daybook import DayRecord
 from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, day_start_ms, day_stop_ms
 from backfilld.core.outcome import EXIT_SETTINGS, exit_code
 from backfilld.core.retention import expired_days
-from backfilld.core.sources import archive_days, seam_day, within_reach
+from backfilld.core.sources import archive_days, seam_days, within_reach
 from backfilld.core.turns import Rank
 from backfilld.core.window import Window
 from backfilld.errors import DayDamaged
@@ -52,6 +53,7 @@ class Roster:
         self.era = -1
         self.last_error: str | None = None
         self._reach_ms: dict[Instrument, int] = {}
+        self._unanswered: set[Instrument] = set()
         self._asked: set[tuple[Instrument, date]] = set()
         self._answered: set[tuple[Instrument, date]] = set()
 
@@ -116,12 +118,14 @@ class Roster:
             began_at=began_at,
             max_concurrent=orders.max_concurrent,
         )
+        campaign.seams_were_tried = instrument in self._unanswered
         if reach_ms == window.start_ms:
             campaign.unreachable_before_ms = reach_ms
         if wanted:
             campaign.await_archive(wanted, alone=part is window)
             campaign.log.info("archive_planned", days=[day.isoformat() for day in wanted])
-        campaign.log_start(stop_ms, uncached=orders.uncached)
+        strategy = "uncached" if orders.uncached else "resume" if campaign.cached else "full"
+        log_start(campaign.log, part.start_ms, stop_ms, strategy)
         return campaign
 
     async def _records(self, instrument: Instrument, days: Iterable[date]) -> dict[date, DayRecord]:
@@ -150,8 +154,9 @@ class Roster:
             return ()
         answered = {day for held, day in self._answered if held == instrument}
         days = archive_days(window, now_ms, records, answered)
-        before = seam_day(window, now_ms, instrument.market, records)
-        return days if before is None or before in answered else (before, *days)
+        unanswered = instrument in self._unanswered
+        seams = seam_days(window, now_ms, instrument.market, records, unanswered=unanswered)
+        return tuple(sorted({*days, *seams} - answered))
 
     def archive_jobs(self) -> Iterator[TakeFromArchive]:
         """What the archive has not been asked for yet, of what plans await of it."""
@@ -173,7 +178,7 @@ class Roster:
 
     def look_again(self, campaign: Campaign, now_s: float, now_ms: int) -> None:
         """Now and then: a day that was not published may be by now, and ids that were passed over may be there."""
-        campaign.is_stale |= campaign.second_look_is_due(now_ms)
+        campaign.is_stale |= campaign.holdings.second_look_is_due(now_ms)
         if campaign.archive_asked_at + ARCHIVE_AGAIN_S <= now_s and campaign.lacks_past:
             self._reach_ms.pop(campaign.instrument, None)
             self._answered = {each for each in self._answered if each[0] != campaign.instrument}
@@ -228,7 +233,7 @@ class Roster:
         for instrument in self._campaigns if self.orders.keep_days else ():
             for day in expired_days(await self._store.days(instrument), today, self.orders.keep_days):
                 await self._store.delete(instrument, day)
-                self._campaigns[instrument].records.pop(day, None)
+                self._campaigns[instrument].holdings.records.pop(day, None)
                 log.info("day_deleted", instrument=str(instrument), day=day.isoformat())
 
     async def context(self, campaign: Campaign, tick: float, stop_ms: int) -> Context | None:
@@ -246,9 +251,11 @@ class Roster:
         contradicted is moved aside."""
         if campaign.distrusted is not None:
             await self._store.distrust(campaign.instrument, *campaign.distrusted)
+        if campaign.needs_seams:
+            self._unanswered.add(campaign.instrument)
         if campaign.is_out_of_reach:
             start_ms, market = campaign.window.start_ms, campaign.instrument.market
-            held_ms = [day_start_ms(day) for day in campaign.records if day_start_ms(day) > start_ms]
+            held_ms = [day_start_ms(day) for day in campaign.holdings.records if day_start_ms(day) > start_ms]
             self._reach_ms[campaign.instrument] = min([within_reach(start_ms, now_ms, market), *held_ms])
 
     def statistics(self) -> Statistics:

@@ -215,7 +215,7 @@ class _Scheduler:
             case JobFailed(DescribeMarket() as job):
                 for instrument in self._catalogue.failed(job, message.error):
                     if instrument in self._roster:
-                        self._roster[instrument].lose(message.error)
+                        self._roster[instrument].undescribed(message.error)
             case MarketDescribed(job):
                 self._catalogue.described(message, trio.current_time())
                 self._roster.charge(job, message.spent)
@@ -223,7 +223,7 @@ class _Scheduler:
                 log.debug("answer_outlived", job=repr(message.job))
 
     def _is_described(self, campaign: Campaign) -> bool:
-        return campaign.error is not None or campaign.instrument in self._catalogue.ticks
+        return campaign.error is not None or self._catalogue.knows(campaign.instrument)
 
     async def _heed_server_day(self) -> None:
         """The day is the exchange's: if its first answer shows that the host's clock names another, plan again."""
@@ -236,7 +236,7 @@ class _Scheduler:
             await self._load()
 
     async def _prove(self, campaign: Campaign) -> None:
-        starts = campaign.starts_to_prove()
+        starts = campaign.holdings.starts_to_prove(campaign.plan)
         if starts:
             await self._ports.pages.send(StartsProven(campaign.instrument, starts))
 
@@ -274,13 +274,11 @@ class _Scheduler:
             await self._yielded(campaign)
             return
         await self._prove(campaign)
-        renew = campaign.days_to_renew() if campaign.phase is not Phase.SEALING else frozenset()
-        silences = campaign.silences(self._server_ms()) if campaign.phase is Phase.SAVING else {}
-        if renew or silences:
-            campaign.phase = Phase.TELLING if silences else Phase.SEALING
-            await self._ports.pages.send(FlushDays(campaign.instrument, renew, silences))
-        else:
+        flush = campaign.next_flush(self._server_ms())
+        if flush is None:
             await self._finish_round(campaign)
+        else:
+            await self._ports.pages.send(flush)
 
     async def _finish_round(self, campaign: Campaign) -> None:
         campaign.phase = Phase.RESTING

@@ -224,8 +224,9 @@ class Backfill:
         if isinstance(query, Page):
             self._given_up |= Coverage((query.ids,))
 
-    def refused_as_too_old(self, query: Query, reason: str) -> None:
-        """The exchange answers nothing of so long ago: no older ids are asked for."""
+    def unanswered(self, query: Query, reason: str) -> None:
+        """The exchange answers nothing of so long ago, or of the symbol at all: no older ids are asked for, and what is
+        held is all there is to know of the ends."""
         self._open -= 1
         if isinstance(query, Page):
             self._asked_pages.remove(query.ids)
@@ -236,7 +237,9 @@ class Backfill:
             self._head.lower(self.received.first_id)
         elif query == self.neighbour:
             self._head.neighbour_failed()
-        if isinstance(query, Page) or (isinstance(query, Since) and not self.received):
+        elif isinstance(query, Tail | Newest) and self.received:
+            self.last_id = self.received.last_id
+        if isinstance(query, Page) or (isinstance(query, Since | Newest) and not self.received):
             self.failures.append(Failure(query, reason))
 
     def _avoid(self, query: Query, absent: IdRange) -> bool:

@@ -34,15 +34,24 @@ def archive_days(
     )
 
 
-def seam_day(window: Window, now_ms: int, market: Market, records: Mapping[date, DayRecord]) -> date | None:
-    """The day before the window, if only the archive can tell where that ended: the futures answer nothing of so long
-    ago. None if it is known, or REST can tell."""
-    first, lookback_ms = day_of(window.start_ms), LOOKBACK_MS.get(market)
-    if lookback_ms is None or window.start_ms % MS_PER_DAY or window.start_ms >= now_ms - lookback_ms:
-        return None
-    before = first - timedelta(days=1)
-    held = records.get(first)
-    return None if before in records or (held is not None and held.opened) else before
+def seam_days(
+    window: Window, now_ms: int, market: Market, records: Mapping[date, DayRecord], *, unanswered: bool = False
+) -> tuple[date, ...]:
+    """The days beside the window, where only the archive can tell where they end and begin: the futures answer nothing
+    of so long ago, and of some symbols the exchange answers nothing (``unanswered``). None that are held, or proven."""
+    lookback_ms = LOOKBACK_MS.get(market)
+    too_old_ms = now_ms if unanswered else -1 if lookback_ms is None else now_ms - lookback_ms
+    seams = []
+    if window.start_ms % MS_PER_DAY == 0 and window.start_ms < too_old_ms:
+        first = records.get(day_of(window.start_ms))
+        if first is None or not first.opened:
+            seams.append(day_of(window.start_ms - 1))
+    stop_ms = window.stop_ms
+    if stop_ms is not None and stop_ms % MS_PER_DAY == 0 and stop_ms + MS_PER_DAY <= min(too_old_ms, now_ms):
+        last = records.get(day_of(stop_ms - 1))
+        if last is None or not last.closed:
+            seams.append(day_of(stop_ms))
+    return tuple(day for day in seams if day not in records)
 
 
 def whole_past_days(window: Window, now_ms: int) -> Iterator[date]:

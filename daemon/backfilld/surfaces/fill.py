@@ -20,7 +20,7 @@ from backfilld.core.daybook import DayRecord
 from backfilld.core.forecast import ARCHIVE, HELD, REST, Forecast, Known, forecast
 from backfilld.core.model import Instrument, day_start_ms, day_stop_ms
 from backfilld.core.query import Before
-from backfilld.core.sources import archive_days, seam_day
+from backfilld.core.sources import archive_days, seam_days
 from backfilld.core.weights import DOCUMENTED, Endpoint
 from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RateLimited, SettingsError
@@ -104,8 +104,7 @@ async def _known(settings: Settings, instrument: Instrument, window: Window, arc
             if record is not None:
                 records[day] = record
     wanted = list(archive_days(window, now_ms, records))
-    seam = seam_day(window, now_ms, instrument.market, records)
-    wanted += [] if seam is None else [seam]
+    wanted += seam_days(window, now_ms, instrument.market, records)
     sizes: dict[date, int] = {}
 
     async def measure(day: date) -> None:
