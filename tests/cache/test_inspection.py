@@ -252,6 +252,29 @@ def test_absent_ids_between_two_days_are_no_break(manager: BackfillCacheManager)
     assert chain(manager) == []
 
 
+def test_an_archive_day_that_only_proves_its_neighbour_may_be_open_on_its_other_side(
+    manager: BackfillCacheManager,
+) -> None:
+    """Not so where the day on that side is held, nor for rows of REST, which could have been asked."""
+    archive = Source("archive", "0" * 64)
+    manager.append(DAY, day_frame(range(1000, 1010)), {1010}, source=archive)
+    manager.append(NEXT, day_frame(range(1010, 1020), NEXT), {1010, 1020})
+    assert chain(manager) == []
+    manager.append(DAY - timedelta(days=1), day_frame(range(980, 990), DAY - timedelta(days=1)), {980, 990})
+    assert chain(manager) == [("2025-11-07", "incomplete")]
+
+
+@pytest.mark.parametrize("far", [2, 3])
+def test_an_archive_day_after_a_span_may_be_open_at_its_end(manager: BackfillCacheManager, far: int) -> None:
+    archive = Source("archive", "0" * 64)
+    manager.append(DAY, day_frame(range(1000, 1010)), {1000}, source=archive)
+    later = DAY + timedelta(days=far)
+    manager.append(later, day_frame(range(2000, 2010), later), {2000, 2010})
+    assert chain(manager) == []
+    manager.append(NEXT, day_frame(range(1015, 1020), NEXT), {1015, 1020})
+    assert ("2025-11-07", "incomplete") in chain(manager)
+
+
 SPOILT: dict[str, tuple[str, pl.Expr, str]] = {
     "a price that is no number": ("value", pl.lit(float("nan")).alias("p"), "a price or quantity that is none"),
     "an infinite quantity": ("value", pl.lit(float("inf")).alias("q"), "a price or quantity that is none"),

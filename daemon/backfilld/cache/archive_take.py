@@ -76,7 +76,7 @@ def take_archive(
 
         record, join = archive.read(use)
         # First, for what a crash leaves in it alone is told again, and what is missing in it never would be.
-        results.append((record, join, _add_to_report(file, join.versions(archive.findings))))
+        results.append((record, join, add_to_report(file, join.versions(archive.findings))))
 
     replace_file(file, write)
     record, join, report = results[0]
@@ -117,7 +117,7 @@ class _Join:
 
     def pieces(self, held: Iterator[pl.DataFrame], published: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """Both, in order of ``a``, each id once."""
-        ours, theirs = _Feed(held, self._count), _Feed(published)
+        ours, theirs = Feed(held, self._count), Feed(published)
         while ours.rows.height and theirs.rows.height:
             last_id = min(ours.rows["a"][-1], theirs.rows["a"][-1])
             yield self._joined(ours.upto(last_id), theirs.upto(last_id))
@@ -145,7 +145,7 @@ class _Join:
             return merged.trades
         refused = merged.conflicts
         before = held.filter(pl.col("a").is_in(refused["a"].implode()))
-        names = _names_of_sources(before["a"], self.sources)
+        names = names_of_sources(before["a"], self.sources)
         gives_way = names.str.starts_with("archive")
         self._remember(before, refused, names, gives_way)
         winners = refused.filter(gives_way)
@@ -165,7 +165,7 @@ class _Join:
         self._versions.append(pl.concat([ours, theirs]).sort("a", maintain_order=True).head(2 * room))
 
 
-class _Feed:
+class Feed:
     """A stream of frames that is taken from up to some id at a time. ``rows`` are those at hand: none at its end."""
 
     def __init__(self, frames: Iterator[pl.DataFrame], seen: Callable[[pl.DataFrame], None] | None = None) -> None:
@@ -194,7 +194,7 @@ class _Feed:
                 self._seen(frame)
 
 
-def _names_of_sources(ids: pl.Series, sources: Collection[Sourced]) -> pl.Series:
+def names_of_sources(ids: pl.Series, sources: Collection[Sourced]) -> pl.Series:
     """Where each id came from, by name; ids ascend."""
     ordered = sorted(sources, key=lambda each: each.ids)
     firsts = pl.Series([each.ids.first_id for each in ordered], dtype=pl.Int64)
@@ -206,7 +206,7 @@ def _named(source: Source) -> str:
     return source.name if source.sha256 is None else f"{source.name}:{source.sha256}"
 
 
-def _add_to_report(file: Path, versions: pl.DataFrame) -> Path | None:
+def add_to_report(file: Path, versions: pl.DataFrame) -> Path | None:
     """Add to the day's report of conflicts what is not in it; return its path, None if there is none."""
     path = file.with_name(file.name + REPORT_SUFFIX)
     held = path.exists()

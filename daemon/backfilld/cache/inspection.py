@@ -3,9 +3,9 @@
 Owns the rules of ``backfilld verify``. A finding is a value, so that whoever repairs can act on it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -23,11 +23,14 @@ from backfilld.errors import StoreError
 
 Kind = Literal[
     "unreadable", "newer", "altered", "order", "duplicate", "time", "value", "hole", "certificate", "digest",
-    "incomplete", "chain",
+    "incomplete", "chain", "differs", "missing",
 ]  # fmt: skip
 """What can be wrong: the file cannot be read; a newer program wrote it; bytes changed; ids descend, or repeat; a time
 is of another day; a price or quantity is no number; ids are missing; the certificate contradicts the rows; the rows are
-others than were sealed; a day is over and not sealed; two days do not join."""
+others than were sealed; a day is over and not sealed; two days do not join; the published file has other rows, or rows
+that are not held."""
+
+ONE_DAY = timedelta(days=1)
 
 _FIELDS_OF_1 = ("first_id", "last_id", "rows", "holes", "sealed")
 _FIELDS = (*_FIELDS_OF_1, "chain", "sources", "absent", "suspected", "conflicts", "conflicting", "findings")
@@ -78,11 +81,25 @@ def inspect_day(path: Path, day: date, instrument: Instrument) -> Inspected | No
 def chain_findings(days: Iterable[Inspected]) -> Iterator[Finding]:
     """What is wrong between the days of one instrument: those that do not join, and those over but not sealed."""
     known = [(each, each.facts) for each in sorted(days, key=lambda each: each.day) if each.facts is not None]
+    held = {each.day for each, _ in known}
     for (earlier, before), (later, after) in pairwise(known):
         yield from _joint(earlier, before, later, after)
-        if not before.sealed:
-            what = "has holes" if before.holes else "is not proven to its end" if before.opened else "lacks its start"
-            yield Finding(earlier.instrument, earlier.day, "incomplete", f"the day is over and {what}")
+        lack = _lack(earlier.day, before, held)
+        if lack is not None:
+            yield Finding(earlier.instrument, earlier.day, "incomplete", f"the day is over and {lack}")
+
+
+def _lack(day: date, facts: DayFacts, held: Collection[date]) -> str | None:
+    """What keeps a day that is over from being sealed. A day out of the archive that was taken only to prove where its
+    neighbour begins or ends may be open on its other side, where no day is held."""
+    is_seam = all(each.source == "archive" for each in facts.sources)
+    if facts.holes:
+        return "has holes"
+    if not facts.closed and not (is_seam and day + ONE_DAY not in held):
+        return "is not proven to its end"
+    if not facts.opened and not (is_seam and day - ONE_DAY not in held):
+        return "lacks its start"
+    return None
 
 
 def _joint(earlier: Inspected, before: DayFacts, later: Inspected, after: DayFacts) -> Iterator[Finding]:

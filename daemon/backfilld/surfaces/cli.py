@@ -147,16 +147,33 @@ def status(config: Path | None, instruments: tuple[str, ...], cache_dir: str | N
 
 @cli.command()
 @_options("config", "instrument", "cache-dir")
+@click.option(
+    "--against", type=click.Choice(["archive"]), help="Compare with what is published, too; it costs no request weight."
+)
+@click.option("--repair", is_flag=True, help="Move aside or take out what is bad, and fetch exactly that again.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-def verify(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, as_json: bool) -> None:
+def verify(
+    config: Path | None,
+    instruments: tuple[str, ...],
+    cache_dir: str | None,
+    against: str | None,
+    *,
+    repair: bool,
+    as_json: bool,
+) -> None:
     """Read every day file and check it against its certificate and its neighbours.
 
-    Needs neither the exchange nor the lock, and changes nothing. Exit code 1 if anything is wrong.
+    Alone it needs neither the exchange nor the lock, and changes nothing. Exit codes: 0 nothing is wrong, or not any
+    more; 1 something is; 75 the cache is in use (--repair), or the archive or the exchange out of reach; 78 a setting
+    is wrong.
     """
-    from backfilld.surfaces.verify import verify as verify_cache  # noqa: PLC0415
-
     settings = _settings(config, instruments, cache_dir)
-    sys.exit(verify_cache(settings.cache_dir, settings.instrument_list() if instruments else None, as_json=as_json))
+    if repair:
+        from backfilld.surfaces.repair import repair as verify_cache  # noqa: PLC0415
+    else:
+        from backfilld.surfaces.verify import verify as verify_cache  # noqa: PLC0415
+    wanted = settings.instrument_list() if instruments else None
+    sys.exit(verify_cache(settings, wanted, against_archive=against is not None, as_json=as_json))
 
 
 @cli.command()
@@ -214,14 +231,20 @@ def main() -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message())
     except click.ClickException as error:
-        print(f"backfilld: {error.format_message()}", file=sys.stderr)
+        _complain(error.format_message())
         sys.exit(EXIT_SETTINGS)
     except BackfillError as error:
-        print(f"backfilld: {error}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(exit_code(error))
     except ExceptionGroup as group:
-        print(f"backfilld: {'; '.join(_leaves(group))}", file=sys.stderr)
+        _complain("; ".join(_leaves(group)))
         sys.exit(EXIT_INCOMPLETE)
+
+
+def _complain(sentence: str) -> None:
+    from backfilld.surfaces.logs import complain  # noqa: PLC0415 - seldom needed
+
+    complain(sentence)
 
 
 def _leaves(group: ExceptionGroup[Exception]) -> list[str]:

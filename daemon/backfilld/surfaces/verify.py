@@ -1,6 +1,6 @@
-"""``backfilld verify``: is every day file of the cache what it says? Reads without the lock and moves nothing."""
+"""``backfilld verify``: is every day file of the cache what it says, and what the archive says? Takes no lock and
+changes nothing."""
 
-import json
 import os
 import sys
 import time
@@ -11,47 +11,70 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 from pathlib import Path
-
-import click
+from typing import TYPE_CHECKING
 
 from backfilld.cache.inspection import Finding, Inspected, chain_findings, inspect_day
 from backfilld.cache.layout import day_file_name, days_in, instrument_directory, instruments_in
-from backfilld.core.model import Instrument
+from backfilld.core.model import IdRange, Instrument
 from backfilld.core.outcome import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.errors import SettingsError
+from backfilld.settings import Settings
+
+if TYPE_CHECKING:
+    from backfilld.adapters.archive_comparison import Comparison
 
 MAX_THREADS = 4
 """Each holds a row group; more than a disk feeds are of no use."""
-
-MOST_ALIKE = 10
-"""How many findings of a kind the table names for a day; JSON has them all."""
 
 _Place = tuple[Path, date, Instrument]
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was read, and what is wrong with it, in order of instrument and day."""
+    """The days that were read, in order of instrument and day, how they compare with the archive (None: not asked), and
+    all that is wrong with them."""
 
-    files: int
-    rows: int
-    bytes: int
-    of_version_1: int
+    days: tuple[Inspected, ...]
     findings: tuple[Finding, ...]
+    seconds: float = 0.0
+    comparisons: "tuple[Comparison, ...] | None" = None
+
+    @property
+    def exit_code(self) -> int:
+        """The contract's."""
+        return EXIT_INCOMPLETE if self.findings else EXIT_DONE
 
 
-def verify(cache_dir: Path, instruments: Sequence[Instrument] | None, *, as_json: bool) -> int:
+def verify(
+    settings: Settings, instruments: Sequence[Instrument] | None, *, against_archive: bool, as_json: bool
+) -> int:
     """Verify the cache and print what was found; return the exit code."""
+    from backfilld.surfaces.verdicts import print_verdicts  # noqa: PLC0415
+
+    verified = examine(settings, instruments, against_archive=against_archive, quiet=as_json)
+    print_verdicts(settings.cache_dir, verified, as_json=as_json)
+    return verified.exit_code
+
+
+def examine(
+    settings: Settings, instruments: Sequence[Instrument] | None, *, against_archive: bool, quiet: bool
+) -> Verified:
+    """Verify the files of the instruments (None: of all); a bar is drawn on a terminal unless ``quiet``.
+
+    Raises SettingsError where there is nothing to look at, and ExchangeError for an archive that is out of reach.
+    """
     began = time.perf_counter()
-    places = day_files(cache_dir, instruments)
-    with _progress(sum(path.stat().st_size for path, _, _ in places if path.exists()), quiet=as_json) as advance:
-        verified = verify_files(places, advance)
-    seconds = time.perf_counter() - began
-    if as_json:
-        click.echo(json.dumps(_document(cache_dir, verified, seconds), ensure_ascii=False))
-    else:
-        _print(verified, seconds)
-    return EXIT_INCOMPLETE if verified.findings else EXIT_DONE
+    places = day_files(settings.cache_dir, instruments)
+    total = sum(path.stat().st_size for path, _, _ in places if path.exists())
+    with progress("verify", total, quiet=quiet, in_bytes=True) as advance:
+        verified = verify_files(places, lambda each: advance(f"{each.instrument} {each.day}", each.bytes))
+    if not against_archive:
+        return Verified(verified.days, verified.findings, time.perf_counter() - began)
+    from backfilld.surfaces.against import compare_with_archive  # noqa: PLC0415 - offline needs no HTTP
+
+    comparisons = compare_with_archive(settings, verified.days, quiet=quiet)
+    findings = _ordered([*verified.findings, *_findings_of(comparisons)])
+    return Verified(verified.days, findings, time.perf_counter() - began, comparisons)
 
 
 def day_files(cache_dir: Path, instruments: Sequence[Instrument] | None) -> list[_Place]:
@@ -80,71 +103,42 @@ def verify_files(places: Sequence[_Place], advance: Callable[[Inspected], None] 
     findings = [finding for each in done for finding in each.findings]
     for _, days in groupby(done, key=lambda each: each.instrument):
         findings += chain_findings(days)
-    findings.sort(key=lambda each: (each.instrument, each.day))
-    of_version_1 = sum(each.facts is not None and each.facts.schema == 1 for each in done)
-    rows, size = sum(each.rows for each in done), sum(each.bytes for each in done)
-    return Verified(len(done), rows, size, of_version_1, tuple(findings))
+    return Verified(tuple(done), _ordered(findings))
+
+
+def _findings_of(comparisons: "Sequence[Comparison]") -> Iterator[Finding]:
+    for each in comparisons:
+        for ids in each.differences.differs:
+            said = f"{_named(ids)}: the published file has another row"
+            yield Finding(each.instrument, each.day, "differs", said, ids)
+        for ids in each.differences.missing:
+            yield Finding(each.instrument, each.day, "missing", f"{_named(ids)}: published, and not held", ids)
+
+
+def _named(ids: IdRange) -> str:
+    return f"id {ids.first_id}" if len(ids) == 1 else f"ids {ids.first_id} to {ids.last_id}"
+
+
+def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda each: (each.instrument, each.day)))
 
 
 @contextmanager
-def _progress(total_bytes: int, *, quiet: bool) -> Iterator[Callable[[Inspected], None]]:
-    """A bar on a terminal's stderr, nothing elsewhere."""
+def progress(title: str, total: int, *, quiet: bool, in_bytes: bool = False) -> Iterator[Callable[[str, int], None]]:
+    """A bar on a terminal's stderr, nothing elsewhere; it is moved on by what was done, and how much of the total."""
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    amount = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
     hidden = quiet or not sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
-        task = bar.add_task("verify", total=total_bytes)
-
-        def advance(inspected: Inspected) -> None:
-            bar.update(task, advance=inspected.bytes, description=f"{inspected.instrument} {inspected.day}")
-
-        yield advance
-
-
-def _document(cache_dir: Path, verified: Verified, seconds: float) -> dict[str, object]:
-    return {
-        "cache_dir": str(cache_dir),
-        "files": verified.files,
-        "rows": verified.rows,
-        "bytes": verified.bytes,
-        "files_of_version_1": verified.of_version_1,
-        "seconds": round(seconds, 3),
-        "findings": [
-            {
-                "instrument": str(each.instrument),
-                "day": each.day.isoformat(),
-                "kind": each.kind,
-                "sentence": each.sentence,
-                "first_id": each.ids and each.ids.first_id,
-                "last_id": each.ids and each.ids.last_id,
-            }
-            for each in verified.findings
-        ],
-    }
-
-
-def _print(verified: Verified, seconds: float) -> None:
-    if verified.findings:
-        _print_table(verified.findings)
-    counts = f"{verified.files:,} files, {verified.rows:,} trades, {verified.bytes:,} bytes in {seconds:.1f} s"
-    outcome = f"{len(verified.findings):,} findings" if verified.findings else "every file is what it says"
-    older = verified.of_version_1
-    untold = f"; {older:,} files are of version 1, which has no digest: the next save adds it" if older else ""
-    click.echo(f"{counts}: {outcome}{untold}")
-
-
-def _print_table(findings: Sequence[Finding]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table("instrument", "day", "kind", "what is wrong")
-    for (instrument, day, kind), group in groupby(findings, key=lambda each: (each.instrument, each.day, each.kind)):
-        alike = list(group)
-        for each in alike[:MOST_ALIKE]:
-            table.add_row(str(instrument), day.isoformat(), kind, each.sentence)
-        if len(alike) > MOST_ALIKE:
-            table.add_row(str(instrument), day.isoformat(), kind, f"and {len(alike) - MOST_ALIKE:,} more")
-    # In a pipe nobody folds the table; rich would take eighty columns.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+        task = bar.add_task(title, total=total)
+        yield lambda what, much: bar.update(task, advance=much, description=f"{title} {what}")
