@@ -171,7 +171,8 @@ async def test_one_instrument_that_is_incomplete_keeps_it_from_being_ready(autoj
     async with served(daemon(instruments=(BTC, Instrument.parse("spot:NOSUCH")))) as scene:
         await trio.sleep(100)
         assert scene.ear.when("READY=1") == []
-        assert scene.service.status() == "1 of 2 instruments complete; 20,000 trades held"
+        told = "1 of 2 instruments complete; 20,000 trades held; last error: -1121 Invalid symbol."
+        assert scene.service.status() == told
 
 
 async def test_without_a_manager_nobody_attends(autojump_clock: MockClock) -> None:

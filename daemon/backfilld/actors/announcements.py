@@ -43,6 +43,7 @@ def log_outcome(log: Any, outcome: Outcome) -> None:
         poc=context and context.poc,
         range_today=_rounded(context.price_range if context else None),
         cd_pre=_rounded(context.delta if context else None),
+        quantities=outcome.instrument.market.quantities,
         seconds=round(outcome.seconds, 3),
         requests=outcome.requests,
         weight=outcome.weight,

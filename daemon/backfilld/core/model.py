@@ -49,6 +49,11 @@ class Market(StrEnum):
     UM = "um"
     CM = "cm"
 
+    @property
+    def quantities(self) -> str:
+        """What a quantity counts: the base asset, or contracts on COIN-M."""
+        return "contracts" if self is Market.CM else "base asset"
+
 
 _SYMBOL = re.compile(r"\w{1,60}")
 

@@ -92,4 +92,5 @@ def _rows(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
         ("POC", of_context(",.10g", "poc")),
         ("range", of_context(",.8g", "price_range")),
         ("cumulative delta", of_context(",.8g", "delta")),
+        ("quantities in", [o.instrument.market.quantities for o in outcomes]),
     ]

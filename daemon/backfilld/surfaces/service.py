@@ -96,10 +96,10 @@ class Service:
         seen, trouble = self._pipeline.statistics.value, self._pipeline.disk.trouble.value
         if self._pipeline.stop.is_set():
             return STOPPING
-        if not seen.instruments:
-            return "starting: reading what is held"
         if trouble is not None:
             return f"the disk fails, and is tried again: {trouble.reason}"
+        if not seen.instruments:
+            return "starting: reading what is held"
         paused = [
             f"{market} {each.reason} for {each.paused_ms / 1000:.0f} s"
             for market, each in self._pipeline.governor.value.items()
@@ -109,6 +109,10 @@ class Service:
         trades = f"{seen.cached + seen.fetched:,} trades held"
         missing = seen.wanted - seen.fetched
         parts = [done, trades, *([f"{missing:,} to fetch"] if missing else []), *paused]
+        if seen.archive_days:
+            parts.append(f"{seen.archive_days:,} days to come from the archive")
+        if seen.last_error is not None and seen.complete < seen.instruments:
+            parts.append(f"last error: {seen.last_error}")
         return "; ".join(parts)
 
     def _tell_readiness(self) -> None:
