@@ -283,7 +283,8 @@ class _Scheduler:
     async def _finish_round(self, campaign: Campaign) -> None:
         campaign.phase = Phase.RESTING
         campaign.rests_until = trio.current_time() + self._orders.poll_s
-        if campaign.archive_days:
+        # Of a plan that gives way to another one, as when the last day has come from the archive, nothing is over.
+        if campaign.archive_days or campaign.must_yield:
             return
         campaign.rounds += 1
         campaign.is_complete = campaign.outcome(trio.current_time(), None).complete

@@ -95,14 +95,15 @@ class ParquetStore:
         """Join a published day with the day file, whose neighbours on disk prove its ends."""
         # Most starts need no archive.
         from backfilld.cache.archive_take import Taken, take_archive  # noqa: PLC0415
-        from backfilld.cache.neighbours import neighbourhood  # noqa: PLC0415
+        from backfilld.cache.neighbours import ids_to_take, neighbourhood  # noqa: PLC0415
 
         manager, path = self._manager(instrument), Path(published.path)
 
         def join() -> Taken:
             beside = neighbourhood(manager, day, None if following is None else Path(following.path))
             try:
-                taken = take_archive(manager, path, day, published.sha256, beside.day_starts, within=beside.within)
+                within = ids_to_take(manager, day, path, beside.within)
+                taken = take_archive(manager, path, day, published.sha256, beside.day_starts, within=within)
             except ArchiveError:
                 path.unlink(missing_ok=True)
                 raise

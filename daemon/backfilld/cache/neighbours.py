@@ -8,9 +8,10 @@ import polars as pl
 
 from backfilld.cache.archive_csv import trade_frames
 from backfilld.cache.archive_findings import ANY_ID
+from backfilld.cache.archivefile import ArchiveDay
 from backfilld.cache.certificate import DayFacts, UntrustedFile
 from backfilld.cache.manager import BackfillCacheManager
-from backfilld.core.model import PAGE_ROWS, IdRange, day_stop_ms
+from backfilld.core.model import PAGE_ROWS, IdRange, Market, day_stop_ms
 from backfilld.errors import ArchiveError
 
 
@@ -32,9 +33,30 @@ def neighbourhood(manager: BackfillCacheManager, day: date, following: Path | No
         first_id = before.last_id + 1
         starts |= {first_id} if before.chain.next_first_id is None else {before.chain.next_first_id}
     if after is not None and after.first_id > first_id:
-        last_id = after.first_id - 1
+        last_id = after.first_id - 1 if after.opened else last_id
         starts.add(after.first_id)
     return Neighbourhood(IdRange(first_id, last_id), frozenset(starts))
+
+
+def ids_to_take(manager: BackfillCacheManager, day: date, path: Path, within: IdRange) -> IdRange:
+    """Which ids to take of the day published at ``path``, of those ``within``.
+
+    Its lowest is left to REST unless it follows the last one of the day before: the exchange has put an id of that day
+    on another trade of this one, and a file that ends early does not tell. Where no day before is held and REST would
+    not answer, as on the futures, it is taken, and proves nothing.
+    """
+    before, own = _facts(manager, day - timedelta(days=1)), _facts(manager, day)
+    market = manager.instrument.market if manager.instrument else Market.SPOT
+    if before is None and market is not Market.SPOT:
+        return within
+    try:
+        lowest = ArchiveDay(path, market, day, within=within).first_id()
+    except ArchiveError:
+        return within
+    follows = before is not None and lowest in {before.last_id + 1, before.chain.next_first_id}
+    if lowest is None or lowest == within.last_id or follows or (own is not None and own.first_id <= lowest):
+        return within
+    return IdRange(lowest + 1, within.last_id)
 
 
 def _facts(manager: BackfillCacheManager, day: date) -> DayFacts | None:
