@@ -18,6 +18,7 @@ import httpx
 import trio
 
 from backfilld.adapters.archive_answers import absent, refusal_of, resumed_at, sha256_in, size_in, where
+from backfilld.adapters.binance_answers import without_addresses
 from backfilld.adapters.spool import Spool, same_bytes
 from backfilld.cache.atomic import translated
 from backfilld.core.model import Instrument, Market
@@ -199,9 +200,9 @@ class BinanceArchive:
                     with trio.CancelScope(shield=True):
                         await answer.aclose()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _Unreachable(f"{url}: out of reach: {str(error) or type(error).__name__}") from error
+            raise _Unreachable(f"{url}: out of reach: {_cause(error)}") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise TransientError(f"{url}: {str(error) or type(error).__name__}") from error
+            raise TransientError(f"{url}: {_cause(error)}") from error
         raise TransientError(f"{url}: {pace.complaint}")
 
     async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -295,6 +296,10 @@ async def _spooled(target: Path) -> AsyncIterator[Spool]:
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(spool.close)
+
+
+def _cause(error: Exception) -> str:
+    return without_addresses(str(error)) or type(error).__name__
 
 
 def file_name(instrument: Instrument, day: date) -> str:
