@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 
 import polars as pl
 import pytest
@@ -15,6 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_util import AsyncValue
 
 from backfilld.actors.messages import (
+    ArchiveDayEnded,
     DaySaved,
     DescribeMarket,
     FetchJob,
@@ -25,6 +26,7 @@ from backfilld.actors.messages import (
     JobFailed,
     MarketDescribed,
     MergerMessage,
+    OrdersChanged,
     RoundSaved,
     SchedulerMessage,
     Spent,
@@ -43,6 +45,7 @@ from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of
 from backfilld.core.outcome import Outcome
 from backfilld.core.page import check_page, cut
 from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.silences import NO_SILENCE
 from backfilld.core.turns import Rank
 from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, StoreError, TransientError, UnexpectedAnswer
@@ -91,6 +94,9 @@ class Desk:
     gathered: defaultdict[Instrument, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     starts: defaultdict[Instrument, set[int]] = field(default_factory=lambda: defaultdict(set))
     conflicts: int = 0
+    wanted: trio.MemoryReceiveChannel[TakeFromArchive] = field(init=False)
+    too_old_ms: int = 0
+    """The exchange does not answer for times before this."""
 
     @property
     def queries(self) -> list[Query]:
@@ -131,6 +137,9 @@ class Desk:
         if job.instrument not in self.tapes:
             return JobFailed(job, unknown_symbol(), self.spent())
         rows = self.tapes[job.instrument].until(self.server_ms).answer(job.query)
+        asked_ms = {Since: "start_ms", Before: "stop_ms"}.get(type(job.query))
+        if asked_ms is not None and getattr(job.query, asked_ms) < self.too_old_ms:
+            return JobFailed(job, RequestRejected("-4166 Search window", status=400, code=-4166), self.spent())
         try:
             check_page(rows, job.query)
         except UnexpectedAnswer as error:
@@ -157,10 +166,11 @@ class Desk:
         trades = empty_trades()
         for page in self.gathered.pop(instrument, []):
             trades = merge(trades, page).trades
-        days = {day_of(at) for at in trades["T"]} | message.renew
+        days = {day_of(at) for at in trades["T"]} | message.renew | message.silences.keys()
         for day in sorted(days):
             part = trades.filter(pl.col("T") // MS_PER_DAY == (day - day_of(0)).days)
-            saved = await self.store.save(instrument, day, part, self.starts[instrument])
+            silence = message.silences.get(day, NO_SILENCE)
+            saved = await self.store.save(instrument, day, part, self.starts[instrument], silence)
             self.send.send_nowait(DaySaved(instrument, saved.record, part.height, self.conflicts))
         self.send.send_nowait(RoundSaved(instrument))
 
@@ -183,7 +193,7 @@ async def scheduling(
     send_page, pages = trio.open_memory_channel[MergerMessage](math.inf)
     send_outcome, outcomes = trio.open_memory_channel[Outcome](math.inf)
     desk = Desk(send, jobs, pages, outcomes, store or FakeStore(), dict(tapes), epoch_ms)
-    send_wanted, _ = trio.open_memory_channel[TakeFromArchive](math.inf)
+    send_wanted, desk.wanted = trio.open_memory_channel[TakeFromArchive](math.inf)
     ports = SchedulerPorts(inbox, send_job, send_page, send_outcome, send_wanted)
 
     def wall_ms() -> float:
@@ -817,3 +827,188 @@ async def test_without_a_cache_no_word_of_misses(autojump_clock: MockClock) -> N
             await desk.work()
     assert "cache_missed" not in {line["event"] for line in logs}
     assert [line["strategy"] for line in logs if line["event"] == "backfill_started"] == ["uncached"]
+
+
+# -- past days from the archive
+
+TWO_BEFORE = DAY - timedelta(days=2)
+PAST = (TWO_BEFORE, YESTERDAY)
+
+
+def three_days(rows: int = 300) -> Tape:
+    """So many trades in each of the two days before DAY, and by noon of it half as many; one before them all."""
+    start_ms, step_ms = DAY_MS - 2 * MS_PER_DAY, MS_PER_DAY // rows
+    return Tape.of(4, [start_ms - 1, *range(start_ms, NOON_MS, step_ms)])
+
+
+def day_tape(tape: Tape, day: date) -> Tape:
+    """What a tape has of a day."""
+    return Tape(tape.frame.filter(pl.col("T") // MS_PER_DAY == (day - day_of(0)).days))
+
+
+def deliver(desk: Desk, tape: Tape, day: date, *, opened: bool = True, instrument: Instrument = BTC) -> None:
+    """Take these trades of a day from the archive: its end is proven by the day that follows."""
+    whole = day_tape(desk.tapes[instrument], day)
+    hold(desk.store, tape, opened=opened, closed=tape.ids[-1] == whole.ids[-1], instrument=instrument)
+    desk.send.send_nowait(ArchiveDayEnded(instrument, day))
+
+
+def archive_orders(*instruments: Instrument, **changed: object) -> Orders:
+    return orders_for(*instruments, **({"days": 2, "uses_archive": True} | changed))
+
+
+async def test_today_is_asked_for_while_the_archive_works(autojump_clock: MockClock) -> None:
+    tape = three_days()
+    async with scheduling(archive_orders(), {BTC: tape}) as desk:
+        await desk.work()
+        assert drained(desk.wanted) == [TakeFromArchive(BTC, PAST)]
+        assert desk.store.ids(BTC) == day_tape(tape, DAY).ids
+        assert desk.queries[0] == Before(DAY_MS)
+        assert desk.statistics.value.archive_days == 2
+        assert drained(desk.outcomes) == [], "it is not over"
+        assert not desk.stop.is_set()
+
+
+async def test_when_the_last_day_has_come_the_whole_window_is_proven(autojump_clock: MockClock) -> None:
+    tape = three_days()
+    async with scheduling(archive_orders(once=True), {BTC: tape}) as desk:
+        await desk.work()
+        deliver(desk, day_tape(tape, TWO_BEFORE), TWO_BEFORE, opened=False)
+        await desk.work()
+        assert drained(desk.outcomes) == []
+        asked = len(desk.queries)
+        deliver(desk, day_tape(tape, YESTERDAY), YESTERDAY)
+        await desk.work()
+        outcome = await desk.outcome()
+        assert outcome.complete
+        assert outcome.trades == len(tape) - 1
+        assert [type(query) for query in desk.queries[asked:]] == [Before, Tail, Later]
+        assert all(desk.store.record(BTC, day).sealed for day in PAST)
+        assert desk.stop.is_set()
+        assert drained(desk.wanted) == [TakeFromArchive(BTC, PAST)]
+
+
+async def test_a_day_that_comes_while_today_is_being_saved_does_not_end_the_round(autojump_clock: MockClock) -> None:
+    """A single run stopped there, its past days unasked and its outcome that of today alone."""
+    tape = three_days()
+    async with scheduling(archive_orders(once=True), {BTC: tape}) as desk:
+        messages: list[MergerMessage] = []
+        while jobs := await desk.waiting_jobs():
+            for job in jobs:
+                desk.send.send_nowait(desk.event_of(job))
+            messages += drained(desk.pages)
+        messages += drained(desk.pages)
+        assert isinstance(messages[-1], FlushDays)
+        deliver(desk, day_tape(tape, TWO_BEFORE).head(100), TWO_BEFORE)
+        deliver(desk, day_tape(tape, YESTERDAY), YESTERDAY)
+        await wait_all_tasks_blocked()
+        for message in messages:
+            await desk.merge_and_write(message)
+        await wait_all_tasks_blocked()
+        assert drained(desk.outcomes) == []
+        assert not desk.stop.is_set()
+        await desk.work()
+        assert (await desk.outcome()).trades == len(tape) - 1
+        assert desk.store.ids(BTC) == tape.ids[1:]
+
+
+async def test_what_the_archive_lacks_comes_from_rest_and_the_archive_is_not_asked_again(
+    autojump_clock: MockClock,
+) -> None:
+    """A cut day, and one that it refuses; neither is worth another download, however much is missing."""
+    tape = three_days()
+    async with scheduling(archive_orders(once=True), {BTC: tape}) as desk:
+        await desk.work()
+        deliver(desk, day_tape(tape, TWO_BEFORE).head(10), TWO_BEFORE, opened=False)
+        desk.send.send_nowait(ArchiveDayEnded(BTC, YESTERDAY, "it is not published yet"))
+        await desk.work()
+        assert (await desk.outcome()).complete
+        assert desk.store.ids(BTC) == tape.ids[1:]
+        assert drained(desk.wanted) == [TakeFromArchive(BTC, PAST)]
+
+
+async def test_after_three_hours_the_archive_is_asked_again_for_days_that_are_not_complete(
+    autojump_clock: MockClock,
+) -> None:
+    """Yesterday is out of REST's reach, and published in the morning: it is not given up."""
+    tape = three_days()
+    async with scheduling(archive_orders(SOL, days=1, poll_s=1800.0), {SOL: tape}) as desk:
+        desk.too_old_ms = DAY_MS
+        await desk.work()
+        assert drained(desk.wanted) == [TakeFromArchive(SOL, (YESTERDAY,))]
+        desk.send.send_nowait(ArchiveDayEnded(SOL, YESTERDAY, "it is not published yet"))
+        await desk.work()
+        outcome = await desk.outcome()
+        assert not outcome.complete
+        assert "the exchange answers nothing of before 2025-11-07" in outcome.reasons[-1]
+        asked_again_at: list[float] = []
+        for _ in range(7):
+            await trio.sleep(1801)
+            await desk.work()
+            asked_again_at += [trio.current_time() for _ in drained(desk.wanted)]
+        (again_at,) = asked_again_at
+        assert again_at == pytest.approx(3 * 3600, rel=0.1)
+        deliver(desk, day_tape(tape, YESTERDAY), YESTERDAY, instrument=SOL)
+        await desk.work()
+        assert desk.store.ids(SOL) == day_tape(tape, YESTERDAY).ids + day_tape(tape, DAY).ids
+        assert desk.store.record(SOL, YESTERDAY).sealed
+        assert desk.statistics.value.complete == 1
+
+
+async def test_other_orders_while_the_archive_works_ask_for_nothing_twice(autojump_clock: MockClock) -> None:
+    """A reload in the archive phase; then one with a day more, and one without the instrument."""
+    tape = three_days()
+    async with scheduling(archive_orders(BTC, ETH), {BTC: tape, ETH: tape}) as desk:
+        await desk.work()
+        assert drained(desk.wanted) == [TakeFromArchive(each, PAST) for each in (BTC, ETH)]
+        desk.send.send_nowait(OrdersChanged(archive_orders(BTC, ETH)))
+        await desk.work()
+        assert drained(desk.wanted) == []
+        desk.send.send_nowait(OrdersChanged(archive_orders(BTC, ETH, days=3)))
+        await desk.work()
+        assert drained(desk.wanted) == [TakeFromArchive(each, (DAY - timedelta(days=3),)) for each in (BTC, ETH)]
+        desk.send.send_nowait(OrdersChanged(archive_orders(BTC, days=3)))
+        await desk.work()
+        for day in (DAY - timedelta(days=3), *PAST):
+            for instrument in (BTC, ETH):
+                desk.send.send_nowait(ArchiveDayEnded(instrument, day, "it is not published yet"))
+        await desk.work()
+        assert drained(desk.wanted) == []
+        assert (await desk.outcome()).instrument == BTC
+        assert desk.store.ids(BTC) == tape.ids
+        assert desk.statistics.value.instruments == 1
+
+
+async def test_a_stop_while_the_archive_works_asks_it_for_nothing_more(autojump_clock: MockClock) -> None:
+    async with scheduling(archive_orders(), {BTC: three_days()}) as desk:
+        await desk.work()
+        desk.send.send_nowait(StopRequested())
+        await wait_all_tasks_blocked()
+        assert drained(desk.wanted) == [TakeFromArchive(BTC, PAST)]
+        assert has_ended(desk.wanted)
+        desk.send.send_nowait(ArchiveDayEnded(BTC, TWO_BEFORE, "it is not published yet"))
+    assert not (await desk.outcome()).complete
+
+
+async def test_ids_that_are_passed_over_get_their_second_look_from_the_running_plan(autojump_clock: MockClock) -> None:
+    """Suspected, left alone, asked for again after two hours, and then certified: the day is sealed."""
+    tape = three_days()
+    gap = Tape(tape.frame.filter(~pl.col("a").is_between(50, 52)))
+    async with scheduling(orders_for(days=2, poll_s=1800.0), {BTC: gap}) as desk:
+        await desk.work()
+        (suspicion,) = desk.store.record(BTC, TWO_BEFORE).suspected
+        assert suspicion.ids == IdRange(50, 52)
+        assert (await desk.outcome()).missing == (IdRange(50, 52),)
+        looks: list[float] = []
+        for _ in range(6):
+            asked = len(desk.queries)
+            await trio.sleep(1801)
+            await desk.work()
+            if any(isinstance(each, Page) for each in desk.queries[asked:]):
+                looks.append(trio.current_time())
+        (look_at,) = looks
+        assert look_at == pytest.approx(2 * 3600, rel=0.26)
+        assert look_at >= 2 * 3600
+        record = desk.store.record(BTC, TWO_BEFORE)
+        assert (record.absent, record.suspected, record.sealed) == ((IdRange(50, 52),), (), True)
+        assert desk.statistics.value.complete == 1

@@ -257,7 +257,9 @@ class Campaign:
             reasons.append(f"the exchange answers nothing of before {until}, and the archive has not all of it")
         if self._conflicts:
             reasons.append(f"{self._conflicts} trades conflict with others under the same id")
-        complete = self.plan.is_complete and not (self._conflicts or self.error or self.unreachable_before_ms)
+        is_part = bool(self.archive_days) or (self.is_stale and not self.rounds)
+        in_doubt = is_part or self._conflicts or self.error or self.unreachable_before_ms
+        complete = self.plan.is_complete and not in_doubt
         if not complete and not reasons:
             reasons.append("it was stopped before it was complete")
         trades = self.plan.received.rows if context is None else context.trades

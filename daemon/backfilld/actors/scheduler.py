@@ -187,6 +187,8 @@ class _Scheduler:
         now = trio.current_time()
         for campaign in tuple(self._roster):
             await self._prove(campaign)
+            if campaign.phase is Phase.RESTING and campaign.rests_until <= now:
+                await self._next_round(campaign)
             if campaign.may_yield:
                 campaign.phase = Phase.YIELDING
                 await self._ports.pages.send(FlushDays(campaign.instrument))
@@ -195,8 +197,6 @@ class _Scheduler:
             elif campaign.has_asked_all and self._is_described(campaign):
                 campaign.phase = Phase.SAVING
                 await self._ports.pages.send(FlushDays(campaign.instrument))
-            elif campaign.phase is Phase.RESTING and campaign.rests_until <= now:
-                await self._next_round(campaign)
 
     def _came_back(self, spent: Spent) -> None:
         self._in_hand -= 1
