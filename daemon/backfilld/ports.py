@@ -168,10 +168,19 @@ class TradeStore(Protocol):
         only the proof is renewed."""
         ...
 
-    async def take(self, instrument: Instrument, day: date, published: Published, following: Published | None) -> Saved:
+    async def take(
+        self,
+        instrument: Instrument,
+        day: date,
+        published: Published,
+        following: Published | None,
+        *,
+        is_first: bool = False,
+    ) -> Saved:
         """Join the rows of a published day with what is held of it, which stays where they differ. The day
-        ``following`` proves where it ends. The published file is deleted then. Raises ArchiveError if it is of no use,
-        and then nothing is changed but that."""
+        ``following`` proves where it ends; where it begins the day before does, if that was asked for (not
+        ``is_first``). The published file is deleted then. Raises ArchiveError if it is of no use, and then nothing is
+        changed but that."""
         ...
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:

@@ -71,7 +71,7 @@ async def test_days_are_handed_on_in_order_each_with_the_one_that_follows(autoju
         days, events = await office.done(TakeFromArchive(BTC, DAYS[:3]))
     published = [archive.file_of(BTC, day) for day in DAYS[:3]]
     assert days == [
-        DayPublished(BTC, DAYS[0], published[0], published[1]),
+        DayPublished(BTC, DAYS[0], published[0], published[1], is_first=True),
         DayPublished(BTC, DAYS[1], published[1], published[2]),
         DayPublished(BTC, DAYS[2], published[2]),
     ]
@@ -94,9 +94,9 @@ async def test_a_day_that_is_not_published_is_refused_and_the_others_come(autoju
     archive = archive_of(DAYS[0], DAYS[2])
     async with archiving(archive) as office:
         days, events = await office.done(TakeFromArchive(BTC, DAYS[:4]))
-    assert [(each.day, each.following) for each in days if isinstance(each, DayPublished)] == [
-        (DAYS[0], None),
-        (DAYS[2], None),
+    assert [(each.day, each.following, each.is_first) for each in days if isinstance(each, DayPublished)] == [
+        (DAYS[0], None, True),
+        (DAYS[2], None, False),
     ]
     assert events == [ArchiveDayEnded(BTC, DAYS[1], NOT_YET), ArchiveDayEnded(BTC, DAYS[3], NOT_YET)]
 

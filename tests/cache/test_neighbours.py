@@ -105,6 +105,7 @@ def test_without_the_day_before_the_first_id_is_left_to_rest_where_that_answers(
 ) -> None:
     path = zip_of(tmp_path, rows(1100, 1199))
     assert ids_to_take(cache, DAY, path, ANY_ID) == IdRange(1101, ANY_ID.last_id)
+    assert ids_to_take(cache, DAY, path, ANY_ID, is_first=True) == ANY_ID, "the plan asks for the trade before"
     futures = BackfillCacheManager(instrument_directory(tmp_path, UM))
     assert ids_to_take(futures, DAY, path, ANY_ID) == ANY_ID
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backfilld.core.head import PAGE_MS
 from backfilld.core.ledger import Coverage
-from backfilld.core.model import PAGE_ROWS, IdRange
+from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange
 from backfilld.core.page import check_page, cut
 from backfilld.core.planner import MAX_ABSENT_RANGES, Backfill
 from backfilld.core.query import NOTHING, Before, Found, Newest, Page, Query, Since, Tail
@@ -406,3 +406,123 @@ def test_joined_spans_hold_the_same_ids_and_never_adjoin(data: st.DataObject, ta
     for span in result:
         start, stop = tape.ids.index(span.ids.first_id), tape.ids.index(span.ids.last_id) + 1
         assert span == span_of(tape, start, stop)
+
+
+# -- what is absent, postponed, or out of reach
+
+
+def without(tape: Tape, absent: set[int]) -> Tape:
+    return Tape(tape.frame.filter(~pl.col("a").is_in(list(absent))))
+
+
+def coverage_of(ids: set[int]) -> Coverage:
+    return Coverage.of(IdRange(each, each) for each in ids)
+
+
+@settings(max_examples=80)
+@given(st.data(), tapes(st.integers(30, 1500)), st.integers(1, 4))
+def test_ids_known_to_be_absent_or_postponed_are_never_asked_for_and_only_the_latter_are_missing(
+    data: st.DataObject, tape: Tape, open_questions: int
+) -> None:
+    """The window is complete without the absent ones, and is not while others are postponed."""
+    inner = st.sampled_from(tape.ids[10:-10])
+    absent = data.draw(st.sets(inner, max_size=8))
+    postponed = data.draw(st.sets(inner, max_size=8)) - absent
+    window = Window(tape.times[0])
+    plan = Backfill(window, absent=coverage_of(absent), postponed=coverage_of(postponed))
+    model = Model(without(tape, absent | postponed), Random(data.draw(st.integers(0, 9))), open_questions).play(plan)
+    pages = [query.ids for query in model.asked if isinstance(query, Page)]
+    assert not ids_in(tuple(pages)) & (absent | postponed)
+    assert ids_of(plan.received) == set(tape.ids) - absent - postponed
+    assert ids_in(plan.missing) == postponed
+    assert plan.is_complete == (not postponed)
+    assert not plan.failures
+
+
+@settings(max_examples=60)
+@given(st.data(), tapes(st.integers(30, 1500)))
+def test_ids_passed_over_are_asked_around_told_and_certified(data: st.DataObject, tape: Tape) -> None:
+    """They are missing until they are known to be absent; everything else of the window is had."""
+    start = data.draw(st.integers(5, len(tape) - 10))
+    absent = set(tape.ids[start : start + data.draw(st.integers(1, 5))])
+    plan = Backfill(Window(tape.times[0]))
+    Model(without(tape, absent)).play(plan)
+    assert ids_of(plan.received) == set(tape.ids) - absent
+    assert ids_in(plan.missing) == absent
+    assert ids_of(plan.absent) >= absent
+    assert not plan.is_complete
+    plan.certify(coverage_of(absent).ranges)
+    assert plan.missing == ()
+    assert plan.is_complete
+
+
+def test_a_first_id_that_is_absent_for_good_is_proven_all_the_same() -> None:
+    """The neighbour names the one before it; the day begins behind it."""
+    tape = Tape.of(7, [DAY_MS - 1, *range(DAY_MS, DAY_MS + 100)])
+    for absent, proven in ((coverage_of({8, 9}), 8), (Coverage(), None)):
+        plan = Backfill(Window(DAY_MS), absent=absent)
+        Model(without(tape, {8, 9})).play(plan)
+        assert plan.proven_first_id == proven
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_window_whose_ends_are_proven_is_asked_for_nothing_but_its_holes(closed: bool) -> None:
+    tape = Tape.even(3000)
+    stop_ms = tape.times[-1] + 1 if closed else None
+    held = [span_of(tape, 0, 900), span_of(tape, 1000, 3000)]
+    window = Window(DAY_MS, stop_ms)
+    plan = Backfill(window, held, first_is_proven=True, last_is_proven=closed)
+    model = Model(tape).play(plan)
+    assert plan.is_complete
+    assert [type(query) for query in model.asked] == ([Page] if closed else [Tail, Page])
+
+
+def test_of_days_that_are_over_the_id_behind_the_last_is_asked_for() -> None:
+    tape = Tape.even(3000, start_ms=DAY_MS + MS_PER_DAY - 15_000)
+    plan = Backfill(Window(DAY_MS, DAY_MS + MS_PER_DAY), now_ms=DAY_MS + 2 * MS_PER_DAY)
+    model = Model(tape).play(plan)
+    assert plan.is_complete
+    assert (plan.last_id, plan.beyond_id) == (1499, 1500)
+    assert Tail(1500, rows=1) in model.asked
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(1, 4), st.booleans())
+def test_what_is_too_old_is_given_up_at_once_with_all_that_is_older(
+    data: st.DataObject, open_questions: int, newest_first: bool
+) -> None:
+    """A refusal is never asked for twice, and what lies behind it is had."""
+    tape = Tape.even(6000)
+    reach = data.draw(st.integers(0, 6000))
+    held = [span_of(tape, 0, 1), span_of(tape, 5999, 6000)]
+    plan = Backfill(Window(DAY_MS), held, first_is_proven=True, newest_first=newest_first)
+    dice = Random(data.draw(st.integers(0, 9)))
+    model, questions, refused = Model(tape), list[Query](), 0
+    for _ in range(STEPS):
+        while len(questions) < open_questions and (query := plan.take()) is not None:
+            questions.append(query)
+        if not questions:
+            break
+        query = questions.pop(dice.randrange(len(questions)))
+        if isinstance(query, Page) and query.ids.first_id < reach:
+            plan.unanswered(query, "-4166")
+            refused += 1
+        else:
+            model.reply(plan, query)
+    assert plan.is_done
+    assert refused <= (open_questions if newest_first else 6)
+    assert plan.is_complete == (refused == 0)
+    assert bool(plan.failures) == (refused > 0)
+    assert ids_of(plan.received) >= set(range(min(6000, reach + PAGE_ROWS), 6000))
+
+
+def test_a_neighbour_out_of_reach_leaves_the_first_id_unproven_and_the_window_whole() -> None:
+    tape = Tape.even(500)
+    plan = Backfill(Window(DAY_MS), [span_of(tape, 0, 400)])
+    query = plan.take()
+    assert isinstance(query, Before)
+    plan.unanswered(query, "-4166")
+    Model(tape).play(plan)
+    assert plan.is_complete
+    assert plan.proven_first_id is None
+    assert not plan.failures

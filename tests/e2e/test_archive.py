@@ -97,9 +97,9 @@ async def test_thirty_past_days_cost_weight_for_today_and_its_seams_only(tmp_pat
         of_the_past = [
             each for each in trade_requests(exchange) if each.first_id is not None and each.first_id < today["a"][0]
         ]
-        assert [each.rows for each in of_the_past] == [1] * 3, "more than the neighbours of today and of the window"
-        assert len(exchange.requests) <= 8
-        assert sum(each.weight for each in exchange.requests) <= 20 + 7 * 4
+        assert [each.rows for each in of_the_past] == [1] * 2, "more than the neighbours of today and of the window"
+        assert len(exchange.requests) <= 7
+        assert sum(each.weight for each in exchange.requests) <= 20 + 6 * 4
 
         exchange.requests.clear()
         exchange.archive_requests.clear()

@@ -56,12 +56,17 @@ async def _do(
         published = found if isinstance(found, Published) else None
         if waiting is not None:
             follows = day == waiting[0] + timedelta(days=1)
-            await days.send(DayPublished(job.instrument, *waiting, published if follows else None))
+            following = published if follows else None
+            await days.send(DayPublished(job.instrument, *waiting, following, is_first=_is_first(job, waiting[0])))
         waiting = None if published is None else (day, published)
         if published is None:
             await events.send(ArchiveDayEnded(job.instrument, day, str(found)))
     if waiting is not None:
-        await days.send(DayPublished(job.instrument, *waiting))
+        await days.send(DayPublished(job.instrument, *waiting, is_first=_is_first(job, waiting[0])))
+
+
+def _is_first(job: TakeFromArchive, day: date) -> bool:
+    return day - timedelta(days=1) not in job.days
 
 
 async def _fetch(instrument: Instrument, day: date, source: ArchiveSource) -> Published | str | TransientError:

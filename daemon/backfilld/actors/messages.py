@@ -142,12 +142,14 @@ class TakeFromArchive:
 
 @dataclass(frozen=True, slots=True)
 class DayPublished:
-    """A published day is on disk; so is the day ``following`` it, if it was published and is wanted too."""
+    """A published day is on disk; so is the day ``following`` it, if it was published and is wanted too. ``is_first``
+    if the day before was not asked for."""
 
     instrument: Instrument
     day: date
     published: Published
     following: Published | None = None
+    is_first: bool = False
 
 
 # -- archivist, writer -> scheduler

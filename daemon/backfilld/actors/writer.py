@@ -124,7 +124,8 @@ async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callab
 
 async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> ArchiveDayEnded:
     began = clock()
-    attempt = partial(store.take, message.instrument, message.day, message.published, message.following)
+    day, published, following = message.day, message.published, message.following
+    attempt = partial(store.take, message.instrument, day, published, following, is_first=message.is_first)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     try:
         saved = await _insist(attempt, message, 0, store, disk)

@@ -46,11 +46,19 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return frozenset()
 
-    async def take(self, instrument: Instrument, day: date, published: Published, following: Published | None) -> Saved:
+    async def take(
+        self,
+        instrument: Instrument,
+        day: date,
+        published: Published,
+        following: Published | None,
+        *,
+        is_first: bool = False,
+    ) -> Saved:
         """Join the trades of a published day. Where it ends is proven by what is held, not by the day ``following``."""
         from backfilld.cache.archivefile import ArchiveDay  # noqa: PLC0415 - most starts need no archive
 
-        del following
+        del following, is_first
         archive = ArchiveDay(Path(published.path), instrument.market, day)
         trades = archive.read(lambda frames: pl.concat([empty_trades(), *frames]))
         return await self.save(instrument, day, trades, ())

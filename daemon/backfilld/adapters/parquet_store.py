@@ -91,7 +91,15 @@ class ParquetStore:
         file = str(manager.get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
 
-    async def take(self, instrument: Instrument, day: date, published: Published, following: Published | None) -> Saved:
+    async def take(
+        self,
+        instrument: Instrument,
+        day: date,
+        published: Published,
+        following: Published | None,
+        *,
+        is_first: bool = False,
+    ) -> Saved:
         """Join a published day with the day file, whose neighbours on disk prove its ends."""
         # Most starts need no archive.
         from backfilld.cache.archive_take import Taken, take_archive  # noqa: PLC0415
@@ -102,7 +110,7 @@ class ParquetStore:
         def join() -> Taken:
             beside = neighbourhood(manager, day, None if following is None else Path(following.path))
             try:
-                within = ids_to_take(manager, day, path, beside.within)
+                within = ids_to_take(manager, day, path, beside.within, is_first=is_first)
                 taken = take_archive(manager, path, day, published.sha256, beside.day_starts, within=within)
             except ArchiveError:
                 path.unlink(missing_ok=True)

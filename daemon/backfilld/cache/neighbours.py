@@ -38,16 +38,19 @@ def neighbourhood(manager: BackfillCacheManager, day: date, following: Path | No
     return Neighbourhood(IdRange(first_id, last_id), frozenset(starts))
 
 
-def ids_to_take(manager: BackfillCacheManager, day: date, path: Path, within: IdRange) -> IdRange:
+def ids_to_take(
+    manager: BackfillCacheManager, day: date, path: Path, within: IdRange, *, is_first: bool = False
+) -> IdRange:
     """Which ids to take of the day published at ``path``, of those ``within``.
 
     Its lowest is left to REST unless it follows the last one of the day before: the exchange has put an id of that day
-    on another trade of this one, and a file that ends early does not tell. Where no day before is held and REST would
-    not answer, as on the futures, it is taken, and proves nothing.
+    on another trade of this one, and a file that ends early does not tell. Where no day before is held it is taken and
+    proves nothing, if nobody asked for that day (``is_first``: the plan asks for its last trade) or REST would not
+    answer, as on the futures.
     """
     before, own = _facts(manager, day - timedelta(days=1)), _facts(manager, day)
     market = manager.instrument.market if manager.instrument else Market.SPOT
-    if before is None and market is not Market.SPOT:
+    if before is None and (is_first or market is not Market.SPOT):
         return within
     try:
         lowest = ArchiveDay(path, market, day, within=within).first_id()
