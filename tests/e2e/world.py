@@ -85,7 +85,13 @@ class Daemon:
         """Nothing of the tester's own settings, and what the daemon is to know."""
         foreign = {name: value for name, value in os.environ.items() if not name.startswith("BACKFILL_")}
         url = self.exchange.url
-        mine = {"SPOT_URL": url, "UM_URL": url, "CM_URL": url, "CACHE_DIR": str(self.cache_dir)} | self.settings
+        mine = {
+            "SPOT_URL": url,
+            "UM_URL": url,
+            "CM_URL": url,
+            "ARCHIVE_URL": url,
+            "CACHE_DIR": str(self.cache_dir),
+        } | self.settings
         return foreign | {f"BACKFILL_{name}": value for name, value in mine.items()}
 
     async def run(self, *arguments: str, timeout_s: float = 60) -> "Ended":

@@ -55,6 +55,7 @@ class Campaign:
         now_ms: int,
         began_at: float,
         max_concurrent: int,
+        proves_first: bool = True,
     ) -> None:
         self.instrument = instrument
         self.window = window
@@ -62,7 +63,7 @@ class Campaign:
         self._today_ms = day_start_ms(day_of(now_ms))
         # Where days before today are wanted too, today comes first.
         newest_first = window.stop_ms is None and window.start_ms < self._today_ms
-        self.plan = self.holdings.plan(now_ms, newest_first=newest_first)
+        self.plan = self.holdings.plan(now_ms, newest_first=newest_first, proves_first=proves_first)
         self.phase = Phase.ASKING
         self._older_to_id = -1
         self.cached = self.plan.received.rows

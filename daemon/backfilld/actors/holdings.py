@@ -25,7 +25,7 @@ class Holdings:
         self._silences = Silences(self.held.suspected, now_ms)
         self._proven_starts: set[int] = set()
 
-    def plan(self, now_ms: int, *, newest_first: bool) -> Backfill:
+    def plan(self, now_ms: int, *, newest_first: bool, proves_first: bool) -> Backfill:
         """The plan for what is missing."""
         return Backfill(
             self.window,
@@ -36,6 +36,7 @@ class Holdings:
             postponed=self._silences.postponed,
             now_ms=now_ms,
             newest_first=newest_first,
+            proves_first=proves_first,
         )
 
     @property

@@ -117,6 +117,8 @@ class Roster:
             now_ms=now_ms,
             began_at=began_at,
             max_concurrent=orders.max_concurrent,
+            # The day before today is asked for later, and would be sent twice.
+            proves_first=part is window,
         )
         campaign.seams_were_tried = instrument in self._unanswered
         if reach_ms == window.start_ms:

@@ -15,12 +15,13 @@ longer window only if all has been silent since. (Futures take windows of less t
 
 
 class Head:
-    """The first id of a window that begins at ``start_ms``. With ``takes_page`` the first trades come with it.
+    """The first id of a window that begins at ``start_ms``. With ``takes_page`` the first trades come with it; without
+    ``proves`` the neighbour is not asked for.
 
     ``reaches_over`` says that what is held begins before the window, so that its first id is not the window's alone.
     """
 
-    def __init__(self, start_ms: int, *, takes_page: bool) -> None:
+    def __init__(self, start_ms: int, *, takes_page: bool, proves: bool = True) -> None:
         self.first_id: int | None = None
         self.is_proven = False
         self.reaches_over = False
@@ -28,6 +29,7 @@ class Head:
         self.is_missing = False
         self.to_ask: deque[Query] = deque()
         self.neighbour = Before(start_ms)
+        self._proves = proves
         self._start_ms = start_ms
         self._takes_page = takes_page
         self._first_is_asked = False
@@ -47,7 +49,8 @@ class Head:
         """Ask for the neighbour, and for the first trade itself unless it is held and would be sent again."""
         self.to_ask.clear()
         self._first_is_asked = self._awaits_first = self.is_missing = self._neighbour_is_told = False
-        self.to_ask.append(self.neighbour)
+        if self._proves:
+            self.to_ask.append(self.neighbour)
         if with_first and self._takes_page:
             self._ask_since(PAGE_ROWS, self._start_ms + PAGE_MS)
         elif with_first:
@@ -109,7 +112,7 @@ class Head:
 
     def _page_was_of_no_use(self) -> None:
         self._first_is_asked = False
-        if self._neighbour_is_told and self.first_id is None:
+        if (self._neighbour_is_told or not self._proves) and self.first_id is None:
             self.ask_first()
 
     def _ask_since(self, rows: int, stop_ms: int | None) -> None:

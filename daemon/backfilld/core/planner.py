@@ -38,7 +38,7 @@ class Backfill:
 
     ``held`` are the spans on disk; ``first_is_proven`` and ``last_is_proven`` say that the lowest and the highest id
     held are known to be the window's first and last. Ids in ``absent`` the exchange is known not to have; those in
-    ``postponed`` are missing, but not to be asked for this time.
+    ``postponed`` are missing, but not to be asked for now. Without ``proves_first`` the first id need not be proven.
     ``now_ms`` is about the exchange's time, if it is known. Pages are taken from the oldest on, or from the newest.
     Every question from :meth:`take` must be followed by :meth:`answered` or :meth:`failed`, in any order.
     """
@@ -54,6 +54,7 @@ class Backfill:
         postponed: Coverage = NOTHING,
         now_ms: int = 0,
         newest_first: bool = False,
+        proves_first: bool = True,
     ) -> None:
         spans = joined(held)
         self.window = window
@@ -73,7 +74,7 @@ class Backfill:
         self._end_is_missing = False
         self._doubted: set[type[Query]] = set()
         is_long = min(now_ms, window.stop_ms or now_ms) >= window.start_ms + 2 * PAGE_MS
-        self._head = Head(window.start_ms, takes_page=is_long)
+        self._head = Head(window.start_ms, takes_page=is_long, proves=proves_first)
         self._begin(spans, first_is_proven=first_is_proven, last_is_proven=last_is_proven)
 
     def _begin(self, spans: list[Span], *, first_is_proven: bool, last_is_proven: bool) -> None:
