@@ -138,3 +138,15 @@ def test_no_file_descriptor_is_left_behind(manager: Manager) -> None:
 def test_how_long_the_manager_waits_for_a_sign_of_life(environment: dict[str, str], watchdog_s: float) -> None:
     """WATCHDOG_PID names another process where the variables were inherited."""
     assert Notifier(environment).watchdog_s == watchdog_s
+
+
+def test_a_manager_that_does_not_listen_is_told_what_lasts_when_it_does(manager: Manager) -> None:
+    """Its queue holds a few datagrams only, and the daemon does not wait for it."""
+    notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+    for _ in range(1000):
+        notifier.alive()
+    notifier.ready()
+    notifier.stopping()
+    assert set(manager.heard()) == {"WATCHDOG=1"}
+    notifier.alive()
+    assert manager.heard() == ["READY=1", "STOPPING=1", "WATCHDOG=1"]

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 
+MOST_PENDING = 20
+
+
 class Notifier:
     """The service manager's ear. ``environment`` is the process's."""
 
@@ -21,6 +24,7 @@ class Notifier:
         self.watchdog_s = int(interval) / 1e6 if watchdog_is_ours and interval.isdecimal() else 0.0
         """How long systemd waits for a sign of life, in seconds; 0 if it does not."""
         self._status = ""
+        self._pending: list[tuple[str, bool]] = []
 
     def __bool__(self) -> bool:
         """Whether anybody listens."""
@@ -40,11 +44,11 @@ class Notifier:
 
     def alive(self) -> None:
         """A sign of life for the watchdog."""
-        self._tell("WATCHDOG=1")
+        self._tell("WATCHDOG=1", lasting=False)
 
     def extend(self, seconds: float) -> None:
         """Starting, or stopping, may take so much longer from now on."""
-        self._tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+        self._tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}", lasting=False)
 
     def status(self, sentence: str) -> None:
         """What ``systemctl status`` is to show; the same sentence again is not sent."""
@@ -52,9 +56,15 @@ class Notifier:
             self._status = sentence
             self._tell(f"STATUS={sentence}")
 
-    def _tell(self, message: str) -> None:
+    def _tell(self, message: str, *, lasting: bool = True) -> None:
+        """Send what is pending, and this. A manager that is busy must not hold up the loop: it is told the next time,
+        but for what has lost its meaning by then."""
         if not self._address:
             return
+        queue = [*self._pending, (message, lasting)]
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as ear:
             ear.setblocking(False)
-            ear.sendto(message.encode(), self._address)
+            while queue:
+                ear.sendto(queue[0][0].encode(), self._address)
+                del queue[0]
+        self._pending = [each for each in queue if each[1]][-MOST_PENDING:]
