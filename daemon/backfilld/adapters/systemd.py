@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-
 MOST_PENDING = 20
 
 
