@@ -156,11 +156,13 @@ def test_sweeping_takes_temporary_files_only(tmp_path: Path) -> None:
     below = tmp_path / "market=spot" / "symbol=BTCUSDT"
     below.mkdir(parents=True)
     kept = ["backfill_2025-11-07.parquet", "backfill_2025-11-07.parquet.bad-20251108T000000Z", "notes.tmp-1"]
-    for name in [*kept, f"backfill_2025-11-07.parquet{TEMPORARY}1-ab", f"backfill_2025-11-08.parquet{TEMPORARY}2-cd"]:
+    stale = [f"backfill_2025-11-07.parquet{TEMPORARY}1-ab", f"spot-BTCUSDT-aggTrades-2025-11-07.zip{TEMPORARY}3-ef"]
+    for name in [*kept, *stale, f"backfill_2025-11-08.parquet{TEMPORARY}2-cd"]:
         (below / name).write_text("x")
     assert [path.name for path in sweep_temporary_files(tmp_path)] == [
         f"backfill_2025-11-07.parquet{TEMPORARY}1-ab",
         f"backfill_2025-11-08.parquet{TEMPORARY}2-cd",
+        f"spot-BTCUSDT-aggTrades-2025-11-07.zip{TEMPORARY}3-ef",
     ]
     assert _names(below) == sorted(kept)
     assert sweep_temporary_files(tmp_path / "nothing here") == []

@@ -63,7 +63,7 @@ def sweep_temporary_files(directory: Path) -> list[Path]:
     Only the holder of the cache may do this: the temporary files of another running writer look the same. Those of this
     process are left alone.
     """
-    found = (path for name in ("*.parquet", "*.json") for path in directory.rglob(f"{name}{TEMPORARY}*"))
+    found = (path for name in ("*.parquet", "*.json", "*.zip") for path in directory.rglob(f"{name}{TEMPORARY}*"))
     stale = sorted(path for path in found if path.is_file() and path not in _in_hand)
     for path in stale:
         with translated(path, "delete"):
