@@ -38,7 +38,7 @@ class Ear(Notifier):
         super().__init__({"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": str(round(watchdog_s * 1e6))})
         self.told: list[tuple[float, str]] = []
 
-    def _tell(self, message: str, *, lasting: bool = True) -> None:
+    def _tell(self, message: str, *, lasting: bool = True) -> None:  # noqa: ARG002 - it hears all
         self.told.append((trio.current_time(), message.partition("\n")[0]))
 
     def when(self, word: str) -> list[float]:
