@@ -258,7 +258,9 @@ class Roster:
         if campaign.is_out_of_reach:
             start_ms, market = campaign.window.start_ms, campaign.instrument.market
             held_ms = [day_start_ms(day) for day in campaign.holdings.records if day_start_ms(day) > start_ms]
-            self._reach_ms[campaign.instrument] = min([within_reach(start_ms, now_ms, market), *held_ms])
+            # Not beyond the last day: where even that is refused, the campaign is lost, and not planned anew.
+            last_ms = day_start_ms(day_of((campaign.window.stop_ms or now_ms) - 1))
+            self._reach_ms[campaign.instrument] = min([within_reach(start_ms, now_ms, market), last_ms, *held_ms])
 
     def statistics(self) -> Statistics:
         """Sums over all campaigns."""
