@@ -17,7 +17,7 @@ from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, iso
 from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome, told_missing
-from backfilld.core.query import Before, Page, Query, Since, Tail
+from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
 from backfilld.core.turns import Rank
 from backfilld.core.window import Window
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
@@ -84,6 +84,7 @@ class Campaign:
         self.is_out_of_reach = False
         self.needs_seams = self.seams_were_tried = False
         self.unreachable_before_ms: int | None = None
+        self._untold_ends: set[str] = set()
         self.archive_days: frozenset[date] = frozenset()
         self.archive_asked_at = began_at
 
@@ -181,6 +182,11 @@ class Campaign:
         self.log.warning("unanswered", query=repr(query), error=str(error))
         self.plan.unanswered(query, str(error))
         if day_of(self.window.start_ms) in self.holdings.records:
+            # What is held may have been cut short by the archive.
+            if query == self.plan.neighbour:
+                self._untold_ends.add("begins")
+            elif isinstance(query, Tail | Newest) and self.window.stop_ms is not None:
+                self._untold_ends.add("ends")
             self.needs_seams = True
             self.is_stale |= not self.seams_were_tried
             return
@@ -229,6 +235,7 @@ class Campaign:
     def begin_round(self) -> None:
         """Ask again: for what is new and what failed."""
         self.error = None
+        self._untold_ends.clear()
         self.phase = Phase.ASKING
         self.plan.top_up()
 
@@ -256,10 +263,12 @@ class Campaign:
         if self.unreachable_before_ms is not None:
             until = iso(self.unreachable_before_ms)
             reasons.append(f"the exchange answers nothing of before {until}, and the archive has not all of it")
+        for end in sorted(self._untold_ends):
+            reasons.append(f"nothing proves with which trade it {end}: neither the exchange nor the archive tells")
         if self._conflicts:
             reasons.append(f"{self._conflicts} trades conflict with others under the same id")
         is_part = bool(self.archive_days) or (self.is_stale and not self.rounds)
-        in_doubt = is_part or self._conflicts or self.error or self.unreachable_before_ms
+        in_doubt = is_part or self._untold_ends or self._conflicts or self.error or self.unreachable_before_ms
         complete = self.plan.is_complete and not in_doubt
         if not complete and not reasons:
             reasons.append("it was stopped before it was complete")
