@@ -406,7 +406,7 @@ async def test_a_day_that_says_all_that_is_proven_is_not_written_again(autojump_
 
 async def test_a_window_that_begins_within_a_day_proves_no_day_start(autojump_clock: MockClock) -> None:
     window = Window(DAY_MS + 5000)
-    async with scheduling(orders_for(window=window), {BTC: Tape.even(2000)}) as desk:
+    async with scheduling(orders_for(window=window), {BTC: Tape.even(2000, first_id=7)}) as desk:
         await desk.work()
         assert desk.starts[BTC] == set()
         assert not desk.store.record(BTC, DAY).opened
@@ -709,7 +709,7 @@ async def test_a_daemon_with_one_good_instrument_goes_on(autojump_clock: MockClo
 
 async def test_a_neighbour_that_cannot_be_had_leaves_a_complete_window(autojump_clock: MockClock) -> None:
     """Futures look back only so far: the trade before the window may be out of reach when the window is not."""
-    async with scheduling(orders_for(), {BTC: Tape.even(50)}) as desk:
+    async with scheduling(orders_for(), {BTC: Tape.even(50, first_id=7)}) as desk:
         while jobs := await desk.waiting_jobs():
             for job in jobs:
                 too_old = RequestRejected("-4166 Search window", status=400, code=-4166)

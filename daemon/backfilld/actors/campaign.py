@@ -15,7 +15,7 @@ from backfilld.actors.holdings import Holdings
 from backfilld.actors.messages import FlushDays, JobAnswered, JobFailed, Spent
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord
-from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, iso
+from backfilld.core.model import FIRST_IDS, MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, iso
 from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome, told_missing
 from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
 from backfilld.core.turns import Rank
@@ -59,7 +59,8 @@ class Campaign:
     ) -> None:
         self.instrument = instrument
         self.window = window
-        self.holdings = Holdings(window, records, now_ms)
+        very_first = FIRST_IDS.get(instrument.market)
+        self.holdings = Holdings(window, records, now_ms, frozenset(() if very_first is None else (very_first,)))
         self._today_ms = day_start_ms(day_of(now_ms))
         # Where days before today are wanted too, today comes first.
         newest_first = window.stop_ms is None and window.start_ms < self._today_ms

@@ -14,12 +14,16 @@ from backfilld.core.window import Window
 
 
 class Holdings:
-    """The day records of a window and of the days beside it, as of ``now_ms``."""
+    """The day records of a window and of the days beside it, as of ``now_ms``. ``very_first`` are ids that nothing can
+    have been before."""
 
-    def __init__(self, window: Window, records: Iterable[DayRecord], now_ms: int) -> None:
+    def __init__(
+        self, window: Window, records: Iterable[DayRecord], now_ms: int, very_first: frozenset[int] = frozenset()
+    ) -> None:
         self.window = window
         self.records = {record.day: record for record in records}
-        starts = day_starts(self.records.values())
+        self._very_first = very_first
+        starts = self._starts()
         self.held = held_in(window, [record.proven_by(starts) for record in self.records.values()])
         """What was held at the beginning."""
         self._silences = Silences(self.held.suspected, now_ms)
@@ -52,7 +56,7 @@ class Holdings:
 
     def starts_to_prove(self, plan: Backfill) -> frozenset[int]:
         """The ids that have become known to begin a day since this was last asked."""
-        starts = day_starts(self.records.values())
+        starts = self._starts()
         if plan.proven_first_id is not None and self.window.start_ms % MS_PER_DAY == 0:
             starts.add(plan.proven_first_id)
         if plan.beyond_id is not None and (self.window.stop_ms or 1) % MS_PER_DAY == 0:
@@ -60,6 +64,10 @@ class Holdings:
         new = frozenset(starts - self._proven_starts)
         self._proven_starts |= new
         return new
+
+    def _starts(self) -> set[int]:
+        """What the days held prove of each other, and of the very first trade."""
+        return day_starts(self.records.values()) | {each.first_id for each in self.records.values()} & self._very_first
 
     def days_to_renew(self) -> frozenset[date]:
         """The days whose file does not say yet what is proven of them."""

@@ -24,7 +24,7 @@ from backfilld.actors.messages import (
 from backfilld.actors.orders import Orders
 from backfilld.core.context import Context
 from backfilld.core.daybook import DayRecord
-from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, day_start_ms, day_stop_ms
+from backfilld.core.model import FIRST_IDS, MS_PER_DAY, Instrument, Market, day_of, day_start_ms, day_stop_ms
 from backfilld.core.outcome import EXIT_SETTINGS, exit_code
 from backfilld.core.retention import expired_days
 from backfilld.core.sources import archive_days, seam_days, within_reach
@@ -121,7 +121,7 @@ class Roster:
             proves_first=part is window,
         )
         campaign.seams_were_tried = instrument in self._unanswered
-        if reach_ms == window.start_ms:
+        if reach_ms == window.start_ms and campaign.plan.first_id != FIRST_IDS.get(instrument.market):
             campaign.unreachable_before_ms = reach_ms
         if wanted:
             campaign.await_archive(wanted, alone=part is window)

@@ -87,6 +87,11 @@ class Instrument:
         return f"{self.market}:{self.symbol}"
 
 
+FIRST_IDS = {Market.SPOT: 0, Market.UM: 1}
+"""The id of a symbol's very first trade, where it is known (reference: the archive's maintainers, issue 85). COIN-M's is
+not confirmed."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class IdRange:
     """Aggregate trade ids ``first_id`` to ``last_id``, both inclusive, never empty."""
