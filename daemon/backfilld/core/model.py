@@ -88,8 +88,8 @@ class Instrument:
 
 
 FIRST_IDS = {Market.SPOT: 0, Market.UM: 1}
-"""The id of a symbol's very first trade, where it is known (reference: the archive's maintainers, issue 85). COIN-M's is
-not confirmed."""
+"""The id of a symbol's very first trade, where it is known (reference: binance-public-data, issue 85). COIN-M's is not
+confirmed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
