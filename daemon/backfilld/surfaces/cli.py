@@ -98,6 +98,8 @@ def fill(
     if dry_run:
         run_plan(settings, window, as_json=as_json)
         return
+    if as_json:
+        raise SettingsError("--json goes with --dry-run: a fill writes its log")
     if not settings.cache_enabled:
         raise SettingsError("cache_enabled = false: fill writes day files, and none may be written")
     configure_logs(settings.log_format, settings.log_level)

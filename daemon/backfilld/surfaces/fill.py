@@ -17,13 +17,14 @@ from backfilld.assembly import ASSUMED_LIMITS, parquet_store
 from backfilld.cache.layout import archive_directory
 from backfilld.cache.remembered import peek_remembered
 from backfilld.core.daybook import DayRecord
-from backfilld.core.forecast import ARCHIVE, HELD, REST, Forecast, Known, forecast
-from backfilld.core.model import Instrument, day_start_ms, day_stop_ms
-from backfilld.core.query import Before
-from backfilld.core.sources import archive_days, seam_days
+from backfilld.core.forecast import ARCHIVE, HELD, NOWHERE, REST, Forecast, Known, forecast
+from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
+from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL
+from backfilld.core.query import Before, Since
+from backfilld.core.sources import archive_days, seam_days, within_reach
 from backfilld.core.weights import DOCUMENTED, Endpoint
 from backfilld.core.window import Window
-from backfilld.errors import ExchangeError, RateLimited, SettingsError
+from backfilld.errors import ExchangeError, RateLimited, RequestRejected, SettingsError
 from backfilld.ports import ArchiveSource, ExchangeClient
 from backfilld.settings import Settings
 
@@ -31,10 +32,16 @@ AT_ONCE = 8
 """How many questions the forecast puts to the archive at a time."""
 
 
+FIRST_DAY = date(2017, 7, 14)
+"""When Binance opened."""
+
+
 def window_of(first: date, last: date, today: date) -> Window:
     """The window of whole days, both ends included. Raises SettingsError for days that cannot be had."""
     if first > last:
         raise SettingsError(f"--from {first} is after --to {last}")
+    if first < FIRST_DAY:
+        raise SettingsError(f"--from {first} is before {FIRST_DAY}: there was no exchange to trade on")
     if last > today:
         raise SettingsError(f"--to {last} lies in the future: the last day that has begun is {today}")
     return Window(day_start_ms(first), day_stop_ms(last))
@@ -120,15 +127,35 @@ async def _known(settings: Settings, instrument: Instrument, window: Window, arc
 
 
 async def _last_ids(known: Known, instrument: Instrument, client: ExchangeClient) -> dict[date, int]:
-    """The last id before each edge of a stretch that REST must bring."""
-    edges = {edge for first, last in known.rest_runs() for edge in (first, last + timedelta(days=1))}
-    found = {}
-    for day in sorted(edges):
-        trades = (await client.trades(instrument, Before(min(day_start_ms(day), known.now_ms)))).read()
-        if isinstance(trades, ExchangeError):
-            raise trades
-        found[day] = -1 if trades.is_empty() else int(trades["a"][-1])
+    """The last id before each edge of a stretch that REST must bring, as far as the exchange answers for it."""
+    found: dict[date, int] = {}
+    for first, last in known.rest_runs():
+        day, last_id = first, await _last_id(known, instrument, first, client)
+        while last_id is None and day < last:
+            day = min(last, day_of(within_reach(day_start_ms(day), known.now_ms, instrument.market)))
+            last_id = await _last_id(known, instrument, day, client)
+        after = last + timedelta(days=1)
+        end_id = None if last_id is None else await _last_id(known, instrument, after, client)
+        if last_id is not None and end_id is not None:
+            found |= {day: last_id, after: end_id}
     return found
+
+
+async def _last_id(known: Known, instrument: Instrument, day: date, client: ExchangeClient) -> int | None:
+    """The last id before the day, -1 for none; None where the exchange answers nothing: of so long ago, or of a symbol
+    that is listed no more but was (otherwise RequestRejected is raised)."""
+    trades = (await client.trades(instrument, Before(min(day_start_ms(day), known.now_ms)))).read()
+    if isinstance(trades, RequestRejected) and (
+        trades.code == TOO_OLD or (trades.code == UNKNOWN_SYMBOL and (known.sizes or known.records))
+    ):
+        return None
+    if isinstance(trades, ExchangeError):
+        raise trades
+    if not trades.is_empty():
+        return int(trades["a"][-1])
+    # What a symbol begins with, if nothing was before; its ids need not begin at 0.
+    first = (await client.trades(instrument, Since(day_start_ms(day)))).read()
+    return -1 if isinstance(first, ExchangeError) or first.is_empty() else int(first["a"][0]) - 1
 
 
 # -- what is printed
@@ -144,11 +171,11 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
 
     table = Table(title="Plan", title_style="bold", title_justify="left")
     table.add_column("instrument")
-    for name in ("days", "held", "archive", "REST", "trades by REST", "requests", "weight", "download"):
+    for name in ("days", "held", "archive", "REST", "nowhere", "trades by REST", "requests", "weight", "download"):
         table.add_column(name, justify="right")
     for instrument, each in plan.forecasts.items():
         sources = list(each.days.values())
-        counts = [len(sources), *(sources.count(name) for name in (HELD, ARCHIVE, REST))]
+        counts = [len(sources), *(sources.count(name) for name in (HELD, ARCHIVE, REST, NOWHERE))]
         figures = [*counts, each.trades, each.requests, each.weight]
         table.add_row(str(instrument), *(f"{figure:,}" for figure in figures), _megabytes(each.bytes))
     Console(width=None if sys.stdout.isatty() else 160).print(table)
