@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from backfilld.core.daybook import DayRecord, day_starts, held_in
 from backfilld.core.forecast import ARCHIVE, HELD, NOWHERE, REST, Known, forecast
 from backfilld.core.model import MS_PER_DAY, IdRange, day_of, day_start_ms, day_stop_ms
+from backfilld.core.paging import WORTH_ASKING_AGAIN
 from backfilld.core.planner import Backfill
 from backfilld.core.query import Before
 from backfilld.core.window import Span, Window
@@ -137,10 +138,13 @@ def records_of(draw: st.DrawFn, world: World, day: date, state: str) -> DayRecor
 @settings(max_examples=300)
 @given(worlds(), st.integers(1, 5))
 def test_the_planner_asks_as_many_questions_as_were_foretold(world: World, open_questions: int) -> None:
+    """Within 5 % or three: whether holes that lie close go into one page depends on the order of the answers."""
     known = world.known()
     foretold = forecast(known, world.last_ids(known), WEIGHT)
     asked = world.questions(known, open_questions)
-    assert abs(foretold.requests - asked) <= max(2, 0.05 * asked), f"{foretold.requests} foretold, {asked} asked"
+    assert abs(foretold.requests - asked) <= max(WORTH_ASKING_AGAIN - 1, 0.05 * asked), (
+        f"{foretold.requests} foretold, {asked} asked"
+    )
     assert foretold.weight == WEIGHT * foretold.requests
 
 
