@@ -436,11 +436,12 @@ async def test_a_reload_between_two_starts_is_not_lost(autojump_clock: MockClock
         world.exchange.misbehaves = [Misbehaviour(crash)]
         world.store.fails["load"] = StoreError("Input/output error")
         await trio.sleep(35)
-        reload(pipeline, ETH)
+        reload(pipeline, ETH, weight_share=0.5)
         world.store.fails.clear()
         await trio.sleep(60)
         assert world.store.ids(ETH) == world.exchange.tapes[ETH].ids
         assert pipeline.statistics.value.instruments == 1
+        assert pipeline.governor.value[Market.SPOT].allowed == 3000, "half of 6000"
 
 
 @pytest.mark.parametrize("at_s", [0.0, 0.02, 0.3, 5.0])

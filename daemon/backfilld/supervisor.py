@@ -186,6 +186,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
         nursery.start_soon(
             _relay_reloads, pipeline, pipeline.reload.value, crew, send_event.clone(), send_governor.clone()
         )
+        # Never full: a job an instrument, and the days of none are asked for twice.
         send_wanted, wanted = trio.open_memory_channel[TakeFromArchive](math.inf)
         for _ in range(ARCHIVISTS if pipeline.open_archive is not None else 0):
             ends = wanted.clone(), send_day.clone(), send_event.clone()
@@ -280,8 +281,11 @@ async def _relay_reloads(
     events: trio.MemorySendChannel[SchedulerMessage],
     governor: trio.MemorySendChannel[GovernorMessage],
 ) -> None:
-    """Tell those whom other orders than those ``before`` concern, until the stop."""
+    """Tell those whom other orders than those ``before`` concern, until the stop; the governor, whose budgets outlive a
+    crash, of ``before`` as well: it may have come while nothing ran."""
     async with events, governor:
+        if before is not None:
+            await governor.send(SetShare(before.orders.weight_share, before.orders.max_concurrent))
         async with move_on_when(pipeline.stop.wait), aclosing(pipeline.reload.eventual_values()) as reloads:
             async for reload in reloads:
                 if reload is None or reload is before:
