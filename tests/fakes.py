@@ -16,16 +16,16 @@ from typing import TypeVar
 import polars as pl
 import trio
 
-from backfilld.adapters.memory_store import MemoryStore
-from backfilld.core.context import Context
-from backfilld.core.daybook import DayRecord
-from backfilld.core.limits import Limit
+from backfilld.adapters.ram_store import RamStore
+from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
+from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.figures import Figures
 from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
-from backfilld.core.outcome import UNKNOWN_SYMBOL
-from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
-from backfilld.core.silences import NO_SILENCE, Silence
-from backfilld.core.weights import DOCUMENTED, Endpoint
-from backfilld.core.window import Window
+from backfilld.core.timespan import TimeSpan
+from backfilld.core.weight.limits import Limit
+from backfilld.core.weight.weights import DOCUMENTED, Endpoint
 from backfilld.errors import ExchangeError, RequestRejected
 from backfilld.ports import ArchiveSource, ExchangeClient, MarketInfo, Published, Reply, Saved, Usage
 
@@ -97,7 +97,7 @@ class Tape:
         """The tape as it stood at that instant."""
         return self.head(bisect_right(self.times, now_ms))
 
-    def ids_in(self, window: Window) -> set[int]:
+    def ids_in(self, window: TimeSpan) -> set[int]:
         """The ids with a time in the window."""
         stop_ms = math.inf if window.stop_ms is None else window.stop_ms
         return set(self.ids[bisect_left(self.times, window.start_ms) : bisect_left(self.times, stop_ms)])
@@ -295,7 +295,7 @@ class FakeArchive:
 # -- the store
 
 
-class FakeStore(MemoryStore):
+class FakeStore(RamStore):
     """Days in memory that can be slow or fail: ``fails`` is raised by the operations it names.
 
     ``saves`` and ``deleted`` are what was done, in order.
@@ -315,7 +315,7 @@ class FakeStore(MemoryStore):
         self._raise("open")
         await super().open()
 
-    async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
+    async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         """As told."""
         self._raise("load")
         self.loaded.append((instrument, day))
@@ -327,15 +327,15 @@ class FakeStore(MemoryStore):
         day: date,
         trades: pl.DataFrame,
         day_starts: Collection[int],
-        silence: Silence = NO_SILENCE,
+        absence: AbsentIds = NO_ABSENCES,
     ) -> Saved:
         """As told, after ``delay_s``."""
         await trio.sleep(self.delay_s)
         self._raise("save")
         self.saves.append((instrument, day, trades.height, frozenset(day_starts)))
-        return await super().save(instrument, day, trades, day_starts, silence)
+        return await super().save(instrument, day, trades, day_starts, absence)
 
-    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:
+    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """As told."""
         self._raise("context")
         self.contexts.append((instrument, start_ms, stop_ms, bin_size))
@@ -352,11 +352,11 @@ class FakeStore(MemoryStore):
         frames = [frame for (held, _), frame in sorted(self._days.items()) if held == instrument]
         return [trade_id for frame in frames for trade_id in frame["a"].to_list()]
 
-    def record(self, instrument: Instrument, day: date) -> DayRecord:
+    def record(self, instrument: Instrument, day: date) -> Certificate:
         """The record of a day that is held."""
         return self._records[instrument, day]
 
-    def hold(self, instrument: Instrument, trades: pl.DataFrame, record: DayRecord) -> None:
+    def hold(self, instrument: Instrument, trades: pl.DataFrame, record: Certificate) -> None:
         """Hold a day from before."""
         self._days[instrument, record.day] = trades
         self._records[instrument, record.day] = record

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 import trio
 
 from backfilld.actors.fetcher import Patience
-from backfilld.actors.orders import Orders
 from backfilld.actors.writer import Disk
-from backfilld.core.budget import Budget
-from backfilld.core.clock import ServerClock
-from backfilld.core.limits import Limit
+from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Instrument
-from backfilld.core.outcome import Outcome
 from backfilld.core.retry import Backoff, Restarts
-from backfilld.core.weights import DOCUMENTED, WeightTable
-from backfilld.core.window import Window
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.timespan import TimeSpan
+from backfilld.core.weight.budget import Budget
+from backfilld.core.weight.limits import Limit
+from backfilld.core.weight.server_clock import ServerClock
+from backfilld.core.weight.weights import DOCUMENTED, WeightTable
 from backfilld.supervisor import Pipeline, run_pipeline
 from tests.fakes import BTC, ETH, SOL, FakeExchange, FakeStore, Tape, drained
 
@@ -31,7 +31,7 @@ class World:
     once: bool = True
     instruments: tuple[Instrument, ...] = (BTC,)
     days: int = 0
-    window: Window | None = None
+    window: TimeSpan | None = None
     limit: int = 6000
     grace_s: float = 10.0
     checkpoint_s: float = 10.0
@@ -48,7 +48,7 @@ class World:
         clock = ServerClock.assumed(now_ms, self.exchange.now_ms + self.wall_error_ms)
         markets = {each.market for each in self.instruments}
         return Pipeline(
-            orders=Orders(
+            spec=RunSpec(
                 self.instruments,
                 self.workers,
                 window=self.window,

@@ -7,9 +7,9 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from backfilld.core.ledger import Coverage
+from backfilld.core.ids import IdSet
 from backfilld.core.model import MS_PER_DAY, IdRange
-from backfilld.core.window import Span, Window
+from backfilld.core.timespan import StoredSpan, TimeSpan
 from tests.fakes import DAY_MS, Tape
 
 SIZES = st.one_of(
@@ -25,9 +25,9 @@ def id_ranges(draw: st.DrawFn, max_id: int = 60) -> IdRange:
     return IdRange(first_id, draw(st.integers(first_id, max_id)))
 
 
-def coverages(max_id: int = 60) -> st.SearchStrategy[Coverage]:
+def coverages(max_id: int = 60) -> st.SearchStrategy[IdSet]:
     """A coverage of small ids."""
-    return st.lists(id_ranges(max_id), max_size=8).map(Coverage.of)
+    return st.lists(id_ranges(max_id), max_size=8).map(IdSet.of)
 
 
 def days() -> st.SearchStrategy[date]:
@@ -63,21 +63,21 @@ def draw_rarely(random: Random) -> bool:
 
 
 @st.composite
-def windows(draw: st.DrawFn, tape: Tape) -> Window:
+def windows(draw: st.DrawFn, tape: Tape) -> TimeSpan:
     """A window that begins and ends anywhere about the tape; open in half of all cases."""
     low, high = (tape.times[0], tape.times[-1]) if len(tape) else (DAY_MS, DAY_MS + 1000)
     anywhere = st.integers(low - 2, high + 2)
     start_ms = draw(st.sampled_from([low, low - 10_000, high]) | anywhere)
     if draw(st.booleans()):
-        return Window(start_ms)
-    return Window(start_ms, max(start_ms + 1, draw(st.sampled_from([high, high + 1, high + 5000, low]) | anywhere)))
+        return TimeSpan(start_ms)
+    return TimeSpan(start_ms, max(start_ms + 1, draw(st.sampled_from([high, high + 1, high + 5000, low]) | anywhere)))
 
 
 @dataclass(frozen=True)
 class Held:
     """What is held of a tape: spans, and whether the lowest id is known to be the window's first."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[StoredSpan, ...]
     first_is_proven: bool
 
     @property
@@ -86,12 +86,12 @@ class Held:
         return {i for span in self.spans for i in range(span.ids.first_id, span.ids.last_id + 1)}
 
 
-def span_of(tape: Tape, start: int, stop: int) -> Span:
+def span_of(tape: Tape, start: int, stop: int) -> StoredSpan:
     """The rows start to stop of a tape without absent ids, as a span."""
-    return Span(IdRange(tape.ids[start], tape.ids[stop - 1]), tape.times[start], tape.times[stop - 1])
+    return StoredSpan(IdRange(tape.ids[start], tape.ids[stop - 1]), tape.times[start], tape.times[stop - 1])
 
 
-def reaching(spans: Sequence[Span], window: Window) -> tuple[Span, ...]:
+def reaching(spans: Sequence[StoredSpan], window: TimeSpan) -> tuple[StoredSpan, ...]:
     """The spans with a trade in the window, or at least one on either side of it."""
     return tuple(
         span
@@ -101,7 +101,7 @@ def reaching(spans: Sequence[Span], window: Window) -> tuple[Span, ...]:
 
 
 @st.composite
-def held_of(draw: st.DrawFn, tape: Tape, window: Window) -> Held:
+def held_of(draw: st.DrawFn, tape: Tape, window: TimeSpan) -> Held:
     """Spans with holes between them anywhere, as far as they reach into the window; proven where that is true."""
     count = draw(st.integers(0, 8)) if len(tape) > 1 else 0
     cuts = sorted(draw(st.sets(st.integers(0, len(tape)), max_size=count))) if count else []

@@ -61,12 +61,12 @@ def test_there_is_something_to_look_at() -> None:
 
 
 def test_nurseries_are_opened_only_where_lifetimes_are_owned() -> None:
-    assert where("open_nursery") <= inside("supervisor", "surfaces", "simulator")
+    assert where("open_nursery") <= inside("supervisor", "surfaces")
 
 
 def test_channels_are_opened_only_by_those_who_wire() -> None:
     """The assembly opens the one through which outcomes come out."""
-    assert where("open_memory_channel") <= inside("supervisor", "surfaces", "assembly", "simulator")
+    assert where("open_memory_channel") <= inside("supervisor", "surfaces", "assembly")
 
 
 def test_threads_are_started_only_in_adapters() -> None:
@@ -94,26 +94,14 @@ def test_the_core_is_pure(module: str) -> None:
 def test_actors_touch_no_file_no_network_and_no_chance(module: str) -> None:
     foreign = {"httpx", "pathlib", "os", "random", "socket"}
     assert {name.split(".")[0] for name in imports_of(module)}.isdisjoint(foreign)
-    assert not any(name.startswith(("backfilld.adapters", "backfilld.cache")) for name in imports_of(module))
+    assert not any(name.startswith(("backfilld.adapters", "backfilld.store")) for name in imports_of(module))
 
 
 def test_only_the_demo_imports_the_simulator() -> None:
-    importers = {module for module in MODULES if any(n.startswith("backfilld.simulator") for n in imports_of(module))}
-    assert importers - inside("simulator") == {"surfaces/demo"}
+    assert {m for m in MODULES if any(n.startswith("binance_simulator") for n in imports_of(m))} == {"surfaces/demo"}
 
 
-def test_the_simulator_knows_nothing_of_the_daemon_but_its_model() -> None:
-    """It must not be right because it shares the daemon's mistakes."""
-    for module in inside("simulator"):
-        ours = {name for name in imports_of(module) if name.startswith("backfilld.")}
-        assert all(
-            name.startswith(("backfilld.simulator", "backfilld.core.model", "backfilld.errors")) for name in ours
-        ), module
-
-
-@pytest.mark.parametrize(
-    ("library", "places"), [("httpx", "adapters"), ("rich", "surfaces"), ("hypercorn", "simulator")]
-)
+@pytest.mark.parametrize(("library", "places"), [("httpx", "adapters"), ("rich", "surfaces")])
 def test_a_foreign_library_has_one_home(library: str, places: str) -> None:
     users = {module for module in MODULES if any(n.split(".")[0] == library for n in imports_of(module))}
     assert users

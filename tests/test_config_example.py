@@ -50,7 +50,7 @@ def test_the_example_uncommented_holds_exactly_the_defaults(tmp_path: Path) -> N
 
 def test_the_level_shown_is_the_one_in_force() -> None:
     """The only value in the example that is not a default of Settings is the one the encoder takes by default."""
-    from backfilld.cache.dayfile import Encoding  # noqa: PLC0415 - only for this value
+    from backfilld.store.format.dayfile import Encoding  # noqa: PLC0415 - only for this value
 
     shown = tomllib.loads(_uncommented(EXAMPLE.read_text(encoding="utf-8")))
     assert shown["compression_level"] == Encoding(shown["compression"]).effective_level

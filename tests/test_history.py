@@ -24,11 +24,11 @@ from backfilld import (
     TransientError,
     assembly,
 )
-from backfilld.cache.lock import locked
 from backfilld.core.model import day_start_ms
 from backfilld.core.retry import Backoff
-from backfilld.simulator import Exchange, ExchangeOptions, Fault, FaultPlan, RequestRecord, Tape, open_exchange
-from backfilld.simulator.exchange import host_ms
+from backfilld.store.lock import locked
+from binance_simulator import Exchange, ExchangeOptions, Fault, FaultPlan, RequestRecord, Tape, open_exchange
+from binance_simulator.exchange import host_ms
 
 DAY = date(2025, 11, 7)
 BTC = Instrument.parse("spot:BTCUSDT")

@@ -1,4 +1,4 @@
-"""The pipeline on fakes and a virtual clock: started again after a crash, under other orders, and over midnight."""
+"""The pipeline on fakes and a virtual clock: started again after a crash, under other spec, and over midnight."""
 
 import math
 from collections.abc import AsyncIterator, MutableMapping
@@ -12,10 +12,10 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from backfilld.core.limits import Limit
+from backfilld.core.backfill.questions import Page, Query
 from backfilld.core.model import MS_PER_DAY, Instrument, Market
-from backfilld.core.query import Page, Query
 from backfilld.core.retry import Restarts
+from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, StoreError
 from backfilld.ports import Reply
 from backfilld.supervisor import Pipeline, Reload, run_pipeline
@@ -209,12 +209,12 @@ async def test_a_disk_that_cannot_be_used_from_the_start_is_the_operators_matter
     assert trio.current_time() == 0
 
 
-# -- other orders
+# -- other spec
 
 
 def reload(pipeline: Pipeline, *instruments: Instrument, **changed: object) -> None:
     """Ask for a reload; what is not named stays."""
-    before = pipeline.orders_now
+    before = pipeline.spec_now
     values = {"instruments": instruments or before.instruments} | changed
     pipeline.reload.value = Reload(replace(before, **values))  # type: ignore[arg-type]
 
@@ -508,7 +508,7 @@ async def test_old_days_are_retired_at_midnight(autojump_clock: MockClock) -> No
     world = over_midnight()
     world.exchange.tapes = {BTC: Tape.even(9000, start_ms=DAY_MS - 2 * MS_PER_DAY + 1000, step_ms=60_000)}
     pipeline = world.pipeline()
-    object.__setattr__(pipeline, "orders", replace(pipeline.orders, days=2, keep_days=2))
+    object.__setattr__(pipeline, "spec", replace(pipeline.spec, days=2, keep_days=2))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_pipeline, pipeline)
         await trio.sleep(590)

@@ -20,9 +20,9 @@ from backfilld import (
     SettingsError,
     scan,
 )
-from backfilld.cache.layout import instrument_directory
 from backfilld.core.model import MS_PER_DAY, SCHEMA, IdRange, day_start_ms
-from tests.cache.frames import DAY, SPOT, day_frame
+from backfilld.store.layout import instrument_directory
+from tests.store.frames import DAY, SPOT, day_frame
 
 DAYS = [DAY + timedelta(days=n) for n in range(4)]
 EVERY_MS = 10 * 60_000

@@ -10,11 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from backfilld.core.limits import Limit
+from backfilld.core.backfill.outcome import overall_exit_code
+from backfilld.core.backfill.questions import Later, Page, Tail
 from backfilld.core.model import MS_PER_DAY, Instrument, Market
-from backfilld.core.outcome import overall_exit_code
-from backfilld.core.query import Later, Page, Tail
-from backfilld.core.window import Window
+from backfilld.core.timespan import TimeSpan
+from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, StoreError, TransientError
 from backfilld.ports import ExchangeClient
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
@@ -78,7 +78,7 @@ async def test_days_before_today_are_sealed(autojump_clock: MockClock) -> None:
 
 
 async def test_a_window_is_filled_and_nothing_beyond_it(autojump_clock: MockClock) -> None:
-    window = Window(DAY_MS + 1234, DAY_MS + 98_765)
+    window = TimeSpan(DAY_MS + 1234, DAY_MS + 98_765)
     world = world_of(window=window)
     outcomes = await world.run()
     assert set(world.store.ids(BTC)) == world.exchange.tapes[BTC].ids_in(window)

@@ -11,7 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backfilld.cache import BackfillCacheManager
     from backfilld.core.model import Instrument
     from backfilld.errors import (
         BackfillError,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from backfilld.history import BinanceTradeHistory
     from backfilld.scanning import IncompleteSpan, scan
     from backfilld.settings import Settings
+    from backfilld.store import BackfillCacheManager
 
 __all__ = [
     "BackfillCacheManager",
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BackfillCacheManager": "backfilld.cache",
+    "BackfillCacheManager": "backfilld.store",
     "BinanceTradeHistory": "backfilld.history",
     "IncompleteSpan": "backfilld.scanning",
     "Instrument": "backfilld.core.model",

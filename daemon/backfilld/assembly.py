@@ -9,27 +9,27 @@ from dataclasses import dataclass
 import trio
 
 from backfilld.actors.fetcher import Patience
-from backfilld.actors.orders import Orders
 from backfilld.actors.writer import Disk
 from backfilld.adapters.binance_rest import opener
-from backfilld.adapters.memory_files import MemoryFiles
-from backfilld.adapters.memory_store import MemoryStore
 from backfilld.adapters.parquet_store import ParquetStore
-from backfilld.cache.dayfile import Encoding
-from backfilld.cache.layout import archive_directory
-from backfilld.cache.lock import locked
-from backfilld.cache.remembered import Remembered, RememberedBudget, load_remembered
-from backfilld.core.budget import Budget
-from backfilld.core.clock import ServerClock
-from backfilld.core.limits import Limit
+from backfilld.adapters.ram_store import RamStore
+from backfilld.adapters.state_files import StateFiles
+from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Instrument, Market
-from backfilld.core.outcome import Outcome
-from backfilld.core.pauses import Pauses
 from backfilld.core.retry import Backoff, Restarts
-from backfilld.core.weights import DOCUMENTED, WeightTable
-from backfilld.core.window import Window
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.timespan import TimeSpan
+from backfilld.core.weight.budget import Budget
+from backfilld.core.weight.limits import Limit
+from backfilld.core.weight.pauses import Pauses
+from backfilld.core.weight.server_clock import ServerClock
+from backfilld.core.weight.weights import DOCUMENTED, WeightTable
 from backfilld.ports import ArchiveSource, OpenArchive, TradeStore
 from backfilld.settings import Settings
+from backfilld.store.format.dayfile import Encoding
+from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
+from backfilld.store.layout import archive_directory
+from backfilld.store.lock import locked
 from backfilld.supervisor import Pipeline
 
 ASSUMED_LIMITS = {
@@ -62,7 +62,7 @@ def assembled(
     *,
     once: bool,
     instruments: tuple[Instrument, ...] | None = None,
-    window: Window | None = None,
+    window: TimeSpan | None = None,
 ) -> Iterator[Assembly]:
     """Build a pipeline from settings, holding the cache's lock meanwhile. Needs a running trio loop.
 
@@ -70,11 +70,11 @@ def assembled(
     """
     with locked(settings.cache_dir) if settings.cache_enabled else nullcontext():
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
-        orders = orders_of(settings, once=once, instruments=instruments, window=window)
+        spec = spec_of(settings, once=once, instruments=instruments, window=window)
         remembered = load_remembered(settings.cache_dir) if settings.cache_enabled else {}
-        store: TradeStore = parquet_store(settings) if settings.cache_enabled else MemoryStore()
+        store: TradeStore = parquet_store(settings) if settings.cache_enabled else RamStore()
         pipeline = Pipeline(
-            orders=orders,
+            spec=spec,
             store=store,
             open_client=opener(
                 settings.urls,
@@ -84,23 +84,23 @@ def assembled(
             patience=Patience(Backoff(), LONGEST_PAUSE_ONCE_S if once else float("inf"), random.random),
             wall_ms=_wall_ms,
             outcomes=send_outcome,
-            open_archive=_archive_opener(settings) if orders.uses_archive else None,
+            open_archive=_archive_opener(settings) if spec.uses_archive else None,
             restarts=None if once else Restarts(),
-            memory=MemoryFiles(settings.cache_dir) if settings.cache_enabled else None,
+            memory=StateFiles(settings.cache_dir) if settings.cache_enabled else None,
             disk=Disk(is_patient=not once),
         )
         yield Assembly(pipeline, outcomes, store)
 
 
-def orders_of(
+def spec_of(
     settings: Settings,
     *,
     once: bool,
     instruments: tuple[Instrument, ...] | None = None,
-    window: Window | None = None,
-) -> Orders:
+    window: TimeSpan | None = None,
+) -> RunSpec:
     """What the settings tell the pipeline to do."""
-    return Orders(
+    return RunSpec(
         instruments=instruments or settings.instrument_list(),
         max_concurrent=settings.max_concurrent,
         window=window,

@@ -6,7 +6,7 @@ import polars as pl
 
 from backfilld.assembly import assembled
 from backfilld.core.model import Instrument, instant_ms
-from backfilld.core.window import Window
+from backfilld.core.timespan import TimeSpan
 from backfilld.errors import BackfillIncomplete, SettingsError
 from backfilld.settings import Settings
 from backfilld.supervisor import run_pipeline
@@ -28,7 +28,7 @@ class BinanceTradeHistory:
         instants must be aware datetimes. Raises BackfillIncomplete if not all could be had, and what stopped it:
         ExchangeError, StoreError, CacheLocked.
         """
-        window = Window(instant_ms(start), instant_ms(end))
+        window = TimeSpan(instant_ms(start), instant_ms(end))
         if window.start_ms >= instant_ms(end):
             raise SettingsError(f"start {start.isoformat()} is not before end {end.isoformat()}")
         with assembled(self.settings, once=True, instruments=(self.instrument,), window=window) as assembly:

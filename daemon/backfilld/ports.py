@@ -12,13 +12,13 @@ from typing import Generic, Protocol, TypeVar
 
 import polars as pl
 
-from backfilld.core.budget import BudgetStatistics
-from backfilld.core.context import Context
-from backfilld.core.daybook import DayRecord
-from backfilld.core.limits import Limit
+from backfilld.core.backfill.questions import Query
+from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.figures import Figures
 from backfilld.core.model import Instrument, Market
-from backfilld.core.query import Query
-from backfilld.core.silences import NO_SILENCE, Silence
+from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.limits import Limit
 from backfilld.errors import ExchangeError
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class Saved:
     """What saving came to: the day as it stands now, and what became of the rows that were handed in; ``findings``
     count what was wrong with them, by name."""
 
-    record: DayRecord
+    record: Certificate
     file: str | None
     bytes: int
     cached: int
@@ -120,7 +120,7 @@ OpenArchive = Callable[[], AbstractAsyncContextManager[ArchiveSource]]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class DaemonWork:
     """What a daemon has done since it started: trades by where they came from, and what went wrong last."""
 
     cached: int = 0
@@ -128,11 +128,11 @@ class Work:
     last_error: str | None = None
 
 
-class DaemonMemory(Protocol):
+class StateFile(Protocol):
     """Where the governor's state outlives the process, and other processes see what the daemon does. Raises
     StoreError."""
 
-    async def save(self, budgets: Mapping[Market, BudgetStatistics], work: Work) -> None:
+    async def save(self, budgets: Mapping[Market, BudgetStatistics], work: DaemonWork) -> None:
         """Keep this in place of what was kept."""
         ...
 
@@ -148,7 +148,7 @@ class TradeStore(Protocol):
         """The days of which something is held, ascending."""
         ...
 
-    async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
+    async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         """Read and check what is held of a day. What cannot be trusted is moved aside, and None returned."""
         ...
 
@@ -162,9 +162,9 @@ class TradeStore(Protocol):
         day: date,
         trades: pl.DataFrame,
         day_starts: Collection[int],
-        silence: Silence = NO_SILENCE,
+        absence: AbsentIds = NO_ABSENCES,
     ) -> Saved:
-        """Merge trades (strictly ascending in ``a``) into the day, all or nothing, and note the ``silence``. With none,
+        """Merge trades (strictly ascending in ``a``) into the day, all or nothing, and note the ``absence``. With none,
         only the proof is renewed."""
         ...
 
@@ -183,7 +183,7 @@ class TradeStore(Protocol):
         changed but that."""
         ...
 
-    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:
+    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """The figures of all trades held with start_ms <= T < stop_ms."""
         ...
 

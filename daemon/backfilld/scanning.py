@@ -14,13 +14,13 @@ from typing import Literal
 
 import polars as pl
 
-from backfilld.cache import BackfillCacheManager
-from backfilld.cache.certificate import DayFacts, UntrustedFile
-from backfilld.cache.layout import instrument_directory
-from backfilld.core.evidence import MARKER
+from backfilld.core.day.anomalies import MARKER
 from backfilld.core.model import SCHEMA, Instrument, day_of, day_start_ms, day_stop_ms, empty_trades, instant_ms, iso
 from backfilld.errors import BackfillIncomplete, SettingsError, StoreError
 from backfilld.settings import Settings
+from backfilld.store import BackfillCacheManager
+from backfilld.store.format.footer import DayFacts, UntrustedFile
+from backfilld.store.layout import instrument_directory
 
 _HIVE = ("market", "symbol")
 _NAMED = 5

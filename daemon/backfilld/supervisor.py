@@ -23,23 +23,23 @@ from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
     Job,
     MergerMessage,
-    OrdersChanged,
     SchedulerMessage,
+    SpecChanged,
     Statistics,
     StopRequested,
     TakeFromArchive,
     WriterMessage,
 )
-from backfilld.actors.orders import Orders
 from backfilld.actors.permits import GovernorMessage, SetShare
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.actors.writer import Disk, DiskTrouble, run_writer
-from backfilld.core.budget import Budget
+from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Market
-from backfilld.core.outcome import Outcome
 from backfilld.core.retry import Restarts
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.weight.budget import Budget
 from backfilld.errors import BackfillError, StoreError
-from backfilld.ports import DaemonMemory, OpenArchive, OpenClient, TradeStore, Work
+from backfilld.ports import DaemonWork, OpenArchive, OpenClient, StateFile, TradeStore
 
 log = structlog.get_logger()
 
@@ -55,21 +55,21 @@ DISK_RETRY_S = 10.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reload:
-    """A request to go on under these orders; each one counts, also with the same orders as before."""
+    """A request to go on under these spec; each one counts, also with the same spec as before."""
 
-    orders: Orders
+    spec: RunSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What a pipeline is made of: the orders, the world behind its ports, and how people see and stop it.
+    """What a pipeline is made of: the spec, the world behind its ports, and how people see and stop it.
 
-    ``stop`` ends it in order; it is set by the pipeline itself when its orders are done. ``outcomes`` gets an Outcome
-    an instrument. ``reload`` replaces the orders while it runs. ``restarts`` says how often a crash is met by starting
+    ``stop`` ends it in order; it is set by the pipeline itself when its spec are done. ``outcomes`` gets an Outcome
+    an instrument. ``reload`` replaces the spec while it runs. ``restarts`` says how often a crash is met by starting
     again; without it the first one is raised.
     """
 
-    orders: Orders
+    spec: RunSpec
     store: TradeStore
     open_client: OpenClient
     budgets: Mapping[Market, Budget]
@@ -77,7 +77,7 @@ class Pipeline:
     wall_ms: Callable[[], float]
     outcomes: trio.MemorySendChannel[Outcome]
     restarts: Restarts | None = None
-    memory: DaemonMemory | None = None
+    memory: StateFile | None = None
     open_archive: OpenArchive | None = None
     stop: trio.Event = field(default_factory=trio.Event)
     reload: AsyncValue[Reload | None] = field(default_factory=lambda: AsyncValue(None))
@@ -86,14 +86,14 @@ class Pipeline:
     disk: Disk = field(default_factory=lambda: Disk(is_patient=False))
 
     @property
-    def orders_now(self) -> Orders:
-        """The orders in force."""
+    def spec_now(self) -> RunSpec:
+        """The spec in force."""
         reload = self.reload.value
-        return self.orders if reload is None else reload.orders
+        return self.spec if reload is None else reload.spec
 
 
 async def run_pipeline(pipeline: Pipeline) -> None:
-    """Run until the orders are done or ``stop`` is set, then drain; what is not drained ``grace_s`` later is cancelled.
+    """Run until the spec are done or ``stop`` is set, then drain; what is not drained ``grace_s`` later is cancelled.
 
     Raises what an actor could not handle and another start did not mend: a BackfillError (StoreError) by itself,
     anything else as an exception group without the mere symptoms, such as a neighbour's channel that broke.
@@ -163,11 +163,11 @@ def _told(error: BaseException) -> Iterator[str]:
 
 
 async def _run_actors(pipeline: Pipeline) -> None:
-    orders = pipeline.orders_now
+    spec = pipeline.spec_now
     # Never full: the scheduler deals no more jobs than there are fetchers.
     send_job, jobs = trio.open_memory_channel[Job](math.inf)
     # A page more for each fetcher than it has in hand; a slow disk then stops the fetchers, not the memory.
-    send_page, pages = trio.open_memory_channel[MergerMessage](orders.fetchers)
+    send_page, pages = trio.open_memory_channel[MergerMessage](spec.fetchers)
     # One day waiting while one is written: the merger goes on gathering.
     send_day, days = trio.open_memory_channel[WriterMessage](1)
     # Never full: events are answers to jobs and days in flight, which are bounded above.
@@ -176,15 +176,15 @@ async def _run_actors(pipeline: Pipeline) -> None:
     send_governor, governor = trio.open_memory_channel[GovernorMessage](math.inf)
 
     async with trio.open_nursery() as nursery:
-        crew = _Crew(
+        workers = _Workers(
             pipeline, nursery, FetcherPorts(jobs, send_page.clone(), send_event.clone(), send_governor.clone())
         )
-        nursery.start_soon(run_governor, governor, pipeline.budgets, orders.max_concurrent, pipeline.governor)
+        nursery.start_soon(run_governor, governor, pipeline.budgets, spec.max_concurrent, pipeline.governor)
         nursery.start_soon(run_writer, days, send_event.clone(), pipeline.store, pipeline.disk)
         nursery.start_soon(_run_merger, pages, send_day, pipeline)
-        crew.grow(orders.fetchers)
+        workers.grow(spec.fetchers)
         nursery.start_soon(
-            _relay_reloads, pipeline, pipeline.reload.value, crew, send_event.clone(), send_governor.clone()
+            _relay_reloads, pipeline, pipeline.reload.value, workers, send_event.clone(), send_governor.clone()
         )
         # Never full: a job an instrument, and the days of none are asked for twice.
         send_wanted, wanted = trio.open_memory_channel[TakeFromArchive](math.inf)
@@ -196,10 +196,10 @@ async def _run_actors(pipeline: Pipeline) -> None:
         if pipeline.memory is not None:
             nursery.start_soon(_keep, keeping, pipeline, pipeline.memory)
         drain = trio.CancelScope()
-        nursery.start_soon(_limit_drain, drain, pipeline, crew, nursery.cancel_scope)
+        nursery.start_soon(_limit_drain, drain, pipeline, workers, nursery.cancel_scope)
         await run_scheduler(
             SchedulerPorts(events, send_job, send_page, pipeline.outcomes.clone(), send_wanted),
-            orders,
+            spec,
             pipeline.store,
             pipeline.wall_ms,
             pipeline.statistics,
@@ -209,23 +209,21 @@ async def _run_actors(pipeline: Pipeline) -> None:
         keeping.cancel()
 
 
-async def _keep(scope: trio.CancelScope, pipeline: Pipeline, memory: DaemonMemory) -> None:
+async def _keep(scope: trio.CancelScope, pipeline: Pipeline, memory: StateFile) -> None:
     """The keeper has no channel whose end it could wait for: it only looks."""
     with scope:
         await run_keeper(pipeline.governor, lambda: _work_of(pipeline), memory, pipeline.disk.shielded)
 
 
-def _work_of(pipeline: Pipeline) -> Work:
+def _work_of(pipeline: Pipeline) -> DaemonWork:
     seen, trouble = pipeline.statistics.value, pipeline.disk.trouble.value
-    return Work(seen.cached, seen.fetched, seen.last_error if trouble is None else trouble.reason)
+    return DaemonWork(seen.cached, seen.fetched, seen.last_error if trouble is None else trouble.reason)
 
 
 async def _run_merger(
     pages: trio.MemoryReceiveChannel[MergerMessage], days: trio.MemorySendChannel[WriterMessage], pipeline: Pipeline
 ) -> None:
-    await run_merger(
-        pages, days, checkpoint_s=lambda: pipeline.orders_now.checkpoint_s, checkpoint_rows=CHECKPOINT_ROWS
-    )
+    await run_merger(pages, days, checkpoint_s=lambda: pipeline.spec_now.checkpoint_s, checkpoint_rows=CHECKPOINT_ROWS)
 
 
 async def _run_archivist(
@@ -240,7 +238,7 @@ async def _run_archivist(
             await run_archivist(jobs, days, events, pipeline.open_archive)
 
 
-class _Crew:
+class _Workers:
     """The fetchers: more can be taken on while the pipeline runs; how many work at a time is the scheduler's."""
 
     def __init__(self, pipeline: Pipeline, nursery: trio.Nursery, ports: FetcherPorts) -> None:
@@ -263,7 +261,7 @@ class _Crew:
             self._scopes.append(scope)
             await run_fetcher(ports, pipeline.open_client, pipeline.patience, pipeline.stop)
 
-    def send_home_at(self, deadline: float) -> None:
+    def cancel_requests_at(self, deadline: float) -> None:
         """Wait for no answer any longer then."""
         self._deadline = deadline
         for scope in self._scopes:
@@ -277,23 +275,23 @@ class _Crew:
 async def _relay_reloads(
     pipeline: Pipeline,
     before: Reload | None,
-    crew: _Crew,
+    workers: _Workers,
     events: trio.MemorySendChannel[SchedulerMessage],
     governor: trio.MemorySendChannel[GovernorMessage],
 ) -> None:
-    """Tell those whom other orders than those ``before`` concern, until the stop; the governor, whose budgets outlive a
+    """Tell those whom other spec than those ``before`` concern, until the stop; the governor, whose budgets outlive a
     crash, of ``before`` as well: it may have come while nothing ran."""
     async with events, governor:
         if before is not None:
-            await governor.send(SetShare(before.orders.weight_share, before.orders.max_concurrent))
+            await governor.send(SetShare(before.spec.weight_share, before.spec.max_concurrent))
         async with move_on_when(pipeline.stop.wait), aclosing(pipeline.reload.eventual_values()) as reloads:
             async for reload in reloads:
                 if reload is None or reload is before:
                     continue
-                crew.grow(reload.orders.fetchers)
-                await governor.send(SetShare(reload.orders.weight_share, reload.orders.max_concurrent))
-                await events.send(OrdersChanged(reload.orders))
-        crew.close()
+                workers.grow(reload.spec.fetchers)
+                await governor.send(SetShare(reload.spec.weight_share, reload.spec.max_concurrent))
+                await events.send(SpecChanged(reload.spec))
+        workers.close()
 
 
 async def _relay_stop(
@@ -308,13 +306,15 @@ async def _relay_stop(
         await governor.send(StopRequested())
 
 
-async def _limit_drain(drained: trio.CancelScope, pipeline: Pipeline, crew: _Crew, nursery: trio.CancelScope) -> None:
+async def _limit_drain(
+    drained: trio.CancelScope, pipeline: Pipeline, workers: _Workers, nursery: trio.CancelScope
+) -> None:
     """Half the grace after the stop no answer is waited for any longer, so that the rest is there to save what was
     downloaded; at its end all is cancelled. ``drained`` is cancelled when that is not needed any more."""
     with drained:
         await pipeline.stop.wait()
-        now, grace_s = trio.current_time(), pipeline.orders_now.grace_s
+        now, grace_s = trio.current_time(), pipeline.spec_now.grace_s
         pipeline.disk.abandon_at(now + 0.9 * grace_s)
-        crew.send_home_at(now + grace_s / 2)
+        workers.cancel_requests_at(now + grace_s / 2)
         await trio.sleep(grace_s)
         nursery.cancel()

@@ -25,12 +25,12 @@ from backfilld.actors.messages import (
     SchedulerMessage,
 )
 from backfilld.actors.permits import AcquireWeight, GovernorMessage, PauseUntil, ReportUsage, ReturnPermit, SetLimits
-from backfilld.core.counting import Ticket
+from backfilld.core.backfill.questions import Before, Found, Page, Query, Since, Tail
 from backfilld.core.model import IdRange, Market
-from backfilld.core.pauses import Reason
-from backfilld.core.query import Before, Found, Page, Query, Since, Tail
 from backfilld.core.retry import Backoff
-from backfilld.core.weights import DOCUMENTED, Endpoint
+from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.usage import Ticket
+from backfilld.core.weight.weights import DOCUMENTED, Endpoint
 from backfilld.errors import RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import Usage
 from tests.fakes import (

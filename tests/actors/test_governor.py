@@ -22,14 +22,14 @@ from backfilld.actors.permits import (
     ReturnPermit,
     SetLimits,
 )
-from backfilld.core.budget import Budget
-from backfilld.core.clock import ServerClock
-from backfilld.core.counting import Ticket
-from backfilld.core.limits import Limit
 from backfilld.core.model import Instrument, Market
-from backfilld.core.pauses import Reason
-from backfilld.core.turns import Rank
-from backfilld.core.weights import Endpoint, WeightTable
+from backfilld.core.weight.budget import Budget
+from backfilld.core.weight.fair_queue import Rank
+from backfilld.core.weight.limits import Limit
+from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.server_clock import ServerClock
+from backfilld.core.weight.usage import Ticket
+from backfilld.core.weight.weights import Endpoint, WeightTable
 from backfilld.errors import RateLimited
 from backfilld.ports import Usage
 from tests.fakes import BTC, ETH

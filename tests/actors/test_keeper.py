@@ -10,13 +10,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_util import AsyncValue
 
 from backfilld.actors.keeper import SHOWN_EVERY_S, run_keeper
-from backfilld.core.budget import BudgetStatistics
 from backfilld.core.model import Market
-from backfilld.core.pauses import Reason
+from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.pauses import Reason
 from backfilld.errors import StoreError
-from backfilld.ports import Work
+from backfilld.ports import DaemonWork
 
-WORK = Work(5, 7, "gone")
+WORK = DaemonWork(5, 7, "gone")
 
 Shown = Mapping[Market, BudgetStatistics]
 
@@ -28,7 +28,7 @@ class Memory:
     saved: list[Shown] = field(default_factory=list)
     fails: bool = False
 
-    async def save(self, budgets: Shown, work: Work) -> None:
+    async def save(self, budgets: Shown, work: DaemonWork) -> None:
         assert work == WORK
         if self.fails:
             raise StoreError("cannot write: No space left on device")

@@ -26,28 +26,28 @@ from backfilld.actors.messages import (
     JobFailed,
     MarketDescribed,
     MergerMessage,
-    OrdersChanged,
     RoundSaved,
     SchedulerMessage,
+    SpecChanged,
     Spent,
     StartsProven,
     Statistics,
     StopRequested,
     TakeFromArchive,
 )
-from backfilld.actors.orders import Orders
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
-from backfilld.adapters.memory_store import MemoryStore
-from backfilld.core.daybook import DayRecord
-from backfilld.core.head import PAGE_MS
+from backfilld.adapters.ram_store import RamStore
+from backfilld.core.backfill.answers import check_page, cut
+from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.window_start import PAGE_MS
+from backfilld.core.day.absences import NO_ABSENCES
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.merge import merge
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of, empty_trades
-from backfilld.core.outcome import Outcome
-from backfilld.core.page import check_page, cut
-from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
-from backfilld.core.silences import NO_SILENCE
-from backfilld.core.turns import Rank
-from backfilld.core.window import Window
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.timespan import TimeSpan
+from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, StoreError, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo, Usage
 from tests.fakes import (
@@ -166,11 +166,11 @@ class Desk:
         trades = empty_trades()
         for page in self.gathered.pop(instrument, []):
             trades = merge(trades, page).trades
-        days = {day_of(at) for at in trades["T"]} | message.renew | message.silences.keys()
+        days = {day_of(at) for at in trades["T"]} | message.renew | message.absences.keys()
         for day in sorted(days):
             part = trades.filter(pl.col("T") // MS_PER_DAY == (day - day_of(0)).days)
-            silence = message.silences.get(day, NO_SILENCE)
-            saved = await self.store.save(instrument, day, part, self.starts[instrument], silence)
+            absence = message.absences.get(day, NO_ABSENCES)
+            saved = await self.store.save(instrument, day, part, self.starts[instrument], absence)
             self.send.send_nowait(DaySaved(instrument, saved.record, part.height, self.conflicts))
         self.send.send_nowait(RoundSaved(instrument))
 
@@ -181,7 +181,7 @@ class Desk:
 
 @asynccontextmanager
 async def scheduling(
-    orders: Orders,
+    spec: RunSpec,
     tapes: dict[Instrument, Tape],
     store: FakeStore | None = None,
     epoch_ms: int = NOON_MS,
@@ -189,7 +189,7 @@ async def scheduling(
 ) -> AsyncIterator[Desk]:
     """A scheduler; its inbox is closed at the end, and that it ends then is checked."""
     send, inbox = trio.open_memory_channel[SchedulerMessage](math.inf)
-    send_job, jobs = trio.open_memory_channel[Job](orders.max_concurrent)
+    send_job, jobs = trio.open_memory_channel[Job](spec.max_concurrent)
     send_page, pages = trio.open_memory_channel[MergerMessage](math.inf)
     send_outcome, outcomes = trio.open_memory_channel[Outcome](math.inf)
     desk = Desk(send, jobs, pages, outcomes, store or FakeStore(), dict(tapes), epoch_ms)
@@ -200,21 +200,21 @@ async def scheduling(
         return desk.server_ms + wall_error_ms
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_scheduler, ports, orders, desk.store, wall_ms, desk.statistics, desk.stop)
+        nursery.start_soon(run_scheduler, ports, spec, desk.store, wall_ms, desk.statistics, desk.stop)
         yield desk
         send.close()
 
 
-def orders_for(*instruments: Instrument, **changed: object) -> Orders:
+def orders_for(*instruments: Instrument, **changed: object) -> RunSpec:
     values: dict[str, object] = {"max_concurrent": 3, "poll_s": POLL_S}
-    return Orders(instruments or (BTC,), **(values | changed))  # type: ignore[arg-type]
+    return RunSpec(instruments or (BTC,), **(values | changed))  # type: ignore[arg-type]
 
 
 def hold(
     store: FakeStore, tape: Tape, *, opened: bool = False, closed: bool = False, instrument: Instrument = BTC
 ) -> None:
     """Have a tape of one day on disk."""
-    record = DayRecord(day_of(tape.times[0]), (span_of(tape, 0, len(tape)),), opened, closed)
+    record = Certificate(day_of(tape.times[0]), (span_of(tape, 0, len(tape)),), opened, closed)
     store.hold(instrument, tape.frame, record)
 
 
@@ -256,8 +256,8 @@ async def test_a_cold_start_holds_everything_and_says_what_it_came_to(autojump_c
 async def test_never_more_jobs_are_dealt_than_there_are_fetchers(
     max_concurrent: int, autojump_clock: MockClock
 ) -> None:
-    orders = orders_for(BTC, ETH, max_concurrent=max_concurrent)
-    async with scheduling(orders, {BTC: Tape.even(9000), ETH: Tape.even(9000)}) as desk:
+    spec = orders_for(BTC, ETH, max_concurrent=max_concurrent)
+    async with scheduling(spec, {BTC: Tape.even(9000), ETH: Tape.even(9000)}) as desk:
         in_hand: list[Job] = []
         full = 0
         while jobs := [*in_hand, *await desk.waiting_jobs()]:
@@ -308,7 +308,7 @@ async def test_figures_are_told_while_it_works(autojump_clock: MockClock) -> Non
 
 async def test_a_resumed_day_asks_for_what_follows_and_for_its_holes(autojump_clock: MockClock) -> None:
     store, tape = FakeStore(), Tape.even(3000)
-    record = DayRecord(DAY, (span_of(tape, 0, 700), span_of(tape, 900, 2500)), opened=True)
+    record = Certificate(DAY, (span_of(tape, 0, 700), span_of(tape, 900, 2500)), opened=True)
     store.hold(BTC, pl.concat([tape.frame[:700], tape.frame[900:2500]]), record)
     async with scheduling(orders_for(), {BTC: tape}, store) as desk:
         await desk.work()
@@ -347,7 +347,7 @@ async def test_a_cache_of_another_exchange_is_found_out_by_its_ids(autojump_cloc
 
 
 async def test_a_closed_window_loads_its_days_and_ends_where_it_ends(autojump_clock: MockClock) -> None:
-    window = Window(DAY_MS - MS_PER_DAY + 5000, DAY_MS + 5000)
+    window = TimeSpan(DAY_MS - MS_PER_DAY + 5000, DAY_MS + 5000)
     tape = Tape.even(3000, start_ms=DAY_MS - 10_000)
     async with scheduling(orders_for(window=window, once=True), {BTC: tape}) as desk:
         await desk.work()
@@ -362,7 +362,7 @@ async def test_the_trades_of_an_outcome_are_those_of_its_window(autojump_clock: 
     """The days on disk hold more than the ten seconds that are asked for."""
     store, tape = FakeStore(), Tape.even(3000)
     hold(store, tape, opened=True)
-    window = Window(DAY_MS + 10_000, DAY_MS + 20_000)
+    window = TimeSpan(DAY_MS + 10_000, DAY_MS + 20_000)
     async with scheduling(orders_for(window=window, once=True), {BTC: tape}, store) as desk:
         await desk.work()
         outcome = await desk.outcome()
@@ -405,7 +405,7 @@ async def test_a_day_that_says_all_that_is_proven_is_not_written_again(autojump_
 
 
 async def test_a_window_that_begins_within_a_day_proves_no_day_start(autojump_clock: MockClock) -> None:
-    window = Window(DAY_MS + 5000)
+    window = TimeSpan(DAY_MS + 5000)
     async with scheduling(orders_for(window=window), {BTC: Tape.even(2000, first_id=7)}) as desk:
         await desk.work()
         assert desk.starts[BTC] == set()
@@ -609,8 +609,8 @@ async def test_old_days_are_deleted_at_the_start_and_when_the_day_turns(autojump
         start_ms = DAY_MS - back * MS_PER_DAY
         hold(store, Tape.even(1, start_ms=start_ms, first_id=100 - back), opened=True, closed=True)
     tape = Tape.even(900, start_ms=DAY_MS + MS_PER_DAY - 60_000, step_ms=200, first_id=100)
-    orders = orders_for(keep_days=2)
-    async with scheduling(orders, {BTC: tape}, store, epoch_ms=DAY_MS + MS_PER_DAY - 45_000) as desk:
+    spec = orders_for(keep_days=2)
+    async with scheduling(spec, {BTC: tape}, store, epoch_ms=DAY_MS + MS_PER_DAY - 45_000) as desk:
         await desk.work()
         assert [day for _, day in store.deleted] == [DAY - timedelta(days=3)]
         with capture_logs() as logs:
@@ -644,7 +644,7 @@ async def test_a_day_that_was_deleted_is_not_written_again(autojump_clock: MockC
         assert store.deleted == [(BTC, DAY)]
         renewed = [day for flush in desk.flushes for day in flush.renew if day == DAY]
         assert renewed == []
-        assert await MemoryStore.days(store, BTC) == [day_of(later_ms)]
+        assert await RamStore.days(store, BTC) == [day_of(later_ms)]
 
 
 @pytest.mark.parametrize("days_off", [-1, 1, 400])
@@ -853,7 +853,7 @@ def deliver(desk: Desk, tape: Tape, day: date, *, opened: bool = True, instrumen
     desk.send.send_nowait(ArchiveDayEnded(instrument, day))
 
 
-def archive_orders(*instruments: Instrument, **changed: object) -> Orders:
+def archive_orders(*instruments: Instrument, **changed: object) -> RunSpec:
     return orders_for(*instruments, **({"days": 2, "uses_archive": True} | changed))
 
 
@@ -962,13 +962,13 @@ async def test_other_orders_while_the_archive_works_ask_for_nothing_twice(autoju
     async with scheduling(archive_orders(BTC, ETH), {BTC: tape, ETH: tape}) as desk:
         await desk.work()
         assert drained(desk.wanted) == [TakeFromArchive(each, PAST) for each in (BTC, ETH)]
-        desk.send.send_nowait(OrdersChanged(archive_orders(BTC, ETH)))
+        desk.send.send_nowait(SpecChanged(archive_orders(BTC, ETH)))
         await desk.work()
         assert drained(desk.wanted) == []
-        desk.send.send_nowait(OrdersChanged(archive_orders(BTC, ETH, days=3)))
+        desk.send.send_nowait(SpecChanged(archive_orders(BTC, ETH, days=3)))
         await desk.work()
         assert drained(desk.wanted) == [TakeFromArchive(each, (DAY - timedelta(days=3),)) for each in (BTC, ETH)]
-        desk.send.send_nowait(OrdersChanged(archive_orders(BTC, days=3)))
+        desk.send.send_nowait(SpecChanged(archive_orders(BTC, days=3)))
         await desk.work()
         for day in (DAY - timedelta(days=3), *PAST):
             for instrument in (BTC, ETH):

@@ -16,10 +16,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from backfilld.actors.merger import NOTHING_NEW
 from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
 from backfilld.actors.writer import Disk, run_writer
-from backfilld.core.daybook import DayRecord
+from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, empty_trades
-from backfilld.core.silences import NO_SILENCE, Silence
 from backfilld.errors import DayDamaged, StoreError
 from backfilld.ports import Saved
 from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, trades_at
@@ -106,9 +106,9 @@ class FileStore(FakeStore):
         day: date,
         trades: pl.DataFrame,
         day_starts: Collection[int],
-        silence: Silence = NO_SILENCE,
+        absence: AbsentIds = NO_ABSENCES,
     ) -> Saved:
-        saved = await super().save(instrument, day, trades, day_starts, silence)
+        saved = await super().save(instrument, day, trades, day_starts, absence)
         return Saved(saved.record, "a.parquet", 1234, saved.cached, saved.duplicates, saved.conflicts)
 
 
@@ -274,7 +274,7 @@ class Damaged(Failing):
             raise DayDamaged("a.parquet was damaged while in use")
         return await super().save(*arguments, **words)
 
-    async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
+    async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         await super().load(instrument, day)
         self.damaged = False
         self._days.pop((instrument, day), None)

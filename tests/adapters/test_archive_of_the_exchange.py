@@ -10,15 +10,15 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from backfilld.adapters.binance_archive import BinanceArchive, Tempo, open_archive
-from backfilld.cache import BackfillCacheManager
-from backfilld.cache.archive_take import Taken, take_archive
-from backfilld.cache.layout import instrument_directory
 from backfilld.core.model import IdRange, Instrument
 from backfilld.core.retry import Backoff
 from backfilld.errors import ArchiveError, ExchangeError, TransientError, UnexpectedAnswer
 from backfilld.ports import Published
-from backfilld.simulator import ArchiveDefect, ExchangeOptions
-from tests.simulator.archive_reader import INSTRUMENTS, rows_of_day, served_days
+from backfilld.store import BackfillCacheManager
+from backfilld.store.archive_import.archive_take import Taken, take_archive
+from backfilld.store.layout import instrument_directory
+from binance_simulator import ArchiveDefect, ExchangeOptions
+from tests.binance_simulator.archive_reader import INSTRUMENTS, rows_of_day, served_days
 
 SPOT = INSTRUMENTS[0]
 FIRST, DAY = date(2025, 12, 31), date(2026, 1, 1)

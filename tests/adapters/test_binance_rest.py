@@ -13,10 +13,10 @@ from polars.testing import assert_frame_equal
 from backfilld import Instrument
 from backfilld.adapters.binance_answers import without_addresses
 from backfilld.adapters.binance_rest import opener
-from backfilld.core.limits import Limit
+from backfilld.core.backfill.answers import check_page
+from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
 from backfilld.core.model import INT64_MAX, SCHEMA, IdRange, Market
-from backfilld.core.page import check_page
-from backfilld.core.query import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.weight.limits import Limit
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import ExchangeClient, MarketInfo, Reply
 from tests.adapters.conftest import OpenPair

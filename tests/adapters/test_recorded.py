@@ -8,11 +8,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from backfilld.adapters.binance_answers import decode_info, decode_trades, refusal_in, usage_of
-from backfilld.core.limits import Limit
+from backfilld.core.backfill.answers import check_page
+from backfilld.core.backfill.questions import Newest, Page, Tail
 from backfilld.core.merge import typed
 from backfilld.core.model import IdRange
-from backfilld.core.page import check_page
-from backfilld.core.query import Newest, Page, Tail
+from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, RequestRejected
 from backfilld.ports import MarketInfo
 from tests.adapters.conftest import OpenPair
@@ -58,7 +58,7 @@ def test_a_recorded_page_is_decoded_to_the_values_in_it_and_accepted(name: str) 
     ],
 )
 def test_the_recorded_limits_are_understood(market: str, limits: tuple[Limit, ...]) -> None:
-    """Of weight and of requests; those of orders are not ours."""
+    """Of weight and of requests; those of spec are not ours."""
     content = recorded(f"rest/{market}_exchangeInfo_rateLimits.json")
     info = decode_info(json.dumps(content | {"symbols": []}).encode(), [])
     assert isinstance(info, MarketInfo)

@@ -62,7 +62,7 @@ def test_each_sentence_is_one_datagram_in_the_protocols_words(manager: Manager) 
 
 
 def test_a_reload_carries_the_monotonic_instant_of_its_beginning(manager: Manager) -> None:
-    """In the same datagram: sd_notify(3) orders the reload by it."""
+    """In the same datagram: sd_notify(3) spec the reload by it."""
     before = time.monotonic_ns() // 1000
     Notifier({"NOTIFY_SOCKET": manager.address}).reloading()
     (datagram,) = manager.heard()

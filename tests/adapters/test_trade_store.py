@@ -11,14 +11,14 @@ from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
 from backfilld import Instrument, StoreError
-from backfilld.adapters.memory_store import MemoryStore
 from backfilld.adapters.parquet_store import ParquetStore
-from backfilld.cache.dayfile import Encoding
-from backfilld.cache.layout import instrument_directory
-from backfilld.core.context import Context
+from backfilld.adapters.ram_store import RamStore
+from backfilld.core.day.figures import Figures
 from backfilld.core.model import IdRange, day_start_ms, day_stop_ms, empty_trades
 from backfilld.ports import TradeStore
-from tests.cache.frames import DAY, SPOT, day_frame
+from backfilld.store.format.dayfile import Encoding
+from backfilld.store.layout import instrument_directory
+from tests.store.frames import DAY, SPOT, day_frame
 
 ETH = Instrument.parse("um:ETHUSDT")
 NEXT = DAY + timedelta(days=1)
@@ -29,7 +29,7 @@ EVER = (0, day_stop_ms(date(2100, 1, 1)))
 @pytest.fixture(params=["disk", "memory"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> TradeStore:
     """An opened, empty store."""
-    made: TradeStore = MemoryStore() if request.param == "memory" else ParquetStore(tmp_path / "cache", Encoding())
+    made: TradeStore = RamStore() if request.param == "memory" else ParquetStore(tmp_path / "cache", Encoding())
     with capture_logs() as logs:
         await made.open()
     assert [event["event"] for event in logs] == ["cache_disabled" if request.param == "memory" else "cache_opened"]
@@ -111,7 +111,7 @@ async def test_reading_crosses_days_and_keeps_to_its_bounds(store: TradeStore) -
 async def test_the_context_is_that_of_the_rows(store: TradeStore) -> None:
     trades = day_frame(range(1000, 1200))
     await store.save(SPOT, DAY, trades, ())
-    context, expected = await store.context(SPOT, START_MS, STOP_MS, 0.5), Context.of(trades, 0.5)
+    context, expected = await store.context(SPOT, START_MS, STOP_MS, 0.5), Figures.of(trades, 0.5)
     assert (context.trades, context.poc) == (200, expected.poc)
     assert (context.low, context.high) == (expected.low, expected.high)
     assert context.vwap == pytest.approx(expected.vwap)
@@ -142,7 +142,7 @@ async def test_what_was_read_is_not_changed_by_later_saves(store: TradeStore) ->
 async def test_both_stores_come_to_the_same(tmp_path_factory: pytest.TempPathFactory, drawn: list[list[int]]) -> None:
     """Any pieces in any order: record, counts and rows agree, step by step."""
     disk = ParquetStore(tmp_path_factory.mktemp("store"), Encoding())
-    memory = MemoryStore()
+    memory = RamStore()
     for part in drawn:
         on_disk = await disk.save(SPOT, DAY, day_frame(part), {1000})
         in_memory = await memory.save(SPOT, DAY, day_frame(part), {1000})

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polars as pl
 
-from backfilld.cache import BackfillCacheManager
 from backfilld.core.merge import merge
 from backfilld.core.model import day_of
+from backfilld.store import BackfillCacheManager
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.measure import medians_ms
 from tests.benchmarks.sizes import Sizes

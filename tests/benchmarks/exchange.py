@@ -79,7 +79,7 @@ def served_exchange(
         "--limit": BOUNDLESS_WEIGHT,
     } | dict(options or {})
     words = [str(word) for pair in arguments.items() for word in pair]
-    command = [sys.executable, "-m", "backfilld.simulator", *words]
+    command = [sys.executable, "-m", "binance_simulator", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from backfilld.simulator import Tape
+from binance_simulator import Tape
 from tests.benchmarks.exchange import todays_span_ms
 
 

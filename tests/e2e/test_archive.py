@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 import trio
 
-from backfilld.cache.certificate import DayFacts
-from backfilld.core.daybook import Suspicion
+from backfilld.core.day.certificate import Suspicion
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_start_ms, day_stop_ms, empty_trades
-from backfilld.simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
+from backfilld.store.format.footer import DayFacts
+from binance_simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, exchange_at, kill, trade_requests
 
 YESTERDAY = TODAY - timedelta(days=1)

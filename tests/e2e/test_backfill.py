@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from backfilld.core.model import Instrument
-from backfilld.simulator import ExchangeOptions, Tape
+from binance_simulator import ExchangeOptions, Tape
 from tests.e2e.world import (
     BTC,
     TODAY,

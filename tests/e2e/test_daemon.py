@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from backfilld.core.model import Market
-from backfilld.simulator import BanRule, ExchangeOptions, Fault, FaultPlan, Interval, Tape, TenantOptions
+from binance_simulator import BanRule, ExchangeOptions, Fault, FaultPlan, Interval, Tape, TenantOptions
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, ended, exchange_at, generated, kill, trade_requests, until_held
 
 

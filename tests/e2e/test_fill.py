@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from backfilld.core.model import Instrument, day_start_ms, day_stop_ms
-from backfilld.simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
+from binance_simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, Ended, at_hour, exchange_at, served_twice
 from tests.surfaces.commands import backfilld
 

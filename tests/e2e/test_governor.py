@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from backfilld.core.model import Instrument, Market
-from backfilld.simulator import ExchangeOptions, Fault, FaultPlan, Interval, RequestRecord, TenantOptions
+from binance_simulator import ExchangeOptions, Fault, FaultPlan, Interval, RequestRecord, TenantOptions
 from tests.e2e.world import BTC, Daemon, ended, exchange_at, generated, kill, until_held
 
 SHARE = 0.8

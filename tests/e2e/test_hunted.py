@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from backfilld.core.model import Instrument
-from backfilld.simulator import ArchiveDefect, ExchangeOptions, Tape
+from binance_simulator import ArchiveDefect, ExchangeOptions, Tape
 from tests.e2e.world import TODAY, Daemon, Ended, at_hour, exchange_at
 
 FUTURES = Instrument.parse("um:BTCUSDT")

@@ -21,15 +21,15 @@ import trio
 from trio.testing import MockClock
 
 from backfilld.actors import merger
-from backfilld.adapters.memory_store import MemoryStore
-from backfilld.cache.dayfile import spans_of
-from backfilld.core.context import Context
-from backfilld.core.daybook import DayRecord
-from backfilld.core.limits import Limit
+from backfilld.adapters.ram_store import RamStore
+from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.figures import Figures
 from backfilld.core.model import SCHEMA, Instrument, Market, empty_trades
-from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
-from backfilld.core.window import joined
+from backfilld.core.timespan import joined
+from backfilld.core.weight.limits import Limit
 from backfilld.ports import ExchangeClient, MarketInfo, Reply, Saved, TradeStore, Usage
+from backfilld.store.format.dayfile import spans_of
 from backfilld.supervisor import run_pipeline
 from tests.e2e.world import Daemon, ended, exchange_at, generated
 from tests.fakes import DAY_MS, FakeExchange
@@ -135,7 +135,7 @@ class Endless(FakeExchange):
         yield self
 
 
-class RecordsOnly(MemoryStore):
+class RecordsOnly(RamStore):
     """A store that keeps of each day what a scheduler is told, and no trade."""
 
     async def save(
@@ -145,7 +145,7 @@ class RecordsOnly(MemoryStore):
         await trio.lowlevel.checkpoint()
         old = self._records.get((instrument, day))
         spans = tuple(joined([*(old.spans if old else ()), *spans_of(trades)]))
-        record = DayRecord(
+        record = Certificate(
             day,
             spans,
             opened=spans[0].ids.first_id in day_starts or bool(old and old.opened),
@@ -154,10 +154,10 @@ class RecordsOnly(MemoryStore):
         self._records[instrument, day] = record
         return Saved(record, None, 0, 0, 0, empty_trades())
 
-    async def context(self, _: Instrument, __: int, ___: int, bin_size: float) -> Context:
+    async def context(self, _: Instrument, __: int, ___: int, bin_size: float) -> Figures:
         """Of nothing."""
         await trio.lowlevel.checkpoint()
-        return Context(bin_size)
+        return Figures(bin_size)
 
 
 PAGE_BYTES = 50_000

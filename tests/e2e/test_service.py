@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from backfilld.core.model import Instrument, Market
-from backfilld.simulator import Exchange, ExchangeOptions
+from binance_simulator import Exchange, ExchangeOptions
 from tests.e2e.world import BTC, TODAY, Daemon, ended, exchange_at, generated, trade_requests
 
 ETH = Instrument.parse("spot:ETHUSDT")

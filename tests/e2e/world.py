@@ -20,11 +20,11 @@ from typing import Any
 import polars as pl
 import trio
 
-from backfilld.cache import BackfillCacheManager
-from backfilld.cache.layout import instrument_directory
 from backfilld.core.model import SCHEMA, Instrument, day_start_ms
-from backfilld.simulator import Exchange, ExchangeOptions, RequestRecord, Tape, open_exchange
-from backfilld.simulator.exchange import host_ms
+from backfilld.store import BackfillCacheManager
+from backfilld.store.layout import instrument_directory
+from binance_simulator import Exchange, ExchangeOptions, RequestRecord, Tape, open_exchange
+from binance_simulator.exchange import host_ms
 
 TODAY = datetime.now(UTC).date()
 START_MS = day_start_ms(TODAY)
@@ -108,7 +108,7 @@ class Daemon:
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     async def once(self) -> "Ended":
-        """Backfill once, well."""
+        """BackfillPlan once, well."""
         ended = await self.run("run", "--once")
         assert ended.code == 0, ended
         return ended

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from backfilld.simulator import Exchange
+from binance_simulator import Exchange
 from tests.e2e.world import BTC, Daemon, allowed_requests, exchange_at, generated
 from tests.faults.world import (
     Injection,

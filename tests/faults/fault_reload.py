@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import trio
 
-from backfilld.cache.certificate import DayFacts
-from backfilld.simulator import Exchange, Tape
+from backfilld.store.format.footer import DayFacts
+from binance_simulator import Exchange, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, exchange_at, generated, served_twice, trade_requests
 from tests.faults.world import assert_exact, roomy, running, until
 

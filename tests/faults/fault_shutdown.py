@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from backfilld.core.model import Market
-from backfilld.simulator import Exchange, ExchangeOptions, Fault, FaultPlan
+from binance_simulator import Exchange, ExchangeOptions, Fault, FaultPlan
 from tests.e2e.world import BTC, Daemon, exchange_at, generated, trade_requests
 from tests.faults.fault_places import fill
 from tests.faults.world import (

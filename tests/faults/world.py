@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from backfilld.core.model import Market
-from backfilld.simulator import ExchangeOptions
+from binance_simulator import ExchangeOptions
 from tests.e2e.world import TODAY, Daemon, ended
 
 ROOMY = ExchangeOptions(limits={Market.SPOT: 1_000_000})

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from backfilld import BackfillCacheManager, Instrument
-from backfilld.cache.layout import instrument_directory
-from tests.cache.frames import DAY, day_frame
+from backfilld.store.layout import instrument_directory
+from tests.store.frames import DAY, day_frame
 
 
 def backfilld(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

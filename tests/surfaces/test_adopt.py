@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from backfilld import BackfillCacheManager
-from backfilld.cache.lock import locked
-from tests.cache.frames import DAY, day_frame
+from backfilld.store.lock import locked
+from tests.store.frames import DAY, day_frame
 from tests.surfaces.commands import backfilld
 
 NEXT = DAY + timedelta(days=1)

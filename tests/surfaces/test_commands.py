@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from backfilld import BackfillCacheManager, Settings
-from backfilld.cache.lock import locked
-from tests.cache.frames import day_frame
+from backfilld.store.lock import locked
+from tests.store.frames import day_frame
 from tests.surfaces.commands import backfilld, filled_cache
 
 # -- status

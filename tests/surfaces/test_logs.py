@@ -124,7 +124,7 @@ def test_a_line_goes_to_what_stdout_is_at_that_moment(
 
 
 def test_the_level_can_be_changed_for_loggers_that_stand(capsys: pytest.CaptureFixture[str]) -> None:
-    """Also for those that were bound before: a campaign keeps its logger for days."""
+    """Also for those that were bound before: a sync keeps its logger for days."""
     configure_logs("json", "warning")
     log = structlog.get_logger().bind(instrument="spot:BTCUSDT")
     log.info("quiet")

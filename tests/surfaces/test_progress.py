@@ -15,14 +15,14 @@ from rich.console import Console
 from backfilld import Instrument
 from backfilld.actors.messages import Statistics
 from backfilld.assembly import assembled
-from backfilld.core.budget import BudgetStatistics
-from backfilld.core.context import Context
+from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.day.figures import Figures
 from backfilld.core.model import IdRange, Market
-from backfilld.core.outcome import Outcome
-from backfilld.core.pauses import Reason
+from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.pauses import Reason
 from backfilld.settings import Settings
 from backfilld.surfaces.progress import print_summary, show_progress
-from tests.cache.frames import day_frame
+from tests.store.frames import day_frame
 
 TRADES = day_frame(range(1000, 3345))
 DONE = Outcome(
@@ -33,7 +33,7 @@ DONE = Outcome(
     seconds=12.345,
     requests=18,
     weight=1_072,
-    context=Context.of(TRADES, 0.1),
+    context=Figures.of(TRADES, 0.1),
 )
 LOST = Outcome(
     instrument=Instrument.parse("um:NOSUCHUSDT"),
@@ -85,7 +85,7 @@ def test_an_incomplete_outcome_without_figures_is_shown_as_such() -> None:
 
 def test_a_day_without_volume_has_no_figures_and_no_failure() -> None:
     """Complete, and nothing was traded."""
-    rows = summary(replace(LOST, complete=True, context=Context(0.1)))
+    rows = summary(replace(LOST, complete=True, context=Figures(0.1)))
     assert rows["VWAP"] == rows["POC"] == rows["range"] == ["-"]
     assert rows["cache hit ratio"] == ["100.0%"]
 

@@ -14,10 +14,10 @@ from trio.testing import MockClock
 from backfilld import supervisor
 from backfilld.actors.writer import DiskTrouble
 from backfilld.adapters.systemd import Notifier
-from backfilld.core.limits import Limit
+from backfilld.core.backfill.questions import Page, Tail
 from backfilld.core.model import Instrument
-from backfilld.core.query import Page, Tail
 from backfilld.core.retry import Restarts
+from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, SettingsError, StoreError, TransientError
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, run_pipeline
@@ -260,7 +260,7 @@ async def test_a_refused_reload_is_said_ends_ready_and_changes_nothing(autojump_
         assert [(each["event"], each["log_level"]) for each in events] == [("reload_refused", "error")]
         assert events[0]["error"] == "days = -1: input should be greater than or equal to 0"
         assert scene.ear.words == ["READY=1", "RELOADING=1", "READY=1"]
-        assert scene.pipeline.orders_now is scene.pipeline.orders
+        assert scene.pipeline.spec_now is scene.pipeline.spec
 
 
 async def test_a_reload_before_it_is_ready_does_not_make_it_ready(autojump_clock: MockClock) -> None:
@@ -295,7 +295,7 @@ async def test_what_cannot_change_while_it_runs_is_named_and_stays(autojump_cloc
             scene.service.reload()
         named = [each["settings"] for each in events if each["event"] == "restart_needed"]
         assert named == [["cache_dir", "compression"]] * 2, "and named again, for it is still so"
-        assert scene.pipeline.orders_now.poll_s == 7
+        assert scene.pipeline.spec_now.poll_s == 7
 
 
 async def test_the_instruments_of_a_reload_are_what_completeness_is_told_of(autojump_clock: MockClock) -> None:

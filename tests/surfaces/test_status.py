@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 
 from backfilld import BackfillCacheManager
-from backfilld.cache.activity import Activity, peek_activity, save_activity
-from backfilld.cache.layout import instrument_directory
 from backfilld.core.model import IdRange
+from backfilld.store.daemon_state import Activity, peek_activity, save_activity
+from backfilld.store.layout import instrument_directory
 from backfilld.surfaces.calendar import MARKS, InstrumentStatus, day_statuses, instrument_statuses
 from backfilld.surfaces.status import print_status
-from tests.cache.frames import SPOT, day_frame
-from tests.cache.test_certificate import VERSION_1, write_file
+from tests.store.format.test_footer import VERSION_1, write_file
+from tests.store.frames import SPOT, day_frame
 
 FIRST = date(2025, 10, 30)
 

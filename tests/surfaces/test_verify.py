@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from backfilld import BackfillCacheManager
-from backfilld.cache.lock import locked
-from tests.cache.frames import DAY, day_frame
+from backfilld.store.lock import locked
+from tests.store.frames import DAY, day_frame
 from tests.surfaces.commands import backfilld, filled_cache
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from backfilld.cache.archive_take import REPORT_SUFFIX
-from backfilld.cache.forgetting import forget
-from backfilld.cache.lock import locked
 from backfilld.core.model import IdRange, Instrument, Market, day_start_ms, day_stop_ms
-from backfilld.simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
+from backfilld.store.archive_import.archive_take import REPORT_SUFFIX
+from backfilld.store.lock import locked
+from backfilld.store.upkeep.forgetting import forget
+from binance_simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, Ended, at_hour, exchange_at, trade_requests
 
 ROWS = 3_000

@@ -42,18 +42,18 @@ GRACE_S = 10
 DYNAMIC_USERS = range(61184, 65520)
 PRIORITIES = {"debug": "7", "info": "6", "warning": "4", "error": "3", "critical": "2"}
 
-Evidence = Mapping[str, object]
+Anomalies = Mapping[str, object]
 
 
 class Failed(Exception):
     """A trial did not show what it must; ``evidence`` says what it showed."""
 
-    def __init__(self, sentence: str, evidence: Evidence) -> None:
+    def __init__(self, sentence: str, evidence: Anomalies) -> None:
         super().__init__(sentence)
         self.evidence = evidence
 
 
-def require(evidence: Evidence, **rules: object) -> Evidence:
+def require(evidence: Anomalies, **rules: object) -> Anomalies:
     """The evidence, if every rule is true; its name is said where it is not."""
     broken = [name.replace("_", " ") for name, holds in rules.items() if not holds]
     if broken:
@@ -141,7 +141,7 @@ def exchange() -> Iterator[None]:
     hours = (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds() / 3600 + 1
     options = {"port": PORT, "hours": hours, "trades": TRADES, "latency": LATENCY_S, "live-rate": 5}
     arguments = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "backfilld.simulator", *arguments, f"--instrument={BTC}", f"--instrument={ETH}"]
+    command = [sys.executable, "-m", "binance_simulator", *arguments, f"--instrument={BTC}", f"--instrument={ETH}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -198,7 +198,7 @@ def strangers() -> list[str]:
 # -- the trials
 
 
-def started_when_complete() -> Evidence:
+def started_when_complete() -> Anomalies:
     """(a) start blocks until READY, and then the trades are there."""
     configure()
     wanted = todays_ids(BTC)
@@ -232,7 +232,7 @@ def started_when_complete() -> Evidence:
     )
 
 
-def reloaded() -> Evidence:
+def reloaded() -> Anomalies:
     """(b) reload keeps the process and picks up a new instrument."""
     pid, wanted = main_pid(), todays_ids(ETH)
     # A setting that only a restart changes comes along: the daemon must warn of it.
@@ -249,7 +249,7 @@ def reloaded() -> Evidence:
     )
 
 
-def wrong_reload_refused() -> Evidence:
+def wrong_reload_refused() -> Anomalies:
     """(b2) reload with a wrong setting changes nothing and is said."""
     pid = main_pid()
     configure(days=-1)
@@ -266,7 +266,7 @@ def wrong_reload_refused() -> Evidence:
     )
 
 
-def journal_has_priorities() -> Evidence:
+def journal_has_priorities() -> Anomalies:
     """(g) JSON lines in the journal, each with its priority."""
     entries = journal()
     lines = [(json.loads(entry["MESSAGE"]), entry["PRIORITY"]) for entry in entries]
@@ -282,7 +282,7 @@ def journal_has_priorities() -> Evidence:
     )
 
 
-def files_are_the_users_own() -> Evidence:
+def files_are_the_users_own() -> Anomalies:
     """(h) everything lies in the state directory and belongs to the dynamic user."""
     uid = Path(f"/proc/{main_pid()}").stat().st_uid
     files = list(PRIVATE.rglob("*"))
@@ -301,12 +301,12 @@ def files_are_the_users_own() -> Evidence:
     )
 
 
-def stopped_cleanly() -> Evidence:
+def stopped_cleanly() -> Anomalies:
     """(c) stop is clean and fast."""
     return _stop_and_look()
 
 
-def stopped_in_mid_backfill() -> Evidence:
+def stopped_in_mid_backfill() -> Anomalies:
     """(c2) so it is in the middle of the first backfill, and what was fetched is kept."""
     forget()
     configure()
@@ -322,7 +322,7 @@ def stopped_in_mid_backfill() -> Evidence:
     )
 
 
-def _stop_and_look() -> Evidence:
+def _stop_and_look() -> Anomalies:
     began = time.monotonic()
     code = systemctl("stop", UNIT)
     seconds, shown = round(time.monotonic() - began, 2), show()
@@ -336,7 +336,7 @@ def _stop_and_look() -> Evidence:
     )
 
 
-def killed_and_resumed() -> Evidence:
+def killed_and_resumed() -> Anomalies:
     """(d) killed, it is started again and asks for little."""
     forget()
     configure((BTC, ETH))
@@ -365,7 +365,7 @@ def killed_and_resumed() -> Evidence:
     )
 
 
-def handed_over() -> Evidence:
+def handed_over() -> Anomalies:
     """(i) run as a user of the operator's, it goes on with the same files, now that user's."""
     run("useradd", "--system", "trader")
     uid = int(run("id", "-u", "trader").stdout)
@@ -387,7 +387,7 @@ def handed_over() -> Evidence:
     )
 
 
-def ready_when_started() -> Evidence:
+def ready_when_started() -> Anomalies:
     """(j) ready_when = "started" does not wait for the trades."""
     forget()
     configure(ready_when="started")
@@ -403,7 +403,7 @@ def ready_when_started() -> Evidence:
     )
 
 
-def waited_for() -> Evidence:
+def waited_for() -> Anomalies:
     """(k) a first backfill longer than TimeoutStartSec is no failed start."""
     forget()
     configure()
@@ -422,7 +422,7 @@ def waited_for() -> Evidence:
     )
 
 
-def watched() -> Evidence:
+def watched() -> Anomalies:
     """(e) a process that stands still is killed by the watchdog and started again; a quiet one is left alone."""
     configure((BTC,), poll_seconds=60)
     drop_in(WatchdogSec=3, RestartSec=1)
@@ -442,7 +442,7 @@ def watched() -> Evidence:
     )
 
 
-def misconfigured() -> Evidence:
+def misconfigured() -> Anomalies:
     """(f) a wrong setting ends it with 78, and it stays ended."""
     configure(nonsense=1)
     systemctl("stop", UNIT)
@@ -476,7 +476,7 @@ TRIALS = (
 )
 
 
-def _tried(trial: Callable[[], Evidence]) -> dict[str, object]:
+def _tried(trial: Callable[[], Anomalies]) -> dict[str, object]:
     began = time.monotonic()
     try:
         verdict: dict[str, object] = {"passed": True, "evidence": trial()}

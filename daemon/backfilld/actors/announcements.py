@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import PAGE_ROWS, IdRange, day_of, iso
-from backfilld.core.outcome import Outcome
 
 
 def log_start(log: Any, start_ms: int, stop_ms: int, strategy: str) -> None:

@@ -34,14 +34,14 @@ from backfilld.actors.permits import (
     SetLimits,
     TellTime,
 )
-from backfilld.core.counting import Ticket
+from backfilld.core.backfill.answers import check_page, cut
+from backfilld.core.backfill.questions import Before
 from backfilld.core.model import Instrument, Market
-from backfilld.core.page import check_page, cut
-from backfilld.core.pauses import Reason
-from backfilld.core.query import Before
 from backfilld.core.retry import Backoff
-from backfilld.core.turns import Rank
-from backfilld.core.weights import Endpoint
+from backfilld.core.weight.fair_queue import Rank
+from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.usage import Ticket
+from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import ExchangeError, RateLimited, TransientError, UnexpectedAnswer
 from backfilld.ports import ExchangeClient, OpenClient, Reply, Undecoded, Usage
 

@@ -1,7 +1,8 @@
 """The governor: nobody sends a request without its leave, and nobody gets it beyond the budget.
 
-Owns one budget a market and the queue of those who wait for it. Decides nothing itself: :mod:`backfilld.core.budget`
-knows what may be spent, :mod:`backfilld.core.turns` whose turn it is. Must not talk to the exchange.
+Owns one budget per market and the queue of those who wait for it. Decides nothing itself:
+:mod:`backfilld.core.weight.budget` knows what may be spent, :mod:`backfilld.core.weight.fair_queue` whose turn it is.
+Must not talk to the exchange.
 """
 
 import math
@@ -23,10 +24,10 @@ from backfilld.actors.permits import (
     SetShare,
     TellTime,
 )
-from backfilld.core.budget import Budget, BudgetStatistics
 from backfilld.core.model import Market
-from backfilld.core.pauses import Reason
-from backfilld.core.turns import Turns
+from backfilld.core.weight.budget import Budget, BudgetStatistics
+from backfilld.core.weight.fair_queue import FairQueue
+from backfilld.core.weight.pauses import Reason
 from backfilld.errors import RateLimited
 
 log = structlog.get_logger()
@@ -71,7 +72,7 @@ class _Governor:
         self._wait_s = dict.fromkeys(budgets, float("inf"))
         for budget in budgets.values():
             budget.forget_flights(_now_ms())
-        self._waiting: dict[Market, Turns[AcquireWeight]] = {market: Turns() for market in budgets}
+        self._waiting: dict[Market, FairQueue[AcquireWeight]] = {market: FairQueue() for market in budgets}
         self._announced: dict[Market, object] = {}
         self._stopping = False
 

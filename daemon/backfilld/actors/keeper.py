@@ -10,10 +10,10 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
-from backfilld.core.budget import BudgetStatistics
 from backfilld.core.model import Market
+from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.errors import StoreError
-from backfilld.ports import DaemonMemory, Work
+from backfilld.ports import DaemonWork, StateFile
 
 log = structlog.get_logger()
 
@@ -26,8 +26,8 @@ def _shielded() -> AbstractContextManager[object]:
 
 async def run_keeper(
     shown: AsyncValue[Mapping[Market, BudgetStatistics]],
-    work: Callable[[], Work],
-    memory: DaemonMemory,
+    work: Callable[[], DaemonWork],
+    memory: StateFile,
     shielded: Callable[[], AbstractContextManager[object]] = _shielded,
 ) -> None:
     """Save what changes, until cancelled. What cannot be saved is said once, and tried again with every change.

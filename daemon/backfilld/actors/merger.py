@@ -22,9 +22,9 @@ from backfilld.actors.messages import (
     StartsProven,
     WriterMessage,
 )
+from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.merge import Merged, deduplicate
 from backfilld.core.model import Instrument, day_of, day_stop_ms, empty_trades
-from backfilld.core.silences import NO_SILENCE
 
 CHECKPOINT_MARGIN = 0.7
 """A checkpoint begins after this part of its interval: what is left is for writing it."""
@@ -100,9 +100,9 @@ class _Merger:
                 handed.add(message.day)
             yield message
         starts = frozenset(self._held[command.instrument].day_starts)
-        for day in sorted((command.renew - handed) | command.silences.keys()):
-            silence = command.silences.get(day, NO_SILENCE)
-            yield DayMerged(command.instrument, day, NOTHING_NEW, starts, silence)
+        for day in sorted((command.renew - handed) | command.absences.keys()):
+            absence = command.absences.get(day, NO_ABSENCES)
+            yield DayMerged(command.instrument, day, NOTHING_NEW, starts, absence)
         yield DaysFlushed(command.instrument)
 
     def hand_over(self) -> Iterator[DayMerged]:

@@ -6,14 +6,14 @@ from datetime import date
 
 import polars as pl
 
-from backfilld.actors.orders import Orders
-from backfilld.core.counting import Ticket
-from backfilld.core.daybook import DayRecord
+from backfilld.core.backfill.questions import Found, Query
+from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.merge import Merged
 from backfilld.core.model import Instrument, Market
-from backfilld.core.query import Found, Query
-from backfilld.core.silences import NO_SILENCE, Silence
-from backfilld.core.turns import Rank
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.weight.fair_queue import Rank
+from backfilld.core.weight.usage import Ticket
 from backfilld.errors import ExchangeError
 from backfilld.ports import MarketInfo, Published, Usage
 
@@ -123,7 +123,7 @@ class FlushDays:
 
     instrument: Instrument
     renew: frozenset[date] = frozenset()
-    silences: Mapping[date, Silence] = field(default_factory=dict)
+    absences: Mapping[date, AbsentIds] = field(default_factory=dict)
 
 
 # -- scheduler -> archivist
@@ -175,7 +175,7 @@ class DayMerged:
     day: date
     new: Merged
     day_starts: frozenset[int]
-    silence: Silence = NO_SILENCE
+    absence: AbsentIds = NO_ABSENCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class DaySaved:
     """A day stands on disk as ``record`` says. ``conflicts`` counts the rows that were refused."""
 
     instrument: Instrument
-    record: DayRecord
+    record: Certificate
     downloaded: int
     conflicts: int
 
@@ -209,10 +209,10 @@ class RoundSaved:
 
 
 @dataclass(frozen=True, slots=True)
-class OrdersChanged:
-    """Go on under these orders, and look whether somebody else has touched the day files."""
+class SpecChanged:
+    """Go on under these spec, and look whether somebody else has touched the day files."""
 
-    orders: Orders
+    spec: RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ SchedulerMessage = (
     | ArchiveDayEnded
     | DaySaved
     | RoundSaved
-    | OrdersChanged
+    | SpecChanged
     | StopRequested
 )
 MergerMessage = PageFetched | StartsProven | FlushDays

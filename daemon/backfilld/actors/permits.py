@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 import trio
 
 from backfilld.actors.messages import StopRequested
-from backfilld.core.counting import Ticket
-from backfilld.core.limits import Limit
 from backfilld.core.model import Instrument, Market
-from backfilld.core.pauses import Reason
-from backfilld.core.turns import Rank
-from backfilld.core.weights import Endpoint
+from backfilld.core.weight.fair_queue import Rank
+from backfilld.core.weight.limits import Limit
+from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.usage import Ticket
+from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import RateLimited
 from backfilld.ports import Usage
 

@@ -1,6 +1,6 @@
 """The scheduler: decides which question is put next, and when a backfill has come to its end.
 
-Owns the roster of campaigns, one an instrument, and deals jobs to the fetchers: never more than there are fetchers, so
+Owns the registry of syncs, one an instrument, and deals jobs to the fetchers: never more than there are fetchers, so
 that no job waits in a queue where it could not be thought over. Must not fetch, merge or write.
 """
 
@@ -14,8 +14,7 @@ import trio
 from trio_util import AsyncValue
 
 from backfilld.actors.announcements import log_outcome
-from backfilld.actors.campaign import Campaign, Phase
-from backfilld.actors.catalogue import Catalogue
+from backfilld.actors.instrument_sync import InstrumentSync, Phase
 from backfilld.actors.messages import (
     ArchiveDayEnded,
     DaySaved,
@@ -28,20 +27,21 @@ from backfilld.actors.messages import (
     JobFailed,
     MarketDescribed,
     MergerMessage,
-    OrdersChanged,
     RoundSaved,
     SchedulerMessage,
+    SpecChanged,
     Spent,
     StartsProven,
     Statistics,
     StopRequested,
     TakeFromArchive,
 )
-from backfilld.actors.orders import Orders
-from backfilld.actors.roster import Roster
-from backfilld.core.clock import ServerClock
+from backfilld.actors.symbol_info import SymbolInfo
+from backfilld.actors.sync_registry import SyncRegistry
+from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Instrument, day_of, day_stop_ms
-from backfilld.core.outcome import Outcome
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.weight.server_clock import ServerClock
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()
@@ -60,18 +60,18 @@ class SchedulerPorts:
 
 async def run_scheduler(
     ports: SchedulerPorts,
-    orders: Orders,
+    spec: RunSpec,
     store: TradeStore,
     wall_ms: Callable[[], float],
     statistics: AsyncValue[Statistics],
     stop: trio.Event,
 ) -> None:
-    """Load what is held, ask for what is missing, and go on until ``stop``, which ``orders.once`` sets by itself.
+    """Load what is held, ask for what is missing, and go on until ``stop``, which ``spec.once`` sets by itself.
 
     ``wall_ms`` is the host's clock, in ms since the epoch; it names the day until the exchange has told its time.
     """
     async with ports.inbox, ports.jobs, ports.pages, ports.outcomes, ports.archive:
-        scheduler = _Scheduler(ports, orders, store, wall_ms(), statistics, stop)
+        scheduler = _Scheduler(ports, spec, store, wall_ms(), statistics, stop)
         await scheduler.begin()
         while True:
             scheduler.deal()
@@ -95,25 +95,25 @@ class _Scheduler:
     def __init__(
         self,
         ports: SchedulerPorts,
-        orders: Orders,
+        spec: RunSpec,
         store: TradeStore,
         wall_ms: float,
         statistics: AsyncValue[Statistics],
         stop: trio.Event,
     ) -> None:
         self._ports = ports
-        self._orders = orders
+        self._spec = spec
         self._store = store
         self._statistics = statistics
         self._stop = stop
         self._clock = ServerClock.assumed(_now_ms(), wall_ms)
-        self._roster = Roster(orders, store)
-        self._catalogue = Catalogue()
+        self._registry = SyncRegistry(spec, store)
+        self._symbol_info = SymbolInfo()
         self._in_hand = 0
         self._steps = 0
         self._stopping = False
         self._heard_server = False
-        self._day_is_sure = orders.window is not None
+        self._day_is_sure = spec.window is not None
         self._today = self._server_day()
 
     # -- beginning and end
@@ -122,27 +122,27 @@ class _Scheduler:
         """Open the store, read what is held, and make the plans."""
         await self._store.open()
         await self._load()
-        self._catalogue.ask(*self._orders.instruments)
-        await self._roster.retire_days(self._today)
+        self._symbol_info.ask(*self._spec.instruments)
+        await self._registry.retire_days(self._today)
 
     async def end(self) -> None:
-        """Tell what became of the campaigns that the stop cut short."""
-        for campaign in self._roster:
-            if not campaign.rounds:
-                await self._ports.outcomes.send(campaign.outcome(trio.current_time(), None))
+        """Tell what became of the syncs that the stop cut short."""
+        for sync in self._registry:
+            if not sync.rounds:
+                await self._ports.outcomes.send(sync.outcome(trio.current_time(), None))
 
     async def _load(self) -> None:
-        await self._roster.load(self._today, self._server_ms(), trio.current_time())
+        await self._registry.load(self._today, self._server_ms(), trio.current_time())
         self._show()
 
     # -- dealing jobs
 
     def deal(self) -> None:
         """Give every free fetcher a job, and the archivists theirs."""
-        for wanted in () if self._stopping else self._roster.archive_jobs():
+        for wanted in () if self._stopping else self._registry.archive_jobs():
             self._ports.archive.send_nowait(wanted)
-        while not (self._stopping or self._stop.is_set()) and self._in_hand < self._orders.fetchers:
-            job = self._catalogue.next_question() or self._roster.next_job(self._catalogue.ticks)
+        while not (self._stopping or self._stop.is_set()) and self._in_hand < self._spec.fetchers:
+            job = self._symbol_info.next_question() or self._registry.next_job(self._symbol_info.ticks)
             if job is None:
                 return
             self._in_hand += 1
@@ -150,7 +150,7 @@ class _Scheduler:
 
     def next_round_at(self) -> float:
         """When the next top-up is due, in trio's time; never while stopping."""
-        return math.inf if self._stopping else self._roster.next_round_at()
+        return math.inf if self._stopping else self._registry.next_round_at()
 
     # -- what happened
 
@@ -161,42 +161,42 @@ class _Scheduler:
                 self._came_back(message.spent)
                 self._book(message)
                 if isinstance(message, JobFailed):
-                    self._roster.last_error = str(message.error)
+                    self._registry.last_error = str(message.error)
             case JobDropped():
                 self._in_hand -= 1
-            case DaySaved(instrument, record) if instrument in self._roster:
-                self._roster[instrument].saved(record, message.conflicts)
+            case DaySaved(instrument, record) if instrument in self._registry:
+                self._registry[instrument].saved(record, message.conflicts)
             case ArchiveDayEnded():
-                self._roster.archive_answered(message)
-            case RoundSaved(instrument) if instrument in self._roster:
-                await self._round_saved(self._roster[instrument])
+                self._registry.archive_answered(message)
+            case RoundSaved(instrument) if instrument in self._registry:
+                await self._round_saved(self._registry[instrument])
             case StopRequested():
                 self._stopping = True
                 await self._ports.jobs.aclose()
                 await self._ports.archive.aclose()
                 await self._ports.pages.aclose()
-            case OrdersChanged(orders) if not self._stopping:
-                await self._obey(orders)
+            case SpecChanged(spec) if not self._stopping:
+                await self._apply(spec)
         await self._heed_server_day()
         self._show()
 
     async def advance(self) -> None:
-        """Move every campaign on that has nothing left to wait for."""
+        """Move every sync on that has nothing left to wait for."""
         if self._stopping:
             return
         now = trio.current_time()
-        for campaign in tuple(self._roster):
-            await self._prove(campaign)
-            if campaign.phase is Phase.RESTING and campaign.rests_until <= now:
-                await self._next_round(campaign)
-            if campaign.may_yield:
-                campaign.phase = Phase.YIELDING
-                await self._ports.pages.send(FlushDays(campaign.instrument))
-            elif campaign.must_yield:
+        for sync in tuple(self._registry):
+            await self._prove(sync)
+            if sync.phase is Phase.RESTING and sync.rests_until <= now:
+                await self._next_round(sync)
+            if sync.may_yield:
+                sync.phase = Phase.YIELDING
+                await self._ports.pages.send(FlushDays(sync.instrument))
+            elif sync.must_yield:
                 continue
-            elif campaign.has_asked_all and self._is_described(campaign):
-                campaign.phase = Phase.SAVING
-                await self._ports.pages.send(FlushDays(campaign.instrument))
+            elif sync.has_asked_all and self._is_described(sync):
+                sync.phase = Phase.SAVING
+                await self._ports.pages.send(FlushDays(sync.instrument))
 
     def _came_back(self, spent: Spent) -> None:
         self._in_hand -= 1
@@ -208,22 +208,22 @@ class _Scheduler:
 
     def _book(self, message: JobAnswered | JobFailed | MarketDescribed) -> None:
         match message:
-            case JobAnswered(job) if job.era == self._roster.era:
-                self._roster[job.instrument].answered(message, self._server_ms())
-            case JobFailed(FetchJob() as job) if job.era == self._roster.era:
-                self._roster[job.instrument].failed(message, job.query)
+            case JobAnswered(job) if job.era == self._registry.era:
+                self._registry[job.instrument].answered(message, self._server_ms())
+            case JobFailed(FetchJob() as job) if job.era == self._registry.era:
+                self._registry[job.instrument].failed(message, job.query)
             case JobFailed(DescribeMarket() as job):
-                for instrument in self._catalogue.failed(job, message.error):
-                    if instrument in self._roster:
-                        self._roster[instrument].undescribed(message.error)
+                for instrument in self._symbol_info.failed(job, message.error):
+                    if instrument in self._registry:
+                        self._registry[instrument].undescribed(message.error)
             case MarketDescribed(job):
-                self._catalogue.described(message, trio.current_time())
-                self._roster.charge(job, message.spent)
+                self._symbol_info.described(message, trio.current_time())
+                self._registry.charge(job, message.spent)
             case _:
                 log.debug("answer_outlived", job=repr(message.job))
 
-    def _is_described(self, campaign: Campaign) -> bool:
-        return campaign.error is not None or self._catalogue.knows(campaign.instrument)
+    def _is_described(self, sync: InstrumentSync) -> bool:
+        return sync.error is not None or self._symbol_info.knows(sync.instrument)
 
     async def _heed_server_day(self) -> None:
         """The day is the exchange's: if its first answer shows that the host's clock names another, plan again."""
@@ -235,80 +235,80 @@ class _Scheduler:
             self._today = self._server_day()
             await self._load()
 
-    async def _prove(self, campaign: Campaign) -> None:
-        starts = campaign.holdings.starts_to_prove(campaign.plan)
+    async def _prove(self, sync: InstrumentSync) -> None:
+        starts = sync.known_days.starts_to_prove(sync.plan)
         if starts:
-            await self._ports.pages.send(StartsProven(campaign.instrument, starts))
+            await self._ports.pages.send(StartsProven(sync.instrument, starts))
 
     def _show(self) -> None:
         self._steps += 1
-        self._statistics.value = replace(self._roster.statistics(), steps=self._steps)
+        self._statistics.value = replace(self._registry.statistics(), steps=self._steps)
 
-    # -- other orders
+    # -- other spec
 
-    async def _obey(self, orders: Orders) -> None:
-        self._orders = orders
-        for instrument in await self._roster.obey(orders):
+    async def _apply(self, spec: RunSpec) -> None:
+        self._spec = spec
+        for instrument in await self._registry.apply(spec):
             await self._add(instrument)
-            self._catalogue.ask(instrument)
-        await self._roster.retire_days(self._today)
+            self._symbol_info.ask(instrument)
+        await self._registry.retire_days(self._today)
 
-    async def _add(self, instrument: Instrument) -> Campaign:
-        return await self._roster.add(instrument, self._today, self._server_ms(), trio.current_time())
+    async def _add(self, instrument: Instrument) -> InstrumentSync:
+        return await self._registry.add(instrument, self._today, self._server_ms(), trio.current_time())
 
-    async def _yielded(self, campaign: Campaign) -> None:
-        """All that the campaign had is on disk: make another plan, from there, or none."""
-        if campaign.is_dismissed:
-            self._roster.drop(campaign.instrument)
-            log.info("instrument_removed", instrument=str(campaign.instrument))
+    async def _yielded(self, sync: InstrumentSync) -> None:
+        """All that the sync had is on disk: make another plan, from there, or none."""
+        if sync.is_removed:
+            self._registry.drop(sync.instrument)
+            log.info("instrument_removed", instrument=str(sync.instrument))
             return
-        await self._roster.heed_answers(campaign, self._server_ms())
-        (await self._add(campaign.instrument)).follow(campaign)
+        await self._registry.heed_answers(sync, self._server_ms())
+        (await self._add(sync.instrument)).follow(sync)
 
     # -- rounds
 
-    async def _round_saved(self, campaign: Campaign) -> None:
-        if self._stopping or campaign.phase not in {Phase.SAVING, Phase.TELLING, Phase.SEALING, Phase.YIELDING}:
+    async def _round_saved(self, sync: InstrumentSync) -> None:
+        if self._stopping or sync.phase not in {Phase.SAVING, Phase.TELLING, Phase.SEALING, Phase.YIELDING}:
             return
-        if campaign.phase is Phase.YIELDING:
-            await self._yielded(campaign)
+        if sync.phase is Phase.YIELDING:
+            await self._yielded(sync)
             return
-        await self._prove(campaign)
-        flush = campaign.next_flush(self._server_ms())
+        await self._prove(sync)
+        flush = sync.next_flush(self._server_ms())
         if flush is None:
-            await self._finish_round(campaign)
+            await self._finish_round(sync)
         else:
             await self._ports.pages.send(flush)
 
-    async def _finish_round(self, campaign: Campaign) -> None:
-        campaign.phase = Phase.RESTING
-        campaign.rests_until = trio.current_time() + self._orders.poll_s
+    async def _finish_round(self, sync: InstrumentSync) -> None:
+        sync.phase = Phase.RESTING
+        sync.rests_until = trio.current_time() + self._spec.poll_s
         # Of a plan that gives way to another one, as when the last day has come from the archive, nothing is over.
-        if campaign.archive_days or campaign.must_yield:
+        if sync.archive_days or sync.must_yield:
             return
-        campaign.rounds += 1
-        campaign.is_complete = campaign.outcome(trio.current_time(), None).complete
-        if campaign.rounds == 1:
-            await self._tell_outcome(campaign)
-        if self._roster.is_over():
+        sync.rounds += 1
+        sync.is_complete = sync.outcome(trio.current_time(), None).complete
+        if sync.rounds == 1:
+            await self._report_outcome(sync)
+        if self._registry.is_over():
             self._stop.set()
 
-    async def _tell_outcome(self, campaign: Campaign) -> None:
-        tick = self._catalogue.ticks.get(campaign.instrument)
-        context = None if tick is None else await self._roster.context(campaign, tick, day_stop_ms(self._server_day()))
-        outcome = campaign.outcome(trio.current_time(), context)
-        log_outcome(campaign.log, outcome)
+    async def _report_outcome(self, sync: InstrumentSync) -> None:
+        tick = self._symbol_info.ticks.get(sync.instrument)
+        context = None if tick is None else await self._registry.context(sync, tick, day_stop_ms(self._server_day()))
+        outcome = sync.outcome(trio.current_time(), context)
+        log_outcome(sync.log, outcome)
         await self._ports.outcomes.send(outcome)
 
-    async def _next_round(self, campaign: Campaign) -> None:
+    async def _next_round(self, sync: InstrumentSync) -> None:
         today = self._server_day()
         if today != self._today:
             self._today = today
             log.info("day_turned", day=today.isoformat())
-            await self._roster.retire_days(today)
-        self._roster.look_again(campaign, trio.current_time(), self._server_ms())
-        self._catalogue.refresh(campaign.instrument, self._roster.symbols(), trio.current_time())
-        campaign.begin_round()
+            await self._registry.retire_days(today)
+        self._registry.look_again(sync, trio.current_time(), self._server_ms())
+        self._symbol_info.refresh(sync.instrument, self._registry.symbols(), trio.current_time())
+        sync.begin_round()
 
     # -- time
 

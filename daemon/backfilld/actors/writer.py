@@ -100,7 +100,7 @@ async def run_writer(
 async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> DaySaved:
     began = clock()
     new = message.new.trades
-    attempt = partial(store.save, message.instrument, message.day, new, message.day_starts, message.silence)
+    attempt = partial(store.save, message.instrument, message.day, new, message.day_starts, message.absence)
     saved = await _insist(attempt, message, new.height, store, disk)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     downloaded = new.height

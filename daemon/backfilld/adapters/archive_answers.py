@@ -7,7 +7,7 @@ import re
 
 import httpx
 
-from backfilld.core.outcome import CLOSED_TO_US
+from backfilld.core.backfill.outcome import CLOSED_TO_US
 from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
 
 _CHECKSUM = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(.+?)[\r\n]*")

@@ -11,12 +11,12 @@ from typing import Literal
 import trio
 
 from backfilld.adapters.binance_archive import BinanceArchive
-from backfilld.cache.comparison import NO_DIFFERENCES, Differences, compare_day, is_copy, is_republished
-from backfilld.cache.inspection import Inspected
-from backfilld.cache.manager import BackfillCacheManager
 from backfilld.core.model import Instrument
 from backfilld.errors import ArchiveError, DayDamaged, UnexpectedAnswer
 from backfilld.ports import Published
+from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.upkeep.comparison import NO_DIFFERENCES, Differences, compare_day, is_copy, is_republished
+from backfilld.store.upkeep.inspection import Inspected
 
 Verdict = Literal["equal", "compared", "unpublished", "unusable", "unreadable"]
 """The checksum says it all; the rows were compared; there is no published file; it is of no use; ours is."""

@@ -15,9 +15,9 @@ import httpx
 import msgspec
 import polars as pl
 
-from backfilld.core.limits import INTERVAL_MS, Limit
+from backfilld.core.backfill.outcome import CLOSED_TO_US, UNKNOWN_SYMBOL
 from backfilld.core.model import INT64_MAX, SCHEMA
-from backfilld.core.outcome import CLOSED_TO_US, UNKNOWN_SYMBOL
+from backfilld.core.weight.limits import INTERVAL_MS, Limit
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo, Usage
 

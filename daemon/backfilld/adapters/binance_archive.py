@@ -1,7 +1,7 @@
 """Binance's public archive over HTTP: is a day published, how large is it, have it on disk.
 
 Owns the layout of the archive, how a download goes on after it was cut, and when it is given up. What is in a file is
-read by :mod:`backfilld.cache.archivefile`. No request costs any request weight.
+read by :mod:`backfilld.store.archive_import.archivefile`. No request costs any request weight.
 """
 
 import random
@@ -20,11 +20,11 @@ import trio
 from backfilld.adapters.archive_answers import absent, refusal_of, resumed_at, sha256_in, size_in, where
 from backfilld.adapters.binance_answers import without_addresses
 from backfilld.adapters.spool import Spool, same_bytes
-from backfilld.cache.atomic import translated
 from backfilld.core.model import Instrument, Market
 from backfilld.core.retry import Backoff
 from backfilld.errors import ArchiveError, ExchangeError, TransientError
 from backfilld.ports import Published
+from backfilld.store.atomic import translated
 
 T = TypeVar("T")
 

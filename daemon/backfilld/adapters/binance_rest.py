@@ -24,9 +24,9 @@ from backfilld.adapters.binance_answers import (
     without_addresses,
 )
 from backfilld.adapters.hosts import Hosts
+from backfilld.core.backfill.outcome import CLOSED_TO_US
+from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
 from backfilld.core.model import Instrument, Market
-from backfilld.core.outcome import CLOSED_TO_US
-from backfilld.core.query import Before, Later, Newest, Page, Query, Since, Tail
 from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo, OpenClient, Reply, Undecoded, Usage
 

@@ -13,16 +13,16 @@ import polars as pl
 import structlog
 import trio
 
-from backfilld.cache import BackfillCacheManager
-from backfilld.cache.atomic import sweep_temporary_files, translated
-from backfilld.cache.dayfile import Encoding, warm_up
-from backfilld.cache.layout import instrument_directory
-from backfilld.core.context import Context
-from backfilld.core.daybook import DayRecord
+from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.figures import Figures
 from backfilld.core.model import Instrument, day_of, empty_trades
-from backfilld.core.silences import NO_SILENCE, Silence
 from backfilld.errors import ArchiveError
 from backfilld.ports import Published, Saved
+from backfilld.store import BackfillCacheManager
+from backfilld.store.atomic import sweep_temporary_files, translated
+from backfilld.store.format.dayfile import Encoding, warm_up
+from backfilld.store.layout import instrument_directory
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class ParquetStore:
         """The days that have a file."""
         return await _on_thread(self._manager(instrument).days)
 
-    async def load(self, instrument: Instrument, day: date) -> DayRecord | None:
+    async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         """Read and check a day file; one that cannot be trusted is moved aside."""
         manager = self._manager(instrument)
         began = time.perf_counter()
@@ -68,7 +68,7 @@ class ParquetStore:
             log.info("day_loaded", instrument=str(instrument), file=file, trades=record.rows, ms=milliseconds)
         return record
 
-    async def peek(self, instrument: Instrument, day: date) -> DayRecord | None:
+    async def peek(self, instrument: Instrument, day: date) -> Certificate | None:
         """What a day file holds, for a reader that must not touch it; None for one that cannot be trusted."""
         return await _on_thread(lambda: self._manager(instrument).peek(day))
 
@@ -78,13 +78,13 @@ class ParquetStore:
         day: date,
         trades: pl.DataFrame,
         day_starts: Collection[int],
-        silence: Silence = NO_SILENCE,
+        absence: AbsentIds = NO_ABSENCES,
     ) -> Saved:
         """Merge trades into a day file and replace it."""
         manager = self._manager(instrument)
         # Whoever must not wait for a disk that hangs may let go of it: the file is replaced whole or not at all.
         done = await trio.to_thread.run_sync(
-            lambda: manager.append(day, trades, day_starts, absent=silence.absent, suspected=silence.suspected),
+            lambda: manager.append(day, trades, day_starts, absent=absence.absent, suspected=absence.suspected),
             abandon_on_cancel=True,
         )
         self._see(instrument, day)
@@ -102,8 +102,8 @@ class ParquetStore:
     ) -> Saved:
         """Join a published day with the day file, whose neighbours on disk prove its ends."""
         # Most starts need no archive.
-        from backfilld.cache.archive_take import Taken, take_archive  # noqa: PLC0415
-        from backfilld.cache.neighbours import ids_to_take, neighbourhood  # noqa: PLC0415
+        from backfilld.store.archive_import.archive_take import Taken, take_archive  # noqa: PLC0415
+        from backfilld.store.archive_import.neighbours import ids_to_take, neighbourhood  # noqa: PLC0415
 
         manager, path = self._manager(instrument), Path(published.path)
 
@@ -124,13 +124,13 @@ class ParquetStore:
         file = str(manager.get_cache_path(day))
         return Saved(taken.record, file, taken.bytes, taken.cached, taken.duplicates, taken.conflicts, findings)
 
-    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Context:
+    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """Add up the figures of the span, a row group at a time."""
 
-        def add_up() -> Context:
-            total = Context(bin_size)
+        def add_up() -> Figures:
+            total = Figures(bin_size)
             for piece in self._pieces(instrument, start_ms, stop_ms):
-                total += Context.of(piece, bin_size)
+                total += Figures.of(piece, bin_size)
             return total
 
         return await _on_thread(add_up)

@@ -10,8 +10,8 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from backfilld.cache.atomic import TEMPORARY, translated
 from backfilld.errors import UnexpectedAnswer
+from backfilld.store.atomic import TEMPORARY, translated
 
 WRITE_BYTES = 1 << 20
 """So much is gathered before a thread is bothered with it."""

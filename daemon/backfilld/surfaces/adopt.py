@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from backfilld.cache import BackfillCacheManager
-from backfilld.cache.dayfile import Encoding
-from backfilld.cache.layout import day_file_name, days_in, instrument_directory
-from backfilld.cache.legacy import Adopted, NotTaken, adopt_file, join_days
-from backfilld.cache.lock import locked
+from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.core.model import Instrument
-from backfilld.core.outcome import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.errors import SettingsError, StoreError
+from backfilld.store import BackfillCacheManager
+from backfilld.store.format.dayfile import Encoding
+from backfilld.store.layout import day_file_name, days_in, instrument_directory
+from backfilld.store.lock import locked
+from backfilld.store.upkeep.adoption import Adopted, NotTaken, adopt_file, join_days
 
 
 def adopt(directory: Path, cache_dir: Path, instrument: Instrument, encoding: Encoding) -> int:

@@ -10,10 +10,10 @@ import trio
 
 from backfilld.adapters.archive_comparison import Comparison, compared
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
-from backfilld.cache.inspection import Inspected
-from backfilld.cache.layout import instrument_directory
-from backfilld.cache.manager import BackfillCacheManager
 from backfilld.settings import Settings
+from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.upkeep.inspection import Inspected
 from backfilld.supervisor import cause_of
 from backfilld.surfaces.verify import progress
 

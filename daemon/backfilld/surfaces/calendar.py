@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import groupby
 
-from backfilld.cache import BackfillCacheManager
-from backfilld.cache.certificate import UntrustedFile
 from backfilld.core.model import iso
 from backfilld.errors import StoreError
+from backfilld.store import BackfillCacheManager
+from backfilld.store.format.footer import UntrustedFile
 
 MARKS = {"sealed": "#", "partial": "+", "missing": ".", "conflicted": "!", "bad": "x"}
 """How a day is drawn: complete and over; anything less; no file; two versions of a trade; a file of no use."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from backfilld.core.outcome import EXIT_INCOMPLETE, EXIT_SETTINGS, exit_code
+from backfilld.core.backfill.outcome import EXIT_INCOMPLETE, EXIT_SETTINGS, exit_code
 from backfilld.errors import BackfillError, SettingsError
 from backfilld.settings import Settings
 
@@ -43,7 +43,7 @@ def cli() -> None:
 @_options("config", "instrument", "cache-dir")
 @click.option("--once", is_flag=True, help="End after the first complete backfill.")
 def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, once: bool) -> None:
-    """Backfill the instruments and keep them topped up.
+    """BackfillPlan the instruments and keep them topped up.
 
     Exit codes: 0 done; 1 incomplete, with the reason; 75 try later (exchange out of reach or banning, cache in use);
     78 a setting is wrong.

@@ -15,11 +15,11 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from backfilld.cache import BackfillCacheManager
-from backfilld.cache.layout import instrument_directory
+from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.core.model import Instrument, Market, day_of, day_start_ms, empty_trades
-from backfilld.core.outcome import EXIT_DONE, EXIT_INCOMPLETE
-from backfilld.simulator import Exchange, ExchangeOptions, Tape, open_exchange
+from backfilld.store import BackfillCacheManager
+from backfilld.store.layout import instrument_directory
+from binance_simulator import Exchange, ExchangeOptions, Tape, open_exchange
 
 log = structlog.get_logger()
 

@@ -14,19 +14,19 @@ import trio
 from backfilld.adapters.binance_archive import open_archive
 from backfilld.adapters.binance_rest import opener
 from backfilld.assembly import ASSUMED_LIMITS, parquet_store
-from backfilld.cache.layout import archive_directory
-from backfilld.cache.remembered import peek_remembered
-from backfilld.core.daybook import DayRecord
-from backfilld.core.forecast import ARCHIVE, HELD, NOWHERE, REST, Forecast, Known, forecast
+from backfilld.core.backfill.estimate import ARCHIVE, HELD, NOWHERE, REST, Forecast, Known, forecast
+from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
+from backfilld.core.backfill.questions import Before, Since
+from backfilld.core.backfill.sources import archive_days, seam_days, within_reach
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
-from backfilld.core.outcome import TOO_OLD, UNKNOWN_SYMBOL
-from backfilld.core.query import Before, Since
-from backfilld.core.sources import archive_days, seam_days, within_reach
-from backfilld.core.weights import DOCUMENTED, Endpoint
-from backfilld.core.window import Window
+from backfilld.core.timespan import TimeSpan
+from backfilld.core.weight.weights import DOCUMENTED, Endpoint
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, SettingsError
 from backfilld.ports import ArchiveSource, ExchangeClient
 from backfilld.settings import Settings
+from backfilld.store.governor_state import peek_remembered
+from backfilld.store.layout import archive_directory
 
 AT_ONCE = 8
 """How many questions the forecast puts to the archive at a time."""
@@ -36,7 +36,7 @@ FIRST_DAY = date(2017, 7, 14)
 """When Binance opened."""
 
 
-def window_of(first: date, last: date, today: date) -> Window:
+def window_of(first: date, last: date, today: date) -> TimeSpan:
     """The window of whole days, both ends included. Raises SettingsError for days that cannot be had."""
     if first > last:
         raise SettingsError(f"--from {first} is after --to {last}")
@@ -44,7 +44,7 @@ def window_of(first: date, last: date, today: date) -> Window:
         raise SettingsError(f"--from {first} is before {FIRST_DAY}: there was no exchange to trade on")
     if last > today:
         raise SettingsError(f"--to {last} lies in the future: the last day that has begun is {today}")
-    return Window(day_start_ms(first), day_stop_ms(last))
+    return TimeSpan(day_start_ms(first), day_stop_ms(last))
 
 
 def today_utc() -> date:
@@ -64,7 +64,7 @@ class Plan:
     minutes: float
 
 
-async def plan_fill(settings: Settings, window: Window) -> Plan:
+async def plan_fill(settings: Settings, window: TimeSpan) -> Plan:
     """Look at the disk, ask the archive which days it has, and the exchange how many trades the others hold.
 
     Raises ExchangeError for what cannot be told; RateLimited while a ban lasts.
@@ -102,9 +102,9 @@ def _refuse_in_a_ban(settings: Settings, instruments: Sequence[Instrument]) -> N
             raise RateLimited(f"{market}: the exchange has {budget.reason} us for {wait_s:.0f} s", retry_after_s=wait_s)
 
 
-async def _known(settings: Settings, instrument: Instrument, window: Window, archive: ArchiveSource) -> Known:
+async def _known(settings: Settings, instrument: Instrument, window: TimeSpan, archive: ArchiveSource) -> Known:
     store, now_ms = parquet_store(settings), int(time.time() * 1000)
-    records: dict[date, DayRecord] = {}
+    records: dict[date, Certificate] = {}
     for day in await store.days(instrument):
         if day_stop_ms(day) >= window.start_ms and day_start_ms(day) <= (window.stop_ms or now_ms):
             record = await store.peek(instrument, day)
@@ -209,6 +209,6 @@ def _document(plan: Plan) -> dict[str, object]:
     }
 
 
-def run_plan(settings: Settings, window: Window, *, as_json: bool) -> None:
+def run_plan(settings: Settings, window: TimeSpan, *, as_json: bool) -> None:
     """Make the forecast and print it."""
     print_plan(trio.run(partial(plan_fill, settings, window)), as_json=as_json)

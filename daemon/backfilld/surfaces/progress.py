@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Table
 from rich.text import Text
 
-from backfilld.core.outcome import Outcome
+from backfilld.core.backfill.outcome import Outcome
 from backfilld.supervisor import Pipeline
 
 REFRESH_S = 0.1
@@ -61,7 +61,7 @@ def _weight(pipeline: Pipeline) -> str:
 
 def print_summary(outcomes: Sequence[Outcome], console: Console | None = None) -> None:
     """Print a table with a column an instrument."""
-    table = Table(title="Backfill", title_style="bold", title_justify="left")
+    table = Table(title="BackfillPlan", title_style="bold", title_justify="left")
     table.add_column("")
     for outcome in outcomes:
         colour = "green" if outcome.complete else "red"

@@ -17,17 +17,17 @@ import trio
 
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
 from backfilld.assembly import assembled, encoding_of, parquet_store
-from backfilld.cache.atomic import move_aside
-from backfilld.cache.forgetting import forget
-from backfilld.cache.inspection import Finding, Inspected
-from backfilld.cache.layout import archive_directory, instrument_directory
-from backfilld.cache.lock import locked
-from backfilld.cache.manager import BackfillCacheManager
+from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE, Outcome, overall_exit_code
 from backfilld.core.model import IdRange, Instrument, day_of, day_start_ms, day_stop_ms
-from backfilld.core.outcome import EXIT_DONE, EXIT_INCOMPLETE, Outcome, overall_exit_code
-from backfilld.core.window import Window
+from backfilld.core.timespan import TimeSpan
 from backfilld.errors import ExchangeError, SettingsError, StoreError
 from backfilld.settings import Settings
+from backfilld.store.atomic import move_aside
+from backfilld.store.layout import archive_directory, instrument_directory
+from backfilld.store.lock import locked
+from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.upkeep.forgetting import forget
+from backfilld.store.upkeep.inspection import Finding, Inspected
 from backfilld.supervisor import cause_of, run_pipeline
 from backfilld.surfaces.logs import configure_logs
 from backfilld.surfaces.verdicts import print_verdicts
@@ -172,7 +172,7 @@ def _days_of(verified: Verified) -> list[_Key]:
     return sorted(_wrongs(verified).keys() - newer)
 
 
-def _windows(days: Sequence[_Key]) -> Iterator[tuple[Window, tuple[Instrument, ...]]]:
+def _windows(days: Sequence[_Key]) -> Iterator[tuple[TimeSpan, tuple[Instrument, ...]]]:
     """Runs of days, and whose they are."""
     runs: dict[tuple[date, date], list[Instrument]] = {}
     for instrument, own in groupby(days, key=lambda each: each[0]):
@@ -182,7 +182,7 @@ def _windows(days: Sequence[_Key]) -> Iterator[tuple[Window, tuple[Instrument, .
             found = [day for _, day in run]
             runs.setdefault((found[0], found[-1]), []).append(instrument)
     for (first, last), instruments in sorted(runs.items()):
-        yield Window(day_start_ms(first), day_stop_ms(last)), tuple(instruments)
+        yield TimeSpan(day_start_ms(first), day_stop_ms(last)), tuple(instruments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +209,12 @@ def _backfill(settings: Settings, days: Sequence[_Key], filled: _Filled) -> None
             filled.deeds.append(Deed(outcome.instrument, day_of(window.start_ms), f"{_until(window)}{said}"))
 
 
-def _until(window: Window) -> str:
+def _until(window: TimeSpan) -> str:
     first, last = day_of(window.start_ms), day_of((window.stop_ms or 1) - 1)
     return "" if first == last else f"to {last}: "
 
 
-async def _backfill_window(settings: Settings, window: Window, instruments: tuple[Instrument, ...]) -> list[Outcome]:
+async def _backfill_window(settings: Settings, window: TimeSpan, instruments: tuple[Instrument, ...]) -> list[Outcome]:
     with assembled(settings, once=True, instruments=instruments, window=window) as assembly:
         try:
             async with trio.open_nursery() as nursery:

@@ -9,8 +9,8 @@ import trio
 
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import Assembly, assembled
-from backfilld.core.outcome import EXIT_DONE, Outcome, overall_exit_code
-from backfilld.core.window import Window
+from backfilld.core.backfill.outcome import EXIT_DONE, Outcome, overall_exit_code
+from backfilld.core.timespan import TimeSpan
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from backfilld.surfaces.logs import complain
@@ -19,9 +19,9 @@ from backfilld.surfaces.signals import watch_signals
 
 
 async def run_daemon(
-    settings: Settings, *, once: bool, read_settings: Callable[[], Settings], window: Window | None = None
+    settings: Settings, *, once: bool, read_settings: Callable[[], Settings], window: TimeSpan | None = None
 ) -> int:
-    """Run until the orders are done or a signal ends it; return the exit code. Raises BackfillError.
+    """Run until the spec are done or a signal ends it; return the exit code. Raises BackfillError.
 
     ``window`` is today and DAYS before it, unless it is given. ``read_settings`` reads the settings anew, for SIGHUP.
     What keeps a backfill from being complete is said on stderr, a sentence a reason.
@@ -60,7 +60,7 @@ async def _gather(assembly: Assembly, outcomes: list[Outcome], *, show: bool) ->
     """Collect the outcomes of the first round; ``show`` them when they are all there."""
     async for outcome in assembly.outcomes:
         outcomes.append(outcome)
-        if show and len(outcomes) == len(assembly.pipeline.orders.instruments):
+        if show and len(outcomes) == len(assembly.pipeline.spec.instruments):
             _show(outcomes)
 
 

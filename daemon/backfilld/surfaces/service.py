@@ -10,7 +10,7 @@ import trio
 
 from backfilld.actors.writer import LONGEST_RETRY_S
 from backfilld.adapters.systemd import Notifier
-from backfilld.assembly import orders_of
+from backfilld.assembly import spec_of
 from backfilld.core.liveness import Liveness
 from backfilld.errors import SettingsError
 from backfilld.settings import Settings
@@ -73,21 +73,21 @@ class Service:
         except SettingsError as error:
             log.error("reload_refused", error=str(error))
         else:
-            self._obey(settings)
+            self._apply(settings)
         if self._is_ready:
             self._notifier.ready()
 
-    def _obey(self, settings: Settings) -> None:
+    def _apply(self, settings: Settings) -> None:
         fixed = self._settings.fixed_differences(settings)
         if fixed:
             log.warning("restart_needed", settings=list(fixed))
         set_level(settings.log_level)
         kept = {name: getattr(self._settings, name) for name in fixed}
         self._settings = settings.model_copy(update=kept)
-        fixed_orders = self._pipeline.orders
-        orders = orders_of(self._settings, once=fixed_orders.once, window=fixed_orders.window)
-        self._pipeline.reload.value = Reload(orders)
-        log.info("settings_reloaded", instruments=[str(each) for each in orders.instruments])
+        fixed_orders = self._pipeline.spec
+        spec = spec_of(self._settings, once=fixed_orders.once, window=fixed_orders.window)
+        self._pipeline.reload.value = Reload(spec)
+        log.info("settings_reloaded", instruments=[str(each) for each in spec.instruments])
 
     # -- what is told
 

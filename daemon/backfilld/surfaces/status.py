@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 import msgspec
 
-from backfilld.cache import BackfillCacheManager
-from backfilld.cache.activity import Activity, peek_activity
-from backfilld.cache.layout import instrument_directory, instruments_in
-from backfilld.cache.lock import locked
-from backfilld.cache.remembered import RememberedBudget, peek_remembered
 from backfilld.core.model import Instrument, Market, iso
 from backfilld.errors import SettingsError
+from backfilld.store import BackfillCacheManager
+from backfilld.store.daemon_state import Activity, peek_activity
+from backfilld.store.governor_state import RememberedBudget, peek_remembered
+from backfilld.store.layout import instrument_directory, instruments_in
+from backfilld.store.lock import locked
 from backfilld.surfaces.calendar import MARKS, DayStatus, InstrumentStatus, day_statuses, instrument_statuses
 
 _COLOURS = {"#": "green", "+": "yellow", "!": "magenta", "x": "red"}

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backfilld.cache.inspection import Finding
 from backfilld.core.model import IdRange
+from backfilld.store.upkeep.inspection import Finding
 from backfilld.surfaces.verify import Verified
 
 if TYPE_CHECKING:

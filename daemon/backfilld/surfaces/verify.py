@@ -13,12 +13,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backfilld.cache.inspection import Finding, Inspected, chain_findings, inspect_day
-from backfilld.cache.layout import day_file_name, days_in, instrument_directory, instruments_in
+from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.core.model import IdRange, Instrument
-from backfilld.core.outcome import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.errors import SettingsError
 from backfilld.settings import Settings
+from backfilld.store.layout import day_file_name, days_in, instrument_directory, instruments_in
+from backfilld.store.upkeep.inspection import Finding, Inspected, chain_findings, inspect_day
 
 if TYPE_CHECKING:
     from backfilld.adapters.archive_comparison import Comparison

@@ -1,0 +1,108 @@
+"""The TradeStore of a switched-off cache: the same backfill, and no file is read or written."""
+
+from collections.abc import Collection
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import structlog
+import trio
+
+from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
+from backfilld.core.day.certificate import Certificate, Provenance
+from backfilld.core.day.figures import Figures
+from backfilld.core.merge import merge
+from backfilld.core.model import Instrument, day_of, empty_trades
+from backfilld.ports import Published, Saved
+from backfilld.store.format.dayfile import spans_of
+
+log = structlog.get_logger()
+
+
+class RamStore:
+    """Days in memory. Implements :class:`backfilld.ports.TradeStore`."""
+
+    def __init__(self) -> None:
+        self._days: dict[tuple[Instrument, date], pl.DataFrame] = {}
+        self._records: dict[tuple[Instrument, date], Certificate] = {}
+
+    async def open(self) -> None:
+        """Say that nothing will be kept."""
+        log.info("cache_disabled")
+        await trio.lowlevel.checkpoint()
+
+    async def days(self, instrument: Instrument) -> list[date]:
+        """The days held."""
+        await trio.lowlevel.checkpoint()
+        return sorted(day for held, day in self._days if held == instrument)
+
+    async def load(self, instrument: Instrument, day: date) -> Certificate | None:
+        """What is held of a day."""
+        await trio.lowlevel.checkpoint()
+        return self._records.get((instrument, day))
+
+    async def altered(self, instrument: Instrument) -> frozenset[date]:  # noqa: ARG002 - the port's signature
+        """None: nobody else reaches this memory."""
+        await trio.lowlevel.checkpoint()
+        return frozenset()
+
+    async def take(
+        self,
+        instrument: Instrument,
+        day: date,
+        published: Published,
+        following: Published | None,
+        *,
+        is_first: bool = False,
+    ) -> Saved:
+        """Join the trades of a published day. Where it ends is proven by what is held, not by the day ``following``."""
+        from backfilld.store.archive_import.archivefile import ArchiveDay  # noqa: PLC0415 - most starts need no archive
+
+        del following, is_first
+        archive = ArchiveDay(Path(published.path), instrument.market, day)
+        trades = archive.read(lambda frames: pl.concat([empty_trades(), *frames]))
+        return await self.save(instrument, day, trades, ())
+
+    async def save(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        absence: AbsentIds = NO_ABSENCES,
+    ) -> Saved:
+        """Merge trades into a day."""
+        await trio.lowlevel.checkpoint()
+        key = (instrument, day)
+        held, old = self._days.get(key, empty_trades()), self._records.get(key)
+        merged = merge(held, trades)
+        record = Certificate(day, tuple(spans_of(merged.trades)))
+        known = (old.proven_starts(), old.absent, old.suspected) if old is not None else ((), (), ())
+        testimony = Provenance(
+            day_starts={*known[0], *day_starts},
+            absent=(*known[1], *absence.absent),
+            suspected=(*known[2], *absence.suspected),
+        )
+        self._days[key], self._records[key] = merged.trades, record.told(testimony)
+        return Saved(self._records[key], None, 0, held.height, merged.duplicates, merged.conflicts)
+
+    async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
+        """The figures of the span."""
+        return Figures.of(await self.read(instrument, start_ms, stop_ms), bin_size)
+
+    async def read(self, instrument: Instrument, start_ms: int, stop_ms: int) -> pl.DataFrame:
+        """The trades of the span."""
+        days = [day for day in await self.days(instrument) if day_of(start_ms) <= day <= day_of(stop_ms - 1)]
+        trades = pl.concat([empty_trades(), *(self._days[instrument, day] for day in days)], rechunk=True)
+        return trades.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
+
+    async def distrust(self, instrument: Instrument, day: date, reason: str) -> None:
+        """Forget a day, and say why."""
+        log.warning("day_quarantined", instrument=str(instrument), day=day.isoformat(), reason=reason)
+        await self.delete(instrument, day)
+
+    async def delete(self, instrument: Instrument, day: date) -> None:
+        """Forget a day."""
+        await trio.lowlevel.checkpoint()
+        self._days.pop((instrument, day), None)
+        self._records.pop((instrument, day), None)

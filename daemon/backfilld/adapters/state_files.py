@@ -1,0 +1,37 @@
+"""What a daemon remembers and shows, as files in the cache directory. Owns the thread hop, and when an error came."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import trio
+
+from backfilld.core.model import Market
+from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.ports import DaemonWork
+from backfilld.store.daemon_state import Activity, save_activity
+from backfilld.store.governor_state import remembered_now, save_remembered
+
+
+class StateFiles:
+    """Implements :class:`backfilld.ports.StateFile`."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._cache_dir = cache_dir
+        self._error: str | None = None
+        self._error_ms: float | None = None
+
+    async def save(self, budgets: Mapping[Market, BudgetStatistics], work: DaemonWork) -> None:
+        """Replace the files."""
+        now_ms = time.time() * 1000
+        if work.last_error != self._error:
+            self._error, self._error_ms = work.last_error, now_ms
+        remembered = remembered_now(budgets, now_ms)
+        activity = Activity(now_ms, work.cached, work.downloaded, self._error, self._error_ms)
+
+        def replace() -> None:
+            save_remembered(self._cache_dir, remembered)
+            save_activity(self._cache_dir, activity)
+
+        # Whoever must not wait for a disk that hangs may let go of it, as with a day file.
+        await trio.to_thread.run_sync(replace, abandon_on_cancel=True)

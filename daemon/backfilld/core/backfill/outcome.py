@@ -1,0 +1,89 @@
+"""What a backfill came to, and the exit code that says so."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from backfilld.core.day.figures import Figures
+from backfilld.core.model import IdRange, Instrument
+from backfilld.errors import BackfillError, CacheLocked, RateLimited, RequestRejected, SettingsError, TransientError
+
+EXIT_DONE = 0
+EXIT_INCOMPLETE = 1
+EXIT_TRY_LATER = 75
+EXIT_SETTINGS = 78
+
+UNKNOWN_SYMBOL = -1121
+"""Binance's code for a symbol that it does not list."""
+TOO_OLD = -4166
+"""Binance's code for a question about a time, or an id, that it does not answer for any more."""
+CLOSED_TO_US = 451
+"""HTTP's status for a host that is closed to our country; another host may not be."""
+
+
+MOST_NAMED = 5
+"""So many missing ranges are named in sentences; the log has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One instrument's backfill: what is held, what it cost, and what is missing and why.
+
+    ``trades`` are all held of the window, of which ``cached`` were on disk before; ``reasons`` are sentences.
+    """
+
+    instrument: Instrument
+    complete: bool
+    trades: int
+    cached: int
+    seconds: float
+    requests: int
+    weight: int
+    context: Figures | None = None
+    missing: tuple[IdRange, ...] = ()
+    reasons: tuple[str, ...] = ()
+    error: BackfillError | None = None
+
+    @property
+    def downloaded(self) -> int:
+        """Trades that came from the exchange."""
+        return self.trades - self.cached
+
+    @property
+    def hit_ratio(self) -> float:
+        """The part of the trades that was on disk already; 1 for none at all."""
+        return self.cached / self.trades if self.trades else 1.0
+
+    @property
+    def exit_code(self) -> int:
+        """The contract's exit code for this outcome."""
+        if self.complete:
+            return EXIT_DONE
+        return exit_code(self.error) if self.error else EXIT_INCOMPLETE
+
+
+def missing_sentences(missing: Sequence[IdRange]) -> list[str]:
+    """What is missing, in a few sentences."""
+    named, others = missing[:MOST_NAMED], missing[MOST_NAMED:]
+    sentences = [f"ids {ids.first_id} to {ids.last_id} are missing" for ids in named]
+    if others:
+        sentences.append(f"{sum(map(len, others))} ids in {len(others)} other places are missing, too")
+    return sentences
+
+
+def exit_code(error: BaseException) -> int:
+    """The contract's exit code for an error: 78 what the operator must change, 75 what time may change, else 1."""
+    match error:
+        case SettingsError():
+            return EXIT_SETTINGS
+        case RequestRejected(status=status, code=code) if status == CLOSED_TO_US or code in {UNKNOWN_SYMBOL, None}:
+            return EXIT_SETTINGS
+        case CacheLocked() | RateLimited() | TransientError():
+            return EXIT_TRY_LATER
+        case _:
+            return EXIT_INCOMPLETE
+
+
+def overall_exit_code(outcomes: Iterable[Outcome]) -> int:
+    """The exit code for several instruments: the worst, where what the operator must change is worst of all."""
+    codes = {outcome.exit_code for outcome in outcomes}
+    return next((code for code in (EXIT_SETTINGS, EXIT_INCOMPLETE, EXIT_TRY_LATER) if code in codes), EXIT_DONE)

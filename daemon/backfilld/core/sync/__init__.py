@@ -1,0 +1,1 @@
+"""One instrument over the life of a daemon, and all of them."""

@@ -1,0 +1,89 @@
+"""What stands on disk of one instrument around a window, what is proven of it, and what its files do not say yet.
+
+Owns the day records for the sync. Must not ask anybody; the plan does.
+"""
+
+from collections.abc import Iterable
+from datetime import date
+
+from backfilld.core.backfill.plan import BackfillPlan
+from backfilld.core.day.absences import Absences, AbsentIds
+from backfilld.core.day.certificate import Certificate, day_starts, held_in
+from backfilld.core.model import MS_PER_DAY, day_start_ms, day_stop_ms
+from backfilld.core.timespan import TimeSpan
+
+
+class KnownDays:
+    """The day records of a window and of the days beside it, as of ``now_ms``. ``very_first`` are ids that nothing can
+    have been before."""
+
+    def __init__(
+        self, window: TimeSpan, records: Iterable[Certificate], now_ms: int, very_first: frozenset[int] = frozenset()
+    ) -> None:
+        self.window = window
+        self.records = {record.day: record for record in records}
+        self._very_first = very_first
+        starts = self._starts()
+        self.held = held_in(window, [record.proven_by(starts) for record in self.records.values()])
+        """What was held at the beginning."""
+        self._absences = Absences(self.held.suspected, now_ms)
+        self._proven_starts: set[int] = set()
+
+    def plan(self, now_ms: int, *, newest_first: bool, proves_first: bool) -> BackfillPlan:
+        """The plan for what is missing."""
+        return BackfillPlan(
+            self.window,
+            self.held.spans,
+            first_is_proven=self.held.first_is_proven,
+            last_is_proven=self.held.last_is_proven,
+            absent=self.held.absent,
+            postponed=self._absences.postponed,
+            now_ms=now_ms,
+            newest_first=newest_first,
+            proves_first=proves_first,
+        )
+
+    @property
+    def until_ms(self) -> int | None:
+        """The time of the last trade that was held at the beginning."""
+        return max((span.last_ms for span in self.held.spans), default=None)
+
+    def saved(self, record: Certificate) -> bool:
+        """Take what a day holds now; returns whether it lacks anything that was held before."""
+        before = self.records.get(record.day)
+        self.records[record.day] = record
+        return before is not None and (before.coverage | record.coverage) != record.coverage
+
+    def starts_to_prove(self, plan: BackfillPlan) -> frozenset[int]:
+        """The ids that have become known to begin a day since this was last asked."""
+        starts = self._starts()
+        if plan.proven_first_id is not None and self.window.start_ms % MS_PER_DAY == 0:
+            starts.add(plan.proven_first_id)
+        if plan.beyond_id is not None and (self.window.stop_ms or 1) % MS_PER_DAY == 0:
+            starts.add(plan.beyond_id)
+        new = frozenset(starts - self._proven_starts)
+        self._proven_starts |= new
+        return new
+
+    def _starts(self) -> set[int]:
+        """What the days held prove of each other, and of the very first trade."""
+        return day_starts(self.records.values()) | {each.first_id for each in self.records.values()} & self._very_first
+
+    def days_to_renew(self) -> frozenset[date]:
+        """The days whose file does not say yet what is proven of them."""
+        return frozenset(day for day, each in self.records.items() if each.proven_by(self._proven_starts) != each)
+
+    def absences(self, plan: BackfillPlan, now_ms: int) -> dict[date, AbsentIds]:
+        """What the exchange passed over and the day files do not say yet, by day."""
+        return self._absences.by_day(plan.absent, self.records.values(), now_ms)
+
+    def second_look_is_due(self, now_ms: int) -> bool:
+        """Whether ids that the exchange passed over may be asked for again."""
+        return self._absences.is_due(self.records.values(), now_ms)
+
+    def lacks_past(self, today_ms: int) -> bool:
+        """Whether a whole day of the window before today is not complete, as far as its file says."""
+        return any(
+            not each.sealed and self.window.start_ms <= day_start_ms(day) and day_stop_ms(day) <= today_ms
+            for day, each in self.records.items()
+        )

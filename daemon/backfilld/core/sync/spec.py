@@ -1,0 +1,39 @@
+"""What a pipeline is told to do."""
+
+from dataclasses import dataclass
+
+from backfilld.core.model import Instrument
+from backfilld.core.timespan import TimeSpan
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What the scheduler is to do.
+
+    At most ``max_concurrent`` requests are in flight at a time; ``spare_fetchers`` send the next ones while the others
+    read their answers.
+    A crash loses at most ``checkpoint_s`` of download; what is not drained ``grace_s`` after a stop is cancelled;
+    ``weight_share`` of the exchange's limits may be used. ``uses_archive`` says that past days may come from there.
+    ``window`` fixes the span for all instruments; without it, it is today and ``days`` whole days before, open-ended.
+    With ``once`` the first complete round ends the pipeline, else rounds follow every ``poll_s``. ``uncached`` only
+    chooses the words of the log. Day files older than ``keep_days`` are deleted, none for 0.
+    """
+
+    instruments: tuple[Instrument, ...]
+    max_concurrent: int
+    window: TimeSpan | None = None
+    days: int = 0
+    keep_days: int = 0
+    once: bool = False
+    poll_s: float = 30.0
+    uncached: bool = False
+    spare_fetchers: int = 0
+    checkpoint_s: float = 10.0
+    grace_s: float = 10.0
+    weight_share: float = 0.8
+    uses_archive: bool = False
+
+    @property
+    def fetchers(self) -> int:
+        """How many fetchers there are, and so how many questions are dealt at a time."""
+        return self.max_concurrent + self.spare_fetchers

@@ -1,0 +1,244 @@
+"""How much request weight may be spent, and when: the arithmetic of one market's budget.
+
+Owns the decision whether a request may go now. A request is counted before it is sent. Near an edge the window it
+arrives in is not known: it counts in both, and its header in neither; and while it is not known which window the
+server's clock shows, each of them must have room, for what others on the IP are expected to use as well. Times are
+local milliseconds of any monotonic clock; nothing here reads a clock.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from backfilld.core.weight.limits import MINUTE_MS, NO_LIMIT, Limit
+from backfilld.core.weight.pauses import Pauses, Reason
+from backfilld.core.weight.server_clock import ServerClock
+from backfilld.core.weight.usage import Counter, Ticket, flying
+from backfilld.core.weight.weights import WeightTable
+
+DOUBTFUL_PART = 0.1
+"""The part of a window's share that may be sent while it is not known which window it will be charged in."""
+LOOKS = 16
+"""How finely the moment is searched when others leave room again: a window's length over two to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetStatistics:
+    """A budget at one instant, by its tightest weight limit: ``used`` of ``allowed``, out of ``limit`` per
+    ``interval``; ``own`` of the used is ours, in flight included, ``others`` is not; ``expected`` is kept free for
+    others.
+
+    ``waiting`` requests wait for leave, for ``wait_ms`` still as far as can be told; ``granted`` have had it so far.
+    Nothing is sent for ``paused_ms``, because of ``reason``. ``learned`` are the weights by endpoint that differ from
+    the documented ones; bans of the last day ended ``bans_ms_ago``. The oldest request on its way was sent at
+    ``oldest_sent_ms``, by the local clock.
+    """
+
+    limit: int
+    interval: str
+    allowed: int
+    used: int
+    own: int = 0
+    others: int = 0
+    expected: int = 0
+    waiting: int = 0
+    wait_ms: float = 0.0
+    granted: int = 0
+    paused_ms: float = 0.0
+    reason: Reason | None = None
+    bans_ms_ago: tuple[float, ...] = ()
+    learned: Mapping[str, int] = field(default_factory=dict)
+    oldest_sent_ms: float | None = None
+
+
+class Budget:
+    """The request weight of one market for everybody on this IP, of which ``share`` may be used up."""
+
+    def __init__(
+        self,
+        limits: Iterable[Limit],
+        share: float,
+        clock: ServerClock,
+        *,
+        weights: WeightTable | None = None,
+        pauses: Pauses | None = None,
+        guard_ms: float = 50.0,
+    ) -> None:
+        self.share = share
+        self._guard_ms = guard_ms
+        self._in_flight: list[Ticket] = []
+        self.clock = clock
+        self.weights = weights or WeightTable({})
+        self.pauses = pauses or Pauses()
+        self._counters: list[Counter] = []
+        self.set_limits(limits)
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits in force."""
+        return tuple(counter.limit for counter in self._counters if counter.limit.limit != NO_LIMIT)
+
+    def set_limits(self, limits: Iterable[Limit]) -> None:
+        """Take the limits that exchangeInfo names. Counts of limits that stay are kept."""
+        known = {(counter.limit.by_weight, counter.limit.name): counter for counter in self._counters}
+        self._counters = [known.get((each.by_weight, each.name), Counter(each)).under(each) for each in limits]
+
+    def wait_ms(self, now_ms: float, weight: int) -> float:
+        """Milliseconds until ``weight`` may be spent, as far as can be told now; 0 if it may be spent at once."""
+        waits = [self._wait_ms(counter, now_ms, weight) for counter in self._counters]
+        return max(0.0, self.pauses.wait_ms(now_ms), *waits)
+
+    def next_window_ms(self, now_ms: float) -> float:
+        """The local instant by which every window of a minute or less has surely turned over."""
+        short = [counter for counter in self._counters if counter.limit.interval_ms <= MINUTE_MS]
+        waits = [self._until_over_ms(each, self._possible_windows(each, now_ms)[-1], now_ms) for each in short]
+        return now_ms + max(waits, default=MINUTE_MS)
+
+    def pause(self, now_ms: float, until_ms: float | None, reason: Reason) -> float:
+        """Spend nothing before ``until_ms``, or as long as the reason asks for; returns the instant when it ends."""
+        if until_ms is None and reason is not Reason.BLOCKED:
+            until_ms = self.next_window_ms(now_ms)
+        self.pauses.pause(now_ms, until_ms, reason)
+        return self.pauses.until_ms
+
+    def spend(self, now_ms: float, weight: int, endpoint: str = "") -> Ticket:
+        """Charge a request that is about to be sent."""
+        ticket = Ticket(weight, now_ms, endpoint)
+        self._in_flight.append(ticket)
+        self.pauses.sent(ticket, now_ms)
+        return ticket
+
+    def give_back(self, ticket: Ticket) -> None:
+        """Undo the charge of a request that was never sent."""
+        self._remove(ticket)
+        self.pauses.ended(ticket, accepted=False)
+
+    def settle(self, ticket: Ticket, now_ms: float, used: Mapping[str, int], *, accepted: bool = True) -> bool:
+        """Close a request that was answered, refused or lost, with the used weight its headers told, by interval name.
+
+        ``accepted`` says that the exchange answered and did not refuse. Returns whether a weight was learned by it.
+        """
+        self._remove(ticket)
+        self.pauses.ended(ticket, accepted=accepted)
+        self._count_also(used)
+        learned = [self._settle(counter, ticket, now_ms, used.get(counter.limit.name)) for counter in self._counters]
+        return any(learned)
+
+    @property
+    def oldest_sent_ms(self) -> float | None:
+        """When the oldest request in flight was sent, None if there is none."""
+        return min((ticket.sent_ms for ticket in self._in_flight), default=None)
+
+    def forget_flights(self, now_ms: float) -> None:
+        """Settle as lost what is in flight: whoever sent it is no more."""
+        for ticket in tuple(self._in_flight):
+            self.settle(ticket, now_ms, {}, accepted=False)
+
+    def _remove(self, ticket: Ticket) -> None:
+        """By identity: two of the same weight and moment are two."""
+        place = next((n for n, each in enumerate(self._in_flight) if each is ticket), None)
+        if place is None:
+            raise ValueError("this ticket is not in flight")
+        del self._in_flight[place]
+
+    def _count_also(self, used: Mapping[str, int]) -> None:
+        """Count in intervals that headers tell of before exchangeInfo has named their limits."""
+        counted = {counter.limit.name for counter in self._counters if counter.limit.by_weight}
+        limits = (Limit.unknown(name) for name in used.keys() - counted)
+        self._counters += [Counter(limit) for limit in limits if limit is not None]
+
+    def _settle(self, counter: Counter, ticket: Ticket, now_ms: float, header: int | None) -> bool:
+        interval_ms = counter.limit.interval_ms
+        arrived_ms, answered_ms = self.clock.earliest_ms(ticket.sent_ms), self.clock.latest_ms(now_ms)
+        numbers = range(int(arrived_ms // interval_ms), int(answered_ms // interval_ms) + 1)
+        told = header if counter.limit.by_weight else None
+        counter.settle(ticket, now_ms, numbers, told)
+        has_learned = False
+        if told is not None and len(numbers) == 1:
+            number = numbers[0]
+            ours = counter.own(number) + flying(counter.limit, self._in_flight)
+            counter.others.saw(number, told - ours, arrived_ms)
+            has_learned = self.weights.reported((counter.limit.name, number), told, ticket.endpoint)
+        over = int(self.clock.earliest_ms(now_ms) // interval_ms) - 1
+        if self.weights.learned and counter.overcharged(over - 1):
+            has_learned |= self.weights.unlearn()
+        counter.forget_before(over)
+        return has_learned
+
+    def _wait_ms(self, counter: Counter, now_ms: float, weight: int) -> float:
+        """Until there is room in every window that the server's clock may show; 0 if there is now."""
+        windows = self._possible_windows(counter, now_ms)
+        cost, allowed = counter.limit.cost(weight), self._allowed(counter.limit, now_ms)
+        in_flight = flying(counter.limit, self._in_flight)
+        for number in reversed(windows):
+            used = counter.used(number) + in_flight
+            if used > 0 and used + cost > allowed:
+                return self._until_over_ms(counter, number, now_ms)
+            if used > 0 and used + cost + self._kept(counter, number, now_ms, allowed, cost) > allowed:
+                return self._until_room_ms(counter, number, now_ms, cost, allowed)
+        if len(windows) > 1 and counter.doubtful(windows[-1]) + in_flight + cost > max(cost, allowed * DOUBTFUL_PART):
+            return self._until_over_ms(counter, windows[0], now_ms)
+        return 0.0
+
+    def _expected(self, counter: Counter, number: int, now_ms: float) -> int:
+        return counter.others.expected(number, self.clock.earliest_ms(now_ms))
+
+    def _kept(self, counter: Counter, number: int, now_ms: float, allowed: int, cost: int) -> int:
+        """What of ``allowed`` is not to be used yet, beside what is used: for others, and to look at them later."""
+        server_ms = self.clock.earliest_ms(now_ms)
+        to_look = counter.others.kept_to_look(number, server_ms, allowed, cost) if counter.limit.by_weight else 0
+        return counter.others.expected(number, server_ms) + to_look
+
+    def _until_room_ms(self, counter: Counter, number: int, now_ms: float, cost: int, allowed: int) -> float:
+        """Until so little is kept of the window that ``cost`` has room beside it, or the window is over."""
+        room = allowed - cost - counter.used(number) - flying(counter.limit, self._in_flight)
+        low, high = 0.0, self._until_over_ms(counter, number, now_ms)
+        for _ in range(LOOKS):
+            middle = (low + high) / 2
+            if self._kept(counter, number, now_ms + middle, allowed, cost) > room:
+                low = middle
+            else:
+                high = middle
+        return max(1.0, high)
+
+    def _possible_windows(self, counter: Counter, now_ms: float) -> range:
+        interval_ms = counter.limit.interval_ms
+        first = int((self.clock.earliest_ms(now_ms) - self._guard_ms) // interval_ms)
+        return range(first, int((self.clock.latest_ms(now_ms) + self._guard_ms) // interval_ms) + 1)
+
+    def _until_over_ms(self, counter: Counter, number: int, now_ms: float) -> float:
+        """Until the window is surely over on the server's clock."""
+        edge_ms = (number + 1) * counter.limit.interval_ms
+        return max(1.0, edge_ms - self.clock.earliest_ms(now_ms) + self._guard_ms)
+
+    def _allowed(self, limit: Limit, now_ms: float) -> int:
+        """The share of ``limit``, in weight. A single request dearer than that may have an unused window to itself."""
+        return int(limit.limit * self.share * self.pauses.caution(now_ms))
+
+    def used(self, limit: Limit, number: int) -> int:
+        """What counts as used of ``limit`` in window ``number``: settled, reported and in flight."""
+        counter = next(each for each in self._counters if each.limit == limit)
+        return counter.used(number) + flying(limit, self._in_flight)
+
+    def statistics(self, now_ms: float) -> BudgetStatistics | None:
+        """The budget by its tightest weight limit now; None before any limit is known."""
+        by_weight = [each for each in self._counters if each.limit.by_weight and each.limit.limit != NO_LIMIT]
+        statistics = [self._statistics(counter, now_ms) for counter in by_weight]
+        return min(statistics, key=lambda each: each.allowed - each.used, default=None)
+
+    def _statistics(self, counter: Counter, now_ms: float) -> BudgetStatistics:
+        number = self._possible_windows(counter, now_ms)[0]
+        in_flight = flying(counter.limit, self._in_flight)
+        paused_ms = max(0.0, self.pauses.until_ms - now_ms)
+        return BudgetStatistics(
+            limit=counter.limit.limit,
+            interval=counter.limit.name,
+            allowed=self._allowed(counter.limit, now_ms),
+            used=counter.used(number) + in_flight,
+            own=counter.own(number) + in_flight,
+            others=counter.others.seen(number),
+            expected=self._expected(counter, number, now_ms),
+            paused_ms=paused_ms,
+            reason=self.pauses.reason if paused_ms else None,
+            bans_ms_ago=tuple(now_ms - end_ms for end_ms in self.pauses.bans),
+            learned=dict(self.weights.learned),
+        )

@@ -1,0 +1,108 @@
+"""What has been used of one limit, window by window.
+
+Owns the rules of counting (the exchange's documentation of its limits, and what was measured on it):
+
+* a limit counts in fixed windows that are aligned to the server's clock; the count falls to zero at each edge;
+* a request is charged in the window of its arrival, refused ones too;
+* the used-weight header counts everybody on the IP, and the request it answers;
+* an answer may be older than the newest one seen, so within a window the count never goes down.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from backfilld.core.weight.foreign_usage import ForeignUsage
+from backfilld.core.weight.limits import Limit
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One request: its weight, when it was sent (local ms), and which endpoint it asks. Given back once."""
+
+    weight: int
+    sent_ms: float
+    endpoint: str = ""
+
+
+@dataclass(slots=True)
+class _Window:
+    """The count of one window: the most that a header told, and what no header has told of yet.
+
+    ``certain`` is our own count of what was charged here: the least that is used, whatever headers say. ``perhaps`` is
+    what of ours may have been charged here or not.
+
+    ``untold`` are the costs of settled requests that came without a header, or may belong to the window beside, each
+    with the instant when it was settled: a header of a request sent later tells of it, if it was charged here.
+    """
+
+    certain: int = 0
+    perhaps: int = 0
+    told: int = 0
+    untold: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def untold_cost(self) -> int:
+        return sum(cost for _, cost in self.untold)
+
+    def tell(self, used: int, sent_ms: float) -> None:
+        self.told = max(self.told, used)
+        self.untold = [(settled_ms, cost) for settled_ms, cost in self.untold if settled_ms > sent_ms]
+
+
+class Counter:
+    """One limit and its windows, by window number (server ms // interval)."""
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.others = ForeignUsage(limit.interval_ms)
+        self._windows: dict[int, _Window] = {}
+
+    def under(self, limit: Limit) -> "Counter":
+        """The same count under another limit of the same interval."""
+        self.limit = limit
+        return self
+
+    def __len__(self) -> int:
+        """How many windows are kept."""
+        return len(self._windows)
+
+    def used(self, number: int) -> int:
+        """What is known to be used of the window, by everybody; what is in flight not included."""
+        window = self._windows.get(number, _Window())
+        return max(window.certain, window.told) + window.untold_cost
+
+    def own(self, number: int) -> int:
+        """What we have used, or may have."""
+        window = self._windows.get(number, _Window())
+        return window.certain + window.perhaps
+
+    def doubtful(self, number: int) -> int:
+        """What may belong to the window or not, until a header of the window tells."""
+        return self._windows.get(number, _Window()).untold_cost
+
+    def overcharged(self, number: int) -> bool:
+        """Whether the server has counted less, of everybody, than we of ourselves alone."""
+        window = self._windows.get(number, _Window())
+        return 0 < window.told < window.certain
+
+    def settle(self, ticket: Ticket, settled_ms: float, numbers: range, told: int | None) -> None:
+        """Count a request that was charged in one of the windows ``numbers``, whose header told ``told`` used."""
+        cost = self.limit.cost(ticket.weight)
+        for number in numbers:
+            window = self._windows.setdefault(number, _Window())
+            if len(numbers) > 1 or (told is None and self.limit.by_weight):
+                window.untold.append((settled_ms, cost))
+                window.perhaps += cost
+                continue
+            window.certain += cost
+            if told is not None:
+                window.tell(told, ticket.sent_ms)
+
+    def forget_before(self, number: int) -> None:
+        """Drop the windows that are over."""
+        self._windows = {n: window for n, window in self._windows.items() if n >= number}
+
+
+def flying(limit: Limit, tickets: Iterable[Ticket]) -> int:
+    """What requests in flight take of a limit."""
+    return sum(limit.cost(ticket.weight) for ticket in tickets)

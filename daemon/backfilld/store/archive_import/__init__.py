@@ -1,0 +1,1 @@
+"""From a published zip to a day file."""

@@ -1,0 +1,281 @@
+"""The CSVs in a published zip as trade frames, in the order of the file.
+
+Owns the shapes that the archive is known to have: with and without a header, with and without ``M``, ``True`` and
+``true``, milliseconds and microseconds, several CSVs in one zip. A value that no row may have refuses the whole file,
+naming line and column. Memory does not grow with the file. What order the rows are in is not looked at.
+"""
+
+import io
+import math
+import struct
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pc
+from pyarrow import compute
+
+from backfilld.core.model import INT64_MAX, SCHEMA
+from backfilld.errors import ArchiveError
+from backfilld.store.atomic import translated
+
+BLOCK_BYTES = 1 << 21
+"""What is parsed at once: some 25,000 rows: with twice as many it is a tenth faster and takes 100 MB more."""
+
+MICROSECONDS_FROM = 10**14
+"""A time from here on is in microseconds: in milliseconds it would lie in the year 5138."""
+
+COLUMNS = {
+    "a": "agg_trade_id",
+    "p": "price",
+    "q": "quantity",
+    "f": "first_trade_id",
+    "l": "last_trade_id",
+    "T": "transact_time",
+    "m": "is_buyer_maker",
+    "M": "is_best_match",
+}
+"""The columns in the order of the CSV, with the names that headers give them; futures lack the last one."""
+
+_ARROW_TYPES = {"T": pa.int64(), "p": pa.float64(), "q": pa.float64(), "m": pa.bool_(), "M": pa.bool_()}
+_TRUE, _FALSE = ["True", "true", "TRUE"], ["False", "false", "FALSE"]
+_BOM = b"\xef\xbb\xbf"
+_LONGEST_LINE_BYTES = 4096
+_SETTLING_S = 0.05
+"""Arrow's threads give back what they read a moment after they were stopped. Nothing tells when."""
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    UnicodeDecodeError,
+)
+"""What :mod:`zipfile` raises on a zip that is cut, damaged, encrypted or packed in some way it does not know."""
+
+
+def trade_frames(path: Path) -> Generator[pl.DataFrame, None, None]:
+    """The trades of every CSV in the zip, in the order of the file, their values checked. Close it when you end early.
+
+    Raises ArchiveError for a zip that is cut or damaged, which may show only after the last frame, and for a CSV that
+    is none of trades; StoreError if the disk refuses.
+    """
+    with translated(path, "read"), _damage_named(path), zipfile.ZipFile(path) as archive:
+        for member in _csvs(archive, path):
+            yield from _frames(archive, member, path)
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        raise ArchiveError(f"{path.name} is cut or damaged: {reason}", kind="cut") from error
+
+
+def _csvs(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    found = [member for member in archive.infolist() if member.filename.lower().endswith(".csv")]
+    if not found:
+        raise ArchiveError(f"{path.name} holds no CSV", kind="shape")
+    return found
+
+
+def _frames(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[pl.DataFrame]:
+    shape = _shape_of(archive, member, path)
+    if shape is None:
+        return
+    try:
+        with archive.open(member) as packed, _batches(packed, shape) as batches:
+            for batch in batches:
+                frame = _typed(batch)
+                _refuse_impossible(frame)
+                yield frame
+    except (pa.ArrowInvalid, _Impossible) as error:
+        place = _place_of_the_fault(archive, member, shape) or str(error).splitlines()[0][:200]
+        raise ArchiveError(f"{path.name}: {member.filename}: {place}", kind="value") from error
+
+
+@contextmanager
+def _batches(packed: IO[bytes], shape: "_Shape") -> Iterator[pc.CSVStreamingReader]:
+    """Arrow reads ahead on a thread of its own: at the end of the context it reads no more, whatever ended it.
+
+    An interpreter that ends while it reads is aborted, so whoever iterates must close what they iterate over.
+    """
+    stream = _Stoppable(packed)
+    reader = shape.reader_of(cast("IO[bytes]", stream))
+    try:
+        yield reader
+    finally:
+        if not stream.is_at_end:
+            stream.stop()
+            with suppress(StopIteration, pa.ArrowInvalid, *_DAMAGE):
+                while not sys.is_finalizing():
+                    reader.read_next_batch()
+            time.sleep(_SETTLING_S)
+
+
+class _Stoppable(io.RawIOBase):
+    """A stream that can be told, from another thread, that this is its end."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._is_stopped = False
+        self._is_reading = False
+        self.is_at_end = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        self._is_reading = True  # said first, so that stop() does not overlook it
+        try:
+            content = b"" if self._is_stopped else self._stream.read(size)
+            self.is_at_end |= not content
+            return content
+        finally:
+            self._is_reading = False
+
+    def stop(self) -> None:
+        """Give nothing more; return when nobody is reading."""
+        self._is_stopped = True
+        while self._is_reading and not sys.is_finalizing():
+            time.sleep(0.001)
+
+
+# -- shapes
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How one CSV is laid out."""
+
+    columns: tuple[str, ...]
+    has_header: bool
+
+    def reader_of(self, stream: IO[bytes]) -> pc.CSVStreamingReader:
+        """Arrow's reader of it. Nothing stands for a null, so an empty field is an error."""
+        return pc.open_csv(
+            stream,
+            pc.ReadOptions(column_names=list(self.columns), skip_rows=int(self.has_header), block_size=BLOCK_BYTES),
+            pc.ParseOptions(quote_char=False),
+            pc.ConvertOptions(
+                column_types={name: _ARROW_TYPES.get(name, pa.int64()) for name in self.columns},
+                null_values=[],
+                true_values=_TRUE,
+                false_values=_FALSE,
+            ),
+        )
+
+
+def _shape_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> _Shape | None:
+    """The shape, told by the first line: it is a header iff it does not begin with a digit. None for no rows at all."""
+    with archive.open(member) as stream:
+        beginning = stream.read(_LONGEST_LINE_BYTES).removeprefix(_BOM)
+    line, _, rest = beginning.partition(b"\n")
+    has_header = not beginning[:1].isdigit()
+    if not (rest if has_header else beginning).strip():
+        return None
+    fields = [field.strip() for field in line.decode(errors="replace").split(",")]
+    columns = tuple(COLUMNS)[: len(fields)]
+    if len(fields) not in {len(COLUMNS), len(COLUMNS) - 1} or (has_header and not _fits(fields)):
+        raise ArchiveError(
+            f"{path.name}: {member.filename} begins with {line[:120]!r}: "
+            f"the columns of aggregate trades are {', '.join(COLUMNS.values())}, the last one optional",
+            kind="shape",
+        )
+    return _Shape(columns, has_header)
+
+
+def _fits(header: list[str]) -> bool:
+    """Whether every name that is known stands in its place."""
+    names = list(COLUMNS.values())
+    return all(name == names[place] for place, name in enumerate(header) if name in names)
+
+
+# -- values
+
+
+class _Impossible(Exception):
+    """A value that no row may have."""
+
+
+def _typed(batch: pa.RecordBatch) -> pl.DataFrame:
+    """The columns of SCHEMA, times in ms. Arrow's arithmetic, for polars' wakes its thread pool for each batch."""
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    columns["T"] = _in_ms(columns["T"])
+    columns.setdefault("M", pa.repeat(True, batch.num_rows))
+    frame = pl.from_arrow(pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA], names=list(SCHEMA)))
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError(f"polars makes no frame of {type(batch)}")
+    return frame
+
+
+def _in_ms(times: "pa.Array[Any]") -> "pa.Array[Any]":
+    """µs become ms by integer division; each row is told by its magnitude."""
+    lowest, highest = (compute.min_max(times)[name].as_py() or 0 for name in ("min", "max"))
+    if highest < MICROSECONDS_FROM:
+        return times
+    divided = compute.divide(times, pa.scalar(1000))
+    if lowest >= MICROSECONDS_FROM:
+        return divided
+    return cast(
+        "pa.Array[Any]", compute.if_else(compute.greater_equal(times, pa.scalar(MICROSECONDS_FROM)), divided, times)
+    )
+
+
+def _refuse_impossible(frame: pl.DataFrame) -> None:
+    """Nothing here wakes polars' thread pool, which costs more than the comparisons."""
+    if frame.is_empty():
+        return
+    lowest = {"T": 0, "a": 0, "p": 0, "q": 0, "f": -1, "l": -1}
+    within = all(frame[name].min() >= least for name, least in lowest.items())  # type: ignore[operator]
+    # NaN and the infinities survive a sum.
+    if not (within and math.isfinite(frame["p"].sum()) and math.isfinite(frame["q"].sum())):
+        raise _Impossible("a value that is negative or no number")
+
+
+def _place_of_the_fault(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shape: _Shape) -> str | None:
+    """Where the first wrong value stands. Arrow does not tell, so the text is gone through again, line by line, and to
+    its end: if it is not the text that was packed, the zip is to blame."""
+    place = None
+    with archive.open(member) as stream:
+        number = 0
+        while place is None and (line := stream.readline(_LONGEST_LINE_BYTES)):
+            number += 1
+            text = line.removeprefix(_BOM).decode(errors="replace").rstrip("\r\n")
+            if text and not (shape.has_header and number == 1) and (fault := _fault_in(text, shape.columns)):
+                place = f"line {number}, {fault}"
+        while stream.read(BLOCK_BYTES):
+            pass
+    return place
+
+
+def _fault_in(line: str, columns: tuple[str, ...]) -> str | None:
+    fields = line.split(",")
+    if len(fields) != len(columns):
+        return f"{line[:120]!r}: {len(fields)} columns where the first line has {len(columns)}"
+    for name, field in zip(columns, fields, strict=True):
+        if not _is_possible(name, field):
+            return f"column {COLUMNS[name]}: {field[:60]!r} is no value of it"
+    return None
+
+
+def _is_possible(name: str, field: str) -> bool:
+    if name in {"m", "M"}:
+        return field in _TRUE or field in _FALSE
+    read: Callable[[str], float] = float if name in {"p", "q"} else int
+    try:
+        value = read(field)
+    except ValueError:
+        return False
+    return (-1 if name in {"f", "l"} else 0) <= value <= INT64_MAX and field.strip() == field

@@ -1,0 +1,262 @@
+"""What is wrong, or only noteworthy, with the trades of a published day: found in passing, named by ids.
+
+Owns which rows of an ordered day are given on and which are left out. Must not know of zips and CSVs.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date
+
+import polars as pl
+
+from backfilld.core.day.anomalies import MARKER
+from backfilld.core.model import INT64_MAX, SCHEMA, IdRange, day_start_ms, day_stop_ms, empty_trades
+
+MOST_CONFLICTS = 100_000
+"""Of more conflicts than these only the ids are kept."""
+
+ANY_ID = IdRange(0, INT64_MAX)
+
+_IS_SUSPECT = ((pl.col("p") == 0) | (pl.col("q") == 0) | (pl.col("f") < 0) | (pl.col("f") > pl.col("l"))) & ~MARKER
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """How often something was found, and the ids concerned as inclusive ranges, ascending and disjoint."""
+
+    count: int = 0
+    ranges: tuple[IdRange, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.count > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that reading a published day brought to light.
+
+    Defects: ``doubled`` (identical rows, collapsed), ``conflicting`` (ids with two different rows: the first is given),
+    ``disordered`` (rows directly after one of a higher id), ``holes`` (ids between the first and the last that no row
+    given has), ``suspect`` (rows that can be no trade: quantity or price 0, or no range of trade ids), ``outside``
+    (rows of another day, left out). Anomalies, which is no defect: ``markers``, ``trade_id_breaks`` (f is not the l
+    before, and one), ``time_inversions``.
+
+    ``rows`` were read and ``given`` given on, from ``first_id`` and ``first_ms`` to ``last_id`` and ``last_ms``: a day
+    that ends long before midnight may have been published too early. ``conflicts`` are both versions of the first
+    conflicting rows, ``kept`` telling which was given.
+    """
+
+    rows: int = 0
+    given: int = 0
+    first_id: int | None = None
+    last_id: int | None = None
+    first_ms: int | None = None
+    last_ms: int | None = None
+    doubled: Finding = Finding()
+    conflicting: Finding = Finding()
+    disordered: Finding = Finding()
+    holes: Finding = Finding()
+    suspect: Finding = Finding()
+    outside: Finding = Finding()
+    markers: Finding = Finding()
+    trade_id_breaks: Finding = Finding()
+    time_inversions: Finding = Finding()
+    conflicts: pl.DataFrame = field(default_factory=lambda: empty_trades().with_columns(kept=True), compare=False)
+
+    @property
+    def defects(self) -> dict[str, Finding]:
+        """The defects that were found, by name."""
+        names = ("doubled", "conflicting", "disordered", "holes", "suspect", "outside")
+        return {name: finding for name in names if (finding := getattr(self, name))}
+
+
+class IdTally:
+    """Counts ids and keeps them as ranges, however many: 16 bytes a range."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._pieces: list[pl.DataFrame] = []
+
+    def add(self, ids: pl.Series) -> None:
+        """Count ids that ascend, repeats allowed."""
+        if ids.is_empty():
+            return
+        self.count += ids.len()
+        is_first = ids.diff().fill_null(2) > 1
+        is_last = is_first.shift(-1, fill_value=True)
+        self._pieces.append(pl.DataFrame({"first": ids.filter(is_first), "last": ids.filter(is_last)}))
+
+    def add_between(self, before: pl.Series, after: pl.Series) -> None:
+        """Count every id between each of ``before`` and its partner of ``after``."""
+        piece = pl.DataFrame({"first": before + 1, "last": after - 1})
+        self.count += int((after - before - 1).sum())
+        self._pieces.append(piece)
+
+    def finding(self) -> Finding:
+        """What was counted."""
+        if not self._pieces:
+            return Finding()
+        ordered = pl.concat(self._pieces).sort("first")
+        highest_before = ordered["last"].cum_max().shift(1).fill_null(-2)
+        is_first = ordered["first"] > highest_before + 1
+        joined = ordered.group_by(is_first.cum_sum().alias("range"), maintain_order=True).agg(
+            pl.col("first").min(), pl.col("last").max()
+        )
+        return Finding(self.count, tuple(IdRange(first, last) for _, first, last in joined.iter_rows()))
+
+
+class Audit:
+    """Looks at the rows in ascending order of ``a``, and leaves out those that can be no trade if told to."""
+
+    def __init__(self, *, keeps_suspect: bool) -> None:
+        self._keeps_suspect = keeps_suspect
+        self.given = 0
+        self._first: pl.DataFrame | None = None
+        self._last: pl.DataFrame | None = None
+        self.holes, self.suspect, self.markers = IdTally(), IdTally(), IdTally()
+        self.breaks, self.inversions = IdTally(), IdTally()
+
+    def take(self, trades: pl.DataFrame) -> pl.DataFrame:
+        """The next rows, at least one; return those to give on."""
+        trades = self._look_at_values(trades)
+        if trades.is_empty():
+            return trades
+        self._look_at_sequence(trades)
+        self.given += trades.height
+        self._first = trades[:1] if self._first is None else self._first
+        self._last = trades[-1:]
+        return trades
+
+    def findings(self, seen: "Intake", repeats: "Repeats") -> Findings:
+        """All of it, once every row was taken."""
+        first, last = self._first, self._last
+        return Findings(
+            rows=seen.rows,
+            given=self.given,
+            first_id=None if first is None else first["a"][0],
+            last_id=None if last is None else last["a"][0],
+            first_ms=None if first is None else first["T"][0],
+            last_ms=None if last is None else last["T"][0],
+            doubled=repeats.doubled.finding(),
+            conflicting=repeats.conflicting.finding(),
+            disordered=seen.disordered.finding(),
+            holes=self.holes.finding(),
+            suspect=self.suspect.finding(),
+            outside=seen.outside.finding(),
+            markers=self.markers.finding(),
+            trade_id_breaks=self.breaks.finding(),
+            time_inversions=self.inversions.finding(),
+            conflicts=repeats.conflicts,
+        )
+
+    def _look_at_values(self, trades: pl.DataFrame) -> pl.DataFrame:
+        p, q, f, last = (trades[name] for name in ("p", "q", "f", "l"))
+        if p.min() > 0 and q.min() > 0 and f.min() >= 0 and (f <= last).all():  # type: ignore[operator]
+            return trades
+        self.markers.add(trades.filter(MARKER)["a"])
+        suspect = trades.filter(_IS_SUSPECT)["a"]
+        self.suspect.add(suspect)
+        return trades if self._keeps_suspect or suspect.is_empty() else trades.filter(~_IS_SUSPECT)
+
+    def _look_at_sequence(self, trades: pl.DataFrame) -> None:
+        """Between each row and the one before it, which may have been the last of the rows before."""
+        if self._last is not None:
+            trades = pl.concat([self._last, trades], rechunk=True)
+        a, f, last, times = (trades[name] for name in ("a", "f", "l", "T"))
+        if a[-1] - a[0] + 1 != trades.height:
+            has_hole = a[1:] - a[:-1] > 1
+            self.holes.add_between(a[:-1].filter(has_hole), a[1:].filter(has_hole))
+        breaks = f[1:] != last[:-1] + 1
+        if breaks.any():
+            self.breaks.add(a[1:].filter(breaks & (f[1:] >= 0) & (last[:-1] >= 0)))
+        inversions = times[1:] < times[:-1]
+        if inversions.any():
+            self.inversions.add(a[1:].filter(inversions))
+
+
+class Intake:
+    """Looks at the rows as they come, in the order of the file, and leaves out those of other days: by their time, and
+    by their id, where it is not ``within`` those that the day can have."""
+
+    def __init__(self, day: date, within: IdRange) -> None:
+        self._within = within
+        self._start_ms, self._stop_ms = day_start_ms(day), day_stop_ms(day)
+        self._last_id = -1
+        self.rows = 0
+        self.outside, self.disordered = IdTally(), IdTally()
+
+    def admitted(self, trades: pl.DataFrame) -> pl.DataFrame:
+        """The rows of the day. Markers keep the times they have, on whatever day those lie."""
+        self.rows += trades.height
+        trades = self._of_the_day(trades)
+        if trades.height:
+            self._look_at_order(trades["a"])
+        return trades
+
+    def _of_the_day(self, trades: pl.DataFrame) -> pl.DataFrame:
+        if trades.is_empty() or self._are_all_of_the_day(trades["T"], trades["a"]):
+            return trades
+        is_inside = pl.col("T").is_between(self._start_ms, self._stop_ms, closed="left") | MARKER
+        is_inside &= pl.col("a").is_between(self._within.first_id, self._within.last_id)
+        self.outside.add(trades.filter(~is_inside)["a"].sort())
+        return trades.filter(is_inside)
+
+    def _are_all_of_the_day(self, times: pl.Series, ids: pl.Series) -> bool:
+        return bool(
+            times.min() >= self._start_ms  # type: ignore[operator]
+            and times.max() < self._stop_ms  # type: ignore[operator]
+            and ids.min() >= self._within.first_id  # type: ignore[operator]
+            and ids.max() <= self._within.last_id  # type: ignore[operator]
+        )
+
+    def _look_at_order(self, ids: pl.Series) -> None:
+        before, self._last_id = self._last_id, ids[-1]
+        if ids[0] < before or (ids[1:] < ids[:-1]).any():
+            self.disordered.add(ids.filter(ids < ids.shift(1, fill_value=before)).sort())
+
+
+class Repeats:
+    """What was found of rows that share an id."""
+
+    def __init__(self) -> None:
+        self.doubled, self.conflicting = IdTally(), IdTally()
+        self.conflicts = Findings().conflicts
+
+    def add(self, repeats: pl.DataFrame) -> None:
+        """Rows whose id was had before, in order of their ids, beside the row that was had (see :func:`once`)."""
+        if repeats.is_empty():
+            return
+        self.doubled.add(repeats.filter("is_same")["a"])
+        differing = repeats.filter(~pl.col("is_same"))
+        self.conflicting.add(differing["a"])
+        room = MOST_CONFLICTS - self.conflicts.height // 2
+        if differing.height and room > 0:
+            self.conflicts = pl.concat([self.conflicts, _both_versions(differing.head(room))])
+
+
+def once(trades: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows in order of their ids, the first one given of each, and the others.
+
+    The others stand beside the row of their id that was kept (``kept_T`` and so on), with ``is_same`` saying whether
+    they are identical.
+    """
+    ordered = trades.sort("a", maintain_order=True)
+    is_repeat = ordered["a"].diff().eq(0).fill_null(value=False)
+    kept, others = ordered.filter(~is_repeat), ordered.filter(is_repeat)
+    return kept, _beside(others, kept)
+
+
+def _beside(others: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    values = [name for name in SCHEMA if name != "a"]
+    beside = others.join(
+        kept.rename({name: f"kept_{name}" for name in values}), on="a", how="left", maintain_order="left"
+    )
+    same = pl.all_horizontal(pl.col(name) == pl.col(f"kept_{name}") for name in values)
+    return beside.with_columns(is_same=same)
+
+
+def _both_versions(differing: pl.DataFrame) -> pl.DataFrame:
+    names = {f"kept_{name}": name for name in SCHEMA if name != "a"}
+    kept = differing.select("a", *names).rename(names).unique("a", maintain_order=True)
+    versions = [kept.select(list(SCHEMA)).with_columns(kept=True)]
+    versions += [differing.select(list(SCHEMA)).with_columns(kept=False)]
+    return pl.concat(versions).sort("a", maintain_order=True)

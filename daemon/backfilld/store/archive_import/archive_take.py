@@ -1,0 +1,219 @@
+"""From a published zip on disk to a day file: joined by id with what the day file holds, in one streaming pass.
+
+Owns who wins where two versions of a trade differ: rows of REST stay, rows of an earlier archive file give way. Both
+versions are kept in a report beside the day. Memory does not grow with the day.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from backfilld.core.day.certificate import Certificate, Provenance, Source, Sourced
+from backfilld.core.ids import IdSet
+from backfilld.core.merge import merge
+from backfilld.core.model import SCHEMA, IdRange, Market, empty_trades
+from backfilld.store.archive_import.archive_findings import ANY_ID, MOST_CONFLICTS, Findings
+from backfilld.store.archive_import.archivefile import ArchiveDay
+from backfilld.store.atomic import replace_file, translated
+from backfilld.store.format.dayfile import DayWriter
+from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.manager import BackfillCacheManager
+
+REPORT_SUFFIX = ".conflicts"
+"""Stands after the day file's name. It does not end in .parquet: whoever reads all day files must not read it too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What taking a published day came to: the day as it stands now, its file's size, how many rows it held before,
+    how many of the zip's were among them, the rows that were refused or gave way, the report of both versions if there
+    is one, and what was found in the zip."""
+
+    record: Certificate
+    bytes: int
+    cached: int
+    duplicates: int
+    conflicts: pl.DataFrame
+    report: Path | None
+    findings: Findings
+
+
+def take_archive(
+    manager: BackfillCacheManager,
+    path: Path,
+    day: date,
+    sha256: str,
+    day_starts: Collection[int] = (),
+    *,
+    within: IdRange = ANY_ID,
+    keeps_suspect: bool = False,
+) -> Taken:
+    """Merge the zip at ``path``, whose published checksum is ``sha256``, into the day's file, and replace it.
+
+    ``day_starts`` are ids known to begin a day, and ``within`` those that this day can have: rows of others are left
+    out, published or held. So are rows that can be no trade, unless ``keeps_suspect``.
+
+    Raises ArchiveError if the zip cannot be used and StoreError if the disk refuses; the day is then as before.
+    """
+    market = manager.instrument.market if manager.instrument else Market.SPOT
+    archive = ArchiveDay(path, market, day, within=within, keeps_suspect=keeps_suspect)
+    known = _known(manager, day)
+    source = Source("archive", sha256)
+    file = manager.get_cache_path(day)
+    results: list[tuple[Certificate, _Join, Path | None]] = []
+
+    def write(temporary: Path) -> None:
+        def use(published: Iterator[pl.DataFrame]) -> tuple[Certificate, _Join]:
+            join = _Join(known.sources, source)
+            with DayWriter(temporary, manager.encoding) as writer:
+                for piece in join.pieces(_only(within, manager.row_groups(day)), published):
+                    writer.add(piece)
+                told = join.told(known, archive.findings)
+                return writer.finish(day, manager.instrument, day_starts, source=source, known=told), join
+
+        record, join = archive.read(use)
+        # First, for what a crash leaves in it alone is told again, and what is missing in it never would be.
+        results.append((record, join, add_to_report(file, join.versions(archive.findings))))
+
+    replace_file(file, write)
+    record, join, report = results[0]
+    with translated(file, "read"):
+        size = file.stat().st_size
+    return Taken(record, size, join.cached, join.duplicates, join.losers, report, archive.findings)
+
+
+def _known(manager: BackfillCacheManager, day: date) -> Provenance:
+    """What the day's file tells besides its rows; one that cannot be trusted is moved aside first."""
+    if not manager.get_cache_path(day).exists():
+        return Provenance()
+    try:
+        return manager.facts(day).testimony()
+    except UntrustedFile:
+        manager.record(day)
+        return Provenance()
+
+
+def _only(within: IdRange, held: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    if within == ANY_ID:
+        return held
+    return (group.filter(pl.col("a").is_between(within.first_id, within.last_id)) for group in held)
+
+
+@dataclass(slots=True)
+class _Join:
+    """Joins two streams that ascend strictly in ``a``, and remembers where they differed."""
+
+    sources: tuple[Sourced, ...]
+    source: Source
+    cached: int = 0
+    duplicates: int = 0
+    losers: pl.DataFrame = field(default_factory=empty_trades)
+    replaced: IdSet = field(default_factory=IdSet)
+    conflicting: IdSet = field(default_factory=IdSet)
+    _versions: list[pl.DataFrame] = field(default_factory=list)
+
+    def pieces(self, held: Iterator[pl.DataFrame], published: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """Both, in order of ``a``, each id once."""
+        ours, theirs = Feed(held, self._count), Feed(published)
+        while ours.rows.height and theirs.rows.height:
+            last_id = min(ours.rows["a"][-1], theirs.rows["a"][-1])
+            yield self._joined(ours.upto(last_id), theirs.upto(last_id))
+        while ours.rows.height or theirs.rows.height:
+            yield (ours if ours.rows.height else theirs).rest()
+
+    def told(self, known: Provenance, findings: Findings) -> Provenance:
+        """What is known of the day now. The first source that is named of an id is the one that holds."""
+        replaced = tuple(Sourced(self.source, ids) for ids in self.replaced.ranges)
+        conflicting = (*known.conflicting, *self.conflicting.ranges, *findings.conflicting.ranges)
+        return replace(known, sources=(*replaced, *known.sources), conflicting=conflicting)
+
+    def versions(self, findings: Findings) -> pl.DataFrame:
+        """Both versions of the rows that differed, between the two and within the zip."""
+        within = findings.conflicts.select(*SCHEMA, pl.lit(_named(self.source)).alias("source"), "kept")
+        return pl.concat([*self._versions, within])
+
+    def _count(self, held: pl.DataFrame) -> None:
+        self.cached += held.height
+
+    def _joined(self, held: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
+        merged = merge(held, published)
+        self.duplicates += merged.duplicates
+        if merged.conflicts.is_empty():
+            return merged.trades
+        refused = merged.conflicts
+        before = held.filter(pl.col("a").is_in(refused["a"].implode()))
+        names = names_of_sources(before["a"], self.sources)
+        gives_way = names.str.starts_with("archive")
+        self._remember(before, refused, names, gives_way)
+        winners = refused.filter(gives_way)
+        stay = merged.trades.filter(~pl.col("a").is_in(winners["a"].implode()))
+        return merge(stay, winners).trades
+
+    def _remember(self, before: pl.DataFrame, new: pl.DataFrame, names: pl.Series, gives_way: pl.Series) -> None:
+        """``before`` and ``new`` are the two versions of the same ids."""
+        self.conflicting |= IdSet.of_ids(new["a"])
+        self.replaced |= IdSet.of_ids(new["a"].filter(gives_way))
+        room = MOST_CONFLICTS - self.losers.height
+        if room <= 0:
+            return
+        self.losers = pl.concat([self.losers, before.filter(gives_way), new.filter(~gives_way)]).head(MOST_CONFLICTS)
+        ours = before.with_columns(source=names, kept=~gives_way)
+        theirs = new.with_columns(source=pl.lit(_named(self.source)), kept=gives_way)
+        self._versions.append(pl.concat([ours, theirs]).sort("a", maintain_order=True).head(2 * room))
+
+
+class Feed:
+    """A stream of frames that is taken from up to some id at a time. ``rows`` are those at hand: none at its end."""
+
+    def __init__(self, frames: Iterator[pl.DataFrame], seen: Callable[[pl.DataFrame], None] | None = None) -> None:
+        self._frames = frames
+        self._seen = seen
+        self.rows = empty_trades()
+        self._refill()
+
+    def upto(self, last_id: int) -> pl.DataFrame:
+        """The rows at hand up to the id."""
+        count = int(self.rows["a"].search_sorted(last_id, side="right"))
+        taken, self.rows = self.rows[:count], self.rows[count:]
+        self._refill()
+        return taken
+
+    def rest(self) -> pl.DataFrame:
+        """All rows at hand."""
+        taken, self.rows = self.rows, empty_trades()
+        self._refill()
+        return taken
+
+    def _refill(self) -> None:
+        while self.rows.is_empty() and (frame := next(self._frames, None)) is not None:
+            self.rows = frame
+            if self._seen is not None:
+                self._seen(frame)
+
+
+def names_of_sources(ids: pl.Series, sources: Collection[Sourced]) -> pl.Series:
+    """Where each id came from, by name; ids ascend."""
+    ordered = sorted(sources, key=lambda each: each.ids)
+    firsts = pl.Series([each.ids.first_id for each in ordered], dtype=pl.Int64)
+    names = pl.Series([_named(each.source) for each in ordered], dtype=pl.String)
+    return names.gather(firsts.search_sorted(ids, side="right").cast(pl.Int64) - 1)
+
+
+def _named(source: Source) -> str:
+    return source.name if source.sha256 is None else f"{source.name}:{source.sha256}"
+
+
+def add_to_report(file: Path, versions: pl.DataFrame) -> Path | None:
+    """Add to the day's report of conflicts what is not in it; return its path, None if there is none."""
+    path = file.with_name(file.name + REPORT_SUFFIX)
+    held = path.exists()
+    if versions.is_empty():
+        return path if held else None
+    with translated(path, "read"):
+        earlier = [pl.read_parquet(path.read_bytes())] if held else []
+    whole = pl.concat([*earlier, versions]).unique(maintain_order=True).sort("a", maintain_order=True)
+    replace_file(path, whole.write_parquet)
+    return path

@@ -1,0 +1,82 @@
+"""What the days beside a day tell of its ends: which ids it can have, and which are known to begin a day."""
+
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from backfilld.core.model import PAGE_ROWS, IdRange, Market, day_stop_ms
+from backfilld.errors import ArchiveError
+from backfilld.store.archive_import.archive_csv import trade_frames
+from backfilld.store.archive_import.archive_findings import ANY_ID
+from backfilld.store.archive_import.archivefile import ArchiveDay
+from backfilld.store.format.footer import DayFacts, UntrustedFile
+from backfilld.store.manager import BackfillCacheManager
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """``within`` are the ids that neither neighbour has; ``day_starts`` as in
+    :class:`backfilld.core.day.certificate`."""
+
+    within: IdRange = ANY_ID
+    day_starts: frozenset[int] = field(default_factory=frozenset)
+
+
+def neighbourhood(manager: BackfillCacheManager, day: date, following: Path | None) -> Neighbourhood:
+    """What the day files beside ``day`` tell of it, and the published file of the day ``following`` it, if it is
+    there."""
+    before, after = _facts(manager, day - timedelta(days=1)), _facts(manager, day + timedelta(days=1))
+    starts = set() if following is None else _ids_of_the_next_day(following, day)
+    first_id, last_id = ANY_ID.first_id, ANY_ID.last_id
+    if before is not None:
+        first_id = before.last_id + 1
+        starts |= {first_id} if before.chain.next_first_id is None else {before.chain.next_first_id}
+    if after is not None and after.first_id > first_id:
+        last_id = after.first_id - 1 if after.opened else last_id
+        starts.add(after.first_id)
+    return Neighbourhood(IdRange(first_id, last_id), frozenset(starts))
+
+
+def ids_to_take(
+    manager: BackfillCacheManager, day: date, path: Path, within: IdRange, *, is_first: bool = False
+) -> IdRange:
+    """Which ids to take of the day published at ``path``, of those ``within``.
+
+    Its lowest is left to REST unless it follows the last one of the day before: the exchange has put an id of that day
+    on another trade of this one, and a file that ends early does not tell. Where no day before is held it is taken and
+    proves nothing, if nobody asked for that day (``is_first``: the plan asks for its last trade) or REST would not
+    answer, as on the futures.
+    """
+    before, own = _facts(manager, day - timedelta(days=1)), _facts(manager, day)
+    market = manager.instrument.market if manager.instrument else Market.SPOT
+    if before is None and (is_first or market is not Market.SPOT):
+        return within
+    try:
+        lowest = ArchiveDay(path, market, day, within=within).first_id()
+    except ArchiveError:
+        return within
+    follows = before is not None and lowest in {before.last_id + 1, before.chain.next_first_id}
+    if lowest is None or lowest == within.last_id or follows or (own is not None and own.first_id <= lowest):
+        return within
+    return IdRange(lowest + 1, within.last_id)
+
+
+def _facts(manager: BackfillCacheManager, day: date) -> DayFacts | None:
+    if not manager.get_cache_path(day).exists():
+        return None
+    try:
+        return manager.facts(day)
+    except UntrustedFile:
+        return None
+
+
+def _ids_of_the_next_day(path: Path, day: date) -> set[int]:
+    """The ids at the beginning of a published file that have a time after ``day``: the lowest begins a day if the last
+    id of ``day`` is the one before it."""
+    try:
+        head = next(trade_frames(path))[:PAGE_ROWS]
+    except (ArchiveError, StopIteration):
+        return set()
+    return set(head.filter(pl.col("T") >= day_stop_ms(day))["a"])

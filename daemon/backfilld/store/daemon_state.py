@@ -1,0 +1,47 @@
+"""What the daemon tells other processes of its work so far: one small JSON file beside the lock."""
+
+from pathlib import Path
+
+import msgspec
+
+from backfilld.store.atomic import replace_file
+from backfilld.store.layout import STATE_DIRECTORY
+
+
+class Activity(msgspec.Struct, frozen=True):
+    """The work of one daemon since it started. ``cached`` and ``downloaded`` count trades; times are the host's, in ms
+    since the epoch."""
+
+    saved_ms: float
+    cached: int = 0
+    downloaded: int = 0
+    last_error: str | None = None
+    last_error_ms: float | None = None
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """The share of the trades that did not have to be downloaded; None of none."""
+        every = self.cached + self.downloaded
+        return self.cached / every if every else None
+
+
+def peek_activity(cache_dir: Path) -> Activity | None:
+    """What was saved last; None if nothing was, or if it cannot be read."""
+    try:
+        return msgspec.json.decode(_path(cache_dir).read_bytes(), type=Activity)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def save_activity(cache_dir: Path, activity: Activity) -> None:
+    """Replace what was saved. Raises StoreError."""
+    body = msgspec.json.encode(activity)
+
+    def write(path: Path) -> None:
+        path.write_bytes(body)
+
+    replace_file(_path(cache_dir), write)
+
+
+def _path(cache_dir: Path) -> Path:
+    return cache_dir / STATE_DIRECTORY / "activity.json"

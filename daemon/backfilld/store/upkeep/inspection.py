@@ -1,0 +1,217 @@
+"""Is a day file what it says, and do neighbouring files join? Reads, judges, and changes nothing.
+
+Owns the rules of ``backfilld verify``. A finding is a value, so that whoever repairs can act on it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import polars as pl
+
+from backfilld.core.day.anomalies import MARKER, Anomalies
+from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms
+from backfilld.core.timespan import StoredSpan, joined
+from backfilld.errors import StoreError
+from backfilld.store.format.dayfile import DayReader, UntrustedFile, spans_of
+from backfilld.store.format.digest import RowsDigest
+from backfilld.store.format.footer import DayFacts, facts_of
+
+Kind = Literal[
+    "unreadable", "newer", "altered", "order", "duplicate", "time", "value", "hole", "certificate", "digest",
+    "incomplete", "chain", "differs", "missing",
+]  # fmt: skip
+"""What can be wrong: the file cannot be read; a newer program wrote it; bytes changed; ids descend, or repeat; a time
+is of another day; a price or quantity is no number; ids are missing; the certificate contradicts the rows; the rows are
+others than were sealed; a day is over and not sealed; two days do not join; the published file has other rows, or rows
+that are not held."""
+
+ONE_DAY = timedelta(days=1)
+
+_FIELDS_OF_1 = ("first_id", "last_id", "rows", "holes", "sealed")
+_FIELDS = (*_FIELDS_OF_1, "chain", "sources", "absent", "suspected", "conflicts", "conflicting", "findings")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with one day; ``ids`` are those concerned, where they are known."""
+
+    instrument: Instrument
+    day: date
+    kind: Kind
+    sentence: str
+    ids: IdRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A day file as it was found. ``facts`` is None where the certificate cannot be read."""
+
+    instrument: Instrument
+    day: date
+    facts: DayFacts | None
+    rows: int
+    bytes: int
+    findings: tuple[Finding, ...]
+
+
+def inspect_day(path: Path, day: date, instrument: Instrument) -> Inspected | None:
+    """Read all of a day file and judge it, a row group at a time; None if there is no such file (any more)."""
+    found = _Verdict(instrument, day)
+    try:
+        size = path.stat().st_size
+        with DayReader(path, day, instrument) as reader:
+            found.facts = reader.facts
+            _inspect(reader, found)
+    except FileNotFoundError:
+        return None
+    except UntrustedFile as reason:
+        found.add("unreadable", str(reason))
+    except OSError as error:
+        found.add("unreadable", f"the disk refuses it: {error.strerror}")
+    except StoreError as newer:
+        found.add("newer", str(newer))
+    return Inspected(instrument, day, found.facts, found.rows, size, tuple(found.findings))
+
+
+def chain_findings(days: Iterable[Inspected]) -> Iterator[Finding]:
+    """What is wrong between the days of one instrument: those that do not join, and those over but not sealed."""
+    known = [(each, each.facts) for each in sorted(days, key=lambda each: each.day) if each.facts is not None]
+    held = {each.day for each, _ in known}
+    for (earlier, before), (later, after) in pairwise(known):
+        yield from _joint(earlier, before, later, after)
+        lack = _lack(earlier.day, before, held)
+        if lack is not None:
+            yield Finding(earlier.instrument, earlier.day, "incomplete", f"the day is over and {lack}")
+
+
+def _lack(day: date, facts: DayFacts, held: Collection[date]) -> str | None:
+    """What keeps a day that is over from being sealed. A day out of the archive that was taken only to prove where its
+    neighbour begins or ends may be open on its other side, where no day is held."""
+    is_seam = all(each.source == "archive" for each in facts.sources)
+    if facts.holes:
+        return "has holes"
+    if not facts.closed and not (is_seam and day + ONE_DAY not in held):
+        return "is not proven to its end"
+    if not facts.opened and not (is_seam and day - ONE_DAY not in held):
+        return "lacks its start"
+    return None
+
+
+def _joint(earlier: Inspected, before: DayFacts, later: Inspected, after: DayFacts) -> Iterator[Finding]:
+    named = before.chain.next_first_id
+    if after.first_id <= before.last_id:
+        ids = IdRange(after.first_id, before.last_id)
+        said = f"its first id {after.first_id} is not above {before.last_id}, the last of {earlier.day}"
+        yield Finding(later.instrument, later.day, "chain", said, ids)
+    elif before.closed and named is not None and after.first_id < named:
+        said = f"its first id is {after.first_id}, and {earlier.day} says that the next is {named}"
+        yield Finding(later.instrument, later.day, "chain", said, IdRange(after.first_id, named - 1))
+    elif before.closed and after.opened and (later.day - earlier.day).days == 1 and after.first_id != named:
+        said = f"its first id is {after.first_id}, and {earlier.day} says that the next is {named}"
+        ids = IdRange(before.last_id + 1, after.first_id - 1)
+        yield Finding(later.instrument, later.day, "chain", said, ids)
+
+
+@dataclass(slots=True)
+class _Verdict:
+    """What has been found of a file so far."""
+
+    instrument: Instrument
+    day: date
+    facts: DayFacts | None = None
+    rows: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, kind: Kind, sentence: str, ids: IdRange | None = None) -> None:
+        self.findings.append(Finding(self.instrument, self.day, kind, sentence, ids))
+
+
+def _inspect(reader: DayReader, found: _Verdict) -> None:
+    if not reader.is_as_written():
+        found.add("altered", "its bytes are not those that were written")
+    rows = _Rows(found)
+    for piece in reader.pieces():
+        rows.add(piece)
+    if not found.rows:
+        found.add("certificate", "it has no rows")
+    elif rows.ascending:
+        _compare(reader.facts, rows, found)
+
+
+class _Rows:
+    """Judges the rows as they come, and gathers what the certificate must say of them."""
+
+    def __init__(self, found: _Verdict) -> None:
+        self._found = found
+        self._last = pl.Series("a", [], pl.Int64())
+        self.ascending = True
+        self.spans: list[StoredSpan] = []
+        self.digest = RowsDigest()
+        self.evidence = Anomalies()
+
+    def add(self, piece: pl.DataFrame) -> None:
+        """Take the next rows."""
+        self._found.rows += piece.height
+        self._check_order(pl.concat([self._last, piece["a"]]))
+        self._check_values(piece)
+        self._last = piece["a"][-1:]
+        if self.ascending:
+            self.spans = joined([*self.spans, *spans_of(piece)])
+            self.digest.add(piece)
+            self.evidence.add(piece)
+
+    def _check_order(self, ids: pl.Series) -> None:
+        steps = ids.diff()
+        for kind, wrong, what in (
+            ("order", steps < 0, "descends"),
+            ("duplicate", steps == 0, "repeats the one before"),
+        ):
+            at = wrong.arg_true()
+            if at.len():
+                self.ascending = False
+                first = int(ids[at[0]])
+                said = f"id {first} {what}" + (f", and {at.len() - 1} more" if at.len() > 1 else "")
+                self._found.add("order" if kind == "order" else "duplicate", said, IdRange(first, first))
+
+    def _check_values(self, piece: pl.DataFrame) -> None:
+        day = self._found.day
+        inside = pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left")
+        numbers = [pl.col(name).is_finite() & (pl.col(name) >= 0) for name in ("p", "q")]
+        self._report("time", "T of another day", piece.filter(~MARKER & ~inside))
+        self._report("value", "a price or quantity that is none", piece.filter(~pl.all_horizontal(numbers)))
+
+    def _report(self, kind: Literal["time", "value"], what: str, rows: pl.DataFrame) -> None:
+        if rows.height:
+            ids = rows["a"]
+            said = f"{rows.height} rows have {what}, such as id {ids[0]}"
+            self._found.add(kind, said, IdRange(min(ids), max(ids)))
+
+
+def _compare(facts: DayFacts, rows: _Rows, found: _Verdict) -> None:
+    """The certificate that these rows would get, against the one they have."""
+    old = facts.schema == 1
+    try:
+        record = facts.record(found.day, tuple(rows.spans)).told(facts.testimony())
+    except ValueError as error:
+        found.add("certificate", f"the certificate names an {error}")
+        return
+    for hole in record.holes:
+        found.add("hole", f"ids {hole.first_id} to {hole.last_id} are missing", hole)
+    digest = rows.digest.hexdigest()
+    true = facts_of(replace(record, findings=rows.evidence.counts), found.instrument, digest)
+    for name in _FIELDS_OF_1 if old else _FIELDS:
+        named, proven = getattr(facts, name), getattr(true, name)
+        if named != proven:
+            found.add("certificate", f"the certificate says {name} = {_shown(named)}; the rows say {_shown(proven)}")
+    if not old and facts.digest != true.digest:
+        said = f"the rows have the digest {digest}, and the certificate says {facts.digest}"
+        found.add("digest", said, IdRange(record.first_id, record.last_id))
+
+
+def _shown(value: object) -> str:
+    return msgspec.json.encode(value).decode()[:80]

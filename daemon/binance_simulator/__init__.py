@@ -1,0 +1,33 @@
+"""A stand-in for Binance on loopback: generated trades, an archive of them, request weight, bans and faults.
+
+Owns everything that the exchange would do; knows of the daemon only the columns of a trade frame. Use it inside a trio
+program with ``open_exchange``, or as a process with ``python -m binance_simulator``.
+"""
+
+from binance_simulator.archive import ArchiveRecord
+from binance_simulator.archive_defects import ArchiveDefect
+from binance_simulator.exchange import Exchange, RequestRecord
+from binance_simulator.faults import Fault, FaultPlan
+from binance_simulator.options import ExchangeOptions
+from binance_simulator.quotas import Interval, IntervalUnit, Quota
+from binance_simulator.server import open_exchange
+from binance_simulator.tape import Tape
+from binance_simulator.weights import BanRule, TenantOptions, WeightLedger
+
+__all__ = [
+    "ArchiveDefect",
+    "ArchiveRecord",
+    "BanRule",
+    "Exchange",
+    "ExchangeOptions",
+    "Fault",
+    "FaultPlan",
+    "Interval",
+    "IntervalUnit",
+    "Quota",
+    "RequestRecord",
+    "Tape",
+    "TenantOptions",
+    "WeightLedger",
+    "open_exchange",
+]

@@ -1,0 +1,140 @@
+"""Everything that can be set on the simulated exchange, in one frozen value.
+
+Owns the names, the defaults and their reasons. Must not act on them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from backfilld.core.model import Instrument, Market
+from backfilld.errors import SettingsError
+from binance_simulator.archive_defects import ArchiveDefect
+from binance_simulator.faults import ARCHIVE_FAULTS, FaultPlan
+from binance_simulator.quotas import MINUTE, Interval, IntervalUnit, Quota
+from binance_simulator.weights import BanRule, Rules, TenantOptions
+
+_HOUR_MS = 3_600_000
+_EVERY_DAY = "*"
+
+
+def _recorded_limits() -> dict[Market, int]:
+    return {Market.SPOT: 6000, Market.UM: 2400, Market.CM: 2400}
+
+
+def _documented_raw_requests() -> Quota:
+    return Quota(300_000, Interval(5, IntervalUnit.MINUTE))
+
+
+def _documented_lookback_hours() -> dict[Market, float | None]:
+    return {Market.SPOT: None, Market.UM: 48.0, Market.CM: 24.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExchangeOptions:
+    """The simulated exchange's behaviour; replace it with ``dataclasses.replace`` to change it while it runs."""
+
+    latency_s: float = 0.0
+    """Seconds between a request's arrival (when it is charged and its rows are chosen) and its answer."""
+
+    latency_jitter_s: float = 0.0
+    """Up to so many seconds more, evenly distributed."""
+
+    clock_skew_ms: int = 0
+    """The server's clock minus the host's; it moves windows, ``Date``, serverTime and what can be seen."""
+
+    limits: Mapping[Market, int] = field(default_factory=_recorded_limits)
+    """Request weight per interval and market, as recorded from exchangeInfo. A market left out keeps its default."""
+
+    interval: Interval = MINUTE
+    """The interval of the weight limits."""
+
+    raw_requests: Quota | None = field(default_factory=_documented_raw_requests)
+    """Requests per interval on spot, whatever their weight; None neither announces nor enforces it."""
+
+    bans: BanRule = field(default_factory=BanRule)
+    """When a 418 comes and how long it lasts."""
+
+    tenant: TenantOptions = field(default_factory=TenantOptions)
+    """Another program on our address, using weight of every market."""
+
+    lookback_hours: Mapping[Market, float | None] = field(default_factory=_documented_lookback_hours)
+    """How far back a market answers before it says -4166; None for ever. A market left out keeps its default."""
+
+    statuses: Mapping[str, str] = field(default_factory=dict)
+    """Trading status of an instrument (``spot:BTCUSDT``) in exchangeInfo, where it is not TRADING."""
+
+    gzip: bool = True
+    """Compress bodies above 1 kB for clients that accept it. Off, a page costs the server about a quarter less CPU."""
+
+    faults: FaultPlan = field(default_factory=FaultPlan)
+    """Which requests are answered wrongly, and how."""
+
+    absent_ids: Mapping[str, Sequence[tuple[int, int]]] = field(default_factory=dict)
+    """By instrument, ranges of ids (both ends inclusive) that the exchange itself does not have: REST passes over
+    them, and the archive does not show them."""
+
+    archive_delay_s: float = 28_800.0
+    """Seconds from the end of a day to the publication of its archive file; files appear at about 08:00 UTC."""
+
+    archive_latency_s: float = 0.0
+    """Seconds between a request to the archive and its answer."""
+
+    archive_defects: Mapping[str, Sequence[ArchiveDefect]] = field(default_factory=dict)
+    """What is wrong with the archive, by day (``spot:BTCUSDT/2026-01-01``), by instrument (``spot:BTCUSDT``) or for
+    all (``*``); of several keys for a day the most exact one decides, also with an empty list."""
+
+    archive_faults: FaultPlan = field(default_factory=lambda: FaultPlan(kinds=ARCHIVE_FAULTS))
+    """Which requests to the archive are answered wrongly, all of them counted; the plan's ``endpoints`` mean nothing
+    here, and faults that spoil rows do nothing."""
+
+    def __post_init__(self) -> None:
+        for key in self.archive_defects:
+            if key != _EVERY_DAY:
+                _refuse_unless_day(key)
+        for name, ranges in self.absent_ids.items():
+            _refuse_unless_instrument(name)
+            if any(first_id > last_id for first_id, last_id in ranges):
+                raise ValueError(f"absent_ids of {name}: a range ends before it begins")
+
+    def absent_ids_of(self, instrument: Instrument) -> Sequence[tuple[int, int]]:
+        """The ranges of ids of the instrument that the exchange does not have."""
+        return self.absent_ids.get(str(instrument), ())
+
+    def archive_defects_of(self, instrument: Instrument, day: date) -> frozenset[ArchiveDefect]:
+        """What is wrong with one day of the archive."""
+        for key in (f"{instrument}/{day.isoformat()}", str(instrument), _EVERY_DAY):
+            if key in self.archive_defects:
+                return frozenset(self.archive_defects[key])
+        return frozenset()
+
+    def weight_limit(self, market: Market) -> int:
+        """The weight that one window of the market allows."""
+        return self.limits.get(market, _recorded_limits()[market])
+
+    def lookback_ms(self, market: Market) -> int | None:
+        """How far back the market answers, in ms, or None for ever."""
+        hours = self.lookback_hours.get(market, _documented_lookback_hours()[market])
+        return None if hours is None else round(hours * _HOUR_MS)
+
+    def rules(self, market: Market) -> Rules:
+        """What the market's ledger enforces."""
+        weight = Quota(self.weight_limit(market), self.interval)
+        return Rules(weight, self.raw_requests if market is Market.SPOT else None, self.bans, self.tenant)
+
+
+def _refuse_unless_instrument(name: str) -> None:
+    try:
+        Instrument.parse(name)
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+
+
+def _refuse_unless_day(key: str) -> None:
+    name, slash, day = key.partition("/")
+    _refuse_unless_instrument(name)
+    try:
+        if slash:
+            date.fromisoformat(day)
+    except ValueError as error:
+        raise ValueError(f"archive_defects {key!r}: a day is written YYYY-MM-DD") from error

@@ -1,0 +1,105 @@
+"""The exchange on a loopback socket: hypercorn's connections in a trio nursery.
+
+Owns the sockets and their end. Must not know what is asked or answered.
+"""
+
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, cast
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState
+
+from backfilld.core.model import Instrument
+from binance_simulator.delivery import ABORT
+from binance_simulator.exchange import Exchange, host_ms
+from binance_simulator.options import ExchangeOptions
+from binance_simulator.rest import rest_application
+from binance_simulator.tape import Tape
+
+LOOPBACK = "127.0.0.1"
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_EVERY_REQUEST = 2**62
+
+
+@asynccontextmanager
+async def open_exchange(
+    instruments: Mapping[Instrument, Tape],
+    options: ExchangeOptions | None = None,
+    *,
+    port: int = 0,
+    clock_ms: Callable[[], int] = host_ms,
+) -> AsyncIterator[Exchange]:
+    """Serve the instruments on 127.0.0.1 while the context is open; ``exchange.url`` says where.
+
+    ``port`` 0 takes a free one; OSError if the port is taken. ``clock_ms`` stands in for the host's clock. At the end
+    every connection is reset, also those that wait for an answer. What the body raises comes out as it is.
+    """
+    exchange = Exchange(instruments, options or ExchangeOptions(), clock_ms)
+    connections = _Connections(exchange)
+    listeners = await trio.open_tcp_listeners(port, host=LOOPBACK)
+    exchange.url = f"http://{LOOPBACK}:{listeners[0].socket.getsockname()[1]}"
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, connections.serve, listeners, handler_nursery=nursery))
+        try:
+            yield exchange
+        except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery that would wrap it
+            failure = error
+        finally:
+            connections.abort_all()
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+class _Connections:
+    """The open connections, each served by hypercorn."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._application = ASGIWrapper(cast("ASGIFramework", rest_application(exchange)))
+        self._config = _quiet_config()
+        self._context = WorkerContext(max_requests=None)
+        self._open: set[trio.SocketStream] = set()
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Answer one connection's requests until it ends."""
+        state = ConnectionState({ABORT: partial(_abort, stream)})
+        self._open.add(stream)
+        try:
+            # hypercorn's annotation names the TLS stream only; it serves a plain one as well.
+            await TCPServer(self._application, self._config, self._context, state, cast("Any", stream))
+        finally:
+            self._open.discard(stream)
+
+    def abort_all(self) -> None:
+        """Reset every connection, so that nothing is left to be sent."""
+        for stream in self._open:
+            _abort(stream)
+
+
+def _abort(stream: trio.SocketStream) -> None:
+    """Close at once, with a reset in place of an orderly end."""
+    if stream.socket.fileno() >= 0:
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    stream.socket.close()
+
+
+def _quiet_config() -> Config:
+    """Settings of hypercorn: our own Date and Server, connections kept as nginx keeps them, only errors logged."""
+    config = Config()
+    config.include_date_header = False
+    config.include_server_header = False
+    config.keep_alive_timeout = 75.0
+    config.keep_alive_max_requests = _EVERY_REQUEST
+    config.accesslog = None
+    config.errorlog = logging.getLogger("binance_simulator")
+    return config

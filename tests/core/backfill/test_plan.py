@@ -1,0 +1,528 @@
+"""The planner against a model exchange: whatever the tape, the window, what is held, and the order of the answers."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backfilld.core.backfill.answers import check_page, cut
+from backfilld.core.backfill.plan import MAX_ABSENT_RANGES, BackfillPlan
+from backfilld.core.backfill.questions import NOTHING, Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.window_start import PAGE_MS
+from backfilld.core.ids import IdSet
+from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange
+from backfilld.core.timespan import StoredSpan, TimeSpan, joined
+from backfilld.errors import UnexpectedAnswer
+from tests.fakes import DAY_MS, Tape
+from tests.strategies import held_of, span_of, tapes, windows
+
+STEPS = 3000
+"""More questions than any of these plans may take."""
+
+
+@dataclass
+class Model:
+    """An exchange that answers a plan: ``open_questions`` at a time, in any order, with tricks if told so."""
+
+    tape: Tape
+    random: Random = field(default_factory=lambda: Random(0))
+    open_questions: int = 1
+    shorten: bool = False
+    failures: int = 0
+    lie: Callable[[Query, pl.DataFrame], pl.DataFrame] = lambda _, rows: rows
+    asked: list[Query] = field(default_factory=list)
+    kept: Counter[int] = field(default_factory=Counter)
+
+    def play(self, plan: BackfillPlan) -> "Model":
+        """Answer until nothing is asked any more."""
+        questions: list[Query] = []
+        for _ in range(STEPS):
+            while len(questions) < self.open_questions and (query := plan.take()) is not None:
+                questions.append(query)
+                assert not plan.is_done
+            assert plan.is_waiting == bool(questions)
+            if not questions:
+                assert plan.is_done
+                return self
+            self.reply(plan, questions.pop(self.random.randrange(len(questions))))
+        raise AssertionError(f"no end after {STEPS} answers: {self.asked[-5:]}")
+
+    def reply(self, plan: BackfillPlan, query: Query) -> None:
+        """Answer one question as the fetcher would report it."""
+        self.asked.append(query)
+        if self.failures and self.random.random() < 0.5:
+            self.failures -= 1
+            plan.failed(query, "no luck")
+            return
+        rows = self.lie(query, self.tape.answer(query))
+        if self.shorten and isinstance(query, Page) and rows.height > 1:
+            rows = rows.head(self.random.randint(1, rows.height))
+        try:
+            check_page(rows, query)
+        except UnexpectedAnswer as error:
+            plan.failed(query, str(error), IdRange(*error.absent) if error.absent else None)
+            return
+        kept, found = cut(rows, query, plan.window.stop_ms)
+        self.kept.update(kept["a"].to_list())
+        plan.answered(query, found)
+
+
+def ids_of(coverage: IdSet) -> set[int]:
+    return {i for each in coverage.ranges for i in range(each.first_id, each.last_id + 1)}
+
+
+def ids_in(ranges: tuple[IdRange, ...]) -> set[int]:
+    return ids_of(IdSet.of(ranges))
+
+
+@settings(max_examples=120)
+@given(st.data(), tapes(), st.integers(1, 6), st.booleans())
+def test_whatever_is_held_and_however_answers_come_all_of_the_window_is_received(
+    data: st.DataObject, tape: Tape, open_questions: int, shorten: bool
+) -> None:
+    window = data.draw(windows(tape))
+    held = data.draw(held_of(tape, window))
+    now_ms = data.draw(st.sampled_from([0, *tape.times[-1:]]))
+    plan = BackfillPlan(window, held.spans, first_is_proven=held.first_is_proven, now_ms=now_ms)
+    model = Model(tape, Random(data.draw(st.integers(0, 99))), open_questions, shorten).play(plan)
+
+    assert ids_of(plan.received) == tape.ids_in(window) | held.ids
+    assert plan.is_complete
+    assert plan.missing == ()
+    assert not plan.failures
+    assert max(model.kept.values(), default=0) <= (1 if len(tape.ids_in(window)) > 1 else 2), "an id was fetched twice"
+    again = held.ids & set(model.kept)
+    assert again <= {min(held.ids, default=0)}, "an id that is held was fetched, and not to find the first"
+
+
+@settings(max_examples=120)
+@given(st.data(), tapes(), st.integers(1, 5))
+def test_a_single_gap_costs_its_pages_and_at_most_four_more_questions(
+    data: st.DataObject, tape: Tape, open_questions: int
+) -> None:
+    window = data.draw(windows(tape))
+    wanted = sorted(tape.ids_in(window))
+    held: list[StoredSpan] = []
+    if wanted:
+        first, last = tape.ids.index(wanted[0]), tape.ids.index(wanted[-1]) + 1
+        start = data.draw(st.integers(first, last))
+        stop = data.draw(st.one_of(st.just(last), st.integers(start, last)))
+        held = [span_of(tape, low, high) for low, high in ((first, start), (stop, last)) if low < high]
+    plan = BackfillPlan(window, held)
+    missing = len(wanted) - sum(len(span.ids) for span in held)
+    model = Model(tape, Random(1), open_questions).play(plan)
+    assert plan.is_complete
+    assert len(model.asked) <= -(-missing // PAGE_ROWS) + 4
+
+
+@given(st.data(), tapes(), st.integers(1, 4), st.integers(0, 12))
+def test_failed_questions_are_reported_and_the_next_round_gets_what_they_left(
+    data: st.DataObject, tape: Tape, open_questions: int, failures: int
+) -> None:
+    window = data.draw(windows(tape))
+    held = data.draw(held_of(tape, window))
+    plan = BackfillPlan(window, held.spans, first_is_proven=held.first_is_proven)
+    model = Model(tape, Random(data.draw(st.integers(0, 99))), open_questions, failures=failures).play(plan)
+    wanted = tape.ids_in(window) | held.ids
+
+    if plan.is_complete:
+        assert ids_of(plan.received) == wanted
+    else:
+        assert plan.failures or plan.missing, "incomplete, and no word of why"
+    model.failures = 0
+    plan.top_up()
+    model.play(plan)
+    assert ids_of(plan.received) == wanted
+    assert plan.is_complete
+
+
+@given(st.data(), tapes(), st.integers(1, 4))
+def test_top_up_gets_what_the_tape_has_grown_by_and_asks_for_nothing_else(
+    data: st.DataObject, tape: Tape, open_questions: int
+) -> None:
+    start_ms = data.draw(windows(tape)).start_ms
+    past = sum(at < start_ms for at in tape.times)
+    plan = BackfillPlan(TimeSpan(start_ms))
+    model = Model(tape, Random(2), open_questions)
+    for visible in sorted(data.draw(st.lists(st.integers(past, len(tape)), min_size=1, max_size=4))):
+        model.tape = tape.head(visible)
+        before = plan.received
+        model.asked.clear()
+        model.play(plan)
+        grown = len(model.tape.ids_in(plan.window)) - before.rows
+        assert ids_of(plan.received) == model.tape.ids_in(plan.window)
+        assert plan.is_complete
+        assert len(model.asked) <= -(-grown // PAGE_ROWS) + 4
+        if grown == 1 == plan.received.rows:
+            model.kept.clear()  # the only trade of all is the first and the newest
+        plan.top_up()
+    assert max(model.kept.values(), default=0) <= 1
+
+
+@pytest.mark.parametrize("open_questions", [1, 2])
+def test_a_window_that_begins_later_than_now_gets_nothing_from_before_it(open_questions: int) -> None:
+    """As after midnight by a host clock that is ahead of the exchange's: trades go on before the window begins."""
+    tape = Tape.even(10)
+    plan = BackfillPlan(TimeSpan(DAY_MS + 50))
+    for visible in (2, 4, 10):
+        Model(tape.head(visible), Random(1), open_questions).play(plan)
+        plan.top_up()
+    assert ids_of(plan.received) == {5, 6, 7, 8, 9}
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_a_closed_window_without_trades_stays_empty_in_every_round(rounds: int) -> None:
+    plan = BackfillPlan(TimeSpan(DAY_MS - 20, DAY_MS - 10))
+    model = Model(Tape.even(1500))
+    for n in range(rounds):
+        if n:
+            plan.top_up()
+        model.play(plan)
+        assert not plan.received
+        assert plan.is_complete
+
+
+@given(st.data(), tapes(st.integers(1, 3000)))
+def test_a_day_that_is_held_whole_is_resumed_with_one_question(data: st.DataObject, tape: Tape) -> None:
+    window = data.draw(st.sampled_from([TimeSpan(tape.times[0]), TimeSpan(tape.times[0], tape.times[-1] + 1)]))
+    plan = BackfillPlan(window, [span_of(tape, 0, len(tape))], first_is_proven=True)
+    model = Model(tape).play(plan)
+    assert [type(query) for query in model.asked] == [Tail]
+    assert plan.is_complete
+
+
+def test_a_closed_window_whose_end_is_held_beyond_needs_no_question_at_all() -> None:
+    tape = Tape.even(100)
+    plan = BackfillPlan(TimeSpan(DAY_MS + 100, DAY_MS + 500), [span_of(tape, 0, 100)])
+    assert Model(tape).play(plan).asked == []
+    assert plan.is_complete
+
+
+@settings(max_examples=100)
+@given(st.data(), tapes(st.integers(1, 3000)), st.integers(1, 4), st.booleans())
+def test_ids_that_the_exchange_does_not_have_are_reported_missing_and_never_complete(
+    data: st.DataObject, whole: Tape, open_questions: int, is_closed: bool
+) -> None:
+    """Beyond the first page of a cold window; the next test is about that one."""
+    resumed = data.draw(st.integers(1, len(whole)))
+    gone = data.draw(st.sets(st.integers(resumed, len(whole) - 1), max_size=5)) if resumed < len(whole) else set()
+    absent = {whole.ids[n] for n in gone}
+    tape = Tape(whole.frame.filter(~pl.col("a").is_in(list(absent))))
+    window = TimeSpan(whole.times[0], whole.times[-1] + 1 if is_closed else None)
+    plan = BackfillPlan(window, [span_of(whole, 0, resumed)], first_is_proven=True)
+    Model(tape, Random(3), open_questions).play(plan)
+
+    inside = {i for i in absent if i < tape.ids[-1]}
+    assert ids_of(plan.received) == set(tape.ids)
+    assert ids_in(plan.missing) == inside
+    assert plan.is_complete == (not inside)
+    plan.top_up()
+    model = Model(tape).play(plan)
+    assert ids_in(plan.missing) == inside
+    assert not any(isinstance(query, Page) for query in model.asked), "asked again within hours"
+
+
+@given(st.integers(1, 998), st.integers(1001, 3000))
+def test_an_id_absent_from_the_first_page_costs_no_other_trade(absent: int, rows: int) -> None:
+    """A cold start reads its head with a full page: an id missing in it must not keep the rest from being fetched."""
+    tape = Tape.of(0, range(DAY_MS, DAY_MS + rows), absent={absent})
+    plan = BackfillPlan(TimeSpan(DAY_MS), now_ms=DAY_MS + 9 * PAGE_MS)
+    Model(tape).play(plan)
+    assert ids_of(plan.received) == set(tape.ids)
+    assert ids_in(plan.missing) == {absent}
+    assert not plan.is_complete
+
+
+def test_an_exchange_that_passes_over_too_many_ranges_is_not_believed() -> None:
+    absent = set(range(1001, 1101, 2))
+    tape = Tape.of(0, range(DAY_MS, DAY_MS + 1200), absent=absent)
+    plan = BackfillPlan(TimeSpan(DAY_MS))
+    Model(tape).play(plan)
+    assert len(plan.absent.ranges) == MAX_ABSENT_RANGES
+    assert plan.failures
+    assert not plan.is_complete
+    assert absent <= ids_in(plan.missing)
+
+
+@settings(max_examples=100)
+@given(st.data(), tapes(st.integers(1, 2500)), st.integers(1, 4), st.integers(1, 1200))
+def test_a_neighbour_that_lags_behind_costs_questions_and_no_trade(
+    data: st.DataObject, tape: Tape, open_questions: int, behind: int
+) -> None:
+    """The exchange answers from a database that may lag: the last trade before the start is told too early."""
+    window = TimeSpan(data.draw(st.sampled_from(tape.times)))
+
+    def earlier(query: Query, rows: pl.DataFrame) -> pl.DataFrame:
+        if not isinstance(query, Before) or rows.is_empty():
+            return rows
+        at = max(0, tape.ids.index(rows["a"][0]) - behind)
+        return tape.frame[at : at + 1]
+
+    plan = BackfillPlan(window)
+    Model(tape, Random(4), open_questions, lie=earlier).play(plan)
+    assert ids_of(plan.received) >= tape.ids_in(window)
+    assert plan.is_complete
+    first_id = min(tape.ids_in(window))
+    assert plan.proven_first_id in {None, first_id}
+
+
+def test_an_exchange_that_knows_no_time_before_the_window_is_asked_for_the_first_after_it() -> None:
+    plan = BackfillPlan(TimeSpan(DAY_MS))
+    before, head, newest = plan.take(), plan.take(), plan.take()
+    assert before == Before(DAY_MS)
+    assert head == Since(DAY_MS)
+    assert newest == Newest(0, DAY_MS)
+    assert plan.take() is None
+    plan.failed(before, "nothing")
+    plan.answered(newest, Found(IdRange(9, 9), DAY_MS + 4, DAY_MS + 4, 1))
+    assert not plan.is_complete
+    plan.answered(head, Found(IdRange(5, 5), DAY_MS, DAY_MS, 1))
+    page = plan.take()
+    assert page == Page(IdRange(6, 8))
+    plan.answered(page, Found(IdRange(6, 8), DAY_MS + 1, DAY_MS + 3, 3))
+    assert plan.is_complete
+    assert plan.first_id == 5
+    assert not plan.first_is_proven
+
+
+def test_a_marker_before_the_window_does_not_hide_the_first_trade_behind_it() -> None:
+    """A marker keeps another trade's time: here it stands behind the first trade of the day."""
+    plan = BackfillPlan(TimeSpan(DAY_MS), [StoredSpan(IdRange(8, 9), DAY_MS + 3, DAY_MS + 4)])
+    before, tail = plan.take(), plan.take()
+    assert before == Before(DAY_MS)
+    assert tail == Tail(10)
+    plan.answered(tail, NOTHING)
+    plan.answered(before, Found(IdRange(6, 6), DAY_MS - 1, DAY_MS - 1, 1, is_marker=True))
+    head = plan.take()
+    assert head == Since(DAY_MS)
+    plan.answered(head, Found(IdRange(5, 5), DAY_MS, DAY_MS, 1))
+    assert plan.proven_first_id == 5
+    assert plan.missing == (IdRange(6, 7),)
+
+
+def test_a_neighbour_that_was_not_told_is_asked_for_again_in_the_next_round() -> None:
+    """Else the day of a running daemon is never sealed."""
+    tape = Tape.even(10)
+    plan = BackfillPlan(TimeSpan(DAY_MS))
+    model = Model(tape, lie=lambda query, rows: tape.frame.head(1) if isinstance(query, Before) else rows)
+    model.play(plan)
+    assert plan.is_complete
+    assert not plan.first_is_proven
+    plan.top_up()
+    model.lie = lambda _, rows: rows
+    model.play(plan)
+    assert plan.first_is_proven
+
+
+def test_a_cold_day_costs_exactly_its_pages_and_three_ends() -> None:
+    """The first and the newest row come with the ends: 50 full pages and not one more."""
+    model = Model(Tape.even(50_002), open_questions=5).play(BackfillPlan(TimeSpan(DAY_MS)))
+    assert Counter(type(query) for query in model.asked) == {Before: 1, Since: 1, Newest: 1, Page: 50}
+    assert max(model.kept.values()) == 1
+
+
+@pytest.mark.parametrize(("step_ms", "head"), [(50, 1000), (10_000, 180), (2 * PAGE_MS, 1)])
+def test_a_day_that_began_long_ago_is_opened_with_a_page_that_ends_far_from_the_newest_trade(
+    step_ms: int, head: int
+) -> None:
+    """So that no trade is sent twice, however few there are; the page is a bonus, and may be empty."""
+    times = range(DAY_MS, DAY_MS + 8 * PAGE_MS + 1, step_ms)
+    plan = BackfillPlan(TimeSpan(DAY_MS), now_ms=DAY_MS + 9 * PAGE_MS)
+    model = Model(Tape.of(0, times)).play(plan)
+    assert plan.is_complete
+    assert ids_of(plan.received) == set(range(len(times)))
+    assert max(model.kept.values()) == 1
+    assert len(model.asked) == 3 + -(-(len(times) - head - 1) // PAGE_ROWS)
+
+
+def test_a_day_that_began_with_silence_is_opened_by_its_neighbour_or_by_asking_once_more() -> None:
+    quiet = [DAY_MS + 2 * PAGE_MS + n * 60_000 for n in range(100)]
+    for tape, questions in ((Tape.of(0, [DAY_MS - 5, *quiet]), 4), (Tape.of(0, quiet), 5)):
+        plan = BackfillPlan(TimeSpan(DAY_MS), now_ms=DAY_MS + 9 * PAGE_MS)
+        model = Model(tape).play(plan)
+        assert ids_of(plan.received) == tape.ids_in(plan.window)
+        assert plan.is_complete
+        assert plan.first_is_proven
+        assert len(model.asked) == questions
+
+
+@pytest.mark.parametrize("rows", [1000, 1001, 2500])
+def test_a_closed_window_after_which_nothing_was_traded_ends_with_the_newest_trade(rows: int) -> None:
+    tape = Tape.even(rows)
+    plan = BackfillPlan(TimeSpan(DAY_MS + 1, DAY_MS + 86_400_000))
+    model = Model(tape).play(plan)
+    assert plan.is_complete
+    assert ids_of(plan.received) == set(tape.ids) - {0}
+    assert [type(query) for query in model.asked[:3]] == [Before, Since, Newest]
+    assert Counter(type(query) for query in model.asked)[Page] == -(-(rows - 3) // PAGE_ROWS)
+
+
+def test_silence_can_be_doubted_and_another_sequence_of_ids_is_found_out() -> None:
+    held = [StoredSpan(IdRange(0, 99), DAY_MS, DAY_MS + 99)]
+    another = Tape.of(0, range(DAY_MS + 60_000, DAY_MS + 60_050))
+    for tape, is_believed in ((Tape.even(100), True), (another, False)):
+        plan = BackfillPlan(TimeSpan(DAY_MS), held, first_is_proven=True)
+        tail = plan.take()
+        assert tail == Tail(100)
+        plan.answered(tail, NOTHING)
+        assert plan.is_complete
+        plan.doubt_silence(DAY_MS + 50_000)
+        assert not plan.is_done
+        Model(tape).play(plan)
+        assert plan.is_complete == is_believed
+        assert bool(plan.failures) != is_believed
+
+
+def test_an_exchange_that_has_trades_and_names_no_newest_one_is_a_failure() -> None:
+    tape = Tape.even(2000)
+    plan = BackfillPlan(TimeSpan(DAY_MS))
+    Model(tape, lie=lambda query, rows: rows.clear() if isinstance(query, Newest) else rows).play(plan)
+    assert not plan.is_complete
+    assert [failure.reason for failure in plan.failures] == ["the exchange has trades and names no newest one"]
+
+
+@pytest.mark.parametrize("kind", [Since, Before, Tail, Newest])
+def test_an_incomplete_plan_always_says_why(kind: type) -> None:
+    """Whatever question is answered with nothing at all, although trades are held."""
+    tape = Tape.even(3000)
+    plan = BackfillPlan(TimeSpan(DAY_MS + 5), [span_of(tape, 10, 600)])
+    Model(tape, lie=lambda query, rows: rows.clear() if isinstance(query, kind) else rows).play(plan)
+    assert plan.is_complete or plan.failures or plan.missing
+
+
+@given(st.data(), tapes(st.integers(1, 500)))
+def test_joined_spans_hold_the_same_ids_and_never_adjoin(data: st.DataObject, tape: Tape) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(tape)), min_size=2, max_size=8)))
+    spans = [span_of(tape, low, high) for low, high in pairwise(cuts) if data.draw(st.booleans())]
+    result = joined(data.draw(st.permutations(spans)))
+    assert IdSet.of(span.ids for span in result) == IdSet.of(span.ids for span in spans)
+    assert len(result) == len(IdSet.of(span.ids for span in spans).ranges)
+    for span in result:
+        start, stop = tape.ids.index(span.ids.first_id), tape.ids.index(span.ids.last_id) + 1
+        assert span == span_of(tape, start, stop)
+
+
+# -- what is absent, postponed, or out of reach
+
+
+def without(tape: Tape, absent: set[int]) -> Tape:
+    return Tape(tape.frame.filter(~pl.col("a").is_in(list(absent))))
+
+
+def coverage_of(ids: set[int]) -> IdSet:
+    return IdSet.of(IdRange(each, each) for each in ids)
+
+
+@settings(max_examples=80)
+@given(st.data(), tapes(st.integers(30, 1500)), st.integers(1, 4))
+def test_ids_known_to_be_absent_or_postponed_are_never_asked_for_and_only_the_latter_are_missing(
+    data: st.DataObject, tape: Tape, open_questions: int
+) -> None:
+    """The window is complete without the absent ones, and is not while others are postponed."""
+    inner = st.sampled_from(tape.ids[10:-10])
+    absent = data.draw(st.sets(inner, max_size=8))
+    postponed = data.draw(st.sets(inner, max_size=8)) - absent
+    window = TimeSpan(tape.times[0])
+    plan = BackfillPlan(window, absent=coverage_of(absent), postponed=coverage_of(postponed))
+    model = Model(without(tape, absent | postponed), Random(data.draw(st.integers(0, 9))), open_questions).play(plan)
+    pages = [query.ids for query in model.asked if isinstance(query, Page)]
+    assert not ids_in(tuple(pages)) & (absent | postponed)
+    assert ids_of(plan.received) == set(tape.ids) - absent - postponed
+    assert ids_in(plan.missing) == postponed
+    assert plan.is_complete == (not postponed)
+    assert not plan.failures
+
+
+@settings(max_examples=60)
+@given(st.data(), tapes(st.integers(30, 1500)))
+def test_ids_passed_over_are_asked_around_told_and_certified(data: st.DataObject, tape: Tape) -> None:
+    """They are missing until they are known to be absent; everything else of the window is had."""
+    start = data.draw(st.integers(5, len(tape) - 10))
+    absent = set(tape.ids[start : start + data.draw(st.integers(1, 5))])
+    plan = BackfillPlan(TimeSpan(tape.times[0]))
+    Model(without(tape, absent)).play(plan)
+    assert ids_of(plan.received) == set(tape.ids) - absent
+    assert ids_in(plan.missing) == absent
+    assert ids_of(plan.absent) >= absent
+    assert not plan.is_complete
+    plan.certify(coverage_of(absent).ranges)
+    assert plan.missing == ()
+    assert plan.is_complete
+
+
+def test_a_first_id_that_is_absent_for_good_is_proven_all_the_same() -> None:
+    """The neighbour names the one before it; the day begins behind it."""
+    tape = Tape.of(7, [DAY_MS - 1, *range(DAY_MS, DAY_MS + 100)])
+    for absent, proven in ((coverage_of({8, 9}), 8), (IdSet(), None)):
+        plan = BackfillPlan(TimeSpan(DAY_MS), absent=absent)
+        Model(without(tape, {8, 9})).play(plan)
+        assert plan.proven_first_id == proven
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_window_whose_ends_are_proven_is_asked_for_nothing_but_its_holes(closed: bool) -> None:
+    tape = Tape.even(3000)
+    stop_ms = tape.times[-1] + 1 if closed else None
+    held = [span_of(tape, 0, 900), span_of(tape, 1000, 3000)]
+    window = TimeSpan(DAY_MS, stop_ms)
+    plan = BackfillPlan(window, held, first_is_proven=True, last_is_proven=closed)
+    model = Model(tape).play(plan)
+    assert plan.is_complete
+    assert [type(query) for query in model.asked] == ([Page] if closed else [Tail, Page])
+
+
+def test_of_days_that_are_over_the_id_behind_the_last_is_asked_for() -> None:
+    tape = Tape.even(3000, start_ms=DAY_MS + MS_PER_DAY - 15_000)
+    plan = BackfillPlan(TimeSpan(DAY_MS, DAY_MS + MS_PER_DAY), now_ms=DAY_MS + 2 * MS_PER_DAY)
+    model = Model(tape).play(plan)
+    assert plan.is_complete
+    assert (plan.last_id, plan.beyond_id) == (1499, 1500)
+    assert Tail(1500, rows=1) in model.asked
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(1, 4), st.booleans())
+def test_what_is_too_old_is_given_up_at_once_with_all_that_is_older(
+    data: st.DataObject, open_questions: int, newest_first: bool
+) -> None:
+    """A refusal is never asked for twice, and what lies behind it is had."""
+    tape = Tape.even(6000)
+    reach = data.draw(st.integers(0, 6000))
+    held = [span_of(tape, 0, 1), span_of(tape, 5999, 6000)]
+    plan = BackfillPlan(TimeSpan(DAY_MS), held, first_is_proven=True, newest_first=newest_first)
+    dice = Random(data.draw(st.integers(0, 9)))
+    model, questions, refused = Model(tape), list[Query](), 0
+    for _ in range(STEPS):
+        while len(questions) < open_questions and (query := plan.take()) is not None:
+            questions.append(query)
+        if not questions:
+            break
+        query = questions.pop(dice.randrange(len(questions)))
+        if isinstance(query, Page) and query.ids.first_id < reach:
+            plan.unanswered(query, "-4166")
+            refused += 1
+        else:
+            model.reply(plan, query)
+    assert plan.is_done
+    assert refused <= (open_questions if newest_first else 6)
+    assert plan.is_complete == (refused == 0)
+    assert bool(plan.failures) == (refused > 0)
+    assert ids_of(plan.received) >= set(range(min(6000, reach + PAGE_ROWS), 6000))
+
+
+def test_a_neighbour_out_of_reach_leaves_the_first_id_unproven_and_the_window_whole() -> None:
+    tape = Tape.even(500)
+    plan = BackfillPlan(TimeSpan(DAY_MS), [span_of(tape, 0, 400)])
+    query = plan.take()
+    assert isinstance(query, Before)
+    plan.unanswered(query, "-4166")
+    Model(tape).play(plan)
+    assert plan.is_complete
+    assert plan.proven_first_id is None
+    assert not plan.failures
