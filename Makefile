@@ -11,14 +11,14 @@ help:
 	@echo "make bench         set up and run the benchmarks; writes benchmarks.json"
 	@echo "make install       as root: the command, the unit and the configuration; DESTDIR=, PREFIX=, PYTHON="
 	@echo "make uninstall     as root: take them away again, but for configuration and trades"
-	@echo "make lock          compile the locked requirements anew"
+	@echo "make lock          compile the locked requirements anew: runtime, demo, dev, clients"
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "backfilld needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 
-.venv/run: requirements.txt pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --require-hashes -r requirements.txt
+.venv/run: requirements-demo.txt pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --require-hashes -r requirements-demo.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -57,12 +57,15 @@ uninstall:
 bench: .venv/dev
 	$(BIN)/python -m tests.benchmarks --json benchmarks.json
 
+COMPILE := .venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header
 lock:
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --extra build pyproject.toml -o requirements.txt
-	.venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --extra build --extra dev pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --extra build pyproject.toml -o requirements.txt
+	$(COMPILE) --extra build --extra demo pyproject.toml -o requirements-demo.txt
+	$(COMPILE) --extra build --extra demo --extra serve --extra remote --extra fleet --extra chart --extra docs \
+		--extra dev pyproject.toml -o requirements-dev.txt
+	$(COMPILE) --extra clients pyproject.toml -o requirements-clients.txt
 	rm -rf .venv-lock
 
 clean:
