@@ -54,7 +54,7 @@ async def exchange() -> AsyncIterator[Exchange]:
     spot = Tape.generate(start_ms=START_MS - 30 * HOUR_MS, stop_ms=NOW_MS, trades=9000, seed=3, markers=5)
     futures = Tape.generate(start_ms=START_MS - 2 * HOUR_MS, stop_ms=NOW_MS, trades=2500, seed=4, first_id=7)
     options = ExchangeOptions(clock_skew_ms=NOW_MS - host_ms())
-    async with open_exchange({BTC: spot, ETH: futures}, options) as exchange:
+    async with open_exchange({str(BTC): spot, str(ETH): futures}, options) as exchange:
         yield exchange
 
 
@@ -70,7 +70,7 @@ def history_of(exchange: Exchange, **values: Any) -> BinanceTradeHistory:
 def rows_of(exchange: Exchange, start: datetime, end: datetime, instrument: Instrument = BTC) -> pl.DataFrame:
     """The tape's rows with start <= T < end."""
     start_ms, end_ms = (round(moment.timestamp() * 1000) for moment in (start, end))
-    return exchange.tapes[instrument].frame.filter(pl.col("T").is_between(start_ms, end_ms, closed="left"))
+    return exchange.tape(str(instrument)).frame.filter(pl.col("T").is_between(start_ms, end_ms, closed="left"))
 
 
 def served_ids(records: Collection[RequestRecord], *, single: bool = False) -> list[int]:

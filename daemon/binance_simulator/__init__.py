@@ -1,13 +1,14 @@
 """A stand-in for Binance on loopback: generated trades, an archive of them, request weight, bans and faults.
 
-Owns everything that the exchange would do; knows of the daemon only the columns of a trade frame. Use it inside a trio
-program with ``open_exchange``, or as a process with ``python -m binance_simulator``.
+Owns everything that the exchange would do, and shares no code with backfilld, whose answers are compared with it. Use
+it inside a trio program with ``open_exchange``, or as a process with ``python -m binance_simulator``.
 """
 
 from binance_simulator.archive import ArchiveRecord
 from binance_simulator.archive_defects import ArchiveDefect
 from binance_simulator.exchange import Exchange, RequestRecord
 from binance_simulator.faults import Fault, FaultPlan
+from binance_simulator.model import Instrument, Market, Pool
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.quotas import Interval, IntervalUnit, Quota
 from binance_simulator.server import open_exchange
@@ -22,8 +23,11 @@ __all__ = [
     "ExchangeOptions",
     "Fault",
     "FaultPlan",
+    "Instrument",
     "Interval",
     "IntervalUnit",
+    "Market",
+    "Pool",
     "Quota",
     "RequestRecord",
     "Tape",

@@ -16,18 +16,16 @@ import click
 import polars as pl
 import trio
 
-from backfilld.core.model import Instrument, Market, day_of, instant_ms
-from backfilld.errors import SettingsError
 from binance_simulator.archive_defects import ArchiveDefect
 from binance_simulator.exchange import host_ms
 from binance_simulator.faults import Fault, FaultPlan
+from binance_simulator.model import MS_PER_HOUR, Instrument, Market, Pool, day_of, instant_ms
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.quotas import Interval
 from binance_simulator.server import open_exchange
 from binance_simulator.tape import Tape
 from binance_simulator.weights import BanRule, TenantOptions
 
-_HOUR_MS = 3_600_000
 _LOT_OF = {Market.SPOT: "0.00001", Market.UM: "0.001", Market.CM: "1"}
 
 
@@ -57,7 +55,7 @@ class _TapePlan:
                 live_rate_per_s=self.live_rate,
             )
         return Tape.generate(
-            start_ms=self.stop_ms - round(self.hours * _HOUR_MS),
+            start_ms=self.stop_ms - round(self.hours * MS_PER_HOUR),
             stop_ms=self.stop_ms,
             trades=self.trades,
             seed=self.seed + place,
@@ -70,7 +68,7 @@ class _TapePlan:
 def _instruments(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> list[Instrument]:
     try:
         return [Instrument.parse(text) for text in texts]
-    except SettingsError as error:
+    except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
 
@@ -97,9 +95,7 @@ def _stop_ms(_context: click.Context, _parameter: click.Parameter, text: str | N
     try:
         return host_ms() if text is None else instant_ms(datetime.fromisoformat(text))
     except ValueError as error:
-        raise click.BadParameter(f"{text}: write ISO 8601, such as 2026-01-01T00:00:00Z") from error
-    except SettingsError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.BadParameter(f"{error}; write ISO 8601, such as 2026-01-01T00:00:00Z") from error
 
 
 @click.command(context_settings={"show_default": True})
@@ -203,7 +199,7 @@ def _tapes(plan: _TapePlan, instruments: list[Instrument], tape_file: Path | Non
 def _options(values: dict[str, Any]) -> ExchangeOptions:
     given: dict[str, Any] = {}
     if values["limit"] is not None:
-        given["limits"] = dict.fromkeys(Market, values["limit"])
+        given["limits"] = dict.fromkeys(Pool, values["limit"])
     if values["lookback_hours"] is not None:
         given["lookback_hours"] = dict.fromkeys(Market, values["lookback_hours"] or None)
     kinds = tuple(Fault(kind) for kind in values["fault_kinds"]) or tuple(Fault)

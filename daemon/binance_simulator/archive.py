@@ -16,7 +16,6 @@ from urllib.parse import parse_qsl
 
 import polars as pl
 
-from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_start_ms, day_stop_ms
 from binance_simulator.absences import AbsentIds, without_absent
 from binance_simulator.archive_defects import ArchiveDefect, spoiled_rows
 from binance_simulator.archive_files import ArchiveFile, archive_file, stem_of
@@ -29,6 +28,7 @@ from binance_simulator.archive_listing import (
     listing_xml,
 )
 from binance_simulator.faults import Fault
+from binance_simulator.model import MS_PER_DAY, Instrument, Market, day_start_ms, day_stop_ms
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.replies import Reply, html_reply
 from binance_simulator.tampering import DELIVERY_FAULTS, replacement

@@ -12,9 +12,9 @@ from io import BytesIO
 
 import polars as pl
 
-from backfilld.core.model import Instrument, Market
 from binance_simulator.archive_defects import ArchiveDefect
 from binance_simulator.generation import Grid, digits_of
+from binance_simulator.model import Instrument, Market
 
 MICROSECONDS_SINCE = date(2025, 1, 1)
 """Spot days from here on have times in microseconds."""

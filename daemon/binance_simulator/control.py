@@ -2,11 +2,11 @@
 
 * ``GET /simulator/requests``: the log, one object per request.
 * ``GET /simulator/archive-requests``: the log of the archive, one object per request.
-* ``GET /simulator/weights``: by market, the ledger's totals and its windows.
+* ``GET /simulator/weights``: by pool, the count's totals and its windows.
 * ``GET /simulator/tape?market=spot&symbol=BTCUSDT``: the visible trades, as an Arrow IPC file.
 * ``GET /simulator/options``: the options in force.
 * ``POST /simulator/options``: a JSON object of options to change; members of ExchangeOptions, each replaced whole
-  (``{"latency_s": 0.2, "faults": {"by_number": {"1": "reset"}}}``), and ``"ban": {"market": "spot", "seconds": 30}``
+  (``{"latency_s": 0.2, "faults": {"by_number": {"1": "reset"}}}``), and ``"ban": {"pool": "spot", "seconds": 30}``
   to ban at once. Answers the options in force; 400 with a sentence for what they cannot be.
 
 Owns the form of these answers. Must not hold state.
@@ -21,8 +21,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from backfilld.core.model import Market
 from binance_simulator.exchange import Exchange
+from binance_simulator.model import Pool
 from binance_simulator.options import ExchangeOptions
 
 ARROW_TYPE = "application/vnd.apache.arrow.file"
@@ -31,7 +31,7 @@ ARROW_TYPE = "application/vnd.apache.arrow.file"
 class Ban(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A ban to pronounce at once."""
 
-    market: Market
+    pool: Pool
     seconds: float
 
 
@@ -46,7 +46,7 @@ def control_routes(exchange: Exchange) -> list[BaseRoute]:
 
     async def weights(_request: Request) -> Response:
         ledgers = exchange.weights.items()
-        return _json({market: {"totals": ledger.totals(), "windows": ledger.windows} for market, ledger in ledgers})
+        return _json({pool: {"totals": ledger.totals(), "windows": ledger.windows} for pool, ledger in ledgers})
 
     async def tape(request: Request) -> Response:
         asked = f"{request.query_params.get('market')}:{request.query_params.get('symbol')}"
@@ -86,7 +86,7 @@ def change_options(exchange: Exchange, body: bytes) -> None:
     current = msgspec.to_builtins(exchange.options, str_keys=True)
     exchange.options = msgspec.convert(current | changes, ExchangeOptions, strict=False)
     if ban is not None:
-        exchange.ban(ban.market, ban.seconds)
+        exchange.ban(ban.pool, ban.seconds)
 
 
 def _json(document: Any, status: int = 200) -> Response:

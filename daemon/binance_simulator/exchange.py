@@ -14,11 +14,11 @@ from types import MappingProxyType
 
 import polars as pl
 
-from backfilld.core.model import Instrument, Market
 from binance_simulator.absences import present_rows, without_absent
 from binance_simulator.archive import Archive, ArchiveRecord
 from binance_simulator.exchange_info import exchange_info
 from binance_simulator.faults import Fault
+from binance_simulator.model import Instrument, Market, Pool
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.pages import Pages
 from binance_simulator.query import Refusal, parse_trades_query
@@ -71,6 +71,10 @@ class _Served:
     fault: Fault | None = None
 
 
+def _instrument(key: Instrument | str) -> Instrument:
+    return key if isinstance(key, Instrument) else Instrument.parse(key)
+
+
 def host_ms() -> int:
     """The host's clock in ms since the epoch."""
     return time.time_ns() // 1_000_000
@@ -81,21 +85,23 @@ class Exchange:
 
     def __init__(
         self,
-        instruments: Mapping[Instrument, Tape],
+        instruments: Mapping[Instrument, Tape] | Mapping[str, Tape],
         options: ExchangeOptions,
         clock_ms: Callable[[], int] = host_ms,
     ) -> None:
         self.url = ""
-        self.tapes: Mapping[Instrument, Tape] = MappingProxyType(dict(instruments))
+        self.tapes: Mapping[Instrument, Tape] = MappingProxyType(
+            {_instrument(key): tape for key, tape in instruments.items()}
+        )
         self.requests: deque[RequestRecord] = deque(maxlen=_REMEMBERED_REQUESTS)
-        self.weights: Mapping[Market, WeightLedger] = {market: WeightLedger(options.rules(market)) for market in Market}
+        self.weights: Mapping[Pool, WeightLedger] = {pool: WeightLedger(options.rules(pool)) for pool in Pool}
         self._archive = Archive(self.tapes)
         self._options = options
         self._clock_ms = clock_ms
         self._dice = random.Random(0)
         self._numbers = count(1)
         self._plan_numbers = count(1)
-        self._pages = {instrument: Pages(tape, instrument.market) for instrument, tape in instruments.items()}
+        self._pages = {instrument: Pages(tape, instrument.market) for instrument, tape in self.tapes.items()}
 
     @property
     def options(self) -> ExchangeOptions:
@@ -109,17 +115,21 @@ class Exchange:
         if options.archive_faults != self._options.archive_faults:
             self._archive.restart_faults()
         self._options = options
-        for market, ledger in self.weights.items():
-            ledger.rules = options.rules(market)
+        for pool, ledger in self.weights.items():
+            ledger.rules = options.rules(pool)
 
     def now_ms(self) -> int:
         """The server's clock: the host's plus the skew."""
         return self._clock_ms() + self._options.clock_skew_ms
 
-    def visible(self, instrument: Instrument) -> pl.DataFrame:
+    def tape(self, instrument: Instrument | str) -> Tape:
+        """The tape of an instrument. Raises KeyError if it is not served."""
+        return self.tapes[_instrument(instrument)]
+
+    def visible(self, instrument: Instrument | str) -> pl.DataFrame:
         """The instrument's trades that the exchange has and that can be seen now, with SCHEMA."""
-        absent = self._options.absent_ids_of(instrument)
-        return without_absent(self.tapes[instrument].visible(self.now_ms()), absent)
+        absent = self._options.absent_ids_of(_instrument(instrument))
+        return without_absent(self.tape(instrument).visible(self.now_ms()), absent)
 
     @property
     def archive_requests(self) -> deque[ArchiveRecord]:
@@ -130,9 +140,9 @@ class Exchange:
         """Answer a request to the archive that arrives now, and note it."""
         return self._archive.answer(method, path, query, self.now_ms(), self._options)
 
-    def ban(self, market: Market, lasts_s: float) -> None:
-        """Ban us from a market at once."""
-        self.weights[market].ban(self.now_ms(), round(lasts_s * 1000))
+    def ban(self, pool: Pool, lasts_s: float) -> None:
+        """Ban us from the markets of a pool at once."""
+        self.weights[pool].ban(self.now_ms(), round(lasts_s * 1000))
 
     def latency_s(self) -> float:
         """How long the next answer is to be held back."""
@@ -143,11 +153,12 @@ class Exchange:
         """Charge a request that arrives now, answer it and note it."""
         now_ms = self.now_ms()
         weight = WEIGHTS[market][endpoint]
-        verdict = self.weights[market].charge(weight, now_ms)
+        ledger = self.weights[market.pool]
+        verdict = ledger.charge(weight, now_ms)
         if verdict.status == OK:
             served = self._served(market, endpoint, query, now_ms)
         else:
-            served = _Served(limit_reply(market, self.weights[market].rules.weight, verdict))
+            served = _Served(limit_reply(market, ledger.rules.weight, verdict))
         unanswered = served.reply.delivery in {Fault.RESET, Fault.SILENCE}
         self.requests.append(
             RequestRecord(

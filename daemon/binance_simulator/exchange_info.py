@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from backfilld.core.model import Instrument, Market
 from binance_simulator.generation import Grid
+from binance_simulator.model import Instrument, Market
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.query import Refusal, parameters
 from binance_simulator.quotas import Interval, IntervalUnit, Quota
@@ -71,7 +71,7 @@ def _symbol_list(text: str) -> list[str]:
 
 
 def _rate_limits(market: Market, options: ExchangeOptions) -> list[dict[str, Any]]:
-    weight = Quota(options.weight_limit(market), options.interval)
+    weight = Quota(options.announced_limit(market.pool), options.interval)
     limits = [_rate_limit("REQUEST_WEIGHT", weight), *(_rate_limit("ORDERS", quota) for quota in _ORDERS[market])]
     if market is Market.SPOT and options.raw_requests is not None:
         limits.append(_rate_limit("RAW_REQUESTS", options.raw_requests))

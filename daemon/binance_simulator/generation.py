@@ -14,7 +14,7 @@ from decimal import Decimal
 
 import polars as pl
 
-from backfilld.core.model import SCHEMA
+from binance_simulator.model import SCHEMA
 
 _BLOCK_ROWS = 512
 """Rows that share one mood: how fast trades come, and whether they come in a flood."""

@@ -7,19 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from backfilld.core.model import Instrument, Market
-from backfilld.errors import SettingsError
 from binance_simulator.archive_defects import ArchiveDefect
 from binance_simulator.faults import ARCHIVE_FAULTS, FaultPlan
+from binance_simulator.model import MS_PER_HOUR, Instrument, Market, Pool
 from binance_simulator.quotas import MINUTE, Interval, IntervalUnit, Quota
 from binance_simulator.weights import BanRule, Rules, TenantOptions
 
-_HOUR_MS = 3_600_000
 _EVERY_DAY = "*"
 
 
-def _recorded_limits() -> dict[Market, int]:
-    return {Market.SPOT: 6000, Market.UM: 2400, Market.CM: 2400}
+def _recorded_limits() -> dict[Pool, int]:
+    return {Pool.SPOT: 6000, Pool.FUTURES: 2400}
 
 
 def _documented_raw_requests() -> Quota:
@@ -43,8 +41,11 @@ class ExchangeOptions:
     clock_skew_ms: int = 0
     """The server's clock minus the host's; it moves windows, ``Date``, serverTime and what can be seen."""
 
-    limits: Mapping[Market, int] = field(default_factory=_recorded_limits)
-    """Request weight per interval and market, as recorded from exchangeInfo. A market left out keeps its default."""
+    limits: Mapping[Pool, int] = field(default_factory=_recorded_limits)
+    """Request weight per interval and pool that is enforced. A pool left out keeps its default, which was recorded."""
+
+    announced_limits: Mapping[Pool, int] = field(default_factory=dict)
+    """What exchangeInfo says of the limits, where that differs from what is enforced."""
 
     interval: Interval = MINUTE
     """The interval of the weight limits."""
@@ -56,7 +57,7 @@ class ExchangeOptions:
     """When a 418 comes and how long it lasts."""
 
     tenant: TenantOptions = field(default_factory=TenantOptions)
-    """Another program on our address, using weight of every market."""
+    """Another program on our address, using weight of every pool."""
 
     lookback_hours: Mapping[Market, float | None] = field(default_factory=_documented_lookback_hours)
     """How far back a market answers before it says -4166; None for ever. A market left out keeps its default."""
@@ -93,7 +94,7 @@ class ExchangeOptions:
             if key != _EVERY_DAY:
                 _refuse_unless_day(key)
         for name, ranges in self.absent_ids.items():
-            _refuse_unless_instrument(name)
+            Instrument.parse(name)
             if any(first_id > last_id for first_id, last_id in ranges):
                 raise ValueError(f"absent_ids of {name}: a range ends before it begins")
 
@@ -108,31 +109,28 @@ class ExchangeOptions:
                 return frozenset(self.archive_defects[key])
         return frozenset()
 
-    def weight_limit(self, market: Market) -> int:
-        """The weight that one window of the market allows."""
-        return self.limits.get(market, _recorded_limits()[market])
+    def weight_limit(self, pool: Pool) -> int:
+        """The weight that one window of the pool allows."""
+        return self.limits.get(pool, _recorded_limits()[pool])
+
+    def announced_limit(self, pool: Pool) -> int:
+        """The weight that one window of the pool allows, according to exchangeInfo."""
+        return self.announced_limits.get(pool, self.weight_limit(pool))
 
     def lookback_ms(self, market: Market) -> int | None:
         """How far back the market answers, in ms, or None for ever."""
         hours = self.lookback_hours.get(market, _documented_lookback_hours()[market])
-        return None if hours is None else round(hours * _HOUR_MS)
+        return None if hours is None else round(hours * MS_PER_HOUR)
 
-    def rules(self, market: Market) -> Rules:
-        """What the market's ledger enforces."""
-        weight = Quota(self.weight_limit(market), self.interval)
-        return Rules(weight, self.raw_requests if market is Market.SPOT else None, self.bans, self.tenant)
-
-
-def _refuse_unless_instrument(name: str) -> None:
-    try:
-        Instrument.parse(name)
-    except SettingsError as error:
-        raise ValueError(str(error)) from error
+    def rules(self, pool: Pool) -> Rules:
+        """What the pool's count enforces."""
+        weight = Quota(self.weight_limit(pool), self.interval)
+        return Rules(weight, self.raw_requests if pool is Pool.SPOT else None, self.bans, self.tenant)
 
 
 def _refuse_unless_day(key: str) -> None:
     name, slash, day = key.partition("/")
-    _refuse_unless_instrument(name)
+    Instrument.parse(name)
     try:
         if slash:
             date.fromisoformat(day)

@@ -10,8 +10,8 @@ from collections import OrderedDict
 
 import polars as pl
 
-from backfilld.core.model import Market
 from binance_simulator.generation import Grid, digits_of
+from binance_simulator.model import Market
 from binance_simulator.tape import Tape
 
 BLOCK_ROWS = 4096

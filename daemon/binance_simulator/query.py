@@ -7,10 +7,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from backfilld.core.model import INT64_MAX, PAGE_ROWS, Market
+from binance_simulator.model import INT64_MAX, MS_PER_HOUR, PAGE_ROWS, Market
 
 DEFAULT_LIMIT = 500
-_HOUR_MS = 3_600_000
 _NUMBERS = ("fromId", "startTime", "endTime", "limit")
 _KNOWN = frozenset(("symbol", *_NUMBERS))
 _NUMBER_RANGE = "^[0-9]{1,20}$"
@@ -62,7 +61,7 @@ def parse_trades_query(market: Market, query: str) -> TradesQuery:
         if market is Market.SPOT and (start_ms is not None or end_ms is not None):
             raise Refusal(-1128, "Combination of optional parameters invalid.")
         start_ms = end_ms = None
-    if market is not Market.SPOT and start_ms is not None and end_ms is not None and end_ms - start_ms >= _HOUR_MS:
+    if market is not Market.SPOT and start_ms is not None and end_ms is not None and end_ms - start_ms >= MS_PER_HOUR:
         raise Refusal(-1127, "More than 1 hours between startTime and endTime.")
     page = DEFAULT_LIMIT if limit is None else min(limit, PAGE_ROWS)
     return TradesQuery(symbol, page, from_id, start_ms, end_ms)

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from backfilld.core.model import Market
 from binance_simulator.faults import Fault
+from binance_simulator.model import Market
 from binance_simulator.query import Refusal
 from binance_simulator.quotas import Interval, Quota
 from binance_simulator.weights import BANNED, Verdict

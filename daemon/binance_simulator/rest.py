@@ -11,11 +11,11 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from backfilld.core.model import Market
 from binance_simulator.archive_routes import archive_routes
 from binance_simulator.control import control_routes
 from binance_simulator.delivery import deliver
 from binance_simulator.exchange import WEIGHTS, Exchange
+from binance_simulator.model import Market
 from binance_simulator.replies import html_reply
 
 PATH_OF = {Market.SPOT: "/api/v3", Market.UM: "/fapi/v1", Market.CM: "/dapi/v1"}

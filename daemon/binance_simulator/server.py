@@ -18,9 +18,9 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
-from backfilld.core.model import Instrument
 from binance_simulator.delivery import ABORT
 from binance_simulator.exchange import Exchange, host_ms
+from binance_simulator.model import Instrument
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.rest import rest_application
 from binance_simulator.tape import Tape
@@ -32,13 +32,13 @@ _EVERY_REQUEST = 2**62
 
 @asynccontextmanager
 async def open_exchange(
-    instruments: Mapping[Instrument, Tape],
+    instruments: Mapping[Instrument, Tape] | Mapping[str, Tape],
     options: ExchangeOptions | None = None,
     *,
     port: int = 0,
     clock_ms: Callable[[], int] = host_ms,
 ) -> AsyncIterator[Exchange]:
-    """Serve the instruments on 127.0.0.1 while the context is open; ``exchange.url`` says where.
+    """Serve the instruments (or their names, ``spot:BTCUSDT``) on 127.0.0.1; ``exchange.url`` is the address.
 
     ``port`` 0 takes a free one; OSError if the port is taken. ``clock_ms`` stands in for the host's clock. At the end
     every connection is reset, also those that wait for an answer. What the body raises comes out as it is.

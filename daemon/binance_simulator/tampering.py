@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from backfilld.core.model import INT64_MAX, Market
 from binance_simulator.faults import Fault
+from binance_simulator.model import INT64_MAX, Market
 from binance_simulator.replies import Reply, error_reply, html_reply
 
 DELIVERY_FAULTS = frozenset((Fault.CUT_BODY, Fault.RESET, Fault.SILENCE, Fault.DRIP))

@@ -16,8 +16,8 @@ from itertools import accumulate
 
 import polars as pl
 
-from backfilld.core.model import MS_PER_DAY, SCHEMA, day_start_ms
 from binance_simulator.generation import Cursor, Grid, Stretch, generated_rows, marked_rows
+from binance_simulator.model import MS_PER_DAY, SCHEMA, day_start_ms
 
 CHUNK_MS = 10_000
 _MOST_PIECES = 32

@@ -1,7 +1,7 @@
-"""The exchange's own ledger of request weight for one market: who used what, who is refused, who is banned.
+"""The exchange's own ledger of request weight for one pool: who used what, who is refused, who is banned.
 
 Owns the rules 429 and 418. Must not read a clock (every instant is an argument, in ms of the server's clock) and must
-not know of HTTP. One ledger stands for one IP address in one market.
+not know of HTTP. One ledger stands for one IP address in one pool.
 
 1. Windows are aligned to the server's clock: an instant belongs to window ``instant // interval``.
 2. Every request is charged when it arrives, refused ones too.
@@ -126,7 +126,7 @@ class LedgerTotals:
 
 @dataclass(slots=True)
 class WeightLedger:
-    """The count of one market. Change ``rules`` at any time; what was charged stays charged."""
+    """The count of one pool. Change ``rules`` at any time; what was charged stays charged."""
 
     rules: Rules
     _windows: deque[Window] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_WINDOWS))

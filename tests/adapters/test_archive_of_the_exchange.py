@@ -18,8 +18,10 @@ from backfilld.store import BackfillCacheManager
 from backfilld.store.archive_import.archive_take import Taken, take_archive
 from backfilld.store.layout import instrument_directory
 from binance_simulator import ArchiveDefect, ExchangeOptions
-from tests.binance_simulator.archive_reader import INSTRUMENTS, rows_of_day, served_days
+from tests.binance_simulator.archive_reader import INSTRUMENTS as SERVED
+from tests.binance_simulator.archive_reader import rows_of_day, served_days
 
+INSTRUMENTS = tuple(Instrument.parse(str(served)) for served in SERVED)
 SPOT = INSTRUMENTS[0]
 FIRST, DAY = date(2025, 12, 31), date(2026, 1, 1)
 TEMPO = Tempo(backoff=Backoff(deadline_s=0, attempts=3, first_s=0.001))
@@ -38,7 +40,7 @@ async def published_days(
     """The archive with these defects in every file, and the rows that the second day really has."""
     options = ExchangeOptions(archive_defects={"*": defects})
     async with served_days(FIRST, 2, options) as (exchange, _), open_archive(exchange.url, directory, TEMPO) as archive:
-        yield archive, rows_of_day(exchange, instrument, DAY)
+        yield archive, rows_of_day(exchange, str(instrument), DAY)
 
 
 def taken_into(

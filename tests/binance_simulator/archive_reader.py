@@ -10,8 +10,8 @@ from datetime import date, timedelta
 import httpx
 import polars as pl
 
-from backfilld.core.model import SCHEMA, Instrument, day_stop_ms
 from binance_simulator import Exchange, ExchangeOptions, Tape, open_exchange
+from binance_simulator.model import SCHEMA, Instrument, day_stop_ms
 
 INSTRUMENTS = tuple(Instrument.parse(name) for name in ("spot:BTCUSDT", "um:BTCUSDT", "cm:BTCUSD_PERP"))
 FOLDERS = {"spot": "spot", "um": "futures/um", "cm": "futures/cm"}
@@ -83,7 +83,7 @@ async def archived(client: httpx.AsyncClient, instrument: Instrument, day: date)
     return rows_in(answer.content)
 
 
-def rows_of_day(exchange: Exchange, instrument: Instrument, day: date) -> pl.DataFrame:
+def rows_of_day(exchange: Exchange, instrument: Instrument | str, day: date) -> pl.DataFrame:
     """What the tape has of a day."""
     is_day = pl.from_epoch("T", time_unit="ms").dt.date() == day
-    return exchange.tapes[instrument].frame.filter(is_day)
+    return exchange.tape(instrument).frame.filter(is_day)

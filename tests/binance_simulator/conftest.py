@@ -7,8 +7,8 @@ import httpx
 import polars as pl
 import pytest
 
-from backfilld.core.model import SCHEMA, Instrument
 from binance_simulator import Exchange, Tape, open_exchange
+from binance_simulator.model import SCHEMA, Instrument
 
 START_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z: a window of every interval begins here."""

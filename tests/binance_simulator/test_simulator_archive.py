@@ -27,9 +27,9 @@ from tests.binance_simulator.archive_reader import (
     texts_in,
 )
 
-from backfilld.core.model import Instrument, Market, day_stop_ms
-from binance_simulator import ExchangeOptions, Fault, FaultPlan, Tape, open_exchange
+from binance_simulator import ExchangeOptions, Fault, FaultPlan, Pool, Tape, open_exchange
 from binance_simulator.archive_listing import ListingQuery, listing_page
+from binance_simulator.model import Instrument, Market, day_stop_ms
 
 SPOT = INSTRUMENTS[0]
 NEW_YEAR = date(2025, 1, 1)
@@ -228,7 +228,7 @@ async def test_a_kept_file_does_not_outlive_the_options_it_was_made_of() -> None
 
 async def test_a_ban_does_not_concern_the_archive() -> None:
     async with served_days(NEW_YEAR, 1) as (exchange, client):
-        exchange.ban(Market.SPOT, 60)
+        exchange.ban(Pool.SPOT, 60)
         assert (await client.get(file_path(SPOT, NEW_YEAR))).status_code == 200
 
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from backfilld.core.model import Instrument
 from binance_simulator import Exchange, Fault
+from binance_simulator.model import Instrument
 
 URL = "/api/v3/aggTrades?symbol=BTCUSDT&fromId=100000&limit=3"
 
@@ -34,13 +34,14 @@ async def test_the_log_tells_each_request(client: httpx.AsyncClient, clock: Any)
     assert (second["number"], second["market"], second["endpoint"], second["rows"]) == (2, "um", "time", 0)
 
 
-async def test_the_ledger_tells_its_windows_by_market(client: httpx.AsyncClient, clock: Any) -> None:
+async def test_the_windows_of_each_pool_can_be_read(client: httpx.AsyncClient, clock: Any) -> None:
     await client.get(URL)
-    told = (await client.get("/simulator/weights")).json()
-    assert told["spot"]["totals"]["max_used_weight"] == 4
-    (window,) = told["spot"]["windows"]
+    weights = (await client.get("/simulator/weights")).json()
+    assert weights["spot"]["totals"]["max_used_weight"] == 4
+    (window,) = weights["spot"]["windows"]
     assert (window["start_ms"], window["used_by_us"], window["used_by_others"]) == (clock.now_ms, 4, 0)
-    assert told["cm"]["windows"] == []
+    assert weights["futures"]["windows"] == []
+    assert weights.keys() == {"spot", "futures"}
 
 
 async def test_the_visible_tape_can_be_fetched_whole(client: httpx.AsyncClient, exchange: Exchange, clock: Any) -> None:
@@ -70,12 +71,12 @@ async def test_options_can_be_changed_while_it_runs(client: httpx.AsyncClient, e
 
 
 async def test_a_ban_can_be_ordered(client: httpx.AsyncClient) -> None:
-    await client.post("/simulator/options", json={"ban": {"market": "spot", "seconds": 30}})
+    await client.post("/simulator/options", json={"ban": {"pool": "spot", "seconds": 30}})
     assert (await client.get(URL)).headers["retry-after"] == "30"
 
 
 @pytest.mark.parametrize(
-    "changes", [{"latency": 1}, {"latency_s": "slow"}, {"ban": {"market": "x", "seconds": 1}}, [], {"ban": {}}]
+    "changes", [{"latency": 1}, {"latency_s": "slow"}, {"ban": {"pool": "x", "seconds": 1}}, [], {"ban": {}}]
 )
 async def test_changes_that_cannot_be_are_refused_whole(
     client: httpx.AsyncClient, exchange: Exchange, changes: Any

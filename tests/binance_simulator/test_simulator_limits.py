@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from backfilld.core.model import Market
-from binance_simulator import BanRule, Exchange, Quota, TenantOptions
+from binance_simulator import BanRule, Exchange, Pool, Quota, TenantOptions
+from binance_simulator.model import Market
 from binance_simulator.quotas import Interval
 
 URL_OF = {
@@ -32,8 +32,8 @@ BANNED_TEXT = {
 async def test_who_goes_on_above_the_limit_is_refused_and_then_banned(
     client: httpx.AsyncClient, exchange: Exchange, clock: Any, market: str
 ) -> None:
-    exchange.options = replace(exchange.options, limits={Market.SPOT: 8, Market.UM: 8})
-    exchange.weights[Market(market)].charge(8, clock.now_ms)
+    exchange.options = replace(exchange.options, limits={Pool.SPOT: 8, Pool.FUTURES: 8})
+    exchange.weights[Market(market).pool].charge(8, clock.now_ms)
     clock.now_ms += 15_500
     refused = [await client.get(URL_OF[market]) for _ in range(3)]
     assert {answer.status_code for answer in refused} == {429}
@@ -52,16 +52,28 @@ async def test_who_goes_on_above_the_limit_is_refused_and_then_banned(
     assert [record.status for record in exchange.requests] == [429, 429, 429, 418, 418, 200]
 
 
-async def test_markets_are_counted_and_banned_apart(client: httpx.AsyncClient, exchange: Exchange) -> None:
-    exchange.ban(Market.SPOT, 30)
+async def test_pools_are_counted_and_banned_apart(client: httpx.AsyncClient, exchange: Exchange) -> None:
+    exchange.ban(Pool.SPOT, 30)
     assert (await client.get(URL_OF["spot"])).status_code == 418
     assert (await client.get(URL_OF["um"])).status_code == 200
+
+
+async def test_the_two_futures_markets_share_one_count_and_one_ban(
+    client: httpx.AsyncClient, exchange: Exchange
+) -> None:
+    """Since June 2026: the header of each shows what both used."""
+    await client.get("/fapi/v1/aggTrades?symbol=BTCUSDT")
+    answer = await client.get("/dapi/v1/aggTrades?symbol=BTCUSD_PERP")
+    assert answer.headers["x-mbx-used-weight-1m"] == "40"
+    exchange.ban(Pool.FUTURES, 30)
+    assert [(await client.get(f"/{path}/v1/ping")).status_code for path in ("fapi", "dapi")] == [418, 418]
+    assert (await client.get("/api/v3/ping")).status_code == 200
 
 
 async def test_the_end_of_the_window_ends_the_refusals(
     client: httpx.AsyncClient, exchange: Exchange, clock: Any
 ) -> None:
-    exchange.options = replace(exchange.options, limits={Market.SPOT: 4}, bans=BanRule(after_refusals=10))
+    exchange.options = replace(exchange.options, limits={Pool.SPOT: 4}, bans=BanRule(after_refusals=10))
     statuses = []
     for _ in range(3):
         answer = await client.get(URL_OF["spot"])
@@ -92,5 +104,5 @@ async def test_weight_is_charged_on_arrival_not_on_answer(exchange: Exchange, cl
         clock.now_ms += 59_999
         answer = await client.get(URL_OF["spot"])
     assert answer.headers["x-mbx-used-weight-1m"] == "4"
-    (window,) = exchange.weights[Market.SPOT].windows
+    (window,) = exchange.weights[Pool.SPOT].windows
     assert window.start_ms + 60_000 == clock.now_ms + 1

@@ -8,8 +8,8 @@ import polars as pl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backfilld.core.model import SCHEMA, Market
 from binance_simulator import Tape
+from binance_simulator.model import SCHEMA, Market
 from binance_simulator.pages import BLOCK_ROWS, Pages
 
 prices = st.integers(0, 10**14).map(lambda units: units / 10**8)

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from backfilld.core.model import Market
 from binance_simulator import Exchange
+from binance_simulator.model import Pool
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -75,8 +75,8 @@ async def test_errors_have_the_recorded_shape_and_opening_words(client: httpx.As
         if entry["status"] in {418, 429}
     }
     found = set()
-    for market, path in ((Market.SPOT, "/api/v3/ping"), (Market.UM, "/fapi/v1/ping")):
-        exchange.weights[market].charge(10_000, exchange.now_ms())
+    for pool, path in ((Pool.SPOT, "/api/v3/ping"), (Pool.FUTURES, "/fapi/v1/ping")):
+        exchange.weights[pool].charge(10_000, exchange.now_ms())
         for _ in range(3):
             answer = await client.get(path)
             assert shape(answer.json()) == {"code": "int", "msg": "str"}

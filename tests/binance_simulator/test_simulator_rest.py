@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from backfilld.core.model import SCHEMA, Instrument, Market
 from binance_simulator import Exchange, ExchangeOptions, Interval, Tape, open_exchange
+from binance_simulator.model import SCHEMA, Instrument, Market
 
 START_MS = 1_767_225_600_000
 HOUR_MS = 3_600_000

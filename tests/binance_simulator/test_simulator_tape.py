@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from backfilld.core.model import SCHEMA
 from binance_simulator import Tape
+from binance_simulator.model import SCHEMA
 
 START_MS = 1_767_225_600_000
 

@@ -44,7 +44,7 @@ def daemon_of(exchange: Exchange, directory: Path, days: int, *instruments: Inst
 def tape_on(exchange: Exchange, day: date, instrument: Instrument = BTC) -> pl.DataFrame:
     """What the exchange has of a day."""
     is_of_day = pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left")
-    return exchange.visible(instrument).filter(is_of_day)
+    return exchange.visible(str(instrument)).filter(is_of_day)
 
 
 def faults_of(daemon: Daemon, days: Sequence[date], instrument: Instrument = BTC) -> Iterator[str]:

@@ -132,7 +132,7 @@ async def test_two_markets_and_days_before_today(tmp_path: Path) -> None:
         for instrument in (BTC, um):
             manager = daemon.manager(instrument)
             both = pl.concat([daemon.held(yesterday, instrument), daemon.held(TODAY, instrument)])
-            assert both.equals(exchange.visible(instrument).filter(pl.col("T") >= at_hour(-24)))
+            assert both.equals(exchange.visible(str(instrument)).filter(pl.col("T") >= at_hour(-24)))
             assert manager.facts(yesterday).sealed
             assert not manager.facts(TODAY).sealed
         assert served_twice(exchange) == []
@@ -209,7 +209,7 @@ async def test_the_exchange_names_the_day_not_the_host(tmp_path: Path) -> None:
         day = TODAY + timedelta(days=2)
         assert done.event("host_clock_wrong")["server_day"] == day.isoformat()
         assert day in daemon.manager().days()
-        assert daemon.held(day).equals(exchange.visible(BTC).filter(pl.col("T") >= at_hour(48)))
+        assert daemon.held(day).equals(exchange.visible(str(BTC)).filter(pl.col("T") >= at_hour(48)))
 
 
 async def test_many_killed_runs_lose_little_and_end_exact(tmp_path: Path) -> None:

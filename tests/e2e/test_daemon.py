@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 import trio
 
-from backfilld.core.model import Market
-from binance_simulator import BanRule, ExchangeOptions, Fault, FaultPlan, Interval, Tape, TenantOptions
+from binance_simulator import BanRule, ExchangeOptions, Fault, FaultPlan, Interval, Pool, Tape, TenantOptions
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, ended, exchange_at, generated, kill, trade_requests, until_held
 
 
@@ -80,7 +79,7 @@ async def test_two_instances_on_one_cache(tmp_path: Path) -> None:
 async def test_a_low_limit_is_used_and_never_passed(tmp_path: Path, fetchers: str) -> None:
     """80 weight in 2 s, another tenant beside us: no 429, and every trade."""
     options = ExchangeOptions(
-        limits={Market.SPOT: 80}, interval=Interval.parse("2S"), tenant=TenantOptions(weight_per_s=4.0)
+        limits={Pool.SPOT: 80}, interval=Interval.parse("2S"), tenant=TenantOptions(weight_per_s=4.0)
     )
     async with exchange_at(16, {BTC: generated(40_000)}, options) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache", {"MAX_CONCURRENT": fetchers})
@@ -98,7 +97,7 @@ async def test_a_ban_in_the_middle_is_sat_out(tmp_path: Path) -> None:
         with trio.fail_after(30):
             while len(exchange.requests) < 10:
                 await trio.sleep(0.01)
-        exchange.ban(Market.SPOT, 2.0)
+        exchange.ban(Pool.SPOT, 2.0)
         assert await ended(process) == 0
         refused = [record.arrived_ms for record in exchange.requests if record.status == 418]
         after = [record.arrived_ms for record in exchange.requests if record.arrived_ms > refused[-1]]

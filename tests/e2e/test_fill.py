@@ -58,7 +58,7 @@ async def plan(daemon: Daemon, first: date, last: date) -> dict[str, Any]:
 
 def is_exact(daemon: Daemon, days: Sequence[date], instrument: Instrument = BTC) -> bool:
     """Whether the days are sealed and hold what the exchange has."""
-    visible = daemon.exchange.visible(instrument)
+    visible = daemon.exchange.visible(str(instrument))
     return all(
         daemon.manager(instrument).facts(day).sealed
         and daemon.held(day, instrument).equals(

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from backfilld.core.model import Instrument, Market
-from binance_simulator import ExchangeOptions, Fault, FaultPlan, Interval, RequestRecord, TenantOptions
+from binance_simulator import ExchangeOptions, Fault, FaultPlan, Interval, Pool, RequestRecord, TenantOptions
 from tests.e2e.world import BTC, Daemon, ended, exchange_at, generated, kill, until_held
 
 SHARE = 0.8
@@ -25,7 +25,7 @@ def own_weight(records: list[RequestRecord], interval_ms: int) -> Counter[int]:
 async def test_the_specified_limit_with_another_tenant(tmp_path: Path) -> None:
     """400 weight in 10 s, of which another program takes a fifth: no 429, and every trade."""
     options = ExchangeOptions(
-        limits={Market.SPOT: 400}, interval=Interval.parse("10S"), tenant=TenantOptions(weight_per_s=8.0)
+        limits={Pool.SPOT: 400}, interval=Interval.parse("10S"), tenant=TenantOptions(weight_per_s=8.0)
     )
     async with exchange_at(16, {BTC: generated(60_000)}, options) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
@@ -38,7 +38,7 @@ async def test_of_its_share_beside_a_tenant_85_percent_is_used(tmp_path: Path) -
     """Windows of 2 s, so that many of them are full."""
     limit, tenant_per_s, interval_ms = 200, 10.0, 2_000
     options = ExchangeOptions(
-        limits={Market.SPOT: limit}, interval=Interval.parse("2S"), tenant=TenantOptions(weight_per_s=tenant_per_s)
+        limits={Pool.SPOT: limit}, interval=Interval.parse("2S"), tenant=TenantOptions(weight_per_s=tenant_per_s)
     )
     async with exchange_at(16, {BTC: generated(300_000)}, options) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
@@ -62,7 +62,7 @@ async def test_killed_in_a_ban_and_started_again_nothing_is_sent_until_it_ends(
         with trio.fail_after(30):
             while len(exchange.requests) < 15:
                 await trio.sleep(0.01)
-            exchange.ban(Market.SPOT, 5.0)
+            exchange.ban(Pool.SPOT, 5.0)
             began_ms = exchange.now_ms()
             while not any(record.status == 418 for record in exchange.requests):
                 await trio.sleep(0.01)
@@ -83,7 +83,7 @@ async def test_killed_in_a_ban_and_started_again_nothing_is_sent_until_it_ends(
 async def test_a_long_ban_is_remembered_and_told_without_asking(tmp_path: Path) -> None:
     async with exchange_at(16, {BTC: generated(5_000)}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
-        exchange.ban(Market.SPOT, 300.0)
+        exchange.ban(Pool.SPOT, 300.0)
         assert (await daemon.run("run", "--once")).code == 75
         asked = len(exchange.requests)
         done = await daemon.run("run", "--once")
@@ -113,7 +113,7 @@ async def test_with_30_percent_of_the_answers_faulty_the_day_is_exact(tmp_path: 
 async def test_a_busy_instrument_does_not_keep_fifty_quiet_ones_waiting(tmp_path: Path) -> None:
     quiet = [Instrument(Market.SPOT, f"Q{n:02}USDT") for n in range(49)]
     tapes = {each: generated(1_200, seed=n) for n, each in enumerate(quiet)} | {BTC: generated(120_000)}
-    options = ExchangeOptions(limits={Market.SPOT: 200}, interval=Interval.parse("2S"))
+    options = ExchangeOptions(limits={Pool.SPOT: 200}, interval=Interval.parse("2S"))
     async with exchange_at(16, tapes, options) as exchange:
         names = " ".join(map(str, [BTC, *quiet]))
         daemon = Daemon(exchange, tmp_path / "cache", {"INSTRUMENTS": names})

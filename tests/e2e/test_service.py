@@ -14,8 +14,8 @@ from typing import IO, Any
 import pytest
 import trio
 
-from backfilld.core.model import Instrument, Market
-from binance_simulator import Exchange, ExchangeOptions
+from backfilld.core.model import Instrument
+from binance_simulator import Exchange, ExchangeOptions, Pool
 from tests.e2e.world import BTC, TODAY, Daemon, ended, exchange_at, generated, trade_requests
 
 ETH = Instrument.parse("spot:ETHUSDT")
@@ -251,7 +251,7 @@ async def test_a_stop_in_a_ban_is_prompt_and_no_failure(tmp_path: Path) -> None:
         served(exchange, tmp_path, BTC, checkpoint_seconds=1) as service,
     ):
         await until(lambda: len(exchange.requests) > 10)
-        exchange.ban(Market.SPOT, 600)
+        exchange.ban(Pool.SPOT, 600)
         await until(lambda: "spot banned for" in service.status)
         began = time.monotonic()
         assert await service.terminated() == 0

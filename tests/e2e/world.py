@@ -43,7 +43,8 @@ async def exchange_at(
 ) -> AsyncIterator[Exchange]:
     """An exchange whose clock shows that hour of TODAY now (24 and more: of the days after)."""
     shift_ms = at_hour(hour) - host_ms()
-    async with open_exchange(tapes, options, clock_ms=lambda: host_ms() + shift_ms) as exchange:
+    served = {str(instrument): tape for instrument, tape in tapes.items()}
+    async with open_exchange(served, options, clock_ms=lambda: host_ms() + shift_ms) as exchange:
         yield exchange
 
 
@@ -144,7 +145,7 @@ class Daemon:
 
     def tape_of_today(self, instrument: Instrument = BTC) -> pl.DataFrame:
         """What the exchange shows of TODAY."""
-        return self.exchange.visible(instrument).filter(pl.col("T") >= START_MS)
+        return self.exchange.visible(str(instrument)).filter(pl.col("T") >= START_MS)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import trio
 
-from backfilld.core.model import Market
-from binance_simulator import Exchange, ExchangeOptions, Fault, FaultPlan
+from binance_simulator import Exchange, ExchangeOptions, Fault, FaultPlan, Pool
 from tests.e2e.world import BTC, Daemon, exchange_at, generated, trade_requests
 from tests.faults.fault_places import fill
 from tests.faults.world import (
@@ -115,7 +114,7 @@ async def test_paused_by_a_429(place: Path) -> None:
     """The window has a minute to go; nobody waits for it."""
     async with _downloading(place) as run:
         exchange = run.daemon.exchange
-        exchange.options = replace(exchange.options, limits={Market.SPOT: 10})
+        exchange.options = replace(exchange.options, limits={Pool.SPOT: 10})
         await _until_refused(exchange, 429)
         await _terminated(run, expected=0)
         assert _all_served_is_on_disk(run)
@@ -123,7 +122,7 @@ async def test_paused_by_a_429(place: Path) -> None:
 
 async def test_banned(place: Path) -> None:
     async with _downloading(place) as run:
-        run.daemon.exchange.ban(Market.SPOT, 120.0)
+        run.daemon.exchange.ban(Pool.SPOT, 120.0)
         await _until_refused(run.daemon.exchange, 418)
         await _terminated(run, expected=0)
         assert _all_served_is_on_disk(run)

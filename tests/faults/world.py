@@ -14,11 +14,10 @@ from typing import Any
 
 import trio
 
-from backfilld.core.model import Market
-from binance_simulator import ExchangeOptions
+from binance_simulator import ExchangeOptions, Pool
 from tests.e2e.world import TODAY, Daemon, ended
 
-ROOMY = ExchangeOptions(limits={Market.SPOT: 1_000_000})
+ROOMY = ExchangeOptions(limits={Pool.SPOT: 1_000_000})
 """An exchange that never refuses: many runs share a minute."""
 
 

@@ -50,7 +50,7 @@ class World:
     def tape(self, day: date) -> pl.DataFrame:
         """What the exchange has of a day."""
         of_day = pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left")
-        return self.exchange.visible(self.instrument).filter(of_day)
+        return self.exchange.visible(str(self.instrument)).filter(of_day)
 
     def day_file(self, day: date) -> Path:
         """The file of a day."""

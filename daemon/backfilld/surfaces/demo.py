@@ -46,7 +46,7 @@ async def run_demo(trades: int, cache_dir: Path | None) -> int:
     code."""
     with tempfile.TemporaryDirectory(prefix="backfilld-demo-") as temporary:
         directory = cache_dir or Path(temporary)
-        async with open_exchange({INSTRUMENT: _tape(trades)}, ExchangeOptions(latency_s=LATENCY_S)) as exchange:
+        async with open_exchange({str(INSTRUMENT): _tape(trades)}, ExchangeOptions(latency_s=LATENCY_S)) as exchange:
             _say(f"An exchange with {trades:,} trades of today, {LATENCY_S * 1000:.0f} ms away. Cold start:")
             cold = await _start("cold", exchange, directory)
             _say("The same again, as after a restart. Warm start:")
@@ -100,7 +100,7 @@ def _held(cache_dir: Path) -> pl.DataFrame:
 def _equals_tape(exchange: Exchange, cache_dir: Path) -> bool:
     """Whether the day files hold the exchange's tape, row for row, up to the newest trade that was fetched."""
     held = _held(cache_dir)
-    return not held.is_empty() and held.equals(exchange.visible(INSTRUMENT).head(held.height))
+    return not held.is_empty() and held.equals(exchange.visible(str(INSTRUMENT)).head(held.height))
 
 
 def _conclude(starts: list[Start], *, exact: bool) -> int:
