@@ -43,7 +43,7 @@ def cli() -> None:
 @_options("config", "instrument", "cache-dir")
 @click.option("--once", is_flag=True, help="End after the first complete backfill.")
 def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, once: bool) -> None:
-    """BackfillPlan the instruments and keep them topped up.
+    """Backfill the instruments and keep them topped up.
 
     Exit codes: 0 done; 1 incomplete, with the reason; 75 try later (exchange out of reach or banning, cache in use);
     78 a setting is wrong.
@@ -193,6 +193,20 @@ def adopt(directory: Path, config: Path | None, cache_dir: str | None, instrumen
     settings = _settings(config, (instrument,), cache_dir)
     (whose,) = settings.instrument_list()
     sys.exit(adopt_directory(directory, settings.cache_dir, whose, encoding_of(settings)))
+
+
+@cli.command()
+@click.argument("instrument")
+@_options("config", "cache-dir")
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="The UTC day; today if not given.")
+@click.option("--out", type=click.Path(path_type=Path), help="FILE.html, FILE.png or FILE.svg.")
+def chart(instrument: str, config: Path | None, cache_dir: str | None, day: datetime | None, out: Path | None) -> None:
+    """Draw a stored day: price, VWAP, volume profile, cumulative delta, missing trades. Needs the extra [chart]."""
+    from backfilld.surfaces.chart import draw  # noqa: PLC0415
+    from backfilld.surfaces.fill import today_utc  # noqa: PLC0415
+
+    settings = _settings(config, (instrument,), cache_dir)
+    draw(settings.cache_dir, settings.instrument_list()[0], day.date() if day else today_utc(), out)
 
 
 @cli.command()

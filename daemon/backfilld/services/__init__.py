@@ -1,0 +1,1 @@
+"""Use cases without printing: what a command does, for any surface that wants it."""

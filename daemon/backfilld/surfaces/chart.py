@@ -1,0 +1,24 @@
+"""``backfilld chart``: one stored day as a picture. Owns the default file name and the sentence that names the file."""
+
+import warnings
+from datetime import date, timedelta
+from pathlib import Path
+
+import click
+
+from backfilld.core.model import Instrument
+from backfilld.scanning import IncompleteSpan, scan
+from backfilld.services.chart import check_format, day_chart, write_chart
+
+
+def draw(cache_dir: Path, instrument: Instrument, day: date, out: Path | None) -> None:
+    """Write the chart of what is stored of a day to ``out``. Missing trades leave gaps in it. Raises SettingsError."""
+    path = out or Path(f"{instrument.market}-{instrument.symbol}-{day}.html")
+    check_format(path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", IncompleteSpan)
+        lazy = scan(instrument, day, day + timedelta(days=1), cache_dir=cache_dir, incomplete="warn")
+    for each in caught:
+        click.echo(f"backfilld: {each.message}", err=True)
+    write_chart(day_chart(lazy.collect(), f"{instrument} {day}"), path)
+    click.echo(f"{path.absolute()}: {instrument} {day}")
