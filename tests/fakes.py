@@ -22,10 +22,11 @@ from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
+from backfilld.core.markets import RULES
 from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.limits import Limit
-from backfilld.core.weight.weights import DOCUMENTED, Endpoint
+from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import ExchangeError, RequestRejected
 from backfilld.ports import ArchiveSource, ExchangeClient, MarketInfo, Published, Reply, Saved, Usage
 
@@ -197,7 +198,7 @@ class FakeExchange:
     async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
         """Answer one question, or play the first trick that fits it."""
         self.asked.append((instrument, query))
-        usage = await self._travel(DOCUMENTED[instrument.market][Endpoint.TRADES])
+        usage = await self._travel(RULES[instrument.market].weights[Endpoint.TRADES])
         if instrument not in self.tapes:
             return self._played(instrument, query, Reply(usage, unknown_symbol()))
         tape = self.tapes[instrument].until(self.now_ms) if self.grows else self.tapes[instrument]
@@ -208,7 +209,7 @@ class FakeExchange:
     async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
         """Answer exchangeInfo; one unknown symbol spoils the answer for all."""
         self.described.append(tuple(symbols))
-        usage = await self._travel(DOCUMENTED[market][Endpoint.INFO])
+        usage = await self._travel(RULES[market].weights[Endpoint.INFO])
         asked = [Instrument(market, symbol) for symbol in symbols]
         if not all(each in self.tapes for each in asked):
             return Reply(usage, unknown_symbol())

@@ -9,6 +9,7 @@ import trio
 from backfilld.actors.fetcher import Patience
 from backfilld.actors.writer import Disk
 from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument
 from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.sync.spec import RunSpec
@@ -16,7 +17,7 @@ from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.server_clock import ServerClock
-from backfilld.core.weight.weights import DOCUMENTED, WeightTable
+from backfilld.core.weight.weights import WeightTable
 from backfilld.supervisor import Pipeline, run_pipeline
 from tests.fakes import BTC, ETH, SOL, FakeExchange, FakeStore, Tape, drained
 
@@ -61,7 +62,7 @@ class World:
             store=self.store,
             open_client=self.exchange.open_client,
             budgets={
-                market: Budget([Limit(self.limit, 1, "MINUTE")], 0.8, clock, weights=WeightTable(DOCUMENTED[market]))
+                market: Budget([Limit(self.limit, 1, "MINUTE")], 0.8, clock, weights=WeightTable(RULES[market].weights))
                 for market in markets
             },
             patience=Patience(Backoff(deadline_s=6.0, attempts=4), self.longest_pause_s, jitter=lambda: 0.5),

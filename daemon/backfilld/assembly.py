@@ -15,15 +15,15 @@ from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.adapters.ram_store import RamStore
 from backfilld.adapters.state_files import StateFiles
 from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
 from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.budget import Budget
-from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.pauses import Pauses
 from backfilld.core.weight.server_clock import ServerClock
-from backfilld.core.weight.weights import DOCUMENTED, WeightTable
+from backfilld.core.weight.weights import WeightTable
 from backfilld.ports import ArchiveSource, OpenArchive, TradeStore
 from backfilld.settings import Settings
 from backfilld.store.format.dayfile import Encoding
@@ -31,13 +31,6 @@ from backfilld.store.governor_state import Remembered, RememberedBudget, load_re
 from backfilld.store.layout import archive_directory
 from backfilld.store.lock import locked
 from backfilld.supervisor import Pipeline
-
-ASSUMED_LIMITS = {
-    Market.SPOT: Limit(6000, 1, "MINUTE"),
-    Market.UM: Limit(2400, 1, "MINUTE"),
-    Market.CM: Limit(2400, 1, "MINUTE"),
-}
-"""What holds until exchangeInfo is read, which is the first thing done (limits as recorded in 2025-08)."""
 
 SPARE_FETCHERS = 5
 """Answers that come at the same moment are read while the next requests are on their way; more are of no use."""
@@ -143,10 +136,10 @@ def _budgets(share: float, remembered: Remembered) -> dict[Market, Budget]:
     clock = ServerClock.assumed(now_ms, wall_ms)
     return {
         market: Budget(
-            [ASSUMED_LIMITS[market]],
+            RULES[market].limits,
             share,
             clock,
-            weights=WeightTable(DOCUMENTED[market], _learned(remembered.get(market))),
+            weights=WeightTable(RULES[market].weights, _learned(remembered.get(market))),
             pauses=_pauses(remembered.get(market), now_ms - wall_ms),
         )
         for market in Market

@@ -21,20 +21,22 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
 from backfilld.errors import SettingsError
 
 PREFIX = "backfill_"
 _LEVELS = {"zstd": (1, 22), "gzip": (1, 9)}
 
+_URL_OF = {market: f"{market}_url" for market in Market}
+"""The setting of each market's base URLs. A market without one stops the import of this module."""
+
 _FIXED = {
     "cache_enabled",
     "cache_dir",
     "compression",
     "compression_level",
-    "spot_url",
-    "um_url",
-    "cm_url",
+    *_URL_OF.values(),
     "archive_url",
     "request_timeout_seconds",
     "log_format",
@@ -74,9 +76,9 @@ class Settings(BaseSettings):
     request_timeout_seconds: Seconds = 20
     compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = "zstd"
     compression_level: int | None = None
-    spot_url: str = "https://api.binance.com"
-    um_url: str = "https://fapi.binance.com"
-    cm_url: str = "https://dapi.binance.com"
+    spot_url: str = RULES[Market.SPOT].rest_url
+    um_url: str = RULES[Market.UM].rest_url
+    cm_url: str = RULES[Market.CM].rest_url
     archive_url: str = "https://data.binance.vision"
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -108,7 +110,7 @@ class Settings(BaseSettings):
     @property
     def urls(self) -> Mapping[Market, tuple[str, ...]]:
         """The base URLs of each market, in order of preference."""
-        texts = {Market.SPOT: self.spot_url, Market.UM: self.um_url, Market.CM: self.cm_url}
+        texts = {market: getattr(self, name) for market, name in _URL_OF.items()}
         return {market: tuple(text.split(", ")) for market, text in texts.items()}
 
     def fixed_differences(self, others: "Settings") -> tuple[str, ...]:
@@ -136,7 +138,7 @@ class Settings(BaseSettings):
     def _ignore_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("spot_url", "um_url", "cm_url")
+    @field_validator(*_URL_OF.values())
     @classmethod
     def _check_urls(cls, value: str) -> str:
         """Several are separated by commas or spaces."""

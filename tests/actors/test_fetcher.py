@@ -26,11 +26,12 @@ from backfilld.actors.messages import (
 )
 from backfilld.actors.permits import AcquireWeight, GovernorMessage, PauseUntil, ReportUsage, ReturnPermit, SetLimits
 from backfilld.core.backfill.questions import Before, Found, Page, Query, Since, Tail
+from backfilld.core.markets import RULES
 from backfilld.core.model import IdRange, Market
 from backfilld.core.retry import Backoff
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.usage import Ticket
-from backfilld.core.weight.weights import DOCUMENTED, Endpoint
+from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import Usage
 from tests.fakes import (
@@ -76,7 +77,7 @@ class Bench:
 
     def grant(self) -> Ticket:
         request = self.waiting.pop(0)
-        request.reply.ticket = Ticket(DOCUMENTED[request.market][request.endpoint], trio.current_time() * 1000)
+        request.reply.ticket = Ticket(RULES[request.market].weights[request.endpoint], trio.current_time() * 1000)
         request.reply.answered.set()
         return request.reply.ticket
 

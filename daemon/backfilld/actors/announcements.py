@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.markets import RULES
 from backfilld.core.model import PAGE_ROWS, IdRange, day_of, iso
 
 
@@ -43,7 +44,7 @@ def log_outcome(log: Any, outcome: Outcome) -> None:
         poc=context and context.poc,
         range_today=_rounded(context.price_range if context else None),
         cd_pre=_rounded(context.delta if context else None),
-        quantities=outcome.instrument.market.quantities,
+        quantities=RULES[outcome.instrument.market].quantities,
         seconds=round(outcome.seconds, 3),
         requests=outcome.requests,
         weight=outcome.weight,

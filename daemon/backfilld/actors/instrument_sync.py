@@ -16,7 +16,8 @@ from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome, mi
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import FIRST_IDS, MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, iso
+from backfilld.core.markets import RULES
+from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, iso
 from backfilld.core.sync.known_days import KnownDays
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
@@ -59,7 +60,7 @@ class InstrumentSync:
     ) -> None:
         self.instrument = instrument
         self.window = window
-        very_first = FIRST_IDS.get(instrument.market)
+        very_first = RULES[instrument.market].first_id
         self.known_days = KnownDays(window, records, now_ms, frozenset(() if very_first is None else (very_first,)))
         self._today_ms = day_start_ms(day_of(now_ms))
         # Where days before today are wanted too, today comes first.

@@ -25,7 +25,8 @@ from backfilld.core.backfill.outcome import EXIT_SETTINGS, exit_code
 from backfilld.core.backfill.sources import archive_days, seam_days, within_reach
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import FIRST_IDS, MS_PER_DAY, Instrument, Market, day_of, day_start_ms, day_stop_ms
+from backfilld.core.markets import RULES
+from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.timespan import TimeSpan
@@ -121,7 +122,7 @@ class SyncRegistry:
             proves_first=part is window,
         )
         sync.seams_were_tried = instrument in self._unanswered
-        if reach_ms == window.start_ms and sync.plan.first_id != FIRST_IDS.get(instrument.market):
+        if reach_ms == window.start_ms and sync.plan.first_id != RULES[instrument.market].first_id:
             sync.unreachable_before_ms = reach_ms
         if wanted:
             sync.await_archive(wanted, alone=part is window)

@@ -20,7 +20,8 @@ import trio
 from backfilld.adapters.archive_answers import absent, refusal_of, resumed_at, sha256_in, size_in, where
 from backfilld.adapters.binance_answers import without_addresses
 from backfilld.adapters.spool import Spool, same_bytes
-from backfilld.core.model import Instrument, Market
+from backfilld.core.markets import RULES
+from backfilld.core.model import Instrument
 from backfilld.core.retry import Backoff
 from backfilld.errors import ArchiveError, ExchangeError, TransientError
 from backfilld.ports import Published
@@ -28,7 +29,6 @@ from backfilld.store.atomic import translated
 
 T = TypeVar("T")
 
-FOLDERS = {Market.SPOT: "data/spot", Market.UM: "data/futures/um", Market.CM: "data/futures/cm"}
 MOST_CHECKSUM_BYTES = 4096
 CONNECT_S = 5.0
 TRIES_TO_CONNECT = 2
@@ -148,7 +148,7 @@ class BinanceArchive:
 
     def url(self, instrument: Instrument, day: date) -> str:
         """Where the day's file is."""
-        folder = f"{self._base_url}/{FOLDERS[instrument.market]}/daily/aggTrades"
+        folder = f"{self._base_url}/{RULES[instrument.market].archive_folder}/daily/aggTrades"
         return f"{folder}/{quote(instrument.symbol)}/{quote(file_name(instrument, day))}"
 
     async def _transfer(self, url: str, spool: Spool) -> None:

@@ -26,13 +26,12 @@ from backfilld.adapters.binance_answers import (
 from backfilld.adapters.hosts import Hosts
 from backfilld.core.backfill.outcome import CLOSED_TO_US
 from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
 from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo, OpenClient, Reply, Undecoded, Usage
 
 T = TypeVar("T")
-
-PATHS = {Market.SPOT: "/api/v3", Market.UM: "/fapi/v1", Market.CM: "/dapi/v1"}
 
 
 def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenClient:
@@ -126,7 +125,7 @@ class BinanceRest:
         try:
             with trio.fail_after(self._timeout_s):
                 answer = await self._connection(market).get(
-                    f"{base}{PATHS[market]}/{endpoint}", params=dict(parameters)
+                    f"{base}{RULES[market].rest_path}/{endpoint}", params=dict(parameters)
                 )
         except trio.TooSlowError:
             hosts.unreachable(base)
@@ -163,7 +162,7 @@ def _last_ms(stop_ms: int | None) -> int | None:
 
 
 def _symbol_parameters(market: Market, symbols: Sequence[str]) -> dict[str, str | int]:
-    if market is not Market.SPOT:
+    if not RULES[market].describes_symbols:
         return {}
     if len(symbols) == 1:
         return {"symbol": symbols[0]}

@@ -43,16 +43,12 @@ def empty_trades() -> pl.DataFrame:
 
 
 class Market(StrEnum):
-    """The exchange's three trading systems; each has its own host, ids and request weight."""
+    """The exchange's three trading systems; each has its own host and ids. What differs between them is in
+    :mod:`backfilld.core.markets`."""
 
     SPOT = "spot"
     UM = "um"
     CM = "cm"
-
-    @property
-    def quantities(self) -> str:
-        """What a quantity counts: the base asset, or contracts on COIN-M."""
-        return "contracts" if self is Market.CM else "base asset"
 
 
 _SYMBOL = re.compile(r"\w{1,60}")
@@ -75,7 +71,7 @@ class Instrument:
         market, colon, symbol = text.strip().partition(":")
         if not colon or market not in set(Market):
             raise SettingsError(
-                f"instrument {text!r}: write market:SYMBOL with market one of spot, um, cm, such as spot:BTCUSDT"
+                f"instrument {text!r}: write market:SYMBOL with market one of {', '.join(Market)}, such as spot:BTCUSDT"
             )
         if not _SYMBOL.fullmatch(symbol):
             raise SettingsError(f"instrument {text!r}: a symbol is 1 to 60 letters, digits and _, such as BTCUSDT")
@@ -85,11 +81,6 @@ class Instrument:
 
     def __str__(self) -> str:
         return f"{self.market}:{self.symbol}"
-
-
-FIRST_IDS = {Market.SPOT: 0, Market.UM: 1}
-"""The id of a symbol's very first trade, where it is known (reference: binance-public-data, issue 85). COIN-M's is not
-confirmed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

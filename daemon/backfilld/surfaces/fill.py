@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -13,15 +14,16 @@ import trio
 
 from backfilld.adapters.binance_archive import open_archive
 from backfilld.adapters.binance_rest import opener
-from backfilld.assembly import ASSUMED_LIMITS, parquet_store
+from backfilld.assembly import parquet_store
 from backfilld.core.backfill.estimate import ARCHIVE, HELD, NOWHERE, REST, Forecast, Known, forecast
 from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
 from backfilld.core.backfill.questions import Before, Since
 from backfilld.core.backfill.sources import archive_days, seam_days, within_reach
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.markets import RULES, Pool, limits_of
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import TimeSpan
-from backfilld.core.weight.weights import DOCUMENTED, Endpoint
+from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, SettingsError
 from backfilld.ports import ArchiveSource, ExchangeClient
 from backfilld.settings import Settings
@@ -76,20 +78,20 @@ async def plan_fill(settings: Settings, window: TimeSpan) -> Plan:
     async with open_archive(settings.archive_url, archive_directory(settings.cache_dir)) as archive, ask() as client:
         for instrument in instruments:
             known = await _known(settings, instrument, window, archive)
-            weight = DOCUMENTED[instrument.market][Endpoint.TRADES]
+            weight = RULES[instrument.market].weights[Endpoint.TRADES]
             forecasts[instrument] = forecast(known, await _last_ids(known, instrument, client), weight)
-    info = {market: DOCUMENTED[market][Endpoint.INFO] for market in {each.market for each in instruments}}
-    per_market = dict(info)
+    info = {market: RULES[market].weights[Endpoint.INFO] for market in {each.market for each in instruments}}
+    per_pool = Counter[Pool]()
+    for market, weight in info.items():
+        per_pool[RULES[market].pool] += weight
     for instrument, each in forecasts.items():
-        per_market[instrument.market] += each.weight
+        per_pool[RULES[instrument.market].pool] += each.weight
     return Plan(
         forecasts=forecasts,
         requests=len(info) + sum(each.requests for each in forecasts.values()),
-        weight=sum(per_market.values()),
+        weight=per_pool.total(),
         bytes=sum(each.bytes for each in forecasts.values()),
-        minutes=max(
-            weight / (ASSUMED_LIMITS[market].limit * settings.weight_share) for market, weight in per_market.items()
-        ),
+        minutes=max(weight / (limits_of(pool)[0].limit * settings.weight_share) for pool, weight in per_pool.items()),
     )
 
 

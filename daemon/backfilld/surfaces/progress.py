@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.markets import RULES
 from backfilld.supervisor import Pipeline
 
 REFRESH_S = 0.1
@@ -92,5 +93,5 @@ def _rows(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
         ("POC", of_context(",.10g", "poc")),
         ("range", of_context(",.8g", "price_range")),
         ("cumulative delta", of_context(",.8g", "delta")),
-        ("quantities in", [o.instrument.market.quantities for o in outcomes]),
+        ("quantities in", [RULES[o.instrument.market].quantities for o in outcomes]),
     ]

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfilld.core.backfill.sources import (
-    LOOKBACK_MS,
     WORTH_A_DOWNLOAD,
     archive_days,
     expected_missing,
@@ -16,6 +15,7 @@ from backfilld.core.backfill.sources import (
     within_reach,
 )
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.markets import RULES
 from backfilld.core.model import MS_PER_DAY, IdRange, Market, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import StoredSpan, TimeSpan
 from tests.fakes import DAY, DAY_MS
@@ -23,6 +23,7 @@ from tests.fakes import DAY, DAY_MS
 instants = st.integers(DAY_MS - 9 * MS_PER_DAY, DAY_MS + 9 * MS_PER_DAY)
 midnights = st.integers(-9, 9).map(lambda n: DAY_MS + n * MS_PER_DAY)
 moments = st.one_of(instants, midnights)
+with_a_lookback = [market for market in Market if RULES[market].lookback_ms is not None]
 
 
 @st.composite
@@ -87,15 +88,16 @@ def test_holes_are_counted_one_by_one() -> None:
     assert expected_missing(Certificate(DAY, spans, opened=True, closed=True), DAY) == 30
 
 
-@given(st.sampled_from(list(LOOKBACK_MS)), moments, moments)
+@given(st.sampled_from(with_a_lookback), moments, moments)
 def test_after_a_refusal_one_asks_from_a_later_midnight_within_the_documented_reach(
     market: Market, start_ms: int, now_ms: int
 ) -> None:
     again_ms = within_reach(start_ms, now_ms, market)
     assert again_ms % MS_PER_DAY == 0
     assert again_ms > start_ms, "the same question again"
-    assert again_ms > now_ms - LOOKBACK_MS[market], "refused again, by what is documented"
-    assert again_ms <= max(start_ms, now_ms - LOOKBACK_MS[market]) + MS_PER_DAY, "more left out than must be"
+    oldest_ms = now_ms - (RULES[market].lookback_ms or 0)
+    assert again_ms > oldest_ms, "refused again, by what is documented"
+    assert again_ms <= max(start_ms, oldest_ms) + MS_PER_DAY, "more left out than must be"
 
 
 @given(moments, moments, st.booleans(), st.booleans(), st.sampled_from(list(Market)))
@@ -105,7 +107,7 @@ def test_the_day_before_is_wanted_only_where_nothing_else_can_prove_the_first_id
     first = day_of(start_ms)
     before = first - timedelta(days=1)
     records = {first: held(first, 100, opened=opened)} | ({before: held(before, 5)} if before_is_held else {})
-    rest_can_tell = market is Market.SPOT or start_ms >= now_ms - LOOKBACK_MS[market]
+    rest_can_tell = RULES[market].answers_for_all_time or start_ms >= now_ms - (RULES[market].lookback_ms or 0)
     is_known = opened or before_is_held or start_ms % MS_PER_DAY != 0
     found = seam_days(TimeSpan(start_ms), now_ms, market, records)
     assert found == (() if rest_can_tell or is_known else (before,))

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from backfilld.core.markets import RULES
 from backfilld.core.model import Market
-from backfilld.core.weight.weights import DOCUMENTED, LESSONS, Endpoint, WeightTable
+from backfilld.core.weight.weights import LESSONS, Endpoint, WeightTable
 
-SPOT = DOCUMENTED[Market.SPOT]
+SPOT = RULES[Market.SPOT].weights
 WEIGHTS = st.integers(1, 40)
 
 
@@ -131,5 +132,5 @@ def test_what_was_learned_can_grow_and_be_unlearned() -> None:
 
 @pytest.mark.parametrize("market", Market)
 def test_every_market_documents_every_endpoint(market: Market) -> None:
-    assert DOCUMENTED[market].keys() == set(Endpoint)
-    assert WeightTable(DOCUMENTED[market])["never heard of"] == 1
+    assert RULES[market].weights.keys() == set(Endpoint)
+    assert WeightTable(RULES[market].weights)["never heard of"] == 1

@@ -9,17 +9,13 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import date, timedelta
 
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.markets import RULES
 from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, Market, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import TimeSpan
 
 WORTH_A_DOWNLOAD = 20 * PAGE_ROWS
 """So many trades missing of a day are better had from the archive: 20 pages are 80 of spot's 6000 weight a minute, and
 400 of the futures' 2400."""
-
-
-LOOKBACK_MS = {Market.UM: 2 * MS_PER_DAY, Market.CM: MS_PER_DAY}
-"""How far back the futures answer, as documented in 2026. It has moved before: it is a hint of where to go on after a
-refusal (-4166), never a reason not to ask."""
 
 
 def archive_days(
@@ -39,7 +35,7 @@ def seam_days(
 ) -> tuple[date, ...]:
     """The days beside the window, where only the archive can tell where they end and begin: the futures answer nothing
     of so long ago, and of some symbols the exchange answers nothing (``unanswered``). None that are held, or proven."""
-    lookback_ms = LOOKBACK_MS.get(market)
+    lookback_ms = RULES[market].lookback_ms
     too_old_ms = now_ms if unanswered else -1 if lookback_ms is None else now_ms - lookback_ms
     seams = []
     if window.start_ms % MS_PER_DAY == 0 and window.start_ms < too_old_ms:
@@ -66,7 +62,7 @@ def whole_past_days(window: TimeSpan, now_ms: int) -> Iterator[date]:
 def within_reach(start_ms: int, now_ms: int, market: Market) -> int:
     """Where to ask from, after the exchange refused to answer for ``start_ms``: a later midnight."""
     next_ms = day_start_ms(day_of(start_ms) + timedelta(days=1))
-    documented_ms = now_ms - LOOKBACK_MS.get(market, 0)
+    documented_ms = now_ms - (RULES[market].lookback_ms or 0)
     return max(next_ms, day_start_ms(day_of(documented_ms) + timedelta(days=1)))
 
 

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
 
-from backfilld.core.model import Market
-
 LESSONS = 8
 """So many steps of the header, all alike and none smaller, teach a larger weight."""
 
@@ -16,14 +14,6 @@ class Endpoint(StrEnum):
 
     TRADES = "aggTrades"
     INFO = "exchangeInfo"
-
-
-DOCUMENTED: Mapping[Market, Mapping[str, int]] = {
-    Market.SPOT: {Endpoint.TRADES: 4, Endpoint.INFO: 20},
-    Market.UM: {Endpoint.TRADES: 20, Endpoint.INFO: 1},
-    Market.CM: {Endpoint.TRADES: 20, Endpoint.INFO: 1},
-}
-"""Weight of one request, whatever its limit (spot since 2025-03-10, futures as of 2026-08)."""
 
 
 class WeightTable:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from backfilld.core.markets import RULES
 from backfilld.core.model import PAGE_ROWS, IdRange, Market, day_stop_ms
 from backfilld.errors import ArchiveError
 from backfilld.store.archive_import.archive_csv import trade_frames
@@ -51,7 +52,7 @@ def ids_to_take(
     """
     before, own = _facts(manager, day - timedelta(days=1)), _facts(manager, day)
     market = manager.instrument.market if manager.instrument else Market.SPOT
-    if before is None and (is_first or market is not Market.SPOT):
+    if before is None and (is_first or not RULES[market].answers_for_all_time):
         return within
     try:
         lowest = ArchiveDay(path, market, day, within=within).first_id()
