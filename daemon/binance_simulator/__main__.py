@@ -26,7 +26,12 @@ from binance_simulator.server import open_exchange
 from binance_simulator.tape import Tape
 from binance_simulator.weights import BanRule, TenantOptions
 
-_LOT_OF = {Market.SPOT: "0.00001", Market.UM: "0.001", Market.CM: "1"}
+_GRID_OF: dict[Market, dict[str, Any]] = {
+    Market.SPOT: {"tick": "0.01", "lot": "0.00001"},
+    Market.UM: {"tick": "0.1", "lot": "0.001", "price_precision": 2},
+    Market.CM: {"tick": "0.1", "lot": "1"},
+}
+"""As those of BTCUSDT and BTCUSD_PERP are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class _TapePlan:
                 stop_ms=self.stop_ms,
                 trades_per_day=self.daily_trades,
                 seed=self.seed + place,
-                lot=_LOT_OF[instrument.market],
+                **_GRID_OF[instrument.market],
                 markers=self.markers,
                 live_rate_per_s=self.live_rate,
             )
@@ -59,7 +64,7 @@ class _TapePlan:
             stop_ms=self.stop_ms,
             trades=self.trades,
             seed=self.seed + place,
-            lot=_LOT_OF[instrument.market],
+            **_GRID_OF[instrument.market],
             markers=self.markers,
             live_rate_per_s=self.live_rate,
         )

@@ -13,6 +13,7 @@ from io import BytesIO
 import polars as pl
 
 from binance_simulator.archive_defects import ArchiveDefect
+from binance_simulator.decimals import SPOT_DIGITS, decimal_text
 from binance_simulator.generation import Grid, digits_of
 from binance_simulator.model import Instrument, Market
 
@@ -31,8 +32,6 @@ FUTURES_COLUMNS = (
     "transact_time",
     "is_buyer_maker",
 )
-_MOST_PRECISION = 38
-_SPOT_DIGITS = 8
 _DEFLATE_LEVEL = 1
 """The archive's own files are a quarter smaller; this level is what a test can wait for."""
 
@@ -85,20 +84,19 @@ def stem_of(instrument: Instrument, day: date) -> str:
 
 def csv_text(rows: pl.DataFrame, market: Market, grid: Grid, form: CsvForm) -> bytes:
     """Rows (SCHEMA) as the market's CSV; spot has the column of the best match, no market has nq."""
-    price_digits, quantity_digits = _SPOT_DIGITS, _SPOT_DIGITS
-    if market is not Market.SPOT:
-        price_digits, quantity_digits = digits_of(grid.tick), digits_of(grid.lot)
+    price_digits, quantity_digits = digits_of(grid.tick), digits_of(grid.lot)
+    is_spot = market is Market.SPOT
     columns = [
         pl.col("a"),
-        pl.col("p").cast(pl.Decimal(_MOST_PRECISION, price_digits)),
-        pl.col("q").cast(pl.Decimal(_MOST_PRECISION, quantity_digits)),
+        decimal_text("p", price_digits, SPOT_DIGITS if is_spot else price_digits),
+        decimal_text("q", quantity_digits, SPOT_DIGITS if is_spot else quantity_digits),
         pl.col("f"),
         pl.col("l"),
         _microseconds() if form.microseconds else pl.col("T"),
         _boolean("m", capital=form.capital_booleans),
     ]
     names = list(FUTURES_COLUMNS)
-    if market is Market.SPOT:
+    if is_spot:
         columns.append(_boolean("M", capital=form.capital_booleans))
         names.append("is_best_match")
     written = BytesIO()

@@ -9,9 +9,13 @@
   (``{"latency_s": 0.2, "faults": {"by_number": {"1": "reset"}}}``), and ``"ban": {"pool": "spot", "seconds": 30}``
   to ban at once. Answers the options in force; 400 with a sentence for what they cannot be.
 
+A request is refused with 403 unless its Host is this address and it has no Origin: a page that a browser shows on this
+machine may not change the exchange. A change must be ``application/json``, else 415.
+
 Owns the form of these answers. Must not hold state.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from io import BytesIO
 from typing import Any
@@ -25,6 +29,7 @@ from binance_simulator.exchange import Exchange
 from binance_simulator.model import Pool
 from binance_simulator.options import ExchangeOptions
 
+_Endpoint = Callable[[Request], Awaitable[Response]]
 ARROW_TYPE = "application/vnd.apache.arrow.file"
 
 
@@ -68,12 +73,28 @@ def control_routes(exchange: Exchange) -> list[BaseRoute]:
         return _json(msgspec.to_builtins(exchange.options, str_keys=True))
 
     return [
-        Route("/simulator/requests", requests),
-        Route("/simulator/archive-requests", archive_requests),
-        Route("/simulator/weights", weights),
-        Route("/simulator/tape", tape),
-        Route("/simulator/options", options, methods=["GET", "POST"]),
+        Route("/simulator/requests", _guarded(exchange, requests)),
+        Route("/simulator/archive-requests", _guarded(exchange, archive_requests)),
+        Route("/simulator/weights", _guarded(exchange, weights)),
+        Route("/simulator/tape", _guarded(exchange, tape)),
+        Route("/simulator/options", _guarded(exchange, options), methods=["GET", "POST"]),
     ]
+
+
+def _guarded(exchange: Exchange, endpoint: _Endpoint) -> _Endpoint:
+    """The endpoint for programs of this machine: requests of a browser's pages are refused."""
+
+    async def answer(request: Request) -> Response:
+        port = exchange.url.rpartition(":")[2]
+        hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+        if request.headers.get("host") not in hosts or "origin" in request.headers:
+            return _json({"error": "only programs of this machine may ask: wrong Host, or an Origin"}, status=403)
+        kind = request.headers.get("content-type", "").partition(";")[0]
+        if request.method == "POST" and kind != "application/json":
+            return _json({"error": "a change is application/json"}, status=415)
+        return await endpoint(request)
+
+    return answer
 
 
 def change_options(exchange: Exchange, body: bytes) -> None:

@@ -11,29 +11,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from types import MappingProxyType
+from urllib.parse import parse_qsl
 
 import polars as pl
 
 from binance_simulator.absences import present_rows, without_absent
 from binance_simulator.archive import Archive, ArchiveRecord
+from binance_simulator.endpoints import ANSWERS, WEIGHTS
 from binance_simulator.exchange_info import exchange_info
 from binance_simulator.faults import Fault
+from binance_simulator.market_data import MarketView
 from binance_simulator.model import Instrument, Market, Pool
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.pages import Pages
-from binance_simulator.query import Refusal, parse_trades_query
+from binance_simulator.query import Refusal, parameters, parse_trades_query
 from binance_simulator.replies import Reply, json_reply, limit_reply, refusal_reply
 from binance_simulator.selection import refuse_too_old
 from binance_simulator.tampering import DELIVERY_FAULTS, later_rows, replacement, spoiled
 from binance_simulator.tape import Tape
 from binance_simulator.weights import OK, WeightLedger
-
-WEIGHTS: Mapping[Market, Mapping[str, int]] = {
-    Market.SPOT: {"aggTrades": 4, "exchangeInfo": 20, "time": 1, "ping": 1},
-    Market.UM: {"aggTrades": 20, "exchangeInfo": 1, "time": 1, "ping": 1},
-    Market.CM: {"aggTrades": 20, "exchangeInfo": 1, "time": 1, "ping": 1},
-}
-"""What a request costs, as documented: by market and endpoint, whatever the limit, refused or not."""
 
 _REMEMBERED_REQUESTS = 200_000
 
@@ -152,7 +148,7 @@ class Exchange:
     def answer(self, market: Market, endpoint: str, query: str) -> Reply:
         """Charge a request that arrives now, answer it and note it."""
         now_ms = self.now_ms()
-        weight = WEIGHTS[market][endpoint]
+        weight = WEIGHTS[market][endpoint](dict(parse_qsl(query)))
         ledger = self.weights[market.pool]
         verdict = ledger.charge(weight, now_ms)
         if verdict.status == OK:
@@ -203,12 +199,10 @@ class Exchange:
             case "aggTrades":
                 return self._trades(market, query, now_ms, fault)
             case "exchangeInfo":
-                grids = {instrument: tape.grid for instrument, tape in self.tapes.items()}
-                return _Served(json_reply(exchange_info(market, query, grids, self._options, now_ms)))
-            case "time":
-                return _Served(json_reply({"serverTime": now_ms}))
+                return _Served(json_reply(exchange_info(market, query, self.tapes, self._options, now_ms)))
             case _:
-                return _Served(json_reply({}))
+                view = MarketView(market, self.tapes, now_ms, self.visible)
+                return _Served(json_reply(ANSWERS[endpoint](view, parameters(query))))
 
     def _trades(self, market: Market, query_text: str, now_ms: int, fault: Fault | None) -> _Served:
         query = parse_trades_query(market, query_text)

@@ -1,4 +1,4 @@
-"""The answer of exchangeInfo: limits, symbols, and the grids of price and quantity.
+"""The answer of exchangeInfo: limits, symbols, and what each symbol's prices and quantities look like.
 
 Owns the shape of that document. Must not hold state.
 """
@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
-from binance_simulator.generation import Grid
+from binance_simulator.market_data import symbols_asked
 from binance_simulator.model import Instrument, Market
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.query import Refusal, parameters
 from binance_simulator.quotas import Interval, IntervalUnit, Quota
+from binance_simulator.tape import Tape
 
 _QUOTES = ("USDT", "USDC", "BUSD", "FDUSD", "USD", "BTC", "ETH", "BNB", "EUR")
 _ORDERS = {
@@ -21,53 +20,37 @@ _ORDERS = {
     Market.UM: (Quota(1200), Quota(300, Interval(10, IntervalUnit.SECOND))),
     Market.CM: (Quota(1200),),
 }
+_LISTED_LONG_AGO_MS = 1_569_398_400_000
+"""2019-09-25, when BTCUSDT perpetuals began: of a tape that begins in the middle of a history."""
+
+_NEVER_MS = 4_133_404_800_000
+"""2100-12-25: how the exchange writes that a perpetual contract is not delivered."""
+
+_MOST = "9000000"
 
 
 def exchange_info(
-    market: Market, query: str, grids: Mapping[Instrument, Grid], options: ExchangeOptions, now_ms: int
+    market: Market, query: str, tapes: Mapping[Instrument, Tape], options: ExchangeOptions, now_ms: int
 ) -> dict[str, Any]:
     """The document for one market. Raises Refusal -1121 if spot is asked for a symbol that it does not list.
 
     Only spot knows the parameters ``symbol`` and ``symbols``; the futures markets ignore what they are sent.
     """
-    listed = [instrument for instrument in grids if instrument.market is market]
-    if market is Market.SPOT:
-        listed = _asked_for(query, listed)
+    listed = {instrument.symbol: instrument for instrument in tapes if instrument.market is market}
+    names = symbols_asked(parameters(query)) if market is Market.SPOT else None
+    if not set(names or ()) <= listed.keys():
+        raise Refusal(-1121, "Invalid symbol.")
+    chosen = [listed[name] for name in (listed if names is None else names)]
     return {
         "timezone": "UTC",
         "serverTime": now_ms,
         "rateLimits": _rate_limits(market, options),
         "exchangeFilters": [],
         "symbols": [
-            _symbol(instrument, grids[instrument], options.statuses.get(str(instrument), "TRADING"))
-            for instrument in listed
+            _symbol(instrument, tapes[instrument], options.statuses.get(str(instrument), "TRADING"))
+            for instrument in chosen
         ],
     }
-
-
-def _asked_for(query: str, listed: list[Instrument]) -> list[Instrument]:
-    given = parameters(query)
-    if "symbol" in given and "symbols" in given:
-        raise Refusal(-1128, "Combination of optional parameters invalid.")
-    if "symbol" in given:
-        names = [given["symbol"]]
-    elif "symbols" in given:
-        names = _symbol_list(given["symbols"])
-    else:
-        return listed
-    by_name = {instrument.symbol: instrument for instrument in listed}
-    if not all(name in by_name for name in names):
-        raise Refusal(-1121, "Invalid symbol.")
-    return [by_name[name] for name in names]
-
-
-def _symbol_list(text: str) -> list[str]:
-    try:
-        return msgspec.json.decode(text, type=list[str])
-    except msgspec.MsgspecError as error:
-        raise Refusal(
-            -1100, "Illegal characters found in parameter 'symbols'; legal range is '^[\\[\\]\\w\",]+$'."
-        ) from error
 
 
 def _rate_limits(market: Market, options: ExchangeOptions) -> list[dict[str, Any]]:
@@ -88,22 +71,58 @@ def _rate_limit(kind: str, quota: Quota) -> dict[str, Any]:
     }
 
 
-def _symbol(instrument: Instrument, grid: Grid, status: str) -> dict[str, Any]:
+def _symbol(instrument: Instrument, tape: Tape, status: str) -> dict[str, Any]:
+    market, grid = instrument.market, tape.grid
     pair = instrument.symbol.partition("_")[0]
     quote = next((quote for quote in _QUOTES if pair.endswith(quote) and pair != quote), "")
+    base = pair.removesuffix(quote)
+    tick, lot = _step_text(grid.tick, market), _step_text(grid.lot, market)
+    filters = [
+        {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": _MOST, "tickSize": tick},
+        {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": _MOST, "stepSize": lot},
+        {"filterType": "MARKET_LOT_SIZE", "minQty": lot, "maxQty": _MOST, "stepSize": lot},
+    ]
+    document = {"symbol": instrument.symbol, "baseAsset": base, "quoteAsset": quote, "filters": filters}
+    if market is Market.SPOT:
+        return document | {"status": status} | _SPOT_MEMBERS
     # COIN-M alone calls it contractStatus.
-    status_field = "contractStatus" if instrument.market is Market.CM else "status"
-    tick, lot = _step_text(grid.tick, instrument.market), _step_text(grid.lot, instrument.market)
-    return {
-        "symbol": instrument.symbol,
-        status_field: status,
-        "baseAsset": pair.removesuffix(quote),
-        "quoteAsset": quote,
-        "filters": [
-            {"filterType": "PRICE_FILTER", "minPrice": tick, "tickSize": tick},
-            {"filterType": "LOT_SIZE", "minQty": lot, "stepSize": lot},
-        ],
+    status_member = "status" if market is Market.UM else "contractStatus"
+    contract = {"contractSize": 100} if market is Market.CM else {}
+    return document | {
+        "pair": pair,
+        "contractType": "PERPETUAL",
+        "deliveryDate": _NEVER_MS,
+        "onboardDate": _onboard_ms(tape),
+        status_member: status,
+        "marginAsset": quote if market is Market.UM else base,
+        "pricePrecision": grid.price_precision,
+        "quantityPrecision": grid.quantity_precision,
+        "baseAssetPrecision": 8,
+        "quotePrecision": 8,
+        "underlyingType": "COIN",
+        "orderTypes": ["LIMIT", "MARKET"],
+        "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
+        **contract,
     }
+
+
+_SPOT_MEMBERS = {
+    "baseAssetPrecision": 8,
+    "quotePrecision": 8,
+    "quoteAssetPrecision": 8,
+    "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
+    "isSpotTradingAllowed": True,
+    "isMarginTradingAllowed": False,
+    "permissions": [],
+    "permissionSets": [["SPOT"]],
+    "defaultSelfTradePreventionMode": "EXPIRE_MAKER",
+}
+
+
+def _onboard_ms(tape: Tape) -> int:
+    """When the symbol was listed: at its first trade, if the tape holds that one (its id is 0 or 1)."""
+    is_whole = bool(tape.ids) and tape.ids[0] <= 1
+    return tape.times_ms[0] if is_whole else _LISTED_LONG_AGO_MS
 
 
 def _step_text(step: Decimal, market: Market) -> str:

@@ -33,11 +33,22 @@ class Grid:
 
     tick: Decimal
     lot: Decimal
+    price_precision: int
+    quantity_precision: int
+    """Decimals that the futures markets write; not the tick's: USD-M writes 85299.90 on a tick of 0.1."""
 
     @classmethod
-    def of(cls, tick: float | str | Decimal, lot: float | str | Decimal) -> "Grid":
-        """A grid from numbers as people write them (0.01, "0.01")."""
-        return cls(Decimal(str(tick)), Decimal(str(lot)))
+    def of(
+        cls,
+        tick: float | str | Decimal,
+        lot: float | str | Decimal,
+        price_precision: int | None = None,
+        quantity_precision: int | None = None,
+    ) -> "Grid":
+        """A grid from numbers as people write them (0.01, "0.01"). Each precision is at least what its step needs."""
+        steps = Decimal(str(tick)), Decimal(str(lot))
+        price, quantity = (digits_of(step) for step in steps)
+        return cls(*steps, max(price, price_precision or 0), max(quantity, quantity_precision or 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,26 +10,23 @@ from collections import OrderedDict
 
 import polars as pl
 
+from binance_simulator.decimals import SPOT_DIGITS, decimal_text
 from binance_simulator.generation import Grid, digits_of
 from binance_simulator.model import Market
 from binance_simulator.tape import Tape
 
 BLOCK_ROWS = 4096
 _KEPT_BLOCKS = 64
-_SPOT_DIGITS = 8
 _EVERY_NTH_WITHOUT_RPI = 41
 """One row in so many has ``nq`` zero while q is not: the exchange has such rows."""
-
-_MOST_PRECISION = 38
 
 
 def row_text(market: Market, grid: Grid) -> pl.Expr:
     """The expression that writes a row of SCHEMA as the market's JSON object."""
-    price_digits, quantity_digits = _SPOT_DIGITS, _SPOT_DIGITS
-    if market is not Market.SPOT:
-        price_digits, quantity_digits = digits_of(grid.tick), digits_of(grid.lot)
-    quantity = _decimal("q", quantity_digits)
-    parts: list[str | pl.Expr] = ['{"a":', pl.col("a"), ',"p":"', _decimal("p", price_digits), '","q":"', quantity]
+    price_shown, quantity_shown = shown_digits(market, grid)
+    price = decimal_text("p", digits_of(grid.tick), price_shown)
+    quantity = decimal_text("q", digits_of(grid.lot), quantity_shown)
+    parts: list[str | pl.Expr] = ['{"a":', pl.col("a"), ',"p":"', price, '","q":"', quantity]
     if market is Market.UM:
         without = pl.col("a") % _EVERY_NTH_WITHOUT_RPI == 0
         parts += ['","nq":"', pl.when(without).then(pl.lit("0")).otherwise(quantity)]
@@ -40,9 +37,11 @@ def row_text(market: Market, grid: Grid) -> pl.Expr:
     return pl.concat_str(pl.lit(part) if isinstance(part, str) else part for part in parts)
 
 
-def _decimal(column: str, digits: int) -> pl.Expr:
-    """A float with a fixed number of decimal digits, rounded to the nearest."""
-    return pl.col(column).cast(pl.Decimal(_MOST_PRECISION, digits)).cast(pl.String)
+def shown_digits(market: Market, grid: Grid) -> tuple[int, int]:
+    """Decimals of a price and of a quantity in the market's JSON."""
+    if market is Market.SPOT:
+        return SPOT_DIGITS, SPOT_DIGITS
+    return grid.price_precision, grid.quantity_precision
 
 
 class _Block:

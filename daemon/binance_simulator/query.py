@@ -10,8 +10,7 @@ from urllib.parse import parse_qsl
 from binance_simulator.model import INT64_MAX, MS_PER_HOUR, PAGE_ROWS, Market
 
 DEFAULT_LIMIT = 500
-_NUMBERS = ("fromId", "startTime", "endTime", "limit")
-_KNOWN = frozenset(("symbol", *_NUMBERS))
+_KNOWN = frozenset(("symbol", "fromId", "startTime", "endTime", "limit"))
 _NUMBER_RANGE = "^[0-9]{1,20}$"
 _SYMBOL_RANGE = r"^[\w\-._&&[^a-z]]{1,50}$"
 _SYMBOL = re.compile(r"(?:[^\Wa-z]|[\-.]){1,50}")
@@ -49,22 +48,32 @@ def parse_trades_query(market: Market, query: str) -> TradesQuery:
     """Read a query string. Raises Refusal with the exchange's code and words."""
     given = parameters(query)
     if market is Market.SPOT:
-        _refuse_unknown(given, _KNOWN)
-    _refuse_empty(given)
-    symbol = _symbol(given)
-    numbers = {name: number(given, name) for name in _NUMBERS}
-    limit, from_id = numbers["limit"], numbers["fromId"]
-    start_ms, end_ms = _in_ms(numbers["startTime"], round_up=True), _in_ms(numbers["endTime"], round_up=False)
-    if limit == 0:
-        raise Refusal(-1130, "Data sent for parameter 'limit' is not valid.")
+        refuse_unknown(given, _KNOWN)
+    refuse_empty(given)
+    symbol = symbol_of(given)
+    limit, from_id = limit_of(given, PAGE_ROWS), number(given, "fromId")
+    start_ms, end_ms = times_of(market, given)
     if from_id is not None:
         if market is Market.SPOT and (start_ms is not None or end_ms is not None):
             raise Refusal(-1128, "Combination of optional parameters invalid.")
         start_ms = end_ms = None
     if market is not Market.SPOT and start_ms is not None and end_ms is not None and end_ms - start_ms >= MS_PER_HOUR:
         raise Refusal(-1127, "More than 1 hours between startTime and endTime.")
-    page = DEFAULT_LIMIT if limit is None else min(limit, PAGE_ROWS)
-    return TradesQuery(symbol, page, from_id, start_ms, end_ms)
+    return TradesQuery(symbol, limit, from_id, start_ms, end_ms)
+
+
+def limit_of(given: dict[str, str], most: int, default: int = DEFAULT_LIMIT) -> int:
+    """The parameter ``limit``, at most ``most``. Raises Refusal -1130 for 0."""
+    limit = number(given, "limit")
+    if limit == 0:
+        raise Refusal(-1130, "Data sent for parameter 'limit' is not valid.")
+    return min(default if limit is None else limit, most)
+
+
+def times_of(market: Market, given: dict[str, str]) -> tuple[int | None, int | None]:
+    """The parameters ``startTime`` and ``endTime`` in ms; spot takes microseconds too."""
+    start, end = number(given, "startTime"), number(given, "endTime")
+    return _in_ms(market, start, round_up=True), _in_ms(market, end, round_up=False)
 
 
 def parameters(query: str) -> dict[str, str]:
@@ -88,29 +97,37 @@ def number(given: dict[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _refuse_unknown(given: dict[str, str], known: frozenset[str]) -> None:
+def refuse_unknown(given: dict[str, str], known: frozenset[str]) -> None:
+    """Raise Refusal -1101 for parameters that the endpoint does not have."""
     expected = len(known & given.keys())
     if expected < len(given):
         raise Refusal(-1101, f"Too many parameters; expected '{expected}' and received '{len(given)}'.")
 
 
-def _refuse_empty(given: dict[str, str]) -> None:
+def refuse_empty(given: dict[str, str]) -> None:
+    """Raise Refusal -1105 for a parameter without a value."""
     for name, text in given.items():
         if not text:
             raise Refusal(-1105, f"Parameter '{name}' was empty.")
 
 
-def _symbol(given: dict[str, str]) -> str:
-    symbol = given.get("symbol")
-    if symbol is None:
-        raise Refusal(-1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed.")
+def mandatory(given: dict[str, str], name: str) -> str:
+    """A parameter that must be sent. Raises Refusal -1102."""
+    if name not in given:
+        raise Refusal(-1102, f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed.")
+    return given[name]
+
+
+def symbol_of(given: dict[str, str]) -> str:
+    """The parameter ``symbol``. Raises Refusal -1102 or -1100."""
+    symbol = mandatory(given, "symbol")
     if _SYMBOL.fullmatch(symbol) is None:
         raise Refusal(-1100, f"Illegal characters found in parameter 'symbol'; legal range is '{_SYMBOL_RANGE}'.")
     return symbol
 
 
-def _in_ms(time: int | None, *, round_up: bool) -> int | None:
+def _in_ms(market: Market, time: int | None, *, round_up: bool) -> int | None:
     """A time in ms or in microseconds, told apart by magnitude, as ms that select the same rows."""
-    if time is None or time < _LEAST_MICROSECONDS:
+    if market is not Market.SPOT or time is None or time < _LEAST_MICROSECONDS:
         return time
     return -(-time // 1000) if round_up else time // 1000

@@ -14,12 +14,10 @@ from starlette.types import Receive, Scope, Send
 from binance_simulator.archive_routes import archive_routes
 from binance_simulator.control import control_routes
 from binance_simulator.delivery import deliver
-from binance_simulator.exchange import WEIGHTS, Exchange
+from binance_simulator.endpoints import PATH_OF, served_paths
+from binance_simulator.exchange import Exchange
 from binance_simulator.model import Market
 from binance_simulator.replies import html_reply
-
-PATH_OF = {Market.SPOT: "/api/v3", Market.UM: "/fapi/v1", Market.CM: "/dapi/v1"}
-"""Where each market's endpoints live."""
 
 
 class _Endpoint:
@@ -44,8 +42,7 @@ def rest_application(exchange: Exchange) -> Starlette:
     """All paths of the three markets and of the archive, and the simulator's own under ``/simulator``; HTML else."""
     routes: list[BaseRoute] = [
         Route(f"{PATH_OF[market]}/{endpoint}", _Endpoint(exchange, market, endpoint), methods=["GET"])
-        for market, endpoints in WEIGHTS.items()
-        for endpoint in endpoints
+        for market, endpoint in served_paths()
     ]
     routes += [*archive_routes(exchange), *control_routes(exchange)]
     return Starlette(routes=routes, exception_handlers={404: _not_found})

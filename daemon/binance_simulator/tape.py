@@ -76,12 +76,13 @@ class Tape:
         price: float = 87_648.21,
         markers: int = 0,
         live_rate_per_s: float = 0.0,
+        price_precision: int | None = None,
     ) -> "Tape":
         """``trades`` trades in the half-open span from ``start_ms`` to ``stop_ms``, then live ones at the given rate.
 
         ``markers`` of them are the exchange's marker rows. Equal arguments give equal tapes.
         """
-        grid = Grid.of(tick, lot)
+        grid = Grid.of(tick, lot, price_precision)
         live = LiveTrades(stop_ms, live_rate_per_s, seed) if live_rate_per_s > 0 else None
         cursor = _first_cursor(first_id, price, grid)
         return cls._of_stretches([Stretch(start_ms, stop_ms - start_ms, trades)], seed, grid, cursor, markers, live)
@@ -100,13 +101,14 @@ class Tape:
         price: float = 87_648.21,
         markers: int = 0,
         live_rate_per_s: float = 0.0,
+        price_precision: int | None = None,
     ) -> "Tape":
         """``trades_per_day`` trades in each UTC day from ``first_day`` on, up to ``stop_ms``, then live ones.
 
         The last day, if it is not whole, has its part of them. Equal arguments give equal tapes; a later ``stop_ms``
         changes no row of the days that were whole, if there are no markers.
         """
-        grid = Grid.of(tick, lot)
+        grid = Grid.of(tick, lot, price_precision)
         live = LiveTrades(stop_ms, live_rate_per_s, seed) if live_rate_per_s > 0 else None
         stretches = []
         for start_ms in range(day_start_ms(first_day), stop_ms, MS_PER_DAY):

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from binance_simulator import Exchange, Fault
+from binance_simulator import Exchange, Fault, Pool
 from binance_simulator.model import Instrument
 
 URL = "/api/v3/aggTrades?symbol=BTCUSDT&fromId=100000&limit=3"
@@ -93,3 +93,22 @@ async def test_the_simulators_own_paths_cost_nothing(client: httpx.AsyncClient, 
         assert (await client.get(f"/simulator/{path}")).status_code == 200
     assert not exchange.requests
     assert not any(ledger.windows for ledger in exchange.weights.values())
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"content-type": "text/plain"}, 415),
+        ({}, 200),
+    ],
+)
+async def test_a_page_in_a_browser_cannot_change_the_exchange(
+    client: httpx.AsyncClient, exchange: Exchange, headers: dict[str, str], status: int
+) -> None:
+    body = b'{"ban": {"pool": "spot", "seconds": 30}}'
+    sent = {"content-type": "application/json"} | headers
+    answer = await client.post("/simulator/options", content=body, headers=sent)
+    assert answer.status_code == status
+    assert (exchange.weights[Pool.SPOT].totals().bans == 1) == (status == 200)

@@ -318,7 +318,7 @@ async def test_large_bodies_are_compressed_for_who_accepts_it(client: httpx.Asyn
 
 
 async def test_other_paths_get_a_page_and_cost_nothing(client: httpx.AsyncClient, exchange: Exchange) -> None:
-    answer = await client.get("/api/v3/klines?symbol=BTCUSDT")
+    answer = await client.get("/api/v3/account?symbol=BTCUSDT")
     assert answer.status_code == 404
     assert answer.headers["content-type"].startswith("text/html")
     assert not exchange.requests
