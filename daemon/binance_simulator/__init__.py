@@ -12,6 +12,8 @@ from binance_simulator.model import Instrument, Market, Pool
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.quotas import Interval, IntervalUnit, Quota
 from binance_simulator.server import open_exchange
+from binance_simulator.stream_options import Cut, StreamOptions
+from binance_simulator.streams import Streams, open_streams
 from binance_simulator.tape import Tape
 from binance_simulator.weights import BanRule, TenantOptions, WeightLedger
 
@@ -19,6 +21,7 @@ __all__ = [
     "ArchiveDefect",
     "ArchiveRecord",
     "BanRule",
+    "Cut",
     "Exchange",
     "ExchangeOptions",
     "Fault",
@@ -30,8 +33,11 @@ __all__ = [
     "Pool",
     "Quota",
     "RequestRecord",
+    "StreamOptions",
+    "Streams",
     "Tape",
     "TenantOptions",
     "WeightLedger",
     "open_exchange",
+    "open_streams",
 ]

@@ -210,7 +210,7 @@ class Exchange:
         tape = self.tapes.get(instrument)
         if tape is None:
             raise Refusal(-1121, "Invalid symbol.")
-        visible_rows = tape.rows_visible(now_ms)
+        visible_rows = tape.rows_visible(now_ms - round(self._options.rest_lag_s * 1000))
         lookback_ms = self._options.lookback_ms(market)
         if lookback_ms is not None:
             refuse_too_old(query, tape, now_ms, lookback_ms)

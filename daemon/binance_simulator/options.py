@@ -38,6 +38,9 @@ class ExchangeOptions:
     latency_jitter_s: float = 0.0
     """Up to so many seconds more, evenly distributed."""
 
+    rest_lag_s: float = 0.0
+    """How far the database behind aggTrades lies behind the streams."""
+
     clock_skew_ms: int = 0
     """The server's clock minus the host's; it moves windows, ``Date``, serverTime and what can be seen."""
 
