@@ -13,7 +13,7 @@ from binance_simulator.options import ExchangeOptions
 from binance_simulator.quotas import Interval, IntervalUnit, Quota
 from binance_simulator.server import open_exchange
 from binance_simulator.stream_options import Cut, StreamOptions
-from binance_simulator.streams import Streams, open_streams
+from binance_simulator.streams import Streams
 from binance_simulator.tape import Tape
 from binance_simulator.weights import BanRule, TenantOptions, WeightLedger
 
@@ -39,5 +39,4 @@ __all__ = [
     "TenantOptions",
     "WeightLedger",
     "open_exchange",
-    "open_streams",
 ]

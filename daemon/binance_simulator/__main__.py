@@ -1,6 +1,6 @@
 """``python -m binance_simulator``: the exchange as a process, for demonstrations and end-to-end tests.
 
-Prints one line of JSON, ``{"url": ...}``, when it listens, and ends with exit code 0 on SIGTERM or SIGINT. Owns the
+Prints one line of JSON, ``{"url": ..., "stream_urls": {"spot": ...}}``, when it listens, and ends with exit code 0 on SIGTERM or SIGINT. Owns the
 command line. Must not add behaviour that the package does not have.
 """
 
@@ -227,7 +227,7 @@ def _options(values: dict[str, Any]) -> ExchangeOptions:
 async def _serve(tapes: dict[Instrument, Tape], options: ExchangeOptions, port: int) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_exchange(tapes, options, port=port) as exchange:
-            click.echo(json.dumps({"url": exchange.url}))
+            click.echo(json.dumps({"url": exchange.url, "stream_urls": exchange.streams.urls}))
             await anext(signals)
 
 

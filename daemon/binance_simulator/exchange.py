@@ -27,6 +27,7 @@ from binance_simulator.pages import Pages
 from binance_simulator.query import Refusal, parameters, parse_trades_query
 from binance_simulator.replies import Reply, json_reply, limit_reply, refusal_reply
 from binance_simulator.selection import refuse_too_old
+from binance_simulator.streams import Streams
 from binance_simulator.tampering import DELIVERY_FAULTS, later_rows, replacement, spoiled
 from binance_simulator.tape import Tape
 from binance_simulator.weights import OK, WeightLedger
@@ -86,6 +87,7 @@ class Exchange:
         clock_ms: Callable[[], int] = host_ms,
     ) -> None:
         self.url = ""
+        self.streams: Streams
         self.tapes: Mapping[Instrument, Tape] = MappingProxyType(
             {_instrument(key): tape for key, tape in instruments.items()}
         )

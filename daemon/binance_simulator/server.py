@@ -23,6 +23,8 @@ from binance_simulator.exchange import Exchange, host_ms
 from binance_simulator.model import Instrument
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.rest import rest_application
+from binance_simulator.stream_options import StreamOptions
+from binance_simulator.streams import serve_streams
 from binance_simulator.tape import Tape
 
 LOOPBACK = "127.0.0.1"
@@ -37,11 +39,13 @@ async def open_exchange(
     *,
     port: int = 0,
     clock_ms: Callable[[], int] = host_ms,
+    streams: StreamOptions | None = None,
 ) -> AsyncIterator[Exchange]:
     """Serve the instruments (or their names, ``spot:BTCUSDT``) on 127.0.0.1; ``exchange.url`` is the address.
 
-    ``port`` 0 takes a free one; OSError if the port is taken. ``clock_ms`` stands in for the host's clock. At the end
-    every connection is reset, also those that wait for an answer. What the body raises comes out as it is.
+    ``exchange.streams.urls`` are the addresses of its streams, by market. ``port`` 0 takes a free one;
+    OSError if the port is taken. ``clock_ms`` stands in for the host's clock. At the end every connection is reset,
+    also those that wait for an answer. What the body raises comes out as it is.
     """
     exchange = Exchange(instruments, options or ExchangeOptions(), clock_ms)
     connections = _Connections(exchange)
@@ -50,12 +54,14 @@ async def open_exchange(
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(trio.serve_listeners, connections.serve, listeners, handler_nursery=nursery))
+        exchange.streams = await nursery.start(serve_streams, exchange, streams or StreamOptions())
         try:
             yield exchange
         except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery that would wrap it
             failure = error
         finally:
             connections.abort_all()
+            exchange.streams.abort_all()
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure

@@ -20,7 +20,7 @@ from websockets.http11 import Request as HttpRequest
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from backfilld.core.model import Market
+from binance_simulator.model import Market
 from binance_simulator.stream_faults import Deviations
 from binance_simulator.stream_options import Cut, StreamOptions
 from binance_simulator.stream_requests import (
@@ -36,6 +36,9 @@ from binance_simulator.stream_texts import combined, shutdown_text
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _MOST_WAITING_BYTES = 32 * 2**20
+_LINGER_S = 0.5
+"""After the last byte: the client may still read it."""
+
 _LARGEST_REQUEST_BYTES = 65_536
 
 
@@ -77,6 +80,7 @@ class StreamConnection:
         self._target = Target("", is_combined=False)
         self._is_combined = False
         self._is_frozen = False
+        self._is_ending = False
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._has_output = trio.Event()
@@ -144,9 +148,11 @@ class StreamConnection:
     # -- sending
 
     def _flush(self) -> None:
-        data = [piece for piece in self._protocol.data_to_send() if piece]
+        data = self._protocol.data_to_send()
         if self._is_frozen or not data:
             return
+        # The protocol asks for the end of the stream by an empty piece.
+        self._is_ending |= not all(data)
         self._waiting += data
         self._waiting_bytes += sum(map(len, data))
         if self._waiting_bytes > _MOST_WAITING_BYTES:
@@ -162,7 +168,9 @@ class StreamConnection:
                 await self._stream.send_all(data)
             if patience.cancelled_caught:
                 self.end(Cut.RESET, "too slow")
-            if self._protocol.state is State.CLOSED:
+            if self._is_ending:
+                await self._stream.send_eof()
+                await trio.sleep(_LINGER_S)
                 self._scope.cancel()
 
     # -- receiving

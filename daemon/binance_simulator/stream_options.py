@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from backfilld.core.model import Market
+from binance_simulator.model import Market
 
 
 class Cut(StrEnum):

@@ -5,10 +5,9 @@ Owns key order and the text of numbers (spot: always 8 decimals; futures: those 
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
 
-from backfilld.core.model import Instrument, Market
 from binance_simulator.generation import Grid, digits_of
+from binance_simulator.model import Instrument, Market
 
 _SPOT_DIGITS = 8
 _EVERY_NTH_WITHOUT_RPI = 41
@@ -65,7 +64,7 @@ def shutdown_text(event_ms: int, *, is_combined: bool) -> str:
 
 def garbage(number: int, symbol: str) -> str | bytes:
     """A message that no client can use; ``number`` chooses which."""
-    kinds: list[Any] = [
+    kinds: list[str | bytes] = [
         "",
         "not JSON at all",
         "[1,2,3]",

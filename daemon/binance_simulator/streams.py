@@ -4,18 +4,19 @@ Owns the listeners and the pump. A connection keeps its own limits and its own e
 """
 
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 import trio
 
-from backfilld.core.model import Instrument, Market
-from binance_simulator.exchange import Exchange
+from binance_simulator.model import Instrument, Market
 from binance_simulator.stream_connection import StreamConnection, StreamRecord, abort
 from binance_simulator.stream_options import Cut, StreamOptions
 from binance_simulator.stream_texts import trade_writer
+
+if TYPE_CHECKING:
+    from binance_simulator.exchange import Exchange
 
 LOOPBACK = "127.0.0.1"
 _CONNECT_WINDOW_S = 300.0
@@ -31,7 +32,7 @@ class Streams:
     """The streams of an exchange. ``urls`` are the bases by market; ``options`` may be replaced while they run, which
     concerns later messages and connections."""
 
-    def __init__(self, exchange: Exchange, options: StreamOptions) -> None:
+    def __init__(self, exchange: "Exchange", options: StreamOptions) -> None:
         self.urls: dict[Market, str] = {}
         self.options = options
         self.records: deque[StreamRecord] = deque(maxlen=_REMEMBERED)
@@ -117,29 +118,18 @@ class Streams:
             abort(connection._stream)  # noqa: SLF001 - one package
 
 
-@asynccontextmanager
-async def open_streams(
-    exchange: Exchange, options: StreamOptions | None = None, *, ports: Mapping[Market, int] | None = None
-) -> AsyncIterator[Streams]:
-    """Serve the streams of ``exchange`` while the context is open; ``streams.urls`` says where, by market.
-
-    ``ports`` names fixed ports; a market left out takes a free one. At the end every connection is reset.
-    """
-    streams = Streams(exchange, options or StreamOptions())
-    failure: Exception | None = None
+async def serve_streams(
+    exchange: "Exchange",
+    options: StreamOptions,
+    task_status: trio.TaskStatus[Streams] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the streams of ``exchange`` until cancelled; the task's value are the streams."""
+    streams = Streams(exchange, options)
     async with trio.open_nursery() as nursery:
         for market in Market:
-            listeners = await trio.open_tcp_listeners((ports or {}).get(market, 0), host=LOOPBACK)
+            listeners = await trio.open_tcp_listeners(0, host=LOOPBACK)
             streams.urls[market] = f"ws://{LOOPBACK}:{listeners[0].socket.getsockname()[1]}"
             serve = partial(streams.serve, market)
             nursery.start_soon(partial(trio.serve_listeners, serve, listeners, handler_nursery=nursery))
         nursery.start_soon(streams.pump)
-        try:
-            yield streams
-        except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery that would wrap it
-            failure = error
-        finally:
-            streams.abort_all()
-            nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        task_status.started(streams)
