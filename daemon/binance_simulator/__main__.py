@@ -1,7 +1,7 @@
 """``python -m binance_simulator``: the exchange as a process, for demonstrations and end-to-end tests.
 
-Prints one line of JSON, ``{"url": ..., "stream_urls": {"spot": ...}}``, when it listens, and ends with exit code 0 on SIGTERM or SIGINT. Owns the
-command line. Must not add behaviour that the package does not have.
+Prints one line of JSON, ``{"url": ..., "stream_urls": {"spot": ...}}``, when it listens, and ends with exit code 0 on
+SIGTERM or SIGINT. Owns the command line. Must not add behaviour that the package does not have.
 """
 
 import json
