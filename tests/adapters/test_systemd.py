@@ -140,7 +140,7 @@ def test_how_long_the_manager_waits_for_a_sign_of_life(environment: dict[str, st
     assert Notifier(environment).watchdog_s == watchdog_s
 
 
-def test_a_manager_that_does_not_listen_is_told_what_lasts_when_it_does(manager: Manager) -> None:
+def test_a_busy_manager_gets_later_what_lasts_and_a_sign_of_life_first(manager: Manager) -> None:
     """Its queue holds a few datagrams only, and the daemon does not wait for it."""
     notifier = Notifier({"NOTIFY_SOCKET": manager.address})
     for _ in range(1000):
@@ -149,4 +149,30 @@ def test_a_manager_that_does_not_listen_is_told_what_lasts_when_it_does(manager:
     notifier.stopping()
     assert set(manager.heard()) == {"WATCHDOG=1"}
     notifier.alive()
-    assert manager.heard() == ["READY=1", "STOPPING=1", "WATCHDOG=1"]
+    assert manager.heard() == ["WATCHDOG=1", "READY=1", "STOPPING=1"]
+
+
+@pytest.mark.parametrize(
+    "said", ["bad\nREADY=1\nMAINPID=1", "bad\r\nWATCHDOG=trigger", "bad\x85READY=1", "bad\u2028READY=1", "\x1b[2Jbad"]
+)
+def test_a_status_is_one_line_whatever_it_quotes(manager: Manager, said: str) -> None:
+    Notifier({"NOTIFY_SOCKET": manager.address}).status(said)
+    (datagram,) = manager.heard()
+    assert len(datagram.splitlines()) == 1
+    assert datagram.isprintable()
+
+
+def test_a_status_of_any_length_and_any_character_never_keeps_a_sign_of_life_back(manager: Manager) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+    for sentence in ("x" * 400_000, "\ud800"):
+        notifier.status(sentence)
+        notifier.alive()
+    assert manager.heard().count("WATCHDOG=1") == 2
+
+
+def test_a_datagram_that_can_never_be_sent_is_dropped(manager: Manager) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+    notifier._send_lasting("X=" + "x" * 10_000_000)
+    notifier.ready()
+    notifier.alive()
+    assert manager.heard() == ["READY=1", "WATCHDOG=1"]

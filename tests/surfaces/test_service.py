@@ -38,8 +38,8 @@ class Ear(Notifier):
         super().__init__({"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": str(round(watchdog_s * 1e6))})
         self.told: list[tuple[float, str]] = []
 
-    def _tell(self, message: str, *, lasting: bool = True) -> None:  # noqa: ARG002 - it hears all
-        self.told.append((trio.current_time(), message.partition("\n")[0]))
+    def _send(self, messages: list[str]) -> None:
+        self.told += [(trio.current_time(), message.partition("\n")[0]) for message in messages]
 
     def when(self, word: str) -> list[float]:
         """The instants at which a sentence with that beginning was heard."""
