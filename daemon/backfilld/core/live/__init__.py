@@ -1,0 +1,1 @@
+"""Following a stream of trades: which id comes next, what is missing, whether the stream lives."""

@@ -1,0 +1,289 @@
+"""Whether one instrument is attached to its stream, and what REST must be asked for it.
+
+    UNKNOWN    where to begin is not known; what comes waits          begin -> DETACHED or JOINING or ATTACHED
+    DETACHED   no connection: REST is asked every poll_s              opened -> JOINING
+    JOINING    connected, and nothing proves that nothing was lost    heard or a short page -> ATTACHED
+    ATTACHED   nothing is asked, but for holes and after silence_s    rows after silence_s -> DOUBTED
+    DOUBTED    REST had rows and the stream did not                   heard -> ATTACHED; DOUBT_S later -> DEAD
+    DEAD       the connection is to be replaced: polled meanwhile     opened -> JOINING
+
+    any        lost -> DETACHED
+
+An acknowledged subscription proves nothing; only a message does, or a page that has nothing more. A hole is asked for
+in every state once it is older than REST is behind the stream, which is learned: an answer that lacks the rows is
+"not yet", and the next hole waits longer. A hole older than patience_s is given up.
+
+Owns the questions of one instrument. Never looks at a clock; must not know connections or channels.
+"""
+
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+from enum import Enum, auto
+from math import inf
+
+from backfilld.core.live.sequence import Sequence
+from backfilld.core.live.trades import LiveTrade
+from backfilld.core.model import PAGE_ROWS, IdRange
+
+JOIN_S = 2.0
+"""Seconds that a new connection gets to speak before REST is asked what was lost: most symbols speak within them."""
+
+SETTLED_S = 5.0
+"""A stream that was open so long before the last answer of REST has everything since: REST is not that far behind."""
+
+DOUBT_S = 2.0
+"""Seconds that a stream gets to deliver what REST has already."""
+
+SHORTEST_DELAY_S = 0.1
+"""A hole younger than this is a shuffle: the rows come by themselves within some ms."""
+
+LONGEST_DELAY_S = 2.0
+"""A hole is asked for after this at the latest, however far REST was behind."""
+
+LONGEST_RETRY_S = 5.0
+LONGEST_QUIET = 16
+"""A quiet instrument is asked about ever more rarely, down to once in so many times silence_s."""
+
+
+class State(Enum):
+    """Where an attachment stands."""
+
+    UNKNOWN = auto()
+    DETACHED = auto()
+    JOINING = auto()
+    ATTACHED = auto()
+    DOUBTED = auto()
+    DEAD = auto()
+
+
+class Why(Enum):
+    """Why REST is asked, most urgent first."""
+
+    HOLE = auto()
+    JOIN = auto()
+    POLL = auto()
+    SILENCE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The settings that an attachment goes by, in seconds."""
+
+    poll_s: float = 30.0
+    silence_s: float = 60.0
+    patience_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask REST for what follows, from ``first_id`` on."""
+
+    first_id: int
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """A hole that REST filled: its first and last id, how long it stood, and what it cost."""
+
+    ids: IdRange
+    seconds: float
+    requests: int
+
+
+class Attachment:
+    """One instrument's attachment. ``times`` may be replaced."""
+
+    def __init__(self, times: Times, now: float) -> None:
+        self.times = times
+        self.sequence = Sequence()
+        self.state = State.UNKNOWN
+        self.published = 0
+        self._opened_at: float | None = None
+        self._heard_at = now
+        self._asked_at = -inf
+        self._is_asking = False
+        self._not_before = -inf
+        self._delay_s = SHORTEST_DELAY_S
+        self._quiet = 1
+        self._failures = 0
+        self._hole: IdRange | None = None
+        self._hole_began = now
+        self._hole_requests = 0
+        self._is_passed_over = False
+        self._doubted_at = now
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the stream brings this instrument's trades, as far as is known."""
+        return self.state in {State.ATTACHED, State.DOUBTED}
+
+    @property
+    def next_id(self) -> int | None:
+        """The id that is given out next."""
+        return self.sequence.next_id
+
+    # -- what happened
+
+    def begin(self, next_id: int, now: float) -> list[LiveTrade]:
+        """REST has just shown that ``next_id`` comes next."""
+        ready = self._counted(self.sequence.begin(next_id))
+        if self._opened_at is None:
+            self.state = State.DETACHED
+        elif ready or self._opened_at + SETTLED_S <= now:
+            self.state = State.ATTACHED
+        else:
+            self.state = State.JOINING
+        self._asked_at = self._heard_at = now
+        return ready
+
+    def opened(self, now: float) -> None:
+        """A connection is subscribed to the instrument."""
+        self._opened_at = now
+        if self.state not in {State.UNKNOWN, State.ATTACHED}:
+            self.state = State.JOINING
+
+    def lost(self) -> None:
+        """No connection is subscribed any more."""
+        self._opened_at = None
+        if self.state is not State.UNKNOWN:
+            self.state = State.DETACHED
+
+    def heard(self, trades: Rows[LiveTrade], now: float) -> list[LiveTrade]:
+        """The stream brought these."""
+        ready = self._counted(self.sequence.take(trades, now))
+        self._heard_at = now
+        self._quiet = 1
+        # What this shows to be missing is a hole from now on; the stream itself speaks.
+        if self.state in {State.JOINING, State.DOUBTED}:
+            self.state = State.ATTACHED
+        return ready
+
+    def asked(self, now: float) -> None:
+        """The question was put."""
+        self._is_asking = True
+        self._asked_at = now
+        self._hole_requests += self.sequence.hole is not None
+
+    def answered(self, trades: Rows[LiveTrade], why: Why, now: float) -> list[LiveTrade]:
+        """REST answered with these rows, from the id asked for on, up to a full page."""
+        self._is_asking = False
+        self._failures = 0
+        had_hole = self.sequence.hole is not None
+        ready = self._counted(self.sequence.take(trades, now))
+        is_full = len(trades) >= PAGE_ROWS
+        if had_hole and self.sequence.hole is not None and not is_full:
+            self._wait_longer(now)
+        elif had_hole:
+            self._delay_s = max(SHORTEST_DELAY_S, self._delay_s * 0.95)
+        if is_full and ready:
+            # More follows: nothing is known of the end yet.
+            self._asked_at, self._not_before = -inf, now
+            return ready
+        if self.state is State.JOINING:
+            self.state = State.ATTACHED
+            self._heard_at = now
+        elif self.state is State.ATTACHED and why is Why.SILENCE:
+            self._judge_silence(is_dead=bool(ready), now=now)
+        return ready
+
+    def passed_over(self, absent: IdRange, now: float) -> None:
+        """REST answered with rows behind these ids, which it does not have."""
+        self._is_asking = False
+        self._is_passed_over = True
+        self.sequence.expect(absent.last_id + 1, now)
+        self._wait_longer(now)
+
+    def failed(self, now: float) -> None:
+        """REST did not answer."""
+        self._is_asking = False
+        self._failures += 1
+        self._not_before = now + min(LONGEST_RETRY_S, 0.25 * 2.0**self._failures)
+
+    # -- what is to be done
+
+    def due_at(self) -> float:
+        """When :meth:`question` or :meth:`is_overdue` may say something else."""
+        times = [self._overdue_at()]
+        if not self._is_asking and self.state is not State.UNKNOWN:
+            times.append(max(self._question_at()[0], self._not_before))
+        if self.state is State.DOUBTED:
+            times.append(self._doubted_at + DOUBT_S)
+        return min(times)
+
+    def question(self, now: float) -> Ask | None:
+        """What to ask REST now."""
+        if self._is_asking or self.next_id is None or self.state is State.UNKNOWN:
+            return None
+        due_at, why = self._question_at()
+        return Ask(self.next_id, why) if max(due_at, self._not_before) <= now else None
+
+    def postpone(self, until: float) -> None:
+        """Ask nothing before then: others' questions go first."""
+        self._not_before = max(self._not_before, until)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the hole has held up trades for too long."""
+        return self._overdue_at() <= now
+
+    def give_up(self, now: float) -> tuple[IdRange, bool, list[LiveTrade]]:
+        """Go on past the hole: its ids, whether REST passed them over, and what can go out now."""
+        ids, ready = self.sequence.give_up()
+        was_passed_over, self._is_passed_over = self._is_passed_over, False
+        self._hole = None
+        return ids, was_passed_over, self._counted(ready)
+
+    def is_dead(self, now: float) -> bool:
+        """Whether the stream has just been found dead; it is said once."""
+        if self.state is not State.DOUBTED or self._doubted_at + DOUBT_S > now:
+            return False
+        self.state = State.DEAD
+        return True
+
+    def healed(self, now: float) -> Healed | None:
+        """The hole that has been filled since this was last asked."""
+        hole, since = self.sequence.hole, self.sequence.hole_since
+        if self._hole is not None and (hole is None or hole.first_id > self._hole.last_id):
+            healed = Healed(self._hole, now - self._hole_began, self._hole_requests)
+            self._hole = None
+            self._is_passed_over = False
+            return healed
+        if self._hole is None and hole is not None and since is not None:
+            self._hole, self._hole_began, self._hole_requests = hole, since, int(self._is_asking)
+        return None
+
+    # -- inside
+
+    def _counted(self, ready: list[LiveTrade]) -> list[LiveTrade]:
+        self.published += len(ready)
+        return ready
+
+    def _question_at(self) -> tuple[float, Why]:
+        since = self.sequence.hole_since
+        if since is not None:
+            return since + self._delay_s, Why.HOLE
+        match self.state:
+            case State.DETACHED | State.DEAD:
+                return self._asked_at + self.times.poll_s, Why.POLL
+            case State.JOINING:
+                return (self._opened_at or 0.0) + JOIN_S, Why.JOIN
+            case State.ATTACHED:
+                quiet_since = max(self._heard_at, self._asked_at)
+                return quiet_since + self.times.silence_s * self._quiet, Why.SILENCE
+            case _:
+                return inf, Why.SILENCE
+
+    def _overdue_at(self) -> float:
+        since = self.sequence.hole_since
+        return inf if since is None else since + self.times.patience_s
+
+    def _wait_longer(self, now: float) -> None:
+        """REST lags behind the stream: ask again later, and the next hole later from the start."""
+        self._delay_s = min(LONGEST_DELAY_S, self._delay_s * 1.5)
+        self._not_before = now + self._delay_s
+
+    def _judge_silence(self, *, is_dead: bool, now: float) -> None:
+        if is_dead and self._heard_at < self._asked_at:
+            self.state, self._doubted_at = State.DOUBTED, now
+        else:
+            self._quiet = min(LONGEST_QUIET, self._quiet * 2)

@@ -1,0 +1,60 @@
+"""A trade as it comes by a stream, and frames of them.
+
+Owns the row type of everything live. Rows stay single objects until they are stored: a frame per message would cost
+more than the message.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import polars as pl
+
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, SCHEMA, IdRange
+
+
+class LiveTrade(msgspec.Struct, gc=False):
+    """One aggregate trade; the fields are the columns of SCHEMA."""
+
+    T: int
+    a: int
+    p: float
+    q: float
+    f: int
+    l: int  # noqa: E741 - the exchange's name
+    m: bool
+    M: bool = True
+
+
+def is_plausible(trade: LiveTrade) -> bool:
+    """Whether every value keeps the rules that a checked page keeps. NaN fails every comparison."""
+    if trade.a < 0 or not EARLIEST_MS <= trade.T <= LATEST_MS:
+        return False
+    if trade.p == 0:
+        return trade.q == 0 and trade.f == -1 and trade.l == -1
+    return 0 < trade.p < float("inf") and 0 <= trade.q < float("inf") and 0 <= trade.f <= trade.l
+
+
+def frame_of(trades: Sequence[LiveTrade]) -> pl.DataFrame:
+    """The trades as a frame with SCHEMA."""
+    return pl.DataFrame({name: [getattr(trade, name) for trade in trades] for name in SCHEMA}, schema=SCHEMA)
+
+
+def trades_of(frame: pl.DataFrame) -> list[LiveTrade]:
+    """The rows of a frame with SCHEMA."""
+    return [LiveTrade(*row) for row in frame.select(list(SCHEMA)).iter_rows()]
+
+
+def runs_of(trades: Iterable[LiveTrade]) -> list[list[LiveTrade]]:
+    """The trades, ascending in id, cut where ids are missing between them."""
+    runs: list[list[LiveTrade]] = []
+    for trade in trades:
+        if runs and runs[-1][-1].a + 1 == trade.a:
+            runs[-1].append(trade)
+        else:
+            runs.append([trade])
+    return runs
+
+
+def ids_of(trades: Sequence[LiveTrade]) -> IdRange:
+    """The ids of contiguous trades."""
+    return IdRange(trades[0].a, trades[-1].a)

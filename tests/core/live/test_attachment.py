@@ -1,0 +1,241 @@
+"""The attachment as a playbook, and a law: whatever stream and REST do, what goes out is the tape."""
+
+import random
+from itertools import pairwise
+from math import inf
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backfilld.core.live.attachment import (
+    DOUBT_S,
+    JOIN_S,
+    LONGEST_QUIET,
+    LONGEST_RETRY_S,
+    SETTLED_S,
+    SHORTEST_DELAY_S,
+    Ask,
+    Attachment,
+    State,
+    Times,
+    Why,
+)
+from backfilld.core.live.pace import Pace
+from backfilld.core.live.trades import LiveTrade
+from backfilld.core.model import IdRange
+from tests.core.live.test_sequence import ids, trade
+
+TIMES = Times(poll_s=30.0, silence_s=60.0, patience_s=30.0)
+
+
+def attached(now: float = 100.0) -> Attachment:
+    """One that is attached, and next gives out 10."""
+    attachment = Attachment(TIMES, 0.0)
+    attachment.opened(0.0)
+    attachment.begin(10, now)
+    assert attachment.state is State.ATTACHED
+    return attachment
+
+
+def test_a_stream_that_stood_before_the_last_answer_needs_no_question() -> None:
+    attachment = Attachment(TIMES, 0.0)
+    attachment.opened(0.0)
+    assert attachment.heard([trade(9), trade(10), trade(11)], 1.0) == []
+    assert attachment.due_at() == inf
+    assert ids(attachment.begin(10, SETTLED_S)) == [10, 11]
+    assert attachment.is_attached
+    assert attachment.question(SETTLED_S + 59) is None
+
+
+def test_without_a_connection_rest_is_polled() -> None:
+    attachment = Attachment(TIMES, 0.0)
+    attachment.begin(10, 1.0)
+    assert attachment.state is State.DETACHED
+    assert attachment.question(30.9) is None
+    assert attachment.question(31.0) == Ask(10, Why.POLL)
+    attachment.asked(31.0)
+    assert attachment.question(99.0) is None, "one question at a time"
+    assert ids(attachment.answered([trade(10)], Why.POLL, 31.1)) == [10]
+    assert attachment.due_at() == 61.0
+
+
+def test_after_a_reconnect_a_message_proves_it_and_else_a_short_page() -> None:
+    attachment = attached()
+    attachment.lost()
+    assert attachment.state is State.DETACHED
+    attachment.opened(110.0)
+    assert not attachment.is_attached
+    assert attachment.due_at() == 110.0 + JOIN_S
+    assert ids(attachment.heard([trade(10)], 110.5)) == [10]
+    assert attachment.is_attached
+    attachment.lost()
+    attachment.opened(120.0)
+    assert attachment.question(120.0 + JOIN_S) == Ask(11, Why.JOIN)
+    attachment.asked(122.0)
+    assert ids(attachment.answered([trade(11)], Why.JOIN, 122.1)) == [11]
+    assert attachment.is_attached
+
+
+def test_a_full_page_is_followed_by_another_question_at_once() -> None:
+    attachment = Attachment(TIMES, 0.0)
+    attachment.begin(0, 0.0)
+    attachment.asked(30.0)
+    attachment.answered([trade(each) for each in range(1000)], Why.POLL, 30.1)
+    assert attachment.question(30.1) == Ask(1000, Why.POLL)
+
+
+def test_a_hole_is_asked_for_once_it_is_no_shuffle_and_later_where_rest_was_behind() -> None:
+    attachment = attached()
+    attachment.heard([trade(12)], 101.0)
+    assert attachment.due_at() == 101.0 + SHORTEST_DELAY_S
+    assert attachment.question(101.05) is None
+    assert attachment.question(101.1) == Ask(10, Why.HOLE)
+    assert attachment.healed(101.1) is None
+    attachment.asked(101.1)
+    assert attachment.answered([], Why.HOLE, 101.2) == []
+    assert attachment.question(101.3) is None, "not yet: it waits longer"
+    due_at = attachment.due_at()
+    attachment.asked(due_at)
+    assert ids(attachment.answered([trade(10), trade(11)], Why.HOLE, due_at)) == [10, 11, 12]
+    healed = attachment.healed(due_at)
+    assert healed is not None
+    assert (healed.ids, healed.requests) == (IdRange(10, 11), 2)
+    attachment.heard([trade(14)], 200.0)
+    assert attachment.due_at() > 200.0 + SHORTEST_DELAY_S, "the next hole waits from the start"
+
+
+def test_a_hole_that_the_stream_fills_itself_costs_nothing() -> None:
+    attachment = attached()
+    attachment.heard([trade(12)], 101.0)
+    assert ids(attachment.heard([trade(11), trade(10)], 101.05)) == [10, 11, 12]
+    assert attachment.question(150.0) is None
+
+
+def test_a_hole_that_rest_passes_over_is_given_up_after_the_patience_and_said_so() -> None:
+    attachment = attached()
+    attachment.heard([trade(12)], 101.0)
+    attachment.asked(101.1)
+    attachment.passed_over(IdRange(10, 11), 101.2)
+    assert not attachment.is_overdue(130.9)
+    assert attachment.is_overdue(131.0)
+    absent, was_passed_over, ready = attachment.give_up(131.0)
+    assert (absent, was_passed_over, ids(ready)) == (IdRange(10, 11), True, [12])
+    attachment.heard([trade(14)], 140.0)
+    assert attachment.give_up(170.0)[1] is False, "nobody was asked for this one"
+
+
+def test_ids_that_are_passed_over_while_polling_are_given_up_as_well() -> None:
+    attachment = Attachment(TIMES, 0.0)
+    attachment.begin(10, 0.0)
+    attachment.asked(30.0)
+    attachment.passed_over(IdRange(10, 12), 30.1)
+    assert attachment.is_overdue(60.1)
+    assert attachment.give_up(60.1) == (IdRange(10, 12), True, [])
+    assert attachment.next_id == 13
+
+
+def test_a_dead_stream_is_found_by_rows_that_rest_has_and_the_stream_does_not_bring() -> None:
+    attachment = attached(100.0)
+    assert attachment.question(159.9) is None
+    assert attachment.question(160.0) == Ask(10, Why.SILENCE)
+    attachment.asked(160.0)
+    assert ids(attachment.answered([trade(10)], Why.SILENCE, 160.1)) == [10]
+    assert attachment.state is State.DOUBTED
+    assert not attachment.is_dead(160.1 + DOUBT_S / 2)
+    assert attachment.is_dead(160.1 + DOUBT_S)
+    assert not attachment.is_dead(200.0), "it is said once"
+    assert attachment.question(160.0 + TIMES.poll_s) == Ask(11, Why.POLL), "a dead stream is polled"
+
+
+def test_a_trade_that_rest_shows_a_moment_before_the_stream_does_no_harm() -> None:
+    attachment = attached(100.0)
+    attachment.asked(160.0)
+    attachment.answered([trade(10)], Why.SILENCE, 160.1)
+    assert attachment.heard([trade(10)], 160.2) == []
+    assert attachment.state is State.ATTACHED
+
+
+def test_a_quiet_instrument_is_asked_about_ever_more_rarely() -> None:
+    attachment, asked, now = attached(0.0 + SETTLED_S), [], SETTLED_S
+    while now < 86_400:
+        now = attachment.due_at()
+        assert attachment.question(now) == Ask(10, Why.SILENCE)
+        attachment.asked(now)
+        attachment.answered([], Why.SILENCE, now)
+        asked.append(now)
+    gaps = [after - before for before, after in pairwise(asked)]
+    assert gaps[:3] == [120.0, 240.0, 480.0]
+    assert max(gaps) == LONGEST_QUIET * 60.0
+
+
+def test_failures_are_repeated_later_each_time() -> None:
+    attachment = attached()
+    attachment.heard([trade(12)], 101.0)
+    waits, now = [], 101.1
+    for _ in range(6):
+        attachment.asked(now)
+        attachment.failed(now)
+        waits.append(attachment.due_at() - now)
+        now = attachment.due_at()
+    assert waits[0] < 1 < waits[2] < waits[3]
+    assert max(waits) <= LONGEST_RETRY_S
+
+
+def test_the_pace_spreads_its_weight_over_the_minute() -> None:
+    pace, taken = Pace(60.0), 0
+    for second in range(600):
+        taken += pace.take(20, float(second))
+    assert taken == 30
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32), st.floats(0, 0.05), st.floats(0, 0.05), st.floats(0, 0.2), st.floats(0, 1.5),
+    st.sampled_from([5.0, 50.0, 500.0]), st.floats(0, 20),
+)  # fmt: skip
+def test_whatever_stream_and_rest_do_what_goes_out_is_the_tape(
+    seed: int, dropped: float, doubled: float, shuffled: float, lag_s: float, rate: float, cut_every_s: float
+) -> None:
+    """A stream that drops, doubles, shuffles and is cut, before a REST that lies behind it."""
+    dice = random.Random(seed)
+    attachment, requests = Attachment(TIMES, 0.0), 0
+    out: list[int] = []
+    pending: list[LiveTrade] = []
+    now, sent, stop_s, is_open, next_cut = 0.0, 0, 40.0, False, cut_every_s or inf
+    attachment.begin(0, 0.0)
+    answer_at, question = inf, None
+    while now < stop_s + 200:
+        now += 0.02
+        made = int(min(now, stop_s) * rate)
+        if not is_open and dice.random() < 0.2:
+            is_open = True
+            attachment.opened(now)
+        if is_open and now > next_cut and now < stop_s:
+            is_open, next_cut = False, now + cut_every_s * (0.5 + dice.random()) + 0.1
+            pending.clear()
+            attachment.lost()
+        batch: list[LiveTrade] = []
+        late: list[LiveTrade] = []
+        for each in range(sent, made):
+            if not is_open or dice.random() < dropped:
+                continue
+            (late if dice.random() < shuffled else batch).append(trade(each))
+            if dice.random() < doubled:
+                batch.append(trade(each))
+        sent = made
+        if is_open and (batch or pending):
+            out += ids(attachment.heard([*batch, *pending], now))
+        pending = late if is_open else []
+        if question is not None and now >= answer_at:
+            newest = int(min(max(0.0, now - lag_s), stop_s) * rate)
+            page = [trade(each) for each in range(question.first_id, min(newest, question.first_id + 1000))]
+            out += ids(attachment.answered(page, question.why, now))
+            question = None
+        if question is None and (asked := attachment.question(now)) is not None:
+            attachment.asked(now)
+            question, answer_at, requests = asked, now + 0.03, requests + 1
+        assert not attachment.is_overdue(now)
+        if attachment.is_dead(now):
+            attachment.opened(now)
+    assert out == list(range(int(stop_s * rate)))
+    assert requests < 500

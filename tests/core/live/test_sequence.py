@@ -1,0 +1,126 @@
+"""Laws of the sequence: whatever a stream does to its trades, each goes out once, by id, and nothing past a hole."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backfilld.core.live.sequence import FARTHEST_AHEAD, Sequence
+from backfilld.core.live.trades import LiveTrade, frame_of, ids_of, is_plausible, runs_of, trades_of
+from backfilld.core.model import IdRange
+
+
+def trade(trade_id: int, **changed: object) -> LiveTrade:
+    values = {"T": 1_767_225_600_000 + trade_id, "a": trade_id, "p": 1.5, "q": 2.0, "f": trade_id, "l": trade_id}
+    return LiveTrade(**(values | {"m": False} | changed))  # type: ignore[arg-type]
+
+
+def ids(trades: list[LiveTrade]) -> list[int]:
+    return [each.a for each in trades]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 300), st.floats(0, 0.5), st.floats(0, 0.5), st.integers(1, 40))
+def test_a_stream_that_drops_doubles_and_shuffles_comes_out_once_and_by_id_with_pages_for_its_holes(
+    seed: int, rows: int, dropped: float, doubled: float, farthest: int
+) -> None:
+    dice = random.Random(seed)
+    sent = [each for each in range(rows) if dice.random() >= dropped]
+    sent += [each for each in sent if dice.random() < doubled]
+    sent.sort(key=lambda each: each + dice.random() * farthest)
+    sequence, out = Sequence(0), []
+    for now, each in enumerate(sent):
+        ready = sequence.take([trade(each)], float(now))
+        out += ids(ready)
+        assert out == list(range(len(out))), "nothing goes out past a hole"
+        if dice.random() < 0.1 and sequence.hole is not None and sequence.next_id is not None:
+            page = range(sequence.next_id, min(rows, sequence.next_id + dice.randint(1, 50)))
+            out += ids(sequence.take([trade(asked) for asked in page], float(now)))
+    while sequence.hole is not None:
+        out += ids(sequence.take([trade(each) for each in range(sequence.hole.first_id, rows)], 1e9))
+    highest = max(sent, default=-1)
+    assert out[: highest + 1] == list(range(highest + 1))
+    assert sequence.waiting == 0
+
+
+def test_the_clock_of_a_hole_is_absolute_from_its_first_sight() -> None:
+    sequence = Sequence(5)
+    assert sequence.take([trade(8)], 1.0) == []
+    for now in range(2, 50):
+        sequence.take([trade(8 + now)], float(now))
+    assert sequence.hole == IdRange(5, 7)
+    assert sequence.hole_since == 1.0
+    assert ids(sequence.take([trade(5), trade(6), trade(7)], 60.0)) == [5, 6, 7, 8]
+    assert sequence.hole == IdRange(9, 9)
+    assert sequence.hole_since == 2.0
+
+
+def test_giving_up_goes_on_behind_the_hole() -> None:
+    sequence = Sequence(5)
+    sequence.take([trade(7), trade(8), trade(10)], 1.0)
+    hole, ready = sequence.give_up()
+    assert (hole, ids(ready)) == (IdRange(5, 6), [7, 8])
+    assert sequence.hole == IdRange(9, 9)
+    with pytest.raises(ValueError, match="no hole"):
+        Sequence(5).give_up()
+
+
+def test_early_trades_are_bounded_and_what_was_dropped_is_part_of_the_hole() -> None:
+    sequence = Sequence(0, most_early=10)
+    sequence.take([trade(each) for each in range(1, 100)], 1.0)
+    assert sequence.waiting == 10
+    assert sequence.tally.dropped == 89
+    assert ids(sequence.take([trade(0)], 2.0)) == list(range(11))
+    assert sequence.hole == IdRange(11, 99)
+    assert sequence.hole_since == 1.0
+    assert ids(sequence.take([trade(each) for each in range(11, 100)], 3.0)) == list(range(11, 100))
+    assert sequence.hole is None
+    assert sequence.hole_since is None
+
+
+def test_before_the_beginning_is_known_the_newest_wait_and_then_go_out_from_there() -> None:
+    sequence = Sequence(most_early=4)
+    assert sequence.take([trade(each) for each in range(10)], 1.0) == []
+    assert sequence.waiting == 4
+    assert ids(sequence.begin(7)) == [7, 8, 9]
+    assert sequence.hole is None
+    late = Sequence()
+    late.take([trade(3), trade(FARTHEST_AHEAD * 9)], 1.0)
+    assert late.begin(5) == []
+    assert late.hole is None
+
+
+def test_an_impossible_id_and_a_duplicate_change_nothing() -> None:
+    sequence = Sequence(5)
+    assert sequence.take([trade(5 + FARTHEST_AHEAD + 1), trade(4), trade(6), trade(6)], 1.0) == []
+    assert (sequence.tally.implausible, sequence.tally.duplicates, sequence.waiting) == (1, 2, 1)
+
+
+def test_ids_that_rest_shows_beyond_make_a_hole() -> None:
+    sequence = Sequence(5)
+    sequence.expect(5, 1.0)
+    assert sequence.hole is None
+    sequence.expect(9, 2.0)
+    assert sequence.hole == IdRange(5, 8)
+    assert sequence.hole_since == 2.0
+    assert sequence.give_up() == (IdRange(5, 8), [])
+    assert sequence.next_id == 9
+
+
+def test_trades_become_frames_and_come_back() -> None:
+    trades = [trade(each, M=each % 2 == 0) for each in (3, 4, 7)]
+    assert trades_of(frame_of(trades)) == trades
+    assert [ids_of(run) for run in runs_of(trades)] == [IdRange(3, 4), IdRange(7, 7)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"p": float("nan")}, {"p": float("inf")}, {"p": -1.0}, {"p": 0.0}, {"q": -1.0}, {"q": float("nan")},
+        {"f": 9}, {"f": -1}, {"T": 1_767_225_600}, {"a": -1},
+    ],
+)  # fmt: skip
+def test_a_trade_that_cannot_be_is_known(changed: dict[str, object]) -> None:
+    assert is_plausible(trade(5))
+    assert is_plausible(trade(5, p=0.0, q=0.0, f=-1, l=-1))
+    assert not is_plausible(trade(5, **changed))
