@@ -118,10 +118,10 @@ def test_a_hole_that_rest_passes_over_is_given_up_after_the_patience_and_said_so
     attachment.passed_over(IdRange(10, 11), 101.2)
     assert not attachment.is_overdue(130.9)
     assert attachment.is_overdue(131.0)
-    absent, was_passed_over, ready = attachment.give_up(131.0)
+    absent, was_passed_over, ready = attachment.give_up()
     assert (absent, was_passed_over, ids(ready)) == (IdRange(10, 11), True, [12])
     attachment.heard([trade(14)], 140.0)
-    assert attachment.give_up(170.0)[1] is False, "nobody was asked for this one"
+    assert attachment.give_up()[1] is False, "nobody was asked for this one"
 
 
 def test_ids_that_are_passed_over_while_polling_are_given_up_as_well() -> None:
@@ -130,7 +130,7 @@ def test_ids_that_are_passed_over_while_polling_are_given_up_as_well() -> None:
     attachment.asked(30.0)
     attachment.passed_over(IdRange(10, 12), 30.1)
     assert attachment.is_overdue(60.1)
-    assert attachment.give_up(60.1) == (IdRange(10, 12), True, [])
+    assert attachment.give_up() == (IdRange(10, 12), True, [])
     assert attachment.next_id == 13
 
 
@@ -193,7 +193,7 @@ def test_the_pace_spreads_its_weight_over_the_minute() -> None:
     st.integers(0, 2**32), st.floats(0, 0.05), st.floats(0, 0.05), st.floats(0, 0.2), st.floats(0, 1.5),
     st.sampled_from([5.0, 50.0, 500.0]), st.floats(0, 20),
 )  # fmt: skip
-def test_whatever_stream_and_rest_do_what_goes_out_is_the_tape(
+def test_whatever_stream_and_rest_do_what_goes_out_is_the_tape(  # noqa: C901, PLR0914 - a small world
     seed: int, dropped: float, doubled: float, shuffled: float, lag_s: float, rate: float, cut_every_s: float
 ) -> None:
     """A stream that drops, doubles, shuffles and is cut, before a REST that lies behind it."""

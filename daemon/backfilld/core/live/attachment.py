@@ -226,7 +226,7 @@ class Attachment:
         """Whether the hole has held up trades for too long."""
         return self._overdue_at() <= now
 
-    def give_up(self, now: float) -> tuple[IdRange, bool, list[LiveTrade]]:
+    def give_up(self) -> tuple[IdRange, bool, list[LiveTrade]]:
         """Go on past the hole: its ids, whether REST passed them over, and what can go out now."""
         ids, ready = self.sequence.give_up()
         was_passed_over, self._is_passed_over = self._is_passed_over, False

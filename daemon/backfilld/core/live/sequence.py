@@ -4,9 +4,9 @@
     come in order, late, from next_id on           a REST page
     go out                                         next_id, next_id + 1, ...
 
-Whatever comes above ``next_id`` is early and waits. While something waits there is a hole: the ids from ``next_id`` up
-to the lowest early trade. Its clock is absolute: it began when the oldest waiting trade arrived, because "nothing came for
-50 ms" never comes true on a busy stream. Nothing goes out past a hole until it is filled, or given up in so many words.
+Whatever comes above ``next_id`` is early and waits. While something waits there is a hole: the ids from ``next_id``
+up to the lowest early trade. Its clock is absolute: it began when the oldest waiting trade arrived, because "nothing
+came for 50 ms" never comes true on a busy stream. Nothing goes out past a hole until it is filled, or given up loudly.
 
 Owns ids only. Must not know where trades come from, and never looks at a clock.
 """
