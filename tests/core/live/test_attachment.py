@@ -193,7 +193,7 @@ def test_the_pace_spreads_its_weight_over_the_minute() -> None:
     st.integers(0, 2**32), st.floats(0, 0.05), st.floats(0, 0.05), st.floats(0, 0.2), st.floats(0, 1.5),
     st.sampled_from([5.0, 50.0, 500.0]), st.floats(0, 20),
 )  # fmt: skip
-def test_whatever_stream_and_rest_do_what_goes_out_is_the_tape(  # noqa: C901, PLR0914 - a small world
+def test_whatever_stream_and_rest_do_what_goes_out_is_the_tape(  # noqa: C901 - a small world
     seed: int, dropped: float, doubled: float, shuffled: float, lag_s: float, rate: float, cut_every_s: float
 ) -> None:
     """A stream that drops, doubles, shuffles and is cut, before a REST that lies behind it."""
