@@ -61,7 +61,7 @@ def test_there_is_something_to_look_at() -> None:
 
 
 def test_nurseries_are_opened_only_where_lifetimes_are_owned() -> None:
-    assert where("open_nursery") <= inside("supervisor", "surfaces")
+    assert where("open_nursery") <= inside("supervisor", "surfaces", "services")
 
 
 def test_channels_are_opened_only_by_those_who_wire() -> None:
@@ -73,7 +73,7 @@ def test_threads_are_started_only_in_adapters() -> None:
     """A thread hop inside an actor makes a virtual test clock leap to the drain's deadline. Verifying runs no loop."""
     for name in ("to_thread", "from_thread", "start_thread_soon", "Thread"):
         assert where(name) <= inside("adapters"), name
-    assert where("ThreadPoolExecutor") <= inside("adapters", "surfaces/verify")
+    assert where("ThreadPoolExecutor") <= inside("adapters", "services/verify")
 
 
 def test_no_lock_is_shared_between_actors() -> None:

@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -23,8 +23,13 @@ from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.pauses import Pauses
 from backfilld.core.weight.server_clock import ServerClock
+<<<<<<< HEAD
 from backfilld.core.weight.weights import WeightTable
 from backfilld.ports import ArchiveSource, OpenArchive, TradeStore
+=======
+from backfilld.core.weight.weights import DOCUMENTED, WeightTable
+from backfilld.ports import ArchiveSource, ExchangeClient, OpenArchive, TradeStore
+>>>>>>> f07172f (Use cases apart from their command lines; a repair moves whole days aside under one lock; a fill's plan is an estimate)
 from backfilld.settings import Settings
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
@@ -56,14 +61,18 @@ def assembled(
     once: bool,
     instruments: tuple[Instrument, ...] | None = None,
     window: TimeSpan | None = None,
+    locks: bool = True,
+    uses_archive: bool = True,
 ) -> Iterator[Assembly]:
-    """Build a pipeline from settings, holding the cache's lock meanwhile. Needs a running trio loop.
+    """Build a pipeline from settings. Needs a running trio loop.
 
-    Raises CacheLocked if another instance holds the cache, StoreError if its directory cannot be used.
+    The cache is locked meanwhile, unless the caller ``locks`` it itself. Without ``uses_archive`` the exchange alone is
+    asked. Raises CacheLocked if another instance holds the cache, StoreError if its directory cannot be used.
     """
-    with locked(settings.cache_dir) if settings.cache_enabled else nullcontext():
+    with locked(settings.cache_dir) if settings.cache_enabled and locks else nullcontext():
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
         spec = spec_of(settings, once=once, instruments=instruments, window=window)
+        spec = spec if uses_archive else replace(spec, uses_archive=False)
         remembered = load_remembered(settings.cache_dir) if settings.cache_enabled else {}
         store: TradeStore = parquet_store(settings) if settings.cache_enabled else RamStore()
         pipeline = Pipeline(
@@ -120,6 +129,11 @@ def encoding_of(settings: Settings) -> Encoding:
 def parquet_store(settings: Settings) -> ParquetStore:
     """The cache of the settings."""
     return ParquetStore(settings.cache_dir, encoding_of(settings))
+
+
+def open_exchange_client(settings: Settings) -> AbstractAsyncContextManager[ExchangeClient]:
+    """A client for the few questions of an estimate."""
+    return opener(settings.urls, settings.request_timeout_seconds)()
 
 
 def _archive_opener(settings: Settings) -> OpenArchive:

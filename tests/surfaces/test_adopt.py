@@ -31,7 +31,7 @@ def test_flat_files_in_the_cache_directory_itself_are_taken_over(tmp_path: Path)
     rows = [" ".join(line.replace("│", " ").split()) for line in done.stdout.splitlines()]
     assert "backfill_2025-11-07.parquet 102 1 1 0 101" in rows
     assert "backfill_2025-11-08.parquet 99 0 0 0 99" in rows
-    assert rows[-2] == "backfill_2025-11-07.parquet holds rows of other days, which went there: 1 to 2025-11-08"
+    assert rows[-2] == "backfill_2025-11-07.parquet has rows of other days, which went there: 1 to 2025-11-08"
     assert rows[-1].startswith("2 files with 201 rows taken over for spot:BTCUSDT: 200 trades added, ")
     assert {path: path.read_bytes() for path in old.iterdir() if path in before} == before
     manager = BackfillCacheManager(tmp_path / "cache" / "market=spot" / "symbol=BTCUSDT")
@@ -47,7 +47,7 @@ def test_a_file_that_cannot_be_taken_is_1_and_the_others_are_taken(tmp_path: Pat
     done = backfilld("adopt", "old", "--instrument", "spot:BTCUSDT", "--cache-dir", "cache", cwd=tmp_path)
     assert done.returncode == 1
     assert "old/backfill_2025-11-07.parquet was not taken: it cannot be read (" in done.stdout
-    assert "1 files with 99 rows taken over" in done.stdout
+    assert "1 file with 99 rows taken over" in done.stdout
     assert (old / "backfill_2025-11-07.parquet").read_text() == "cut"
 
 

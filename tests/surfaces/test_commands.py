@@ -42,7 +42,7 @@ def test_status_draws_a_calendar_and_lists_what_is_not_sealed_and_changes_nothin
     assert lines[1] == "  2025-11-05T00:00:01+00:00 to 2025-11-06T00:00:15+00:00; 10 ids missing"
     assert lines[2] == "  2025-11      #+x"
     rows = [line.split() for line in done.stdout.replace("│", " ").splitlines()]
-    assert ["spot:BTCUSDT", "2025-11-06", "holes", "20", "10"] in [row[:5] for row in rows]
+    assert ["spot:BTCUSDT", "2025-11-06", "partial", "20", "10"] in [row[:5] for row in rows]
     assert ["spot:BTCUSDT", "2025-11-07", "bad"] in [row[:3] for row in rows]
     assert ["um:ETHUSDT", "2025-11-07", "whole", "5", "0"] in [row[:5] for row in rows]
     assert "2025-11-05" not in [row[1] for row in rows if len(row) > 5]
@@ -63,7 +63,7 @@ def test_status_of_one_instrument_and_of_an_empty_cache(tmp_path: Path) -> None:
     only = backfilld("status", "--cache-dir", cache, "--instrument", "um:ETHUSDT", "--json", cwd=tmp_path)
     assert [day["instrument"] for day in json.loads(only.stdout)["days"]] == ["um:ETHUSDT"]
     empty = backfilld("status", "--cache-dir", "nothing", cwd=tmp_path)
-    assert (empty.returncode, empty.stdout) == (0, "nothing holds no day files\n")
+    assert (empty.returncode, empty.stdout) == (0, "nothing has no day files\n")
     assert not (tmp_path / "nothing").exists()
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from backfilld import BackfillCacheManager
 from backfilld.core.model import IdRange
+from backfilld.services.stored_days import MARKS, InstrumentStatus, day_statuses, instrument_statuses
 from backfilld.store.daemon_state import Activity, peek_activity, save_activity
 from backfilld.store.layout import instrument_directory
-from backfilld.surfaces.calendar import MARKS, InstrumentStatus, day_statuses, instrument_statuses
 from backfilld.surfaces.status import print_status
 from tests.store.format.test_footer import VERSION_1, write_file
 from tests.store.frames import SPOT, day_frame

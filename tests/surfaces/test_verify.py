@@ -21,8 +21,8 @@ def test_a_true_cache_is_0_and_a_line_also_while_a_daemon_holds_it(tmp_path: Pat
     with locked(tmp_path / "cache"):
         done = backfilld("verify", "--cache-dir", "cache", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"1 files, 1,000 trades, {size:,} bytes in ")
-    assert done.stdout.endswith(" s: every file is what it says\n")
+    assert done.stdout.startswith(f"1 file, 1,000 trades, {size:,} bytes in ")
+    assert done.stdout.endswith(" s: every file is what it claims\n")
 
 
 def test_a_damaged_cache_is_1_and_a_table_and_stays_as_it_is(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_one_instrument_is_verified_alone_and_nothing_to_verify_is_said(tmp_path
     futures = BackfillCacheManager(tmp_path / "cache" / "market=cm" / "symbol=BTCUSD_PERP")
     futures.append(DAY, day_frame(range(1000, 2000)))
     done = backfilld("verify", "--cache-dir", "cache", "--instrument", "cm:BTCUSD_PERP", cwd=tmp_path)
-    assert (done.returncode, done.stdout[:22]) == (0, "1 files, 1,000 trades,")
+    assert (done.returncode, done.stdout[:21]) == (0, "1 file, 1,000 trades,")
     none = backfilld("verify", "--cache-dir", "cache", "--instrument", "um:XRPUSDT", cwd=tmp_path)
     assert (none.returncode, none.stderr) == (
-        78, "backfilld: instrument um:XRPUSDT: cache holds no day file of it\n"
+        78, "backfilld: instrument um:XRPUSDT: the cache cache has no day file of it\n"
     )  # fmt: skip
     gone = backfilld("verify", "--cache-dir", "nothing", cwd=tmp_path)
     assert (gone.returncode, gone.stderr) == (78, "backfilld: cache_dir = nothing: there is no such directory\n")

@@ -11,10 +11,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from backfilld.core.model import IdRange, Instrument, Market, day_start_ms, day_stop_ms
-from backfilld.store.archive_import.archive_take import REPORT_SUFFIX
+from backfilld.core.day.certificate import REST, Source
+from backfilld.core.model import Instrument, Market, day_start_ms, day_stop_ms
 from backfilld.store.lock import locked
-from backfilld.store.upkeep.forgetting import forget
 from binance_simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, Ended, at_hour, exchange_at, trade_requests
 
@@ -69,13 +68,24 @@ class World:
         return len(trade_requests(self.exchange))
 
     def spoil(self, day: date, ids: Sequence[int], how: pl.Expr) -> None:
-        """Change rows of a certified day, and certify them: only the archive and the exchange know better."""
+        """Change rows of a certified day, and certify them as the exchange's: only the archive and the exchange know
+        better."""
+        wrong = self.daemon.held(day, self.instrument).filter(pl.col("a").is_in(list(ids))).with_columns(how)
+        self.drop(day, ids)
+        manager = self.daemon.manager(self.instrument)
+        rows = self.tape(day)["a"]
+        manager.append(day, wrong, {int(rows[0]), int(rows[-1]) + 1}, source=REST)
+
+    def drop(self, day: date, ids: Sequence[int], day_starts: Sequence[int] | None = None) -> None:
+        """Write a certified day anew without these ids, as a backfill that got no further would have left it; its ends
+        are proven by ``day_starts``, by those that it had if none are given."""
         manager = self.daemon.manager(self.instrument)
         facts = manager.facts(day)
-        wrong = self.daemon.held(day, self.instrument).filter(pl.col("a").is_in(list(ids))).with_columns(how)
-        forget(manager, day, [IdRange(each, each) for each in ids])
-        manager.append(day, wrong, {facts.first_id, facts.last_id + 1})
-        self.day_file(day).with_name(self.day_file(day).name + REPORT_SUFFIX).unlink()
+        (source,) = {each.sha256 for each in facts.sources}
+        kept = self.daemon.held(day, self.instrument).filter(~pl.col("a").is_in(list(ids)))
+        manager.delete(day)
+        starts = {facts.first_id, facts.last_id + 1} if day_starts is None else day_starts
+        manager.append(day, kept, starts, source=Source("archive", source))
 
 
 @asynccontextmanager
@@ -174,8 +184,8 @@ async def test_an_archive_out_of_reach_is_try_later(tmp_path: Path) -> None:
 # -- repair
 
 
-async def test_a_republished_day_is_found_and_its_wrong_rows_alone_are_fetched(tmp_path: Path) -> None:
-    """One row in fifty came wrong from the file that was published first: 60 rows, three pages."""
+async def test_a_republished_day_is_found_moved_aside_and_filled_from_the_new_file(tmp_path: Path) -> None:
+    """One row in fifty came wrong from the file that was published first; the exchange is not asked for any row."""
     defects = {f"{BTC}/{DAYS[1]}": [ArchiveDefect.REPUBLISHED]}
     async with filled(tmp_path, defects=defects) as world:
         assert not world.exact([DAYS[1]])
@@ -184,11 +194,11 @@ async def test_a_republished_day_is_found_and_its_wrong_rows_alone_are_fetched(t
         assert archive_of(ended, DAYS[1])["republished"] is True
 
         ended = await world.verify("--against", "archive", "--repair", code=0)
-        assert f"{ROWS // 50} rows that differ" in ended.stdout
+        assert "moved aside as backfill_" in ended.stdout
         assert world.exact()
-        assert world.pages() <= ROWS // 1000 + 2
-        report = world.day_file(DAYS[1]).with_name(world.day_file(DAYS[1]).name + REPORT_SUFFIX)
-        assert pl.read_parquet(report.read_bytes()).height == ROWS // 50
+        assert world.pages() <= 3
+        (aside,) = world.day_file(DAYS[1]).parent.glob("*.bad-*")
+        assert pl.read_parquet(aside.read_bytes()).height == ROWS
         await world.verify("--against", "archive", code=0)
 
 
@@ -208,7 +218,7 @@ async def test_where_the_archive_is_wrong_for_good_the_exchange_has_the_last_wor
 
 
 async def test_rows_spoiled_and_certified_are_found_by_the_archive_and_fetched(tmp_path: Path) -> None:
-    """Three wrong prices in two days: no more than a page each, and a handful."""
+    """Three wrong prices in two days that came from the exchange: it is asked for both days again, whole."""
     async with filled(tmp_path) as world:
         ids = [int(world.tape(DAYS[1])["a"][n]) for n in (0, 1500)]
         last_id = int(world.tape(DAYS[2])["a"][-1])
@@ -219,7 +229,7 @@ async def test_rows_spoiled_and_certified_are_found_by_the_archive_and_fetched(t
         assert found(ended) == {(str(DAYS[1]), "differs"): 2, (str(DAYS[2]), "differs"): 1}
         await world.verify("--against", "archive", "--repair", code=0)
         assert world.exact()
-        assert world.pages() <= 3 + 2
+        assert world.pages() <= 2 * (ROWS // 1000 + 3)
 
 
 async def test_bad_files_are_moved_aside_and_only_they_are_fetched(tmp_path: Path) -> None:
@@ -246,10 +256,9 @@ async def test_bad_files_are_moved_aside_and_only_they_are_fetched(tmp_path: Pat
 async def test_days_that_are_merely_incomplete_are_filled_and_nothing_is_moved(tmp_path: Path) -> None:
     """Two holes and an end that is not proven cost a page each, and a handful."""
     async with filled(tmp_path) as world:
-        manager = world.daemon.manager()
         ids = world.tape(DAYS[1])["a"]
-        forget(manager, DAYS[1], [IdRange(ids[100], ids[199]), IdRange(ids[2500], ids[2509])])
-        forget(manager, DAYS[2], (), {int(world.tape(DAYS[3])["a"][0])})
+        world.drop(DAYS[1], [*ids[100:200], *ids[2500:2510]])
+        world.drop(DAYS[2], [], [int(world.tape(DAYS[2])["a"][0])])
         ended = await world.verify("--json", code=1)
         assert found(ended) == {
             (str(DAYS[1]), "hole"): 2,
@@ -266,10 +275,8 @@ async def test_days_that_are_merely_incomplete_are_filled_and_nothing_is_moved(t
 async def test_days_that_do_not_join_are_joined(tmp_path: Path) -> None:
     """Each day is sealed by itself, and 40 trades between them are in neither."""
     async with filled(tmp_path) as world:
-        manager = world.daemon.manager()
         ids = world.tape(DAYS[2])["a"]
-        forget(manager, DAYS[2], [IdRange(ids[0], ids[39])])
-        manager.append(DAYS[2], world.tape(DAYS[2]).clear(), {int(ids[40])})
+        world.drop(DAYS[2], list(ids[:40]), [int(ids[40]), int(ids[-1]) + 1])
         ended = await world.verify("--json", code=1)
         assert found(ended) == {(str(DAYS[2]), "chain"): 1}
         await world.verify("--repair", code=0)
@@ -284,7 +291,7 @@ async def test_beyond_the_futures_lookback_the_version_of_the_archive_is_taken(t
         world.spoil(DAYS[0], [int(ids[10]), int(ids[11])], pl.col("p") + 1)
         await world.verify("--against", "archive", "--repair", code=0)
         assert world.exact()
-        forget(world.daemon.manager(FUTURES), DAYS[0], [IdRange(ids[300], ids[310])])
+        world.drop(DAYS[0], list(ids[300:311]))
         ended = await world.verify("--repair", code=0)
         assert "11 rows of it added" in ended.stdout
         assert world.exact()
@@ -303,7 +310,7 @@ async def test_what_cannot_be_had_is_1_and_said(tmp_path: Path) -> None:
     """A hole that neither the exchange nor the archive can fill is left, with the reason; JSON stays one document."""
     async with filled(tmp_path) as world:
         ids = world.tape(DAYS[1])["a"]
-        forget(world.daemon.manager(), DAYS[1], [IdRange(ids[100], ids[101])])
+        world.drop(DAYS[1], list(ids[100:102]))
         absent = {str(BTC): [(int(ids[100]), int(ids[101]))]}
         world.exchange.options = replace(world.exchange.options, absent_ids=absent)
         ended = await world.verify("--repair", "--json", code=1)

@@ -86,7 +86,8 @@ def fill(
     """
     import trio  # noqa: PLC0415
 
-    from backfilld.surfaces.fill import run_plan, today_utc, window_of  # noqa: PLC0415
+    from backfilld.services.estimate import fill_window, today_utc  # noqa: PLC0415
+    from backfilld.surfaces.fill import run_estimate  # noqa: PLC0415
     from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
     from backfilld.surfaces.running import run_daemon  # noqa: PLC0415
     from backfilld.surfaces.startup import settle  # noqa: PLC0415
@@ -94,9 +95,9 @@ def fill(
     settle()
     settings = _settings(config, instruments, cache_dir)
     today = today_utc()
-    window = window_of(first.date(), last.date() if last else today - timedelta(days=1), today)
+    window = fill_window(first.date(), last.date() if last else today - timedelta(days=1), today)
     if dry_run:
-        run_plan(settings, window, as_json=as_json)
+        run_estimate(settings, window, as_json=as_json)
         return
     if as_json:
         raise SettingsError("--json goes with --dry-run: a fill writes its log")
@@ -171,7 +172,7 @@ def verify(
     """
     settings = _settings(config, instruments, cache_dir)
     if repair:
-        from backfilld.surfaces.repair import repair as verify_cache  # noqa: PLC0415
+        from backfilld.surfaces.verify import repair as verify_cache  # noqa: PLC0415
     else:
         from backfilld.surfaces.verify import verify as verify_cache  # noqa: PLC0415
     wanted = settings.instrument_list() if instruments else None
@@ -202,8 +203,8 @@ def adopt(directory: Path, config: Path | None, cache_dir: str | None, instrumen
 @click.option("--out", type=click.Path(path_type=Path), help="FILE.html, FILE.png or FILE.svg.")
 def chart(instrument: str, config: Path | None, cache_dir: str | None, day: datetime | None, out: Path | None) -> None:
     """Draw a stored day: price, VWAP, volume profile, cumulative delta, missing trades. Needs the extra [chart]."""
+    from backfilld.services.estimate import today_utc  # noqa: PLC0415
     from backfilld.surfaces.chart import draw  # noqa: PLC0415
-    from backfilld.surfaces.fill import today_utc  # noqa: PLC0415
 
     settings = _settings(config, (instrument,), cache_dir)
     draw(settings.cache_dir, settings.instrument_list()[0], day.date() if day else today_utc(), out)
@@ -211,13 +212,22 @@ def chart(instrument: str, config: Path | None, cache_dir: str | None, day: date
 
 @cli.command()
 @_options("config", "instrument", "cache-dir")
-@click.option("--keep-days", required=True, type=click.IntRange(0), help="Delete day files older than this many days.")
-def cleanup(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, keep_days: int) -> None:
+@click.option(
+    "--keep-days",
+    required=True,
+    type=click.IntRange(0),
+    help="Delete day files older than this many days; 0 keeps all.",
+)
+@click.option("--dry-run", is_flag=True, help="Only print which files would be deleted.")
+def cleanup(
+    config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, keep_days: int, *, dry_run: bool
+) -> None:
     """Delete old day files."""
-    from backfilld.surfaces.status import clean_up  # noqa: PLC0415
+    from backfilld.surfaces.status import print_cleanup  # noqa: PLC0415
 
     settings = _settings(config, instruments, cache_dir)
-    clean_up(settings.cache_dir, settings.instrument_list() if instruments else None, keep_days)
+    wanted = settings.instrument_list() if instruments else None
+    print_cleanup(settings.cache_dir, wanted, keep_days, dry_run=dry_run)
 
 
 @cli.command("check-config")

@@ -1,7 +1,6 @@
-"""What the cache holds and the governor remembers, and deleting what is old: the commands that need no exchange."""
+"""``backfilld status`` and ``backfilld cleanup``: what the cache stores and what the daemon reported, in words."""
 
 import json
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,67 +10,76 @@ import click
 import msgspec
 
 from backfilld.core.model import Instrument, Market, iso
-from backfilld.errors import SettingsError
-from backfilld.store import BackfillCacheManager
-from backfilld.store.daemon_state import Activity, peek_activity
-from backfilld.store.governor_state import RememberedBudget, peek_remembered
-from backfilld.store.layout import instrument_directory, instruments_in
-from backfilld.store.lock import locked
-from backfilld.surfaces.calendar import MARKS, DayStatus, InstrumentStatus, day_statuses, instrument_statuses
+from backfilld.services.cleanup import clean_up
+from backfilld.services.status import CacheStatus, cache_status
+from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
+from backfilld.store.daemon_state import Activity
+from backfilld.store.governor_state import RememberedBudget
+from backfilld.surfaces.table import Column, table_lines, terminal_width
+from backfilld.surfaces.words import counted
 
 _COLOURS = {"#": "green", "+": "yellow", "!": "magenta", "x": "red"}
+
+COLUMNS = (
+    Column("instrument"),
+    Column("day"),
+    Column("state"),
+    Column("trades", right=True),
+    Column("missing", right=True, rank=1),
+    Column("conflicts", right=True, rank=4),
+    Column("bytes", right=True, rank=5),
+    Column("first id", right=True, rank=6),
+    Column("last id", right=True, rank=7),
+    Column("last trade", right=True, rank=2),
+)
 
 
 def print_status(cache_dir: Path, instruments: Sequence[Instrument] | None, *, as_json: bool) -> None:
     """Print the state of every instrument and of its day files, from what the files say of themselves."""
-    days = [day for manager in _managers(cache_dir, instruments) for day in day_statuses(manager)]
-    totals = list(instrument_statuses(days))
-    remembered = peek_remembered(cache_dir)
-    activity = peek_activity(cache_dir)
+    status = cache_status(cache_dir, instruments)
     if as_json:
-        document = {
-            "cache_dir": str(cache_dir),
-            "days": [asdict(day) for day in days],
-            "budgets": msgspec.to_builtins(remembered),
-            "instruments": [asdict(total) for total in totals],
-            "activity": None if activity is None else msgspec.to_builtins(activity) | {"hit_ratio": activity.hit_ratio},
-        }
-        click.echo(json.dumps(document, ensure_ascii=False))
+        click.echo(json.dumps(_document(cache_dir, status), ensure_ascii=False))
         return
-    if days:
-        _print_calendars(totals)
-        _print_table(days)
+    if status.days:
+        _print_calendars(status.instruments)
+        _print_table(status.days)
     else:
-        click.echo(f"{cache_dir} holds no day files")
-    for line in _activity_lines(activity):
+        whose = "" if instruments is None else f" of {', '.join(map(str, instruments))}"
+        click.echo(f"{cache_dir} has no day files{whose}")
+    for line in _activity_lines(status.activity):
         click.echo(line)
-    for market, budget in remembered.items():
+    for market, budget in status.budgets.items():
         click.echo(_described(market, budget, time.time() * 1000))
 
 
-def clean_up(cache_dir: Path, instruments: Sequence[Instrument] | None, keep_days: int) -> None:
-    """Delete the day files of more than ``keep_days`` days ago. Raises CacheLocked while a daemon runs on the cache."""
-    if not cache_dir.is_dir():
-        raise SettingsError(f"cache_dir = {cache_dir}: there is no such directory")
-    deleted = 0
-    with locked(cache_dir):
-        for manager in _managers(cache_dir, instruments):
-            for path in manager.cleanup_old_cache(keep_days):
-                click.echo(f"deleted {path}")
-                deleted += 1
-    click.echo(f"{deleted} day files older than {keep_days} days deleted")
+def print_cleanup(cache_dir: Path, instruments: Sequence[Instrument] | None, keep_days: int, *, dry_run: bool) -> None:
+    """Delete old day files, and print which. Raises CacheLocked while a daemon runs on the cache."""
+    paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run)
+    for path in paths:
+        click.echo(f"would delete {path}" if dry_run else f"deleted {path}")
+    if keep_days == 0:
+        click.echo("--keep-days 0 keeps every day file; nothing is deleted")
+        return
+    verb = "would be deleted" if dry_run else "deleted"
+    click.echo(f"{counted(len(paths), 'day file')} older than {counted(keep_days, 'day')} {verb}")
 
 
-def _managers(cache_dir: Path, instruments: Sequence[Instrument] | None) -> Iterator[BackfillCacheManager]:
-    for instrument in instruments_in(cache_dir) if instruments is None else instruments:
-        yield BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
+def _document(cache_dir: Path, status: CacheStatus) -> dict[str, object]:
+    activity = status.activity
+    return {
+        "cache_dir": str(cache_dir),
+        "days": [asdict(day) for day in status.days],
+        "budgets": msgspec.to_builtins(status.budgets),
+        "instruments": [asdict(total) for total in status.instruments],
+        "activity": None if activity is None else msgspec.to_builtins(activity) | {"hit_ratio": activity.hit_ratio},
+    }
 
 
 def _print_calendars(totals: Sequence[InstrumentStatus]) -> None:
     for total in totals:
         counts = ", ".join(f"{count:,} {mark}" for mark, count in total.days.items())
-        click.echo(f"{total.instrument}: {counts}; {total.trades:,} trades, {total.bytes:,} bytes")
-        missing = f"; {total.missing:,} ids missing" if total.missing else ""
+        click.echo(f"{total.instrument}: {counts}; {counted(total.trades, 'trade')}, {total.bytes:,} bytes")
+        missing = f"; {counted(total.missing, 'id')} missing" if total.missing else ""
         if total.first_at is not None:
             click.echo(f"  {total.first_at} to {total.last_at}{missing}")
         for month, drawn in total.calendar.items():
@@ -85,28 +93,23 @@ def _coloured(drawn: str) -> str:
 
 
 def _print_table(days: Sequence[DayStatus]) -> None:
-    """The days that are not plainly sealed, one by one."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    """The days that are not plainly sealed, one by one, and why the bad ones are."""
+    odd = [day for day in days if day.mark != "sealed"]
+    for line in table_lines(COLUMNS, [_row(day) for day in odd], terminal_width()):
+        click.echo(line)
+    for day in odd:
+        if day.reason is not None:
+            click.echo(f"{day.instrument} {day.day} is bad: {day.reason}")
 
-    table = Table()
-    for name in ("instrument", "day", "state"):
-        table.add_column(name)
-    for name in ("trades", "missing", "conflicts", "bytes", "first id", "last id", "last trade"):
-        table.add_column(name, justify="right")
-    for day in days:
-        if day.mark == "sealed":
-            continue
-        figures = (day.trades, day.missing, day.conflicts, day.bytes)
-        ids = ("-" if each is None else str(each) for each in (day.first_id, day.last_id))
-        table.add_row(day.instrument, day.day, day.state, *(f"{each:,}" for each in figures), *ids, day.last_at or "-")
-    if table.row_count:
-        # In a pipe nobody folds the table; rich would take eighty columns.
-        Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+def _row(day: DayStatus) -> tuple[str, ...]:
+    figures = (f"{each:,}" for each in (day.trades, day.missing, day.conflicts, day.bytes))
+    ids = ("-" if each is None else str(each) for each in (day.first_id, day.last_id))
+    return (day.instrument, day.day, day.mark, *figures, *ids, (day.last_at or "-").removesuffix("+00:00"))
 
 
 def _activity_lines(activity: Activity | None) -> Iterator[str]:
-    """What the daemon last told of its work."""
+    """What the daemon last reported of its work."""
     if activity is None:
         return
     if activity.hit_ratio is not None:
@@ -118,7 +121,7 @@ def _activity_lines(activity: Activity | None) -> Iterator[str]:
 
 
 def _described(market: Market, budget: RememberedBudget, now_ms: float) -> str:
-    """What the daemon last told of a budget, in a line."""
+    """What the daemon last reported of a budget, in a line."""
     seen = budget.statistics
     parts = [f"{market} weight {seen.used} of {seen.allowed} allowed of {seen.limit} per {seen.interval}"]
     parts.append(f"own {seen.own}, others {seen.others}, waiting {seen.waiting}")

@@ -1,144 +1,176 @@
-"""``backfilld verify``: is every day file of the cache what it says, and what the archive says? Takes no lock and
-changes nothing."""
+"""``backfilld verify``: the verdicts of verifying and repairing, as a table and a line, or as one JSON document."""
 
-import os
-import sys
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE
+import click
+
+from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE, overall_exit_code
 from backfilld.core.model import IdRange, Instrument
-from backfilld.errors import SettingsError
+from backfilld.services.verify import Verified, day_files, verify_files
 from backfilld.settings import Settings
-from backfilld.store.layout import day_file_name, days_in, instrument_directory, instruments_in
-from backfilld.store.upkeep.inspection import Finding, Inspected, chain_findings, inspect_day
+from backfilld.store.upkeep.inspection import Finding
+from backfilld.surfaces.bar import progress_bar
+from backfilld.surfaces.table import Column, table_lines, terminal_width
+from backfilld.surfaces.words import counted
 
 if TYPE_CHECKING:
     from backfilld.adapters.archive_comparison import Comparison
 
-MAX_THREADS = 4
-"""Each holds a row group; more than a disk feeds are of no use."""
+MOST_ALIKE = 10
+"""How many findings of a kind the table names for a day; JSON has them all."""
 
-_Place = tuple[Path, date, Instrument]
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """The days that were read, in order of instrument and day, how they compare with the archive (None: not asked), and
-    all that is wrong with them."""
-
-    days: tuple[Inspected, ...]
-    findings: tuple[Finding, ...]
-    seconds: float = 0.0
-    comparisons: "tuple[Comparison, ...] | None" = None
-
-    @property
-    def exit_code(self) -> int:
-        """The contract's."""
-        return EXIT_INCOMPLETE if self.findings else EXIT_DONE
+COLUMNS = (Column("instrument"), Column("day"), Column("kind", rank=1), Column("what is wrong", wraps=True))
 
 
 def verify(
     settings: Settings, instruments: Sequence[Instrument] | None, *, against_archive: bool, as_json: bool
 ) -> int:
-    """Verify the cache and print what was found; return the exit code."""
-    from backfilld.surfaces.verdicts import print_verdicts  # noqa: PLC0415
+    """Verify the cache and print what was found; return the exit code.
 
-    verified = examine(settings, instruments, against_archive=against_archive, quiet=as_json)
-    print_verdicts(settings.cache_dir, verified, as_json=as_json)
-    return verified.exit_code
-
-
-def examine(
-    settings: Settings, instruments: Sequence[Instrument] | None, *, against_archive: bool, quiet: bool
-) -> Verified:
-    """Verify the files of the instruments (None: of all); a bar is drawn on a terminal unless ``quiet``.
-
-    Raises SettingsError where there is nothing to look at, and ExchangeError for an archive that is out of reach.
+    Raises SettingsError where there is nothing to verify, and ExchangeError for an archive that cannot be reached.
     """
-    began = time.perf_counter()
-    places = day_files(settings.cache_dir, instruments)
-    total = sum(path.stat().st_size for path, _, _ in places if path.exists())
-    with progress("verify", total, quiet=quiet, in_bytes=True) as advance:
-        verified = verify_files(places, lambda each: advance(f"{each.instrument} {each.day}", each.bytes))
-    if not against_archive:
-        return Verified(verified.days, verified.findings, time.perf_counter() - began)
-    from backfilld.surfaces.against import compare_with_archive  # noqa: PLC0415 - offline needs no HTTP
+    files = day_files(settings.cache_dir, instruments)
+    with progress_bar(quiet=as_json) as watch:
+        verified = verify_files(files, watch)
+        if against_archive:
+            import trio  # noqa: PLC0415 - verifying offline needs neither trio nor HTTP
 
-    comparisons = compare_with_archive(settings, verified.days, quiet=quiet)
-    findings = _ordered([*verified.findings, *_findings_of(comparisons)])
-    return Verified(verified.days, findings, time.perf_counter() - began, comparisons)
+            from backfilld.services.compare_archive import compare_with_archive  # noqa: PLC0415
 
-
-def day_files(cache_dir: Path, instruments: Sequence[Instrument] | None) -> list[_Place]:
-    """The day files of the instruments (None: of all). Raises SettingsError where there is nothing to look at."""
-    if not cache_dir.is_dir():
-        raise SettingsError(f"cache_dir = {cache_dir}: there is no such directory")
-    found: list[_Place] = []
-    for instrument in instruments_in(cache_dir) if instruments is None else instruments:
-        directory = instrument_directory(cache_dir, instrument)
-        days = days_in(directory)
-        if not days and instruments is not None:
-            raise SettingsError(f"instrument {instrument}: {cache_dir} holds no day file of it")
-        found += [(directory / day_file_name(day), day, instrument) for day in days]
-    return found
+            began = time.perf_counter()
+            comparisons = trio.run(compare_with_archive, settings, verified.days, watch)
+            verified = verified.with_comparisons(comparisons, time.perf_counter() - began)
+    _print(settings.cache_dir, verified, as_json=as_json)
+    return EXIT_INCOMPLETE if verified.findings else EXIT_DONE
 
 
-def verify_files(places: Sequence[_Place], advance: Callable[[Inspected], None] = lambda _: None) -> Verified:
-    """Inspect the files, several at a time, and how they join."""
-    done: list[Inspected] = []
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        for inspected in pool.map(lambda place: inspect_day(*place), places):
-            if inspected is not None:
-                done.append(inspected)
-                advance(inspected)
-    done.sort(key=lambda each: (each.instrument, each.day))
-    findings = [finding for each in done for finding in each.findings]
-    for _, days in groupby(done, key=lambda each: each.instrument):
-        findings += chain_findings(days)
-    return Verified(tuple(done), _ordered(findings))
+def repair(
+    settings: Settings, instruments: Sequence[Instrument] | None, *, against_archive: bool, as_json: bool
+) -> int:
+    """Verify, repair, verify again and print what was done; return the exit code.
+
+    Raises CacheLocked while another instance uses the cache, and what :func:`verify` raises.
+    """
+    import trio  # noqa: PLC0415
+
+    from backfilld.services.repair import repair_cache  # noqa: PLC0415
+    from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs(settings.log_format, "critical")
+    with progress_bar(quiet=as_json) as watch:
+        repaired = trio.run(partial(repair_cache, settings, instruments, against_archive=against_archive, watch=watch))
+    if not as_json:
+        for each in repaired.steps:
+            click.echo(f"{each.instrument} {each.day}: {each.sentence}")
+    steps = [
+        {"instrument": str(each.instrument), "day": each.day.isoformat(), "done": each.sentence}
+        for each in repaired.steps
+    ]
+    _print(settings.cache_dir, repaired.verified, as_json=as_json, also={"repairs": steps})
+    if not repaired.verified.findings:
+        return EXIT_DONE
+    for reason in repaired.reasons:
+        click.echo(f"backfilld: {reason}", err=True)
+    return overall_exit_code(repaired.outcomes) or EXIT_INCOMPLETE
 
 
-def _findings_of(comparisons: "Sequence[Comparison]") -> Iterator[Finding]:
-    for each in comparisons:
-        for ids in each.differences.differs:
-            said = f"{_named(ids)}: the published file has another row"
-            yield Finding(each.instrument, each.day, "differs", said, ids)
-        for ids in each.differences.missing:
-            yield Finding(each.instrument, each.day, "missing", f"{_named(ids)}: published, and not held", ids)
+def _print(cache_dir: Path, verified: Verified, *, as_json: bool, also: Mapping[str, object] | None = None) -> None:
+    if as_json:
+        click.echo(json.dumps(_document(cache_dir, verified) | dict(also or {}), ensure_ascii=False))
+        return
+    for line in table_lines(COLUMNS, list(_rows(verified.findings)), terminal_width()):
+        click.echo(line)
+    for sentence in _remarks(verified.comparisons or ()):
+        click.echo(sentence)
+    click.echo(_summary(verified))
 
 
-def _named(ids: IdRange) -> str:
-    return f"id {ids.first_id}" if len(ids) == 1 else f"ids {ids.first_id} to {ids.last_id}"
+def _document(cache_dir: Path, verified: Verified) -> dict[str, object]:
+    document: dict[str, object] = {
+        "cache_dir": str(cache_dir),
+        "files": len(verified.days),
+        "rows": sum(each.rows for each in verified.days),
+        "bytes": sum(each.bytes for each in verified.days),
+        "files_of_version_1": _of_version_1(verified),
+        "seconds": round(verified.seconds, 3),
+        "findings": [
+            {
+                "instrument": str(each.instrument),
+                "day": each.day.isoformat(),
+                "kind": each.kind,
+                "sentence": each.sentence,
+                "first_id": each.ids and each.ids.first_id,
+                "last_id": each.ids and each.ids.last_id,
+            }
+            for each in verified.findings
+        ],
+    }
+    if verified.comparisons is not None:
+        document["archive"] = [_compared(each) for each in verified.comparisons]
+    return document
 
 
-def _ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    return tuple(sorted(findings, key=lambda each: (each.instrument, each.day)))
+def _compared(each: "Comparison") -> dict[str, object]:
+    return {
+        "instrument": str(each.instrument),
+        "day": each.day.isoformat(),
+        "verdict": each.verdict,
+        "sha256": each.sha256,
+        "republished": each.is_republished,
+        "differs": _count(each.differences.differs),
+        "missing": _count(each.differences.missing),
+        "settled": each.differences.settled,
+        "reason": each.reason,
+    }
 
 
-@contextmanager
-def progress(title: str, total: int, *, quiet: bool, in_bytes: bool = False) -> Iterator[Callable[[str, int], None]]:
-    """A bar on a terminal's stderr, nothing elsewhere; it is moved on by what was done, and how much of the total."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
+def _count(ranges: Sequence[IdRange]) -> int:
+    return sum(map(len, ranges))
+
+
+def _of_version_1(verified: Verified) -> int:
+    return sum(each.facts is not None and each.facts.schema == 1 for each in verified.days)
+
+
+def _summary(verified: Verified) -> str:
+    rows, size = sum(each.rows for each in verified.days), sum(each.bytes for each in verified.days)
+    counts = (
+        f"{counted(len(verified.days), 'file')}, {counted(rows, 'trade')}, {size:,} bytes in {verified.seconds:.1f} s"
     )
+    good = "every file is what it claims" if verified.comparisons is None else "nothing is wrong"
+    outcome = counted(len(verified.findings), "finding") if verified.findings else good
+    older = _of_version_1(verified)
+    undigested = f"; {counted(older, 'file')} of version 1 without a digest: the next save adds it" if older else ""
+    return f"{counts}: {outcome}{undigested}"
 
-    amount = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
-    hidden = quiet or not sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda what, much: bar.update(task, advance=much, description=f"{title} {what}")
+
+def _remarks(comparisons: "Sequence[Comparison]") -> Iterator[str]:
+    """What the archive has otherwise, a sentence a day for what is not plainly equal."""
+    for each in comparisons:
+        what = f"{each.instrument} {each.day}"
+        if each.reason is not None:
+            yield f"{what}: not compared: {each.reason}"
+        if each.is_republished:
+            yield f"{what}: republished: its rows came from a file with another checksum than is published now"
+        if each.differences.settled:
+            yield f"{what}: {each.differences.settled:,} rows differ from the archive's; the exchange's own are stored"
+    if comparisons:
+        counts = Counter(each.verdict for each in comparisons)
+        verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(counts.items()))
+        yield f"days against the archive: {verdicts}"
+
+
+def _rows(findings: Sequence[Finding]) -> Iterator[tuple[str, str, str, str]]:
+    for (instrument, day, kind), group in groupby(findings, key=lambda each: (each.instrument, each.day, each.kind)):
+        alike = list(group)
+        for each in alike[:MOST_ALIKE]:
+            yield str(instrument), day.isoformat(), kind, each.sentence
+        if len(alike) > MOST_ALIKE:
+            yield str(instrument), day.isoformat(), kind, f"and {len(alike) - MOST_ALIKE:,} more"

@@ -1,6 +1,6 @@
 """Comparing the days of a cache with the archive, several downloads at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -10,44 +10,42 @@ import trio
 
 from backfilld.adapters.archive_comparison import Comparison, compared
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
+from backfilld.services.progress import Progress, Watch, unwatched
 from backfilld.settings import Settings
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.inspection import Inspected
 from backfilld.supervisor import cause_of
-from backfilld.surfaces.verify import progress
 
 AT_ONCE = 2
-"""Each may download a day and hold a piece of it."""
+"""How many days are compared at a time: each may download a day and store a piece of it in memory."""
 
 
-def compare_with_archive(settings: Settings, days: Sequence[Inspected], *, quiet: bool) -> tuple[Comparison, ...]:
+async def compare_with_archive(
+    settings: Settings, days: Sequence[Inspected], watch: Watch = unwatched
+) -> tuple[Comparison, ...]:
     """Compare the days that are over with their published files, in the order given.
 
-    Files are downloaded to a temporary directory, and only where the checksum does not tell. Raises ExchangeError for
-    an archive that is out of reach.
+    A file is downloaded, to a temporary directory, only where its checksum does not answer. Raises ExchangeError for an
+    archive that cannot be reached.
     """
     today = datetime.now(UTC).date()
     over = [each for each in days if each.day < today]
-    with (
-        TemporaryDirectory(prefix="backfilld-archive-") as directory,
-        progress("compare", len(over), quiet=quiet) as advance,
-    ):
+    found: dict[int, Comparison] = {}
+    numbered = enumerate(over)
+    watch_one = partial(_report, watch, len(over))
+    with TemporaryDirectory(prefix="backfilld-archive-") as directory:
         try:
-            return trio.run(_compare_all, settings, over, Path(directory), advance)
+            async with open_archive(settings.archive_url, Path(directory)) as source, trio.open_nursery() as nursery:
+                for _ in range(AT_ONCE):
+                    nursery.start_soon(_compare_some, settings.cache_dir, source, numbered, found, watch_one)
         except BaseExceptionGroup as group:
             raise cause_of(group) from None
+    return tuple(found[number] for number in range(len(over)))
 
 
-async def _compare_all(
-    settings: Settings, days: Sequence[Inspected], directory: Path, advance: Callable[[str, int], None]
-) -> tuple[Comparison, ...]:
-    found: dict[int, Comparison] = {}
-    numbered = enumerate(days)
-    async with open_archive(settings.archive_url, directory) as source, trio.open_nursery() as nursery:
-        for _ in range(AT_ONCE):
-            nursery.start_soon(partial(_compare_some, settings.cache_dir, source, numbered, found, advance))
-    return tuple(found[number] for number in range(len(days)))
+def _report(watch: Watch, total: int, day: Inspected) -> None:
+    watch(Progress("compare", f"{day.instrument} {day.day}", 1, total))
 
 
 async def _compare_some(
@@ -55,10 +53,10 @@ async def _compare_some(
     source: BinanceArchive,
     days: Iterator[tuple[int, Inspected]],
     found: dict[int, Comparison],
-    advance: Callable[[str, int], None],
+    report: "partial[None]",
 ) -> None:
     """Compare day after day, as long as there are any."""
     for number, each in days:
         manager = BackfillCacheManager(instrument_directory(cache_dir, each.instrument), each.instrument)
         found[number] = await compared(source, manager, each)
-        advance(f"{each.instrument} {each.day}", 1)
+        report(each)

@@ -1,0 +1,182 @@
+"""Estimating a fill: where each day will come from, and about what it will cost."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import trio
+
+from backfilld.adapters.binance_archive import open_archive
+from backfilld.assembly import open_exchange_client, parquet_store
+from backfilld.core.backfill.estimate import Estimate, Known, estimate
+from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
+from backfilld.core.backfill.questions import Before, Since
+from backfilld.core.backfill.sources import archive_days, seam_days, within_reach
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.markets import RULES, Pool, limits_of
+from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
+from backfilld.core.timespan import TimeSpan
+from backfilld.core.weight.weights import Endpoint
+from backfilld.errors import ExchangeError, RateLimited, RequestRejected, SettingsError
+from backfilld.ports import ArchiveSource, ExchangeClient
+from backfilld.settings import Settings
+from backfilld.store.governor_state import peek_remembered
+from backfilld.store.layout import archive_directory
+from backfilld.supervisor import cause_of
+
+AT_ONCE = 8
+"""How many questions go to the archive at a time. They cost no request weight; more would be impolite."""
+
+FIRST_DAY = date(2017, 7, 14)
+"""When Binance opened."""
+
+
+def fill_window(first: date, last: date, today: date) -> TimeSpan:
+    """The window of whole days, both ends included. Raises SettingsError for days that no exchange can have."""
+    if first > last:
+        raise SettingsError(f"--from {first} is after --to {last}")
+    if first < FIRST_DAY:
+        raise SettingsError(f"--from {first} is before {FIRST_DAY}: there was no exchange to trade on")
+    if last > today:
+        raise SettingsError(f"--to {last} lies in the future: the last day that has begun is {today}")
+    return TimeSpan(day_start_ms(first), day_stop_ms(last))
+
+
+def today_utc() -> date:
+    """The day by the host's clock."""
+    return datetime.now(UTC).date()
+
+
+@dataclass(frozen=True, slots=True)
+class FillEstimate:
+    """The estimates by instrument, and their sums: requests with those to exchangeInfo, and minutes at the pace of the
+    budgets."""
+
+    instruments: Mapping[Instrument, Estimate]
+    requests: int
+    weight: int
+    bytes: int
+    minutes: float
+
+
+async def estimate_fill(settings: Settings, window: TimeSpan) -> FillEstimate:
+    """Look at the disk, ask the archive which days it has, and the exchange how many trades the others have.
+
+    Raises ExchangeError, naming the instrument, for what nobody answers; RateLimited while a ban lasts.
+    """
+    instruments = settings.instrument_list()
+    _refuse_in_a_ban(settings, instruments)
+    estimates = {}
+    async with (
+        open_archive(settings.archive_url, archive_directory(settings.cache_dir)) as archive,
+        open_exchange_client(settings) as client,
+    ):
+        for instrument in instruments:
+            known = await _known(settings, instrument, window, archive)
+            weight = RULES[instrument.market].weights[Endpoint.TRADES]
+            estimates[instrument] = estimate(known, await _last_ids(known, instrument, client), weight)
+    info = {market: RULES[market].weights[Endpoint.INFO] for market in {each.market for each in instruments}}
+    per_pool = Counter[Pool]()
+    for market, weight in info.items():
+        per_pool[RULES[market].pool] += weight
+    for instrument, each in estimates.items():
+        per_pool[RULES[instrument.market].pool] += each.weight
+    return FillEstimate(
+        instruments=estimates,
+        requests=len(info) + sum(each.requests for each in estimates.values()),
+        weight=per_pool.total(),
+        bytes=sum(each.bytes for each in estimates.values()),
+        minutes=max(weight / (limits_of(pool)[0].limit * settings.weight_share) for pool, weight in per_pool.items()),
+    )
+
+
+def _refuse_in_a_ban(settings: Settings, instruments: Sequence[Instrument]) -> None:
+    now_ms = time.time() * 1000
+    for market, budget in peek_remembered(settings.cache_dir).items():
+        until_ms = budget.paused_until_ms or 0.0
+        if until_ms > now_ms and market in {each.market for each in instruments}:
+            wait_s = (until_ms - now_ms) / 1000
+            raise RateLimited(f"{market}: the exchange has {budget.reason} us for {wait_s:.0f} s", retry_after_s=wait_s)
+
+
+async def _known(settings: Settings, instrument: Instrument, window: TimeSpan, archive: ArchiveSource) -> Known:
+    store, now_ms = parquet_store(settings), int(time.time() * 1000)
+    certificates: dict[date, Certificate] = {}
+    for day in await store.days(instrument):
+        if day_stop_ms(day) >= window.start_ms and day_start_ms(day) <= (window.stop_ms or now_ms):
+            certificate = await store.peek(instrument, day)
+            if certificate is not None:
+                certificates[day] = certificate
+    wanted = list(archive_days(window, now_ms, certificates))
+    wanted += seam_days(window, now_ms, instrument.market, certificates)
+    return Known(window, now_ms, certificates, await _sizes(archive, instrument, wanted))
+
+
+async def _sizes(archive: ArchiveSource, instrument: Instrument, days: Sequence[date]) -> dict[date, int]:
+    """The bytes of the days that are published. Raises ExchangeError."""
+    sizes: dict[date, int] = {}
+
+    async def measure(day: date) -> None:
+        size = await archive.size(instrument, day)
+        if size is not None:
+            sizes[day] = size
+
+    for start in range(0, len(days), AT_ONCE):
+        try:
+            async with trio.open_nursery() as nursery:
+                for day in days[start : start + AT_ONCE]:
+                    nursery.start_soon(measure, day)
+        except BaseExceptionGroup as group:
+            raise cause_of(group) from None
+    return sizes
+
+
+async def _last_ids(known: Known, instrument: Instrument, client: ExchangeClient) -> dict[date, int]:
+    """The last id before each end of a run that REST must bring, as far as the exchange answers for it."""
+    found: dict[date, int] = {}
+    for first, last in known.rest_runs():
+        day, last_id = first, await _last_id(known, instrument, first, client)
+        while last_id is None and day < last:
+            reached = day_of(within_reach(day_start_ms(day), known.now_ms, instrument.market))
+            day = min(last, max(reached, day + timedelta(days=1)))
+            last_id = await _last_id(known, instrument, day, client)
+        after = last + timedelta(days=1)
+        end_id = None if last_id is None else await _last_id(known, instrument, after, client)
+        if last_id is not None and end_id is not None:
+            found |= {day: last_id, after: end_id}
+    return found
+
+
+async def _last_id(known: Known, instrument: Instrument, day: date, client: ExchangeClient) -> int | None:
+    """The last id before the day; None where nothing shows it.
+
+    The exchange answers nothing about a time that is too long ago, or about a symbol that is not listed any more; of
+    a symbol that was never listed RequestRejected is raised.
+    """
+    before = await _asked(known, instrument, client, Before(min(day_start_ms(day), known.now_ms)))
+    if before:
+        return before[-1]
+    if before is None:
+        return None
+    # Nothing was traded before the day; the ids of a symbol need not begin at 0.
+    first = await _asked(known, instrument, client, Since(day_start_ms(day)))
+    return first[0] - 1 if first else None
+
+
+async def _asked(
+    known: Known, instrument: Instrument, client: ExchangeClient, question: Before | Since
+) -> list[int] | None:
+    """The ids of the answer; None where the exchange does not answer for that time or symbol any more."""
+    trades = (await client.trades(instrument, question)).read()
+    if isinstance(trades, RequestRejected) and (
+        trades.code == TOO_OLD or (trades.code == UNKNOWN_SYMBOL and (known.sizes or known.certificates))
+    ):
+        return None
+    if isinstance(trades, RequestRejected):
+        sentence = f"{instrument}: the exchange refuses it: {trades}"
+        raise RequestRejected(sentence, status=trades.status, code=trades.code)
+    if isinstance(trades, ExchangeError):
+        raise trades
+    return [int(each) for each in trades["a"]]

@@ -1,0 +1,298 @@
+"""Repairing a cache: a day that is wrong is moved aside whole and filled again.
+
+Five steps under one lock: verify; move aside the days whose files or rows are wrong; run the ordinary pipeline over
+them, and over the days that lack something; join the published file where the exchange could not bring all; verify
+again. A day that was readable and could not be filled again is put back.
+
+The archive fills past days and costs no request weight. Only where our rows came from the exchange itself, and the
+archive has others, is the exchange asked for the day again: it has the last word.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import groupby
+from pathlib import Path
+
+import trio
+
+from backfilld.adapters.binance_archive import BinanceArchive, open_archive
+from backfilld.assembly import assembled, parquet_store
+from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
+from backfilld.core.timespan import TimeSpan
+from backfilld.errors import ExchangeError, SettingsError, StoreError
+from backfilld.services.compare_archive import compare_with_archive
+from backfilld.services.progress import Watch, unwatched
+from backfilld.services.verify import Verified, day_files, verify_files
+from backfilld.settings import Settings
+from backfilld.store.atomic import move_aside
+from backfilld.store.layout import archive_directory, day_file_name, instrument_directory
+from backfilld.store.lock import locked
+from backfilld.store.upkeep.inspection import Finding, Inspected
+from backfilld.supervisor import Pipeline, cause_of, run_pipeline
+
+BAD_FILE = {"unreadable", "altered", "order", "duplicate", "time", "value", "certificate", "digest"}
+"""The kinds of findings after which nothing of the file is believed: it is never put back."""
+
+OTHER_ROWS = {"differs", "missing"}
+"""The kinds of findings of a file that is sound in itself, and that the archive contradicts."""
+
+DayKey = tuple[Instrument, date]
+Beside = Callable[[Pipeline], Awaitable[None]]
+"""Runs beside each pipeline, such as a progress display; it is cancelled when the pipeline ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was done about a day, in a sentence."""
+
+    instrument: Instrument
+    day: date
+    sentence: str
+
+
+@dataclass(slots=True)
+class Repaired:
+    """How the cache stands afterwards, what was done to it, and why it is not more."""
+
+    verified: Verified
+    steps: list[Step] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+async def repair_cache(
+    settings: Settings,
+    instruments: Sequence[Instrument] | None,
+    *,
+    against_archive: bool,
+    watch: Watch = unwatched,
+    beside: Beside | None = None,
+) -> Repaired:
+    """Verify, repair and verify again.
+
+    Raises CacheLocked while another instance uses the cache, SettingsError where there is nothing to verify or no file
+    may be written, and ExchangeError for an archive that cannot be reached.
+    """
+    if not settings.cache_enabled:
+        raise SettingsError("cache_enabled = false: a repair writes day files, and none may be written")
+
+    async def look() -> Verified:
+        began = time.perf_counter()
+        # Blocks the loop, in which nothing else runs meanwhile.
+        verified = verify_files(day_files(settings.cache_dir, instruments), watch)
+        if not against_archive:
+            return verified
+        comparisons = await compare_with_archive(settings, verified.days, watch)
+        return verified.with_comparisons(comparisons, time.perf_counter() - began - verified.seconds)
+
+    day_files(settings.cache_dir, instruments)  # before a lock file is made where there is no cache
+    with locked(settings.cache_dir):
+        repaired = Repaired(await look())
+        if repaired.verified.findings:
+            await _repair(settings, repaired, look, beside)
+    return repaired
+
+
+async def _repair(
+    settings: Settings, repaired: Repaired, look: Callable[[], Awaitable[Verified]], beside: Beside | None
+) -> None:
+    wrong = _wrong_days(repaired.verified)
+    moved = _move_aside(settings, wrong, repaired)
+    asked = {key for key, each in wrong.items() if each.exchange_decides}
+    await _fill(settings, sorted(wrong.keys() - asked), repaired, beside)
+    await _fill(settings, sorted(asked), repaired, beside, uses_archive=False)
+    # The futures answer nothing about a day beyond their lookback: there the archive's version is all there is.
+    unanswered = sorted(key for key in asked if not _path(settings, key).exists())
+    await _fill(settings, unanswered, repaired, beside)
+    for key, path in moved.items():
+        _put_back(settings, key, path, repaired)
+    repaired.verified = await look()
+    joined = await _join_published(settings, sorted(_wrong_days(repaired.verified)), repaired)
+    if joined:
+        repaired.verified = await look()
+
+
+# -- which days are wrong, and how
+
+
+@dataclass(slots=True)
+class _Wrong:
+    """What to do about a day. ``reason`` is why its file is moved aside, None for one that only lacks something;
+    ``is_sound`` says that the file may be put back; ``exchange_decides`` that the archive may not fill the day."""
+
+    reason: str | None = None
+    is_sound: bool = True
+    exchange_decides: bool = False
+
+
+def _wrong_days(verified: Verified) -> Mapping[DayKey, _Wrong]:
+    """The days with findings. Those that a newer program wrote are left alone."""
+    days = {(each.instrument, each.day): each for each in verified.days}
+    wrong: dict[DayKey, _Wrong] = {}
+    for finding in verified.findings:
+        key = finding.instrument, finding.day
+        for each, reason in _concerned(finding, verified.days):
+            its = wrong.setdefault(each, _Wrong())
+            its.reason = its.reason or reason
+            its.is_sound &= finding.kind not in BAD_FILE
+        if finding.kind == "differs":
+            wrong[key].exchange_decides |= _is_ours_from_exchange(days[key], finding)
+    newer = {(each.instrument, each.day) for each in verified.findings if each.kind == "newer"}
+    return {key: each for key, each in wrong.items() if key not in newer}
+
+
+def _concerned(finding: Finding, days: Sequence[Inspected]) -> Iterator[tuple[DayKey, str | None]]:
+    """The days that a finding makes wrong, and why their files are moved aside (None: they only lack something)."""
+    key = finding.instrument, finding.day
+    if finding.kind in BAD_FILE | OTHER_ROWS:
+        yield key, finding.sentence
+    elif finding.kind == "chain":
+        # One of the two days is wrong, and nothing on disk can name it.
+        before = max(
+            each.day for each in days if each.instrument == finding.instrument and each.day < finding.day and each.facts
+        )
+        yield key, finding.sentence
+        yield (finding.instrument, before), f"it does not join {finding.day}"
+    else:
+        yield key, None
+
+
+def _is_ours_from_exchange(day: Inspected, finding: Finding) -> bool:
+    """Whether a row that differs from the published one came from the exchange itself."""
+    if day.facts is None or finding.ids is None:
+        return False
+    first_id, last_id = finding.ids.first_id, finding.ids.last_id
+    return any(
+        each.source == "rest" and each.first_id <= last_id and first_id <= each.last_id for each in day.facts.sources
+    )
+
+
+def _move_aside(settings: Settings, wrong: Mapping[DayKey, _Wrong], repaired: Repaired) -> dict[DayKey, Path]:
+    """Move the wrong files aside; return where those that are sound went."""
+    moved = {}
+    for (instrument, day), each in sorted(wrong.items()):
+        if each.reason is None:
+            continue
+        target = move_aside(_path(settings, (instrument, day)))
+        repaired.steps.append(Step(instrument, day, f"moved aside as {target.name}: {each.reason}"))
+        if each.is_sound:
+            moved[instrument, day] = target
+    return moved
+
+
+def _put_back(settings: Settings, key: DayKey, moved: Path, repaired: Repaired) -> None:
+    """Put a sound file back where the day could not be filled again."""
+    path = _path(settings, key)
+    if not path.exists():
+        moved.rename(path)
+        repaired.steps.append(Step(*key, "put back: the day could not be filled again"))
+
+
+def _path(settings: Settings, key: DayKey) -> Path:
+    instrument, day = key
+    return instrument_directory(settings.cache_dir, instrument) / day_file_name(day)
+
+
+# -- filling the days again
+
+
+def _windows(days: Sequence[DayKey]) -> Iterator[tuple[TimeSpan, tuple[Instrument, ...]]]:
+    """The days as spans without gaps, each with the instruments that need it."""
+    runs: dict[tuple[date, date], list[Instrument]] = {}
+    for instrument, own in groupby(days, key=lambda each: each[0]):
+        ascending = [day for _, day in own]
+        # Days in a row keep their distance to their place in the list.
+        for _, run in groupby(enumerate(ascending), key=lambda each: each[1] - timedelta(days=each[0])):
+            found = [day for _, day in run]
+            runs.setdefault((found[0], found[-1]), []).append(instrument)
+    for (first, last), instruments in sorted(runs.items()):
+        yield TimeSpan(day_start_ms(first), day_stop_ms(last)), tuple(instruments)
+
+
+async def _fill(
+    settings: Settings, days: Sequence[DayKey], repaired: Repaired, beside: Beside | None, *, uses_archive: bool = True
+) -> None:
+    """Run the pipeline once over the days, span by span."""
+    for window, instruments in _windows(days):
+        try:
+            outcomes = await _run_once(settings, window, instruments, beside, uses_archive=uses_archive)
+        except StoreError as error:
+            repaired.reasons.append(str(error))
+            continue
+        for outcome in outcomes:
+            repaired.outcomes.append(outcome)
+            repaired.reasons.extend(f"{outcome.instrument}: {reason}" for reason in outcome.reasons)
+            sentence = f"{outcome.downloaded:,} trades fetched, {outcome.requests} requests, weight {outcome.weight}"
+            repaired.steps.append(Step(outcome.instrument, day_of(window.start_ms), f"{_until(window)}{sentence}"))
+
+
+def _until(window: TimeSpan) -> str:
+    first, last = day_of(window.start_ms), day_of((window.stop_ms or 1) - 1)
+    return "" if first == last else f"to {last}: "
+
+
+async def _run_once(
+    settings: Settings,
+    window: TimeSpan,
+    instruments: tuple[Instrument, ...],
+    beside: Beside | None,
+    *,
+    uses_archive: bool,
+) -> list[Outcome]:
+    with assembled(
+        settings, once=True, instruments=instruments, window=window, locks=False, uses_archive=uses_archive
+    ) as assembly:
+        async with _attended(assembly.pipeline, beside):
+            await run_pipeline(assembly.pipeline)
+        found: list[Outcome] = []
+        while assembly.outcomes.statistics().current_buffer_used:
+            found.append(assembly.outcomes.receive_nowait())
+        return found
+
+
+@asynccontextmanager
+async def _attended(pipeline: Pipeline, beside: Beside | None) -> AsyncIterator[None]:
+    try:
+        async with trio.open_nursery() as nursery:
+            if beside is not None:
+                nursery.start_soon(beside, pipeline)
+            yield
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise cause_of(group) from None
+
+
+# -- joining what the exchange could not bring
+
+
+async def _join_published(settings: Settings, days: Sequence[DayKey], repaired: Repaired) -> bool:
+    """Join the published file of each day with what is stored of it: rows of the exchange stay, and the certificate
+    notes the conflict. Return whether there was one."""
+    joined = False
+    if not days:
+        return joined
+    async with open_archive(settings.archive_url, archive_directory(settings.cache_dir)) as source:
+        for instrument, day in days:
+            try:
+                rows = await _join_day(settings, source, instrument, day)
+            except ExchangeError as error:
+                repaired.reasons.append(f"{instrument} {day}: {error}")
+                continue
+            if rows is not None:
+                joined = True
+                sentence = f"joined with the published file: {rows:,} rows of it added"
+                repaired.steps.append(Step(instrument, day, sentence))
+    return joined
+
+
+async def _join_day(settings: Settings, source: BinanceArchive, instrument: Instrument, day: date) -> int | None:
+    """How many rows were added; None if there is no published file."""
+    published = await source.fetch(instrument, day)
+    if published is None:
+        return None
+    saved = await parquet_store(settings).take(instrument, day, published, None)
+    return saved.record.rows - saved.cached
