@@ -23,13 +23,8 @@ from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.pauses import Pauses
 from backfilld.core.weight.server_clock import ServerClock
-<<<<<<< HEAD
 from backfilld.core.weight.weights import WeightTable
-from backfilld.ports import ArchiveSource, OpenArchive, TradeStore
-=======
-from backfilld.core.weight.weights import DOCUMENTED, WeightTable
 from backfilld.ports import ArchiveSource, ExchangeClient, OpenArchive, TradeStore
->>>>>>> f07172f (Use cases apart from their command lines; a repair moves whole days aside under one lock; a fill's plan is an estimate)
 from backfilld.settings import Settings
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered

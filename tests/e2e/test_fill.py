@@ -78,7 +78,7 @@ def downloads(exchange: Exchange) -> Counter[str]:
 
 
 async def test_the_plan_of_a_month_of_ten_instruments_is_what_it_costs(tmp_path: Path) -> None:
-    """One day in five is missing in the archive. Requests and weight are right to a third, bytes and sources exactly."""
+    """One day in five is missing in the archive. Requests and weight are right to a third, the rest exactly."""
     instruments = [Instrument.parse(f"spot:S{number}USDT") for number in range(10)]
     random = Random(7)
     missing = [(each, ago(n)) for each in instruments for n in range(1, 31) if random.random() < 0.2]

@@ -44,7 +44,7 @@ def test_status_draws_a_calendar_and_lists_what_is_not_sealed_and_changes_nothin
     rows = [line.split() for line in done.stdout.replace("│", " ").splitlines()]
     assert ["spot:BTCUSDT", "2025-11-06", "partial", "20", "10"] in [row[:5] for row in rows]
     assert ["spot:BTCUSDT", "2025-11-07", "bad"] in [row[:3] for row in rows]
-    assert ["um:ETHUSDT", "2025-11-07", "whole", "5", "0"] in [row[:5] for row in rows]
+    assert ["um:ETHUSDT", "2025-11-07", "partial", "5", "0"] in [row[:5] for row in rows]
     assert "2025-11-05" not in [row[1] for row in rows if len(row) > 5]
     assert sorted(cache.rglob("*")) == before
 
