@@ -8,6 +8,7 @@
     │   ├── RateLimited          429, 418, pages of the CDN: everyone waits          pause
     │   ├── RequestRejected      4xx: unknown symbol, wrong URL, our bug             give up, say so
     │   ├── UnexpectedAnswer     200, but not what was asked for                     retry, never merge
+    │   ├── StreamLost           a live connection ended or could not be opened       connect again
     │   └── ArchiveError         a published file that cannot be used: kind says why  REST takes over
     ├── BackfillIncomplete       ids are missing or conflict at the end               exit 1
     ├── TradeConflict            two different trades under one id                   report, never drop
@@ -79,6 +80,10 @@ class UnexpectedAnswer(ExchangeError):
         super().__init__(message)
         self.absent = absent
         self.may_lag = may_lag
+
+
+class StreamLost(ExchangeError):
+    """A connection to the exchange's streams could not be opened, or ended."""
 
 
 class ArchiveError(ExchangeError):

@@ -16,6 +16,7 @@ from backfilld.core.backfill.questions import Query
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
+from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import Instrument, Market
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.limits import Limit
@@ -78,6 +79,38 @@ class ExchangeClient(Protocol):
 
 OpenClient = Callable[[], AbstractAsyncContextManager[ExchangeClient]]
 """Opens one connection; each fetcher has its own."""
+
+
+@dataclass(slots=True)
+class StreamBatch:
+    """What a stream brought at once: trades by instrument in order of arrival, the newest event time in ms, whether
+    the exchange announced the end of the connection, refused requests, and how many messages were of no use."""
+
+    trades: dict[Instrument, list[LiveTrade]] = field(default_factory=dict)
+    event_ms: int = 0
+    is_ending: bool = False
+    refusals: list[str] = field(default_factory=list)
+    garbage: int = 0
+
+
+class TradeStream(Protocol):
+    """One connection to the exchange's streams."""
+
+    async def receive(self, wait_s: float) -> StreamBatch:
+        """What has arrived; nothing if nothing comes for ``wait_s``. Raises StreamLost."""
+        ...
+
+    def subscribe(self, instruments: Collection[Instrument]) -> None:
+        """Ask for these instruments too."""
+        ...
+
+    def unsubscribe(self, instruments: Collection[Instrument]) -> None:
+        """Ask for these instruments no more."""
+        ...
+
+
+OpenStream = Callable[[str, Sequence[Instrument]], AbstractAsyncContextManager[TradeStream]]
+"""Connects to a stream address for instruments of one market. Raises StreamLost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,172 @@
+"""Binance's trade streams by websockets' trio client.
+
+Owns one connection: its address, its subscriptions, the decoding of its messages. Decoding goes by names, never by
+places: the markets write their keys in different orders. Foreign text comes out as a reason, in plain characters.
+
+What bounds it: a message has at most 1 MiB, the library reads on only below MOST_FRAMES unread ones (then the exchange
+has to wait, and ends the connection), and a dead peer is noticed after 40 s by our own pings.
+"""
+
+import json
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import trio
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidURI
+from websockets.trio.client import ClientConnection, connect
+
+from backfilld.core.live.trades import LiveTrade, is_plausible
+from backfilld.core.model import Instrument
+from backfilld.core.text import plain
+from backfilld.errors import StreamLost
+from backfilld.ports import StreamBatch
+
+MOST_FRAMES = 65_536
+"""Unread messages that the library keeps, about 14 MB: three seconds of the largest flood."""
+
+MOST_BYTES = 2**20
+"""The largest message that is taken; an aggregate trade has about 250 bytes."""
+
+BATCH = 500
+"""Messages that are handed on at once; other tasks get their turn in between."""
+
+FIRST_NAMES = 100
+"""Streams named in the URL; the others are subscribed to by messages, as URLs have a largest length too."""
+
+NAMES_A_REQUEST = 200
+REQUEST_EVERY_S = 0.35
+"""Between our messages: spot allows 5 a second, pings and pongs included."""
+
+OPEN_TIMEOUT_S = 10.0
+PING_EVERY_S = PING_TIMEOUT_S = 20.0
+SHUTDOWN = "serverShutdown"
+
+
+class _Trade(LiveTrade, kw_only=True, gc=False):
+    e: str
+    s: str
+    E: int
+
+
+class _Combined(msgspec.Struct, gc=False):
+    data: _Trade
+
+
+_RAW = msgspec.json.Decoder(_Trade, strict=False)
+_COMBINED = msgspec.json.Decoder(_Combined, strict=False)
+
+
+def stream_name(instrument: Instrument) -> str:
+    """The exchange's name of an instrument's aggregate trades."""
+    return f"{instrument.symbol.lower()}@aggTrade"
+
+
+@asynccontextmanager
+async def open_stream(url: str, instruments: Sequence[Instrument]) -> AsyncIterator["BinanceStream"]:
+    """Connect below ``url`` and subscribe to the instruments, which must be of one market. Raises StreamLost."""
+    names = [stream_name(each) for each in instruments]
+    first = "/".join(quote(name, safe="@") for name in names[:FIRST_NAMES])
+    # The scope is cancelled at the end: websockets 17.4 waits for ever where its queue is full.
+    with trio.CancelScope() as scope:
+        try:
+            async with connect(
+                f"{url}/stream?streams={first}",
+                open_timeout=OPEN_TIMEOUT_S,
+                close_timeout=1.0,
+                ping_interval=PING_EVERY_S,
+                ping_timeout=PING_TIMEOUT_S,
+                max_size=MOST_BYTES,
+                max_queue=MOST_FRAMES,
+            ) as connection:
+                stream = BinanceStream(connection, instruments)
+                stream.subscribe(instruments[FIRST_NAMES:])
+                yield stream
+                scope.cancel()
+        except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, TimeoutError, ConnectionClosed, EOFError) as error:
+            raise StreamLost(f"{url}: {plain(str(error) or type(error).__name__)}") from error
+
+
+class BinanceStream:
+    """A connection that delivers trades of its instruments."""
+
+    def __init__(self, connection: ClientConnection, instruments: Iterable[Instrument]) -> None:
+        self._connection = connection
+        self._instruments = {each.symbol: each for each in instruments}
+        self._is_combined = True
+        self._requests: list[dict[str, Any]] = []
+        self._request_at = 0.0
+        self._number = 0
+
+    def subscribe(self, instruments: Collection[Instrument]) -> None:
+        """Ask for these instruments too, as soon as the exchange's limit on messages allows."""
+        self._instruments |= {each.symbol: each for each in instruments}
+        self._request("SUBSCRIBE", [stream_name(each) for each in instruments])
+
+    def unsubscribe(self, instruments: Collection[Instrument]) -> None:
+        """Ask for these instruments no more; what still comes of them is ignored."""
+        for each in instruments:
+            self._instruments.pop(each.symbol, None)
+        self._request("UNSUBSCRIBE", [stream_name(each) for each in instruments])
+
+    async def receive(self, wait_s: float) -> StreamBatch:
+        """What has arrived, in order of arrival: at least one message, unless none comes for ``wait_s``. Raises
+        StreamLost."""
+        batch = StreamBatch()
+        try:
+            await self._send_requests()
+            with trio.move_on_after(wait_s):
+                self._take(await self._connection.recv(decode=False), batch)
+                for _ in range(min(BATCH, self._connection.recv_messages.recv_frames.statistics().current_buffer_used)):
+                    self._take(await self._connection.recv(decode=False), batch)
+        except ConnectionClosed as error:
+            if not batch.trades:
+                raise StreamLost(plain(str(error))) from error
+        return batch
+
+    async def _send_requests(self) -> None:
+        if self._requests and trio.current_time() >= self._request_at:
+            self._request_at = trio.current_time() + REQUEST_EVERY_S
+            await self._connection.send(json.dumps(self._requests.pop(0)))
+
+    def _request(self, method: str, names: list[str]) -> None:
+        for start in range(0, len(names), NAMES_A_REQUEST):
+            self._number += 1
+            params = names[start : start + NAMES_A_REQUEST]
+            self._requests.append({"method": method, "params": params, "id": self._number})
+
+    def _take(self, text: bytes, batch: StreamBatch) -> None:
+        trade = self._decoded(text)
+        if trade is None:
+            self._take_other(text, batch)
+            return
+        instrument = self._instruments.get(trade.s)
+        if trade.e != "aggTrade" or not is_plausible(trade):
+            batch.garbage += 1
+        elif instrument is not None:
+            batch.event_ms = max(batch.event_ms, trade.E)
+            batch.trades.setdefault(instrument, []).append(trade)
+
+    def _decoded(self, text: bytes) -> _Trade | None:
+        """The trade of a message, wrapped or raw: whichever came last is tried first."""
+        for _ in range(2):
+            try:
+                return _COMBINED.decode(text).data if self._is_combined else _RAW.decode(text)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._is_combined = not self._is_combined
+        return None
+
+    def _take_other(self, text: bytes, batch: StreamBatch) -> None:
+        try:
+            document = msgspec.json.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            document = None
+        data = document.get("data", document) if isinstance(document, dict) else None
+        if isinstance(data, dict) and data.get("e") == SHUTDOWN:
+            batch.is_ending = True
+        elif isinstance(data, dict) and "error" in data:
+            batch.refusals.append(plain(str(data["error"])))
+        elif not (isinstance(data, dict) and "result" in data):
+            batch.garbage += 1
