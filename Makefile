@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-faults test-systemd bench install uninstall lock clean
+.PHONY: help setup demo test test-faults test-s3 test-systemd bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, summary"
 	@echo "make test          set up and run every check"
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
+	@echo "make test-s3       on Debian: fetch a real S3 server, once, and try the remote store against it"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
 	@echo "make bench         set up and run the benchmarks; writes benchmarks.json"
 	@echo "make install       as root: the command, the unit and the configuration; DESTDIR=, PREFIX=, PYTHON="
@@ -44,6 +45,11 @@ test: .venv/dev
 
 test-faults: .venv/dev
 	$(BIN)/pytest -o python_files='fault_*.py' -rs tests/faults
+
+# Skips aloud where the server's packages cannot be had.
+test-s3: .venv/dev
+	@$(BIN)/python -m tests.remote.radosgw fetch || true
+	$(BIN)/pytest -o python_files='s3_*.py' -rs tests/remote
 
 test-systemd: .venv/run
 	$(BIN)/python tests/systemd/drive.py

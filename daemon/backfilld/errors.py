@@ -11,6 +11,10 @@
     │   ├── StreamLost           a live connection ended or could not be opened       connect again
     │   └── ArchiveError         a published file that cannot be used: kind says why  REST takes over
     ├── BackfillIncomplete       ids are missing or conflict at the end               exit 1
+    ├── RemoteError              the object store
+    │   ├── RemoteUnreachable    time will fix it: no answer, 5xx, throttled         exit 75
+    │   ├── RemoteDenied         the operator: key, bucket, or ignored conditions    exit 78
+    │   └── ObjectRefused        an object that is not what its key says             next source
     ├── TradeConflict            two different trades under one id                   report, never drop
     └── StoreError               disk full, permission, directory gone               retry, or stop
         └── DayDamaged           a day file was damaged while in use                 move aside, fetch again
@@ -101,6 +105,23 @@ class ArchiveError(ExchangeError):
 
 class BackfillIncomplete(BackfillError):
     """The end of a backfill that could not get all of its window, or could not prove it."""
+
+
+class RemoteError(BackfillError):
+    """The object store did not do what it was asked for."""
+
+
+class RemoteUnreachable(RemoteError):
+    """The object store may do it later: no answer in time, a broken connection, 5xx, too many requests."""
+
+
+class RemoteDenied(RemoteError):
+    """The object store will never do it as things are set: the credentials are refused, the bucket is missing, or the
+    store ignores the conditions of a write."""
+
+
+class ObjectRefused(RemoteError):
+    """An object is not what its key says, or is larger than such an object can be. Nothing of it may be used."""
 
 
 class TradeConflict(BackfillError):

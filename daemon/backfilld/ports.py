@@ -231,3 +231,63 @@ class TradeStore(Protocol):
     async def delete(self, instrument: Instrument, day: date) -> None:
         """Forget a day."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of an object store: its key, its size, and the tag that its content had when it was seen."""
+
+    key: str
+    bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectContent:
+    """What was read of an object: ``body`` is all of it, or its last bytes."""
+
+    object: StoredObject
+    body: bytes
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+class ObjectStore(Protocol):
+    """Objects under keys, written whole and only under a condition. Nothing here can delete or overwrite unseen.
+
+    Raises RemoteUnreachable for what time may mend and RemoteDenied for what it will not.
+    """
+
+    async def probe(self, *, writes: bool) -> None:
+        """Find out whether the bucket is there and lets us in; with ``writes`` also whether it keeps to conditions."""
+        ...
+
+    async def put_if_absent(self, key: str, body: bytes, attributes: Mapping[str, str]) -> StoredObject | None:
+        """Create an object. None if there is one under this key already: another one, or this one, whose answer was
+        lost."""
+        ...
+
+    async def put_if_match(
+        self, key: str, body: bytes, attributes: Mapping[str, str], etag: str
+    ) -> StoredObject | None:
+        """Replace the object that has this tag; None if there is none, or if it has another tag by now."""
+        ...
+
+    async def get(self, key: str, *, limit_bytes: int) -> ObjectContent | None:
+        """The object; None if there is none. ObjectRefused for one above ``limit_bytes``, of which nothing is read."""
+        ...
+
+    async def tail(self, key: str, *, tail_bytes: int) -> ObjectContent | None:
+        """The last bytes of the object, all of it if it is shorter; None if there is none."""
+        ...
+
+    async def head(self, key: str) -> StoredObject | None:
+        """What the store says of the object; None if there is none."""
+        ...
+
+    async def objects(self, prefix: str, *, after: str | None = None) -> Sequence[StoredObject]:
+        """The objects in the folder ``prefix`` and below, by key; only those ``after`` this key."""
+        ...
+
+    async def folders(self, prefix: str) -> Sequence[str]:
+        """The folders right in the folder ``prefix``, by name, as keys without a slash at their end."""
+        ...

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 from backfilld.core.day.figures import Figures
 from backfilld.core.model import IdRange, Instrument
-from backfilld.errors import BackfillError, CacheLocked, RateLimited, RequestRejected, SettingsError, TransientError
+from backfilld.errors import (
+    BackfillError,
+    CacheLocked,
+    RateLimited,
+    RemoteDenied,
+    RemoteUnreachable,
+    RequestRejected,
+    SettingsError,
+    TransientError,
+)
 
 EXIT_DONE = 0
 EXIT_INCOMPLETE = 1
@@ -73,11 +82,11 @@ def missing_sentences(missing: Sequence[IdRange]) -> list[str]:
 def exit_code(error: BaseException) -> int:
     """The contract's exit code for an error: 78 what the operator must change, 75 what time may change, else 1."""
     match error:
-        case SettingsError():
+        case SettingsError() | RemoteDenied():
             return EXIT_SETTINGS
         case RequestRejected(status=status, code=code) if status == CLOSED_TO_US or code in {UNKNOWN_SYMBOL, None}:
             return EXIT_SETTINGS
-        case CacheLocked() | RateLimited() | TransientError():
+        case CacheLocked() | RateLimited() | TransientError() | RemoteUnreachable():
             return EXIT_TRY_LATER
         case _:
             return EXIT_INCOMPLETE

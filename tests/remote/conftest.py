@@ -1,0 +1,59 @@
+"""Real servers, one of each for a session, and a folder of its own in them for each test."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.request import Request, urlopen
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+from backfilld.adapters.object_store import RemoteLocation
+from tests.remote.radosgw import ACCESS_KEY, REGION, SECRET_KEY, Radosgw, Unavailable, running
+
+BUCKET = "tape"
+
+
+@pytest.fixture(scope="session")
+def radosgw() -> Iterator[Radosgw]:
+    """A real S3 server with one bucket; the tests that need it are skipped, with the reason, where it cannot be had."""
+    try:
+        context = running()
+        server = context.__enter__()
+    except Unavailable as reason:
+        pytest.skip(f"no S3 server: {reason}")
+    try:
+        make_bucket(server, BUCKET)
+        yield server
+    finally:
+        context.__exit__(None, None, None)
+
+
+def make_bucket(server: Radosgw, name: str) -> None:
+    """Create a bucket, by a signed address."""
+    client = S3Store(
+        name, endpoint=server.endpoint, region=REGION, access_key_id=ACCESS_KEY, secret_access_key=SECRET_KEY,
+        client_options={"allow_http": True},
+    )  # fmt: skip
+    address = obstore.sign(client, "PUT", "", timedelta(seconds=60))
+    with urlopen(Request(address, method="PUT"), timeout=10) as answer:
+        assert answer.status == 200
+
+
+@pytest.fixture
+def s3_environment(radosgw: Radosgw, monkeypatch: pytest.MonkeyPatch) -> Radosgw:
+    """The server, and its credentials in the environment, with nothing of the caller's."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in radosgw.environment.items():
+        monkeypatch.setenv(name, value)
+    return radosgw
+
+
+@pytest.fixture
+def location(s3_environment: Radosgw) -> RemoteLocation:
+    """A folder of the bucket that nobody else uses."""
+    url = f"s3://{BUCKET}/{uuid.uuid4().hex}"
+    return RemoteLocation(url, s3_environment.endpoint, REGION, allow_http=True, timeout_s=5.0)
