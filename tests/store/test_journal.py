@@ -1,0 +1,174 @@
+"""The journal of a day: what was appended is read again, whatever a crash or a bad disk left of its end."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from backfilld.core.day.certificate import Source, Suspicion
+from backfilld.core.model import IdRange, empty_trades
+from backfilld.errors import StoreError
+from backfilld.store.journal import (
+    HEADER,
+    JournalWriter,
+    Note,
+    Record,
+    ascending,
+    read_journal,
+    remove_journal,
+)
+from tests.store.frames import day_frame
+
+NOTE = Note(Source("archive", "ab" * 32), (1000,), (IdRange(7, 9),), (Suspicion(IdRange(11, 11), 5),))
+PIECES = [day_frame(range(1000, 1040)), day_frame(range(900, 905)), day_frame(range(1040, 1041))]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a journal goes, in a directory that does not exist yet."""
+    return tmp_path / "journal" / "2025-11-07.journal"
+
+
+def appended(path: Path, pieces: list[pl.DataFrame]) -> list[int]:
+    """Append the pieces; return where each record ends, in bytes."""
+    with JournalWriter(path) as journal:
+        ends = []
+        for piece in pieces:
+            journal.append(NOTE, piece)
+            ends.append(journal.size_bytes)
+    return ends
+
+
+def assert_reads(path: Path, pieces: list[pl.DataFrame]) -> None:
+    """The journal holds exactly these pieces, in this sequence."""
+    records = read_journal(path)
+    assert len(records) == len(pieces)
+    for record, piece in zip(records, pieces, strict=True):
+        assert_frame_equal(record.trades, piece)
+        assert record.note == NOTE
+
+
+def test_what_was_appended_is_read(path: Path) -> None:
+    """Rows and notes, of entries without rows too, over several openings."""
+    pieces = [*PIECES, empty_trades()]
+    for piece in pieces:
+        appended(path, [piece])
+    assert_reads(path, pieces)
+    with JournalWriter(path) as journal:
+        assert (journal.entries, journal.rows, journal.cut_bytes) == (4, 46, 0)
+
+
+def test_a_journal_that_does_not_exist_is_empty(path: Path) -> None:
+    """Readers need no journal, and removing one twice is nothing."""
+    assert read_journal(path) == []
+    path.parent.mkdir()
+    remove_journal(path)
+
+
+def test_a_journal_cut_at_any_byte_keeps_every_whole_record(path: Path) -> None:
+    """A crash may leave any prefix. Readers see the records that are whole; a writer cuts the rest off and goes on."""
+    ends = appended(path, PIECES)
+    body = path.read_bytes()
+    for size in range(len(body)):
+        path.write_bytes(body[:size])
+        whole = PIECES[: sum(end <= size for end in ends)]
+        assert_reads(path, whole)
+        if size % 97 == 0 or size in ends:
+            appended(path, PIECES[2:])
+            assert_reads(path, [*whole, *PIECES[2:]])
+
+
+def test_a_flipped_bit_ends_the_journal_there(path: Path) -> None:
+    """No byte of a record can change without the record being refused; those before it stay."""
+    ends = appended(path, PIECES)
+    body = path.read_bytes()
+    for place in range(len(HEADER), len(body)):
+        damaged = bytearray(body)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        assert_reads(path, PIECES[: sum(end <= place for end in ends)])
+
+
+def test_zeros_after_a_power_cut_are_a_torn_end(path: Path) -> None:
+    """A file system may have grown the file and not written its content."""
+    appended(path, PIECES)
+    with path.open("ab") as file:
+        file.write(bytes(5000))
+    assert_reads(path, PIECES)
+    with JournalWriter(path) as journal:
+        assert journal.cut_bytes == 5000
+
+
+def test_a_full_disk_costs_only_the_append_that_met_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a record stays on the disk; the next append takes its place."""
+    whole_write = os.pwrite
+
+    def half_then_full(descriptor: int, content: memoryview, offset: int) -> int:
+        if len(content) < 1000:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole_write(descriptor, content[: len(content) // 2], offset)
+
+    with JournalWriter(path) as journal:
+        journal.append(NOTE, PIECES[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pwrite", half_then_full)
+            with pytest.raises(StoreError, match="No space left"):
+                journal.append(NOTE, PIECES[0])
+        assert_reads(path, PIECES[:1])
+        journal.append(NOTE, PIECES[1])
+    assert_reads(path, PIECES[:2])
+
+
+def test_only_its_owner_can_read_a_journal(path: Path) -> None:
+    """Whatever the umask is."""
+    appended(path, PIECES)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_what_is_not_a_plain_file_is_refused(path: Path, kind: str) -> None:
+    """A link is not followed, and a FIFO does not hang; both stay as they are."""
+    path.parent.mkdir()
+    victim = path.with_name("victim")
+    victim.write_text("precious")
+    if kind == "link":
+        path.symlink_to(victim)
+    else:
+        os.mkfifo(path)
+    with pytest.raises(StoreError):
+        JournalWriter(path)
+    with pytest.raises(StoreError):
+        read_journal(path)
+    assert victim.read_text() == "precious"
+
+
+@given(st.lists(st.sets(st.integers(1000, 1060), max_size=20), max_size=8))
+def test_rows_of_all_records_ascend_and_each_comes_once(saves: list[set[int]]) -> None:
+    """Whatever overlaps or comes late: the pieces together are the union, by id."""
+    records = [Record(NOTE, day_frame(sorted(ids))) for ids in saves]
+    pieces = [piece.trades for piece in ascending(records)]
+    found = pl.concat([empty_trades(), *pieces])
+    assert_frame_equal(found, day_frame(sorted(set[int]().union(*saves))))
+
+
+def test_of_two_versions_of_a_row_the_first_appended_stays() -> None:
+    """As in the day file: a row that is stored is not replaced, whichever record begins lower."""
+    first = day_frame([1005, 1006])
+    other = day_frame([1000, 1005]).with_columns(p=pl.lit(999.0))
+    pieces = list(ascending([Record(NOTE, first), Record(NOTE, other)]))
+    found = pl.concat(piece.trades for piece in pieces)
+    assert found.filter(pl.col("a") == 1005)["p"].to_list() == first["p"].head(1).to_list()
+    assert_frame_equal(pl.concat(piece.conflicts for piece in pieces), other[1:])
+
+
+def test_records_that_do_not_interleave_are_not_joined_in_memory() -> None:
+    """The pages of a backfill follow each other: the pieces stay as small as the records."""
+    saves = [range(start, start + 10) for start in range(1000, 1100, 10)]
+    pieces = list(ascending([Record(NOTE, day_frame(ids)) for ids in saves]))
+    assert [piece.trades.height for piece in pieces] == [10] * 10
