@@ -5,9 +5,9 @@ it inside a trio program with ``open_exchange``, or as a process with ``python -
 """
 
 from binance_simulator.archive import ArchiveRecord
-from binance_simulator.archive_defects import ArchiveDefect
+from binance_simulator.archive_defects import HOSTILE_DEFECTS, ArchiveDefect
 from binance_simulator.exchange import Exchange, RequestRecord
-from binance_simulator.faults import Fault, FaultPlan
+from binance_simulator.faults import HOSTILE_FAULTS, ORDINARY_FAULTS, Fault, FaultPlan
 from binance_simulator.model import Instrument, Market, Pool
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.quotas import Interval, IntervalUnit, Quota
@@ -18,6 +18,9 @@ from binance_simulator.tape import Tape
 from binance_simulator.weights import BanRule, TenantOptions, WeightLedger
 
 __all__ = [
+    "HOSTILE_DEFECTS",
+    "HOSTILE_FAULTS",
+    "ORDINARY_FAULTS",
     "ArchiveDefect",
     "ArchiveRecord",
     "BanRule",

@@ -18,7 +18,7 @@ import trio
 
 from binance_simulator.archive_defects import ArchiveDefect
 from binance_simulator.exchange import host_ms
-from binance_simulator.faults import Fault, FaultPlan
+from binance_simulator.faults import ORDINARY_FAULTS, Fault, FaultPlan
 from binance_simulator.model import MS_PER_HOUR, Instrument, Market, Pool, day_of, instant_ms
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.quotas import Interval
@@ -163,7 +163,7 @@ def _stop_ms(_context: click.Context, _parameter: click.Parameter, text: str | N
     "fault_kinds",
     multiple=True,
     type=click.Choice([str(fault) for fault in Fault]),
-    help="A kind of fault to choose from; may be given again. By default all.",
+    help="A kind of fault to choose from; may be given again. By default those that are not hostile.",
 )
 @click.option(
     "--archive-delay",
@@ -207,7 +207,7 @@ def _options(values: dict[str, Any]) -> ExchangeOptions:
         given["limits"] = dict.fromkeys(Pool, values["limit"])
     if values["lookback_hours"] is not None:
         given["lookback_hours"] = dict.fromkeys(Market, values["lookback_hours"] or None)
-    kinds = tuple(Fault(kind) for kind in values["fault_kinds"]) or tuple(Fault)
+    kinds = tuple(Fault(kind) for kind in values["fault_kinds"]) or ORDINARY_FAULTS
     return ExchangeOptions(
         latency_s=values["latency"],
         latency_jitter_s=values["jitter"],

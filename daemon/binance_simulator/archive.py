@@ -45,6 +45,7 @@ _KEPT_BYTES = 128 * 2**20
 _REMEMBERED_REQUESTS = 200_000
 _XML_TYPE = b"application/xml"
 _EPOCH = date(1970, 1, 1)
+_DELIVERIES = {ArchiveDefect.CUT_TRANSFER: Fault.CUT_BODY, ArchiveDefect.ENDLESS_FILE: Fault.ENDLESS_BODY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +137,15 @@ class Archive:
         modified = (b"last-modified", formatdate(day.modified_ms // 1000, usegmt=True).encode())
         if match["checksum"]:
             etag = (b"etag", file.checksum_etag.encode())
-            return Reply(200, file.checksum, b"binary/octet-stream", (modified, etag))
+            endless = Fault.ENDLESS_BODY if ArchiveDefect.ENDLESS_CHECKSUM in day.defects else None
+            return Reply(200, file.checksum, b"binary/octet-stream", (modified, etag), delivery=endless)
         if method == "GET" and ArchiveDefect.REPUBLISHED in day.defects:
             self._republished_ms.setdefault((day.instrument, day.day), now_ms)
-        delivery = Fault.CUT_BODY if ArchiveDefect.CUT_TRANSFER in day.defects else None
-        etag = (b"etag", file.etag.encode())
-        return Reply(200, file.content, b"application/zip", (modified, etag), delivery=delivery)
+        delivery = next((fault for defect, fault in _DELIVERIES.items() if defect in day.defects), None)
+        headers: tuple[tuple[bytes, bytes], ...] = (modified, (b"etag", file.etag.encode()))
+        if method == "HEAD" and ArchiveDefect.WRONG_SIZE in day.defects:
+            headers += ((b"content-length", str(len(file.content) // 1000).encode()),)
+        return Reply(200, file.content, b"application/zip", headers, delivery=delivery)
 
     def _day(self, match: re.Match[str], now_ms: int, options: ExchangeOptions) -> _Day | None:
         """The published day that a key names, or None."""

@@ -62,6 +62,30 @@ class ArchiveDefect(StrEnum):
     HTML_200 = "html_200"
     """A captive portal's page with 200, for the file and for its sum."""
 
+    ZIP_BOMB = "zip_bomb"
+    """Two gigabytes of one row, in a few megabytes."""
+    OVERLAPPING = "overlapping"
+    """Thousands of entries that share the bytes of one member."""
+    MANY_MEMBERS = "many_members"
+    """The right member among 20,000 empty ones."""
+    BZIP2 = "bzip2"
+    LZMA = "lzma"
+    """The right member, packed by a method that the archive never uses; its data are damaged."""
+    LONG_LINE = "long_line"
+    """A line of a gigabyte."""
+    BLANK_CHECKSUM = "blank_checksum"
+    """A right sum, then 20 kB of blanks and returns."""
+    ENDLESS_CHECKSUM = "endless_checksum"
+    """A right sum and name, then newlines without an end."""
+    ENDLESS_FILE = "endless_file"
+    """A file that does not end and announces no length."""
+    WRONG_SIZE = "wrong_size"
+    """HEAD announces the thousandth part of what GET sends."""
+
+
+HOSTILE_DEFECTS = tuple(ArchiveDefect)[tuple(ArchiveDefect).index(ArchiveDefect.ZIP_BOMB) :]
+"""Those that no archive has by mistake."""
+
 
 def spoiled_rows(
     rows: pl.DataFrame, defects: Collection[ArchiveDefect], grid: Grid, row_before: pl.DataFrame

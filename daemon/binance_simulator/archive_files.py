@@ -15,6 +15,7 @@ import polars as pl
 from binance_simulator.archive_defects import ArchiveDefect
 from binance_simulator.decimals import SPOT_DIGITS, decimal_text
 from binance_simulator.generation import Grid, digits_of
+from binance_simulator.hostile_zips import hostile_zip
 from binance_simulator.model import Instrument, Market
 
 MICROSECONDS_SINCE = date(2025, 1, 1)
@@ -44,11 +45,12 @@ class ArchiveFile:
     content: bytes
     sha256: str
     etag: str
+    padding: bytes = b""
 
     @property
     def checksum(self) -> bytes:
         """The text of its CHECKSUM: no newline at the end."""
-        return f"{self.sha256}  {self.name}".encode()
+        return f"{self.sha256}{self.padding.decode()}  {self.name}".encode()
 
     @property
     def checksum_etag(self) -> str:
@@ -116,13 +118,14 @@ def archive_file(
         half = (rows.height + 1) // 2
         members = {f"{stem}.csv": rows.head(half), f"{stem}-2.csv": rows.slice(half)}
     texts = {name: csv_text(part, instrument.market, grid, form) for name, part in members.items()}
-    content = _zipped(texts, day)
+    content = hostile_zip(texts, defects) or _zipped(texts, day)
     if ArchiveDefect.CUT_ZIP in defects:
         content = content[: len(content) * 2 // 3]
     sha256 = hashlib.sha256(content)
     if ArchiveDefect.WRONG_CHECKSUM in defects:
         sha256.update(b"another file")
-    return ArchiveFile(f"{stem}.zip", content, sha256.hexdigest(), _etag(content))
+    padding = b" \r" * 10_000 if ArchiveDefect.BLANK_CHECKSUM in defects else b""
+    return ArchiveFile(f"{stem}.zip", content, sha256.hexdigest(), _etag(content), padding)
 
 
 def _etag(content: bytes) -> str:

@@ -20,6 +20,7 @@ from binance_simulator.archive import Archive, ArchiveRecord
 from binance_simulator.endpoints import ANSWERS, WEIGHTS
 from binance_simulator.exchange_info import exchange_info
 from binance_simulator.faults import Fault
+from binance_simulator.hostile import hostile_headers
 from binance_simulator.market_data import MarketView
 from binance_simulator.model import Instrument, Market, Pool
 from binance_simulator.options import ExchangeOptions
@@ -147,14 +148,14 @@ class Exchange:
         options = self._options
         return options.latency_s + options.latency_jitter_s * self._dice.random()
 
-    def answer(self, market: Market, endpoint: str, query: str) -> Reply:
-        """Charge a request that arrives now, answer it and note it."""
+    def answer(self, market: Market, endpoint: str, query: str, connection: int = 0) -> Reply:
+        """Charge a request that arrives now, answer it and note it. ``connection`` is any number of the client's."""
         now_ms = self.now_ms()
         weight = WEIGHTS[market][endpoint](dict(parse_qsl(query)))
         ledger = self.weights[market.pool]
         verdict = ledger.charge(weight, now_ms)
         if verdict.status == OK:
-            served = self._served(market, endpoint, query, now_ms)
+            served = self._served(market, endpoint, query, now_ms, connection)
         else:
             served = _Served(limit_reply(market, ledger.rules.weight, verdict))
         unanswered = served.reply.delivery in {Fault.RESET, Fault.SILENCE}
@@ -174,9 +175,17 @@ class Exchange:
                 fault=served.fault,
             )
         )
-        if served.fault is Fault.NO_WEIGHT_HEADER or not served.reply.from_exchange:
-            return served.reply
-        return replace(served.reply, headers=served.reply.headers + self._weight_headers(market, verdict.used_weight))
+        reply = served.reply
+        if served.fault is not Fault.NO_WEIGHT_HEADER and reply.from_exchange:
+            reply = replace(reply, headers=reply.headers + self._weight_headers(market, verdict.used_weight))
+        return hostile_headers(reply, served.fault, len(self.requests))
+
+    def _lag_ms(self, connection: int) -> int:
+        """How far behind the replica is that answers this request."""
+        options = self._options
+        lags_s = options.replica_lags_s
+        chosen = random.Random(connection) if options.sticky_replicas else self._dice
+        return round((options.rest_lag_s + chosen.choice(lags_s)) * 1000)
 
     def _weight_headers(self, market: Market, used_weight: int) -> tuple[tuple[bytes, bytes], ...]:
         """The header of the used weight, named for the interval; spot also sends the old name."""
@@ -184,35 +193,39 @@ class Exchange:
         named = (f"x-mbx-used-weight-{self._options.interval.header_suffix}".encode(), value)
         return ((b"x-mbx-used-weight", value), named) if market is Market.SPOT else (named,)
 
-    def _served(self, market: Market, endpoint: str, query: str, now_ms: int) -> _Served:
+    def _served(self, market: Market, endpoint: str, query: str, now_ms: int, connection: int) -> _Served:
         plan = self._options.faults
         number, fault = 0, None
         if endpoint in plan.endpoints:
             number = next(self._plan_numbers)
             fault = plan.fault_of(number)
         try:
-            served = self._right_answer(market, endpoint, query, now_ms, fault)
+            served = self._right_answer(market, endpoint, query, now_ms, fault, connection)
         except Refusal as refusal:
             return _Served(refusal_reply(refusal))
         return served if fault is None else _with_fault(served, fault, market, number)
 
-    def _right_answer(self, market: Market, endpoint: str, query: str, now_ms: int, fault: Fault | None) -> _Served:
+    def _right_answer(
+        self, market: Market, endpoint: str, query: str, now_ms: int, fault: Fault | None, connection: int
+    ) -> _Served:
         match endpoint:
             case "aggTrades":
-                return self._trades(market, query, now_ms, fault)
+                return self._trades(market, query, now_ms, fault, connection)
             case "exchangeInfo":
                 return _Served(json_reply(exchange_info(market, query, self.tapes, self._options, now_ms)))
             case _:
                 view = MarketView(market, self.tapes, now_ms, self.visible)
                 return _Served(json_reply(ANSWERS[endpoint](view, parameters(query))))
 
-    def _trades(self, market: Market, query_text: str, now_ms: int, fault: Fault | None) -> _Served:
+    def _trades(self, market: Market, query_text: str, now_ms: int, fault: Fault | None, connection: int) -> _Served:
         query = parse_trades_query(market, query_text)
+        if self._options.page_cap is not None:
+            query = replace(query, limit=min(query.limit, self._options.page_cap))
         instrument = Instrument(market, query.symbol)
         tape = self.tapes.get(instrument)
         if tape is None:
             raise Refusal(-1121, "Invalid symbol.")
-        visible_rows = tape.rows_visible(now_ms - round(self._options.rest_lag_s * 1000))
+        visible_rows = tape.rows_visible(now_ms - self._lag_ms(connection))
         lookback_ms = self._options.lookback_ms(market)
         if lookback_ms is not None:
             refuse_too_old(query, tape, now_ms, lookback_ms)

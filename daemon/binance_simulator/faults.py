@@ -11,7 +11,8 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """One wrong answer. The first group replaces the answer, the second its rows, the third how it is sent."""
+    """One wrong answer. The first group replaces the answer, the second its rows, the third how it is sent; the others
+    are HOSTILE_FAULTS: answers that look right and are not, headers, bodies."""
 
     STATUS_500 = "status_500"
     """500 with a JSON body of the exchange."""
@@ -63,6 +64,51 @@ class Fault(StrEnum):
     NO_WEIGHT_HEADER = "no_weight_header"
     """The right answer without its weight header."""
 
+    EMPTY_PAGE = "empty_page"
+    """200 with no row, whatever the exchange has."""
+    SHORT_PAGE = "short_page"
+    """The first half of the rows."""
+    LYING_ID = "lying_id"
+    """One row with an id of 10**12, 2**53 or 2**63 - 1."""
+    INVALID_SYMBOL = "invalid_symbol"
+    """-1121 for a symbol that is listed."""
+    STATUS_302 = "status_302"
+    STATUS_404_HTML = "status_404_html"
+    STATUS_400_TEXT = "status_400_text"
+    """400 without a JSON body."""
+
+    USED_WEIGHT = "used_weight"
+    """The right answer with a used weight that cannot be: 5000, of 5000 digits, negative, no number."""
+    FOREIGN_WEIGHTS = "foreign_weights"
+    """The right answer with 1500 headers of used weight for intervals that are not announced."""
+    WRONG_DATE = "wrong_date"
+    """The right answer with a Date of another year (1900 to 9999), or with none that can be read."""
+    CHARSET = "charset"
+    """The right answer in a charset that is not its own, or does not exist."""
+    RETRY_AFTER = "retry_after"
+    """429 with a Retry-After of any size: up to 400 digits, negative, a date, no number."""
+    CHARSET_BAN = "charset_ban"
+    """418 with Retry-After 3600 in a charset that cannot be read."""
+
+    GZIP_BOMB = "gzip_bomb"
+    """A gigabyte of blanks in one, two or three codings of gzip."""
+    ENDLESS_BODY = "endless_body"
+    """A chunked body that does not end."""
+    NESTED_BODY = "nested_body"
+    """JSON nested 200,000 deep."""
+    HUGE_NUMBERS = "huge_numbers"
+    """One row with numbers of up to 5000 digits."""
+    CONTROL_TEXT = "control_text"
+    """400 whose message holds newlines, terminal escapes and markup; some are 400 kB long."""
+    ABSURD_LIMITS = "absurd_limits"
+    """An exchangeInfo with no limit, 20,000 of them, or limits and intervals that cannot be."""
+
+
+HOSTILE_FAULTS = tuple(Fault)[tuple(Fault).index(Fault.EMPTY_PAGE) :]
+"""Those that a broken or hostile server brings about, and no exchange that works; a plan must name them."""
+
+ORDINARY_FAULTS = tuple(fault for fault in Fault if fault not in HOSTILE_FAULTS)
+"""Those that every client meets in time."""
 
 ARCHIVE_FAULTS = (
     Fault.STATUS_500,
@@ -88,7 +134,7 @@ class FaultPlan:
     """
 
     share: float = 0.0
-    kinds: tuple[Fault, ...] = tuple(Fault)
+    kinds: tuple[Fault, ...] = ORDINARY_FAULTS
     by_number: Mapping[int, Fault] = field(default_factory=dict)
     seed: int = 0
     endpoints: frozenset[str] = frozenset({"aggTrades"})

@@ -41,6 +41,16 @@ class ExchangeOptions:
     rest_lag_s: float = 0.0
     """How far the database behind aggTrades lies behind the streams."""
 
+    replica_lags_s: Sequence[float] = (0.0,)
+    """How far each replica of that database lies behind the first one; every request to aggTrades meets one of them."""
+
+    sticky_replicas: bool = False
+    """A client stays at the replica of its connection, as with a load balancer that remembers; else each request meets
+    any of them."""
+
+    page_cap: int | None = None
+    """At most so many rows in an answer, whatever ``limit`` says; None as documented."""
+
     clock_skew_ms: int = 0
     """The server's clock minus the host's; it moves windows, ``Date``, serverTime and what can be seen."""
 

@@ -30,7 +30,8 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = self._exchange
-        reply = exchange.answer(self._market, self._endpoint, scope["query_string"].decode("latin-1"))
+        query, (_, connection) = scope["query_string"].decode("latin-1"), scope["client"]
+        reply = exchange.answer(self._market, self._endpoint, query, connection)
         latency_s = exchange.latency_s()
         if latency_s > 0:
             await trio.sleep(latency_s)

@@ -26,7 +26,7 @@ def selected_rows(query: TradesQuery, tape: Tape, visible_rows: int) -> range | 
     * ``start_ms``, alone or with ``end_ms``: the oldest rows from it.
     """
     if query.from_id is not None:
-        first = min(visible_rows, bisect_left(tape.ids, query.from_id))
+        first = min(visible_rows, bisect_left(tape.ids, query.from_id, tape.restart_row))
         return range(first, min(first + query.limit, visible_rows))
     if tape.is_chronological:
         start, stop = _rows_between(tape.times_ms, query, visible_rows)
@@ -44,7 +44,7 @@ def refuse_too_old(query: TradesQuery, tape: Tape, now_ms: int, lookback_ms: int
     """
     begins_ms = query.start_ms if query.start_ms is not None else query.end_ms
     if query.from_id is not None:
-        first = bisect_left(tape.ids, query.from_id)
+        first = bisect_left(tape.ids, query.from_id, tape.restart_row)
         begins_ms = tape.times_ms[first] if first < len(tape.ids) else None
     if begins_ms is not None and begins_ms < now_ms - lookback_ms:
         days = math.ceil(lookback_ms / _DAY_MS)

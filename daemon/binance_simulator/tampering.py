@@ -13,10 +13,11 @@ import msgspec
 import polars as pl
 
 from binance_simulator.faults import Fault
+from binance_simulator.hostile import hostile_reply
 from binance_simulator.model import INT64_MAX, Market
 from binance_simulator.replies import Reply, error_reply, html_reply
 
-DELIVERY_FAULTS = frozenset((Fault.CUT_BODY, Fault.RESET, Fault.SILENCE, Fault.DRIP))
+DELIVERY_FAULTS = frozenset((Fault.CUT_BODY, Fault.RESET, Fault.SILENCE, Fault.DRIP, Fault.ENDLESS_BODY))
 _DISTRIBUTION_LIMIT = "503 ERROR: This distribution exceeded the limit on requests per second."
 _OVERLOADED = "Server is currently overloaded with other requests. Please try again in a few minutes."
 _LOCATION = "Service unavailable from a restricted location according to 'b. Eligibility' in the terms of service."
@@ -33,7 +34,7 @@ def replacement(fault: Fault, market: Market, number: int) -> Reply | None:
         return Reply(200, b'{"code":0}' if number % 2 else b"{}")
     if fault is Fault.GARBAGE_BODY:
         return Reply(200, b'[{"a":1,"p":"0.0\x00\xff\xfe' + random.Random(number).randbytes(200))
-    return _REPLACEMENTS.get(fault)
+    return _REPLACEMENTS.get(fault) or hostile_reply(fault, number)
 
 
 def spoiled(reply: Reply, fault: Fault, number: int) -> Reply:
@@ -101,6 +102,7 @@ _SPOILERS: dict[Fault, Callable[[list[_Row], int], list[_Row]]] = {
     Fault.SHUFFLED: _shuffled,
     Fault.DOUBLED_ROW: _doubled,
     Fault.HOLE: _with_hole,
+    Fault.SHORT_PAGE: lambda rows, _number: rows[: len(rows) // 2],
     Fault.MISSING_FIELD: _in_middle(_without_time),
     Fault.NULL_FIELD: _in_middle(lambda row: row.update(p=None)),
     Fault.BEYOND_INT64: _in_middle(lambda row: row.update(l=INT64_MAX + 1)),

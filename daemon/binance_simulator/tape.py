@@ -47,7 +47,8 @@ class Tape:
 
     Build one with ``generate``, ``generate_days`` or ``from_frame``. ``grid`` holds the tick size and the lot size;
     ``ids`` and ``times_ms`` are the columns a and T of ``frame``, quick to search; ``is_chronological`` says whether T
-    never decreases along the ids. They grow with the frame and are only to be read.
+    never decreases along the ids, ``restart_row`` where the newest run of ids begins. They grow with the
+    frame and are only to be read.
     """
 
     def __init__(self, frame: pl.DataFrame, grid: Grid, live: LiveTrades | None, cursor: Cursor) -> None:
@@ -60,6 +61,7 @@ class Tape:
         self.times_ms = array("q")
         self._latest_ms = self.times_ms
         self.is_chronological = True
+        self.restart_row = 0
         self._index(frame)
 
     @classmethod
@@ -136,16 +138,18 @@ class Tape:
         live_rate_per_s: float = 0.0,
         live_start_ms: int | None = None,
         seed: int = 0,
+        restarts: bool = False,
     ) -> "Tape":
         """A hand-made tape: rows appear when their T comes; live trades, if any, follow the last row.
 
         Live trades begin at ``live_start_ms``, by default at once after the last row: name a later instant for a
         frame from long ago, or the whole silence since is filled. Ids must ascend strictly, but may leave holes, and
-        T may go back. Tick and lot are by default the powers of ten that hold every p and q. Raises ValueError for
+        T may go back; with ``restarts`` ids may begin again below the last one.
+        Tick and lot are by default the powers of ten that hold every p and q. Raises ValueError for
         ids that do not ascend, polars' errors for other columns.
         """
         frame = frame.select(list(SCHEMA)).cast(pl.Schema(SCHEMA)).rechunk()
-        if not (frame["a"].diff().drop_nulls() > 0).all():
+        if not restarts and not (frame["a"].diff().drop_nulls() > 0).all():
             raise ValueError("the ids of a tape must ascend: column a does not")
         grid = Grid.of(_step(frame["p"]) if tick is None else tick, _step(frame["q"]) if lot is None else lot)
         cursor = _cursor_behind(frame, grid, Cursor(frame.height, 0, 0, int(1 / grid.tick)))
@@ -202,6 +206,7 @@ class Tape:
     def _index(self, added: pl.DataFrame) -> None:
         """Note the latest T up to each row too: a row behind one of the future cannot be seen before it."""
         was_latest_ms = self.times_ms[-1:]
+        self.restart_row = max([self.restart_row, *(len(self.ids) + (added["a"].diff() < 0).arg_true()).to_list()])
         self.ids.extend(added["a"].to_list())
         self.times_ms.extend(added["T"].to_list())
         follows = not was_latest_ms or added.is_empty() or added["T"][0] >= was_latest_ms[0]
@@ -221,7 +226,7 @@ def _cursor_behind(frame: pl.DataFrame, grid: Grid, cursor: Cursor) -> Cursor:
         return cursor
     prices = frame["p"].filter(frame["p"] > 0)
     walk_ticks = round(prices[-1] / float(grid.tick)) if prices.len() else cursor.walk_ticks
-    last_id, last_trade_id = frame.select(pl.col("a").max(), pl.col("l").max()).row(0)
+    last_id, last_trade_id = frame.select(pl.col("a").last(), pl.col("l").max()).row(0)
     return Cursor(cursor.row, last_id + 1, max(last_trade_id + 1, cursor.row), walk_ticks, bool(frame["m"][-1]))
 
 

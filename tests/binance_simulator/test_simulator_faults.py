@@ -11,7 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binance_simulator import Exchange, ExchangeOptions, Fault, FaultPlan, Tape, open_exchange
+from binance_simulator import ORDINARY_FAULTS, Exchange, ExchangeOptions, Fault, FaultPlan, Tape, open_exchange
 
 URL = "/api/v3/aggTrades?symbol=BTCUSDT&fromId=100000&limit=100"
 EXPECTED_IDS = list(range(100_000, 100_100))
@@ -39,7 +39,7 @@ def test_a_plan_is_a_function_of_its_seed(seed: int, number: int, share: float) 
 def test_a_share_of_the_requests_meets_faults_of_all_kinds() -> None:
     met = [FaultPlan(share=0.25, seed=3).fault_of(number) for number in range(1, 4001)]
     assert 900 < sum(fault is not None for fault in met) < 1100
-    assert set(met) == {None, *Fault}
+    assert set(met) == {None, *ORDINARY_FAULTS}
 
 
 async def test_faults_are_numbered_from_the_setting_of_the_plan(exchange: Exchange, client: httpx.AsyncClient) -> None:
