@@ -103,6 +103,7 @@ def test_zeros_after_a_power_cut_are_a_torn_end(path: Path) -> None:
     assert_reads(path, PIECES)
     with JournalWriter(path) as journal:
         assert journal.cut_bytes == 5000
+        assert path.stat().st_size == journal.size_bytes
 
 
 def test_a_full_disk_costs_only_the_append_that_met_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +122,9 @@ def test_a_full_disk_costs_only_the_append_that_met_it(path: Path, monkeypatch: 
             with pytest.raises(StoreError, match="No space left"):
                 journal.append(NOTE, PIECES[0])
         assert_reads(path, PIECES[:1])
-        journal.append(NOTE, PIECES[1])
-    assert_reads(path, PIECES[:2])
+        journal.append(NOTE, PIECES[2])
+        assert path.stat().st_size == journal.size_bytes, "nothing of the half record is left behind it"
+    assert_reads(path, [PIECES[0], PIECES[2]])
 
 
 def test_only_its_owner_can_read_a_journal(path: Path) -> None:
