@@ -20,7 +20,7 @@ from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
 from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
 from backfilld.core.markets import RULES
 from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
@@ -329,12 +329,13 @@ class FakeStore(RamStore):
         trades: pl.DataFrame,
         day_starts: Collection[int],
         absence: AbsentIds = NO_ABSENCES,
+        source: Source = REST,
     ) -> Saved:
         """As told, after ``delay_s``."""
         await trio.sleep(self.delay_s)
         self._raise("save")
         self.saves.append((instrument, day, trades.height, frozenset(day_starts)))
-        return await super().save(instrument, day, trades, day_starts, absence)
+        return await super().save(instrument, day, trades, day_starts, absence, source)
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """As told."""

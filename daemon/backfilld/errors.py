@@ -16,6 +16,7 @@
     │   ├── RemoteDenied         the operator: key, bucket, or ignored conditions    exit 78
     │   └── ObjectRefused        an object that is not what its key says             next source
     ├── TradeConflict            two different trades under one id                   report, never drop
+    ├── DayLocked                an encrypted day file, and no key opens it          exit 78
     └── StoreError               disk full, permission, directory gone               retry, or stop
         └── DayDamaged           a day file was damaged while in use                 move aside, fetch again
 
@@ -126,6 +127,10 @@ class ObjectRefused(RemoteError):
 
 class TradeConflict(BackfillError):
     """Two different trades stand under one aggregate trade id."""
+
+
+class DayLocked(BackfillError):
+    """A day file is encrypted and no key opens it. It is never moved, replaced or fetched again."""
 
 
 class StoreError(BackfillError):

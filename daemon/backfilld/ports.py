@@ -14,7 +14,7 @@ import polars as pl
 
 from backfilld.core.backfill.questions import Query
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import Instrument, Market
@@ -196,6 +196,7 @@ class TradeStore(Protocol):
         trades: pl.DataFrame,
         day_starts: Collection[int],
         absence: AbsentIds = NO_ABSENCES,
+        source: Source = REST,
     ) -> Saved:
         """Merge trades (strictly ascending in ``a``) into the day, all or nothing, and note the ``absence``. With none,
         only the proof is renewed."""

@@ -15,11 +15,12 @@ from typing import Literal
 import polars as pl
 
 from backfilld.core.day.anomalies import MARKER
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import SCHEMA, Instrument, day_of, day_start_ms, day_stop_ms, empty_trades, instant_ms, iso
-from backfilld.errors import BackfillIncomplete, SettingsError, StoreError
+from backfilld.errors import BackfillIncomplete, DayLocked, SettingsError, StoreError
 from backfilld.settings import Settings
 from backfilld.store import BackfillCacheManager
-from backfilld.store.format.footer import DayFacts, UntrustedFile
+from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import instrument_directory
 
 _HIVE = ("market", "symbol")
@@ -97,14 +98,14 @@ class _Shelf:
         return BackfillCacheManager(instrument_directory(self.root, self.instrument), self.instrument)
 
     @cached_property
-    def _facts(self) -> dict[date, DayFacts | str]:
+    def _facts(self) -> dict[date, Certificate | str]:
         """The certificate of each day that has a file, or why there is none to be trusted."""
         return {day: self._facts_of(day) for day in self._manager.days()}
 
     def paths(self, start_ms: int, stop_ms: int) -> Iterator[Path]:
         """The files that hold something of the span."""
         for day in _days(start_ms, stop_ms):
-            if isinstance(self._facts.get(day), DayFacts):
+            if isinstance(self._facts.get(day), Certificate):
                 yield self._manager.get_cache_path(day)
 
     def gaps(self, start_ms: int, stop_ms: int) -> Iterator[str]:
@@ -120,13 +121,13 @@ class _Shelf:
                 missing = self._gaps_of(day, facts, max(start_ms, day_start_ms(day)), min(stop_ms, day_stop_ms(day)))
             yield from (f"{self.instrument} {day}: {each}" for each in missing)
 
-    def _facts_of(self, day: date) -> DayFacts | str:
+    def _facts_of(self, day: date) -> Certificate | str:
         try:
             return self._manager.facts(day)
-        except (UntrustedFile, StoreError) as reason:
+        except (UntrustedFile, DayLocked, StoreError) as reason:
             return f"the file cannot be used, {reason}"
 
-    def _gaps_of(self, day: date, facts: DayFacts, start_ms: int, stop_ms: int) -> list[str]:
+    def _gaps_of(self, day: date, facts: Certificate, start_ms: int, stop_ms: int) -> list[str]:
         try:
             return list(_gaps_of(self._manager.get_cache_path(day), facts, start_ms, stop_ms))
         except (pl.exceptions.PolarsError, OSError) as reason:
@@ -136,9 +137,9 @@ class _Shelf:
         """Whether the days around name each other's ids as neighbours: then nothing was traded between them."""
         earlier = self._facts.get(max((each for each in self._facts if each < day), default=day))
         later = self._facts.get(min((each for each in self._facts if each > day), default=day))
-        if not (isinstance(earlier, DayFacts) and isinstance(later, DayFacts)):
+        if not (isinstance(earlier, Certificate) and isinstance(later, Certificate)):
             return False
-        return earlier.closed and earlier.chain.next_first_id == later.first_id
+        return earlier.closed and earlier.next_first_id == later.first_id
 
 
 def _days(start_ms: int, stop_ms: int) -> Iterator[date]:
@@ -148,9 +149,9 @@ def _days(start_ms: int, stop_ms: int) -> Iterator[date]:
         day += timedelta(days=1)
 
 
-def _gaps_of(path: Path, facts: DayFacts, start_ms: int, stop_ms: int) -> Iterator[str]:
+def _gaps_of(path: Path, facts: Certificate, start_ms: int, stop_ms: int) -> Iterator[str]:
     """What could be missing of the span in a day that is not sealed."""
-    edges = [trade_id for first, last in facts.holes for trade_id in (first - 1, last + 1)]
+    edges = [trade_id for hole in facts.holes for trade_id in (hole.first_id - 1, hole.last_id + 1)]
     rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(["a", "T", "p", "q", "f", "l"])
     ends = rows.filter(~MARKER).select(first=pl.col("T").first(), last=pl.col("T").last())
     beside = rows.filter(pl.col("a").is_in(edges)).select("a", "T")
@@ -158,8 +159,8 @@ def _gaps_of(path: Path, facts: DayFacts, start_ms: int, stop_ms: int) -> Iterat
     times = dict(beside.collect().rows())
     if not facts.opened and not (first_ms is not None and first_ms < start_ms):
         yield "the first trades are not proven to be held" if first_ms is None else f"held from {iso(first_ms)} only"
-    for first, last in facts.holes:
-        if times[first - 1] < stop_ms and times[last + 1] >= start_ms:
-            yield f"ids {first} to {last} are missing"
+    for hole in facts.holes:
+        if times[hole.first_id - 1] < stop_ms and times[hole.last_id + 1] >= start_ms:
+            yield f"ids {hole.first_id} to {hole.last_id} are missing"
     if not facts.closed and not (last_ms is not None and last_ms >= stop_ms):
         yield "the last trades are not proven to be held" if last_ms is None else f"held up to {iso(last_ms)} only"

@@ -17,7 +17,7 @@ from backfilld.actors.merger import NOTHING_NEW
 from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
 from backfilld.actors.writer import Disk, run_writer
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, empty_trades
 from backfilld.errors import DayDamaged, StoreError
@@ -107,8 +107,9 @@ class FileStore(FakeStore):
         trades: pl.DataFrame,
         day_starts: Collection[int],
         absence: AbsentIds = NO_ABSENCES,
+        source: Source = REST,
     ) -> Saved:
-        saved = await super().save(instrument, day, trades, day_starts, absence)
+        saved = await super().save(instrument, day, trades, day_starts, absence, source)
         return Saved(saved.record, "a.parquet", 1234, saved.cached, saved.duplicates, saved.conflicts)
 
 

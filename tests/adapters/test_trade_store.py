@@ -157,7 +157,7 @@ async def test_both_stores_come_to_the_same(tmp_path_factory: pytest.TempPathFac
 async def test_opening_sweeps_what_a_crash_left_and_says_so(tmp_path: Path) -> None:
     directory = instrument_directory(tmp_path, SPOT)
     directory.mkdir(parents=True)
-    stale = directory / "backfill_2025-11-07.parquet.tmp-1-ab"
+    stale = directory / "backfill_2025-11-07.parquet.tmp-1-abababab"
     stale.write_text("half")
     with capture_logs() as logs:
         await ParquetStore(tmp_path, Encoding()).open()

@@ -43,6 +43,23 @@ def test_or_is_union_and_does_not_care_for_order(one: IdSet, other: IdSet) -> No
     assert one | IdSet() == one
 
 
+@given(coverages(), coverages())
+def test_and_and_minus_are_those_of_sets_in_normal_form(one: IdSet, other: IdSet) -> None:
+    assert as_set(one & other) == as_set(one) & as_set(other)
+    assert as_set(one - other) == as_set(one) - as_set(other)
+    assert one & other == IdSet.of((one & other).ranges)
+    assert one - other == IdSet.of((one - other).ranges)
+
+
+@given(coverages(), st.sets(st.integers(0, 70)))
+def test_within_gives_each_part_with_the_number_of_its_range(coverage: IdSet, cuts: set[int]) -> None:
+    edges = sorted(cuts)
+    ranges = [IdRange(first, stop - 1) for first, stop in pairwise(edges)]
+    for number, each in enumerate(ranges):
+        parts = tuple(part for at, part in coverage.within(ranges) if at == number)
+        assert set(ids_of(parts)) == as_set(coverage) & set(ids_of((each,)))
+
+
 @given(coverages(), id_ranges())
 def test_missing_is_what_a_set_difference_leaves(coverage: IdSet, wanted: IdRange) -> None:
     missing = coverage.missing(wanted)
@@ -65,7 +82,7 @@ def test_rows_ends_and_holes_are_those_of_the_set(coverage: IdSet) -> None:
 
 @given(coverages(), st.integers(-2, 70))
 def test_holds_is_membership(coverage: IdSet, trade_id: int) -> None:
-    assert coverage.holds(trade_id) == (trade_id in as_set(coverage))
+    assert (trade_id in coverage) == (trade_id in as_set(coverage))
 
 
 def test_an_id_range_is_never_empty_and_as_long_as_its_ids() -> None:

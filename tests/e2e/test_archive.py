@@ -11,9 +11,8 @@ import polars as pl
 import pytest
 import trio
 
-from backfilld.core.day.certificate import Suspicion
-from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_start_ms, day_stop_ms, empty_trades
-from backfilld.store.format.footer import DayFacts
+from backfilld.core.day.certificate import Certificate, Suspicion
+from backfilld.core.model import MS_PER_DAY, Instrument, day_start_ms, day_stop_ms, empty_trades
 from binance_simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, exchange_at, kill, trade_requests
 
@@ -50,7 +49,7 @@ def tape_on(exchange: Exchange, day: date, instrument: Instrument = BTC) -> pl.D
 def faults_of(daemon: Daemon, days: Sequence[date], instrument: Instrument = BTC) -> Iterator[str]:
     """What is wrong with days that must be sealed, chained and exact."""
     manager = daemon.manager(instrument)
-    last: DayFacts | None = None
+    last: Certificate | None = None
     for day in days:
         if not manager.get_cache_path(day).exists():
             yield f"{instrument} {day}: missing"
@@ -60,11 +59,11 @@ def faults_of(daemon: Daemon, days: Sequence[date], instrument: Instrument = BTC
             yield f"{instrument} {day}: not sealed, opened {facts.opened}, closed {facts.closed}, holes {facts.holes}"
         if not held.equals(tape_on(daemon.exchange, day, instrument)):
             yield f"{instrument} {day}: other rows than the exchange's"
-        if facts.sealed and (facts.chain.next_first_id or 0) <= facts.last_id:
+        if facts.sealed and (facts.next_first_id or 0) <= facts.last_id:
             yield f"{instrument} {day}: its chain is broken"
-        if last is not None and (last.chain.next_first_id, last.last_id) != (
+        if last is not None and (last.next_first_id, last.last_id) != (
             facts.first_id,
-            facts.chain.previous_last_id,
+            facts.previous_last_id,
         ):
             yield f"{instrument} {day}: not chained to the day before"
         last = facts
@@ -79,7 +78,7 @@ def downloads(exchange: Exchange) -> Counter[str]:
     )
 
 
-def certificates(daemon: Daemon, instrument: Instrument, days: Sequence[date]) -> dict[date, DayFacts]:
+def certificates(daemon: Daemon, instrument: Instrument, days: Sequence[date]) -> dict[date, Certificate]:
     """What the day files that there are say of themselves."""
     manager = daemon.manager(instrument)
     return {day: manager.facts(day) for day in days if manager.get_cache_path(day).exists()}
@@ -158,7 +157,7 @@ async def test_one_file_that_never_comes_whole_is_had_from_rest_and_the_others_f
         await daemon.once()
         assert list(faults_of(daemon, past(4))) == []
         found = certificates(daemon, BTC, past(4)).items()
-        sources = {day: {each.source for each in facts.sources} for day, facts in found}
+        sources = {day: {each.source.name for each in facts.sources} for day, facts in found}
         assert sources.pop(past(4)[1]) == {"rest"}
         assert all("archive" in each for each in sources.values())
 
@@ -185,9 +184,9 @@ async def test_what_the_exchange_has_not_is_reported_and_certified_after_the_sec
                     assert f"{name}: ids {first_id} to {last_id} are missing" in found.stderr
             for instrument in tapes:
                 facts = certificates(daemon, instrument, days).values()
-                suspected = {(each.first_id, each.last_id) for one in facts for each in one.suspected}
+                suspected = {(each.ids.first_id, each.ids.last_id) for one in facts for each in one.suspected}
                 assert suspected == set(absent[str(instrument)])
-                assert [each.absent for each in facts] == [[]] * 3
+                assert [each.absent for each in facts] == [()] * 3
         assert len(exchange.requests) <= 3 * len(tapes), "asked again too early"
 
         for instrument in tapes:
@@ -195,8 +194,8 @@ async def test_what_the_exchange_has_not_is_reported_and_certified_after_the_sec
         await daemon.once()
         for instrument in tapes:
             assert list(faults_of(daemon, days, instrument)) == []
-            told = {tuple(each) for one in certificates(daemon, instrument, days).values() for each in one.absent}
-            assert told == set(absent[str(instrument)])
+            certified = [ids for each in certificates(daemon, instrument, days).values() for ids in each.absent]
+            assert {(ids.first_id, ids.last_id) for ids in certified} == set(absent[str(instrument)])
         exchange.requests.clear()
         await daemon.once()
         assert len(exchange.requests) <= 3 * len(tapes)
@@ -205,7 +204,7 @@ async def test_what_the_exchange_has_not_is_reported_and_certified_after_the_sec
 def grow_older(daemon: Daemon, instrument: Instrument, days: Sequence[date]) -> None:
     """Let what is suspected have been suspected a day ago."""
     for day, facts in certificates(daemon, instrument, days).items():
-        old = [Suspicion(IdRange(each.first_id, each.last_id), each.asked_ms - MS_PER_DAY) for each in facts.suspected]
+        old = [Suspicion(each.ids, each.asked_ms - MS_PER_DAY) for each in facts.suspected]
         daemon.manager(instrument).append(day, empty_trades(), suspected=old)
 
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import trio
 
+from backfilld.core.model import IdRange
 from binance_simulator import BanRule, ExchangeOptions, Fault, FaultPlan, Interval, Pool, Tape, TenantOptions
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, ended, exchange_at, generated, kill, trade_requests, until_held
 
@@ -145,7 +146,7 @@ async def test_a_page_that_is_always_holed_ends_incomplete_with_the_hole_named(t
         absent = whole["a"][3_000]
         assert f"ids {absent} to {absent} are missing" in done.stderr
         assert daemon.held().equals(daemon.tape_of_today())
-        assert daemon.manager().facts(TODAY).holes == [(absent, absent)]
+        assert daemon.manager().facts(TODAY).holes == (IdRange(absent, absent),)
 
 
 async def test_stdout_in_a_pipe_is_json_lines_and_nothing_else(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import trio
 
-from backfilld.store.format.footer import DayFacts
+from backfilld.core.day.certificate import Certificate
 from binance_simulator import Exchange, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, exchange_at, generated, served_twice, trade_requests
 from tests.faults.world import assert_exact, roomy, running, until
@@ -28,7 +28,7 @@ class Days:
     """What came to be on disk: rows and certificates."""
 
     rows: pl.DataFrame
-    facts: tuple[DayFacts, ...]
+    facts: tuple[Certificate, ...]
 
     @classmethod
     def of(cls, daemon: Daemon) -> "Days":

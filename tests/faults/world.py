@@ -145,7 +145,7 @@ def assert_exact(daemon: Daemon) -> None:
     """The day is the tape, and proven to be so far."""
     held = daemon.held()
     assert held.equals(daemon.tape_of_today().head(held.height))
-    assert daemon.manager().facts(TODAY).holes == []
+    assert daemon.manager().facts(TODAY).holes == ()
     assert no_quarantine(daemon)
 
 

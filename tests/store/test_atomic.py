@@ -4,19 +4,24 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from backfilld import BackfillCacheManager, StoreError
-from backfilld.store.atomic import TEMPORARY, replace_file, sweep_temporary_files
+from backfilld.store.atomic import TEMPORARY, replacing, sweep_temporary_files
 from tests.store.frames import DAY, SPOT, day_frame
 
 
 def _names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    with replacing(path) as temporary:
+        write(temporary)
 
 
 def _write_new(temporary: Path) -> None:
@@ -152,19 +157,28 @@ def test_a_kill_between_writing_and_renaming_leaves_the_old_day_and_a_file_to_sw
     assert loaded.equals(day_frame(range(1000, 1010)))
 
 
-def test_sweeping_takes_temporary_files_only(tmp_path: Path) -> None:
-    below = tmp_path / "market=spot" / "symbol=BTCUSDT"
-    below.mkdir(parents=True)
-    kept = ["backfill_2025-11-07.parquet", "backfill_2025-11-07.parquet.bad-20251108T000000Z", "notes.tmp-1"]
-    stale = [f"backfill_2025-11-07.parquet{TEMPORARY}1-ab", f"spot-BTCUSDT-aggTrades-2025-11-07.zip{TEMPORARY}3-ef"]
-    for name in [*kept, *stale, f"backfill_2025-11-08.parquet{TEMPORARY}2-cd"]:
-        (below / name).write_text("x")
-    assert [path.name for path in sweep_temporary_files(tmp_path)] == [
-        f"backfill_2025-11-07.parquet{TEMPORARY}1-ab",
-        f"backfill_2025-11-08.parquet{TEMPORARY}2-cd",
-        f"spot-BTCUSDT-aggTrades-2025-11-07.zip{TEMPORARY}3-ef",
+def test_sweeping_takes_our_temporary_files_and_no_others(tmp_path: Path) -> None:
+    """By the full name that we give them, and only where we put them."""
+    ours = [
+        f"market=spot/symbol=BTCUSDT/backfill_2025-11-07.parquet{TEMPORARY}1-abababab",
+        f"market=spot/symbol=BTCUSDT/backfill_2025-11-07.parquet.conflicts{TEMPORARY}1-0123abcd",
+        f".backfilld/governor.json{TEMPORARY}2-cdcdcdcd",
+        f".backfilld/archive/spot-BTCUSDT-aggTrades-2025-11-07.zip{TEMPORARY}3-efefefef",
     ]
-    assert _names(below) == sorted(kept)
+    others = [
+        "market=spot/symbol=BTCUSDT/backfill_2025-11-07.parquet",
+        "market=spot/symbol=BTCUSDT/backfill_2025-11-07.parquet.bad-20251108T000000Z",
+        "market=spot/symbol=BTCUSDT/notes.tmp-1",
+        f"market=spot/symbol=BTCUSDT/backfill_2025-11-08.parquet{TEMPORARY}mine",
+        f"research/model.json{TEMPORARY}4-abababab",
+        f"mine.parquet{TEMPORARY}4-abababab",
+    ]
+    for name in [*ours, *others]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    swept = sweep_temporary_files(tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in swept} == set(ours)
+    assert all((tmp_path / name).exists() for name in others)
     assert sweep_temporary_files(tmp_path / "nothing here") == []
 
 
@@ -175,11 +189,11 @@ def test_sweeping_leaves_alone_what_this_process_is_writing(tmp_path: Path) -> N
 
     def write(temporary: Path) -> None:
         temporary.write_text("{}")
-        temporary.with_name(f"{path.name}{TEMPORARY}1-ab").write_text("{")
+        temporary.with_name(f"{path.name}{TEMPORARY}1-abababab").write_text("{")
         swept.extend(sweep_temporary_files(tmp_path))
 
     replace_file(path, write)
-    assert [each.name for each in swept] == [f"{path.name}{TEMPORARY}1-ab"]
+    assert [each.name for each in swept] == [f"{path.name}{TEMPORARY}1-abababab"]
     assert _names(path.parent) == [path.name]
 
 

@@ -9,6 +9,7 @@ from polars.testing import assert_frame_equal
 
 from backfilld import BackfillCacheManager, BackfillError, Instrument, StoreError, TradeConflict
 from backfilld.core.model import SCHEMA, empty_trades
+from backfilld.errors import DayLocked
 from backfilld.store.layout import instrument_directory
 from tests.store.frames import DAY, SPOT, as_binance, day_frame
 
@@ -194,12 +195,84 @@ def test_a_directory_below_a_file_is_a_store_error_that_names_it(tmp_path: Path)
 
 
 def test_appending_to_a_file_damaged_since_it_was_read_is_a_store_error(manager: BackfillCacheManager) -> None:
-    """The writer survives only what is named: it must meet no other error than StoreError, and change nothing."""
+    """The writer survives only what is named: it must meet no other error than StoreError. Nothing is lost: the damaged
+    file is moved aside, and the next attempt begins another one."""
     manager.append(DAY, day_frame(range(1000, 1100)))
     path = manager.get_cache_path(DAY)
     path.write_bytes(path.read_bytes()[:-100])
     damaged = path.read_bytes()
     with pytest.raises(BackfillError, match="damaged"):
         manager.append(DAY, day_frame(range(1100, 1200)))
-    assert path.read_bytes() == damaged
-    assert [each.name for each in manager.directory.iterdir()] == [path.name]
+    (moved,) = manager.directory.iterdir()
+    assert moved.name.startswith(f"{path.name}.bad-")
+    assert moved.read_bytes() == damaged
+    assert manager.append(DAY, day_frame(range(1100, 1200))).record.first_id == 1100
+
+
+def test_a_file_that_vanished_has_no_certificate_to_renew(manager: BackfillCacheManager) -> None:
+    manager.append(DAY, day_frame([1000]))
+    manager.get_cache_path(DAY).unlink()
+    with pytest.raises(StoreError, match="is gone"):
+        manager.append(DAY, day_frame([]), {1001})
+    assert manager.days() == []
+
+
+def test_altered_rows_are_never_written_anew(manager: BackfillCacheManager) -> None:
+    """A new digest over them would make them look right."""
+    manager.append(DAY, day_frame(range(1000, 1100)), {1000})
+    path = manager.get_cache_path(DAY)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"1100") if b"1100" in content else 300] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        manager.append(DAY, day_frame([1100]), {1101})
+    assert [each.name.partition(".bad-")[0] for each in manager.directory.iterdir()] == [path.name]
+
+
+# -- days beside each other
+
+NEXT = DAY + timedelta(days=1)
+
+
+def test_a_day_is_proven_by_the_days_beside_it_in_the_same_write(manager: BackfillCacheManager) -> None:
+    """The days around it come first: the one between them is sealed by its only write."""
+    manager.append(DAY, day_frame(range(1000, 1010)), {1000})
+    last = NEXT + timedelta(days=1)
+    manager.append(last, day_frame(range(1020, 1030), last))
+    record = manager.append(NEXT, day_frame(range(1010, 1020), NEXT)).record
+    assert record.sealed
+    assert record.digest
+
+
+@pytest.mark.parametrize("sealed_first", [True, False])
+def test_of_two_days_that_share_ids_the_one_that_is_not_sealed_is_not_trusted(
+    manager: BackfillCacheManager, *, sealed_first: bool
+) -> None:
+    manager.append(DAY, day_frame(range(1000, 1010)), {1000, 1010} if sealed_first else ())
+    manager.append(NEXT, day_frame(range(1005, 1015), NEXT), () if sealed_first else {1005, 1015})
+    good, bad = (DAY, NEXT) if sealed_first else (NEXT, DAY)
+    assert manager.record(bad) is None
+    assert manager.record(good) is not None
+    assert manager.days() == [good]
+
+
+# -- files that are encrypted
+
+
+@pytest.mark.parametrize("content", [b"PARE" + bytes(100) + b"PARE", b"age-encryption.org/v1\n-> X25519 abc"])
+def test_an_encrypted_file_is_locked_and_never_touched(manager: BackfillCacheManager, content: bytes) -> None:
+    path = manager.get_cache_path(DAY)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    for use in (
+        lambda: manager.load_cached_trades(DAY),
+        lambda: manager.record(DAY),
+        lambda: manager.facts(DAY),
+        lambda: list(manager.row_groups(DAY)),
+        lambda: manager.append(DAY, day_frame([1000])),
+        lambda: manager.save_trades_to_cache(day_frame([1000]), DAY),
+    ):
+        with pytest.raises(DayLocked, match="encrypted, and no key opens it"):
+            use()
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == content

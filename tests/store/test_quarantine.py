@@ -1,6 +1,7 @@
 """A file that cannot be trusted is moved aside whole, reported, and never overwritten; anything else is left alone."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,10 @@ from backfilld import BackfillCacheManager, Instrument, StoreError
 from backfilld.core.model import empty_trades
 from backfilld.store import atomic
 from backfilld.store.atomic import move_aside
-from backfilld.store.format.dayfile import METADATA_KEY, DayReader, Encoding, UntrustedFile
+from backfilld.store.format.day_reader import DayReader
+from backfilld.store.format.dayfile import Encoding
+from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, stamp_file
+from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION, UntrustedFile
 from tests.store.frames import DAY, SPOT, day_frame
 
 TRADES = day_frame(range(1000, 1300))
@@ -88,16 +92,58 @@ def _more_columns(path: Path) -> None:
     _rewrite(path, TRADES.with_columns(nq=pl.lit(1.0)).to_arrow(), _facts(path))
 
 
-def _version_that_never_was(path: Path) -> None:
-    _rewrite(path, TRADES.to_arrow(), _facts(path) | {"schema": 0})
+def _older_version(path: Path) -> None:
+    _rewrite(path, TRADES.to_arrow(), _facts(path) | {"schema": 2})
+
+
+def _contradicting_certificate(path: Path) -> None:
+    _rewrite(path, TRADES.to_arrow(), _facts(path) | {"sealed": True})
+
+
+def _certificate_out_of_bounds(path: Path) -> None:
+    spans = [{"ids": [0, 2**60], "first_ms": 1762473600000, "last_ms": 1762473600000}]
+    _rewrite(path, TRADES.to_arrow(), _facts(path) | {"spans": spans, "last_id": 2**60, "rows": 2**60 + 1})
+
+
+def _nested_certificate(path: Path) -> None:
+    nested = "[" * 100_000 + "]" * 100_000
+    with pq.ParquetWriter(path, TRADES.to_arrow().schema, store_schema=False) as writer:
+        writer.write_table(TRADES.to_arrow())
+        writer.add_key_value_metadata({METADATA_KEY: nested})
+
+
+def _giant_row_group(path: Path) -> None:
+    """Small on disk, many rows in memory."""
+    rows = TRADES.head(1).select(pl.all().repeat_by(200_000).explode())
+    _rewrite(path, rows.to_arrow(), _facts(path))
+
+
+def _edited_by_another_program(path: Path) -> None:
+    """One price changed; the program kept all metadata, the certificate among it."""
+    metadata = pq.ParquetFile(path).metadata.metadata or {}
+    edited = TRADES.with_columns(p=pl.when(pl.col("a") == 1100).then(1.0).otherwise("p")).to_arrow()
+    with pq.ParquetWriter(path, edited.schema, store_schema=False) as writer:
+        writer.write_table(edited)
+        writer.add_key_value_metadata({key.decode(): value.decode() for key, value in metadata.items()})
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    elsewhere = path.with_name("elsewhere")
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
 
 
 def _newer_version_by_damage(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'"schema":2', b'"schema":3'))
+    path.write_bytes(path.read_bytes().replace(b'"schema":3', b'"schema":4'))
 
 
 def _metadata_of_another_shape(path: Path) -> None:
-    _rewrite(path, TRADES.to_arrow(), {"schema": 1})
+    _rewrite(path, TRADES.to_arrow(), {"schema": SCHEMA_VERSION})
 
 
 def _nulls(path: Path) -> None:
@@ -134,17 +180,18 @@ def _facts(path: Path) -> dict[str, object]:
 
 
 def _rewrite(path: Path, table: pa.Table, facts: dict[str, object]) -> None:
-    """A file of ours as to its metadata, with other content."""
+    """A file of ours as to its metadata, its own digest among it, with other content."""
     with pq.ParquetWriter(path, table.schema, store_schema=False) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({METADATA_KEY: json.dumps(facts)})
+        writer.add_key_value_metadata({METADATA_KEY: json.dumps(facts), FILE_DIGEST_KEY: BLANK})
+    stamp_file(path)
 
 
 SPOILS: dict[Spoil, str] = {
     _cut_in_half: "cannot be decoded",
     _without_its_end: "cannot be decoded",
     _zero_filled: "cannot be decoded",
-    _zero_filled_in_the_middle: "cannot be decoded",
+    _zero_filled_in_the_middle: "its bytes are not those that were written",
     _empty: "cannot be decoded",
     _text: "cannot be decoded",
     _of_another_symbol: "of another instrument, spot:ETHUSDT",
@@ -154,19 +201,28 @@ SPOILS: dict[Spoil, str] = {
     _foreign_schema: "columns are others",
     _other_types: "columns are others",
     _more_columns: "columns are others",
-    _version_that_never_was: "schema version 0, which never was",
-    _newer_version_by_damage: "schema version 3, and is damaged",
-    _metadata_of_another_shape: "metadata cannot be read",
+    _older_version: "schema version 2; this program reads version 3",
+    _newer_version_by_damage: "schema version 4, and is damaged",
+    _metadata_of_another_shape: "certificate cannot be read",
+    _contradicting_certificate: "certificate contradicts itself",
+    _certificate_out_of_bounds: "certificate contradicts itself",
+    _nested_certificate: "certificate cannot be read",
+    _giant_row_group: "row groups of another size",
+    _edited_by_another_program: "its bytes are not those that were written",
+    _pipe: "not a regular file",
+    _link: "not a regular file",
     _nulls: "has nulls",
     _unsorted: "ids do not ascend",
     _doubled: "ids do not ascend",
-    _fewer_rows_than_named: "not those that its metadata names",
-    _no_rows: "ids do not ascend",
-    _directory: "is a directory",
+    _fewer_rows_than_named: "it has 299 rows, and its certificate names 300",
+    _no_rows: "row groups of another size",
+    _directory: "not a regular file",
 }
 
 
 def _content(path: Path) -> bytes:
+    if path.is_fifo():
+        return b""
     return (path / "part-0.parquet").read_bytes() if path.is_dir() else path.read_bytes()
 
 
@@ -233,13 +289,13 @@ def test_a_whole_file_is_not_touched(manager: BackfillCacheManager) -> None:
 def test_what_the_disk_refuses_is_an_error_and_no_reason_to_move_the_file(
     manager: BackfillCacheManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A path that loops cannot be read for a reason of the file system's: the day is not taken for missing."""
+    """A path below a file cannot be read for a reason of the file system's: the day is not taken for missing."""
     path = manager.get_cache_path(DAY)
-    path.parent.mkdir(parents=True)
-    path.symlink_to(path)
+    path.parent.parent.mkdir(parents=True)
+    path.parent.write_text("a file where the directory should be")
     with pytest.raises(StoreError, match=f"cannot read {re.escape(str(path))}: "):
         manager.load_cached_trades(DAY)
-    assert path.is_symlink()
+    assert path.parent.is_file()
 
 
 def test_reading_group_by_group_says_when_a_file_is_damaged_while_in_use(manager: BackfillCacheManager) -> None:
@@ -252,8 +308,8 @@ def test_reading_group_by_group_says_when_a_file_is_damaged_while_in_use(manager
 def test_facts_of_a_spoilt_file_are_refused_with_the_reason_and_the_file_stays(manager: BackfillCacheManager) -> None:
     """The status command reads facts: it must not move anything."""
     manager.append(DAY, TRADES)
-    _version_that_never_was(manager.get_cache_path(DAY))
-    with pytest.raises(UntrustedFile, match="schema version 0"):
+    _older_version(manager.get_cache_path(DAY))
+    with pytest.raises(UntrustedFile, match="schema version 2"):
         manager.facts(DAY)
     assert manager.get_cache_path(DAY).is_file()
     with pytest.raises(StoreError, match="No such file"):

@@ -13,7 +13,7 @@ from backfilld.services.stored_days import MARKS, InstrumentStatus, day_statuses
 from backfilld.store.daemon_state import Activity, peek_activity, save_activity
 from backfilld.store.layout import instrument_directory
 from backfilld.surfaces.status import print_status
-from tests.store.format.test_footer import VERSION_1, write_file
+from tests.store.format.test_footer import OLDER, write_file
 from tests.store.frames import SPOT, day_frame
 
 FIRST = date(2025, 10, 30)
@@ -36,7 +36,7 @@ def manager(tmp_path: Path) -> BackfillCacheManager:
     bad = hold(4, 1012)
     manager.get_cache_path(bad).write_text("cut")
     newer = FIRST + timedelta(days=5)
-    write_file(manager.get_cache_path(newer), day_frame([1013], newer), VERSION_1 | {"schema": 9})
+    write_file(manager.get_cache_path(newer), day_frame([1013], newer), OLDER | {"schema": 9})
     hold(6, 1014, 1016, absent=(IdRange(1015, 1015),))
     return manager
 
@@ -65,7 +65,7 @@ def test_a_day_tells_what_its_certificate_says(manager: BackfillCacheManager) ->
     partial, conflicted, newest = days["2025-10-31"], days["2025-11-02"], days["2025-11-05"]
     assert (partial.holes, partial.missing, partial.state, partial.mark) == ([(1004, 1005)], 2, "holes", "partial")
     assert (conflicted.conflicts, conflicted.state, conflicted.mark) == (1, "sealed", "conflicted")
-    assert (newest.absent, newest.missing, newest.sources, newest.schema) == (1, 0, ["rest"], 2)
+    assert (newest.absent, newest.missing, newest.sources) == (1, 0, ["rest"])
     assert "schema version 9" in (days["2025-11-04"].reason or "")
 
 

@@ -6,6 +6,7 @@ Owns the thread hop and nothing else.
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +15,7 @@ import structlog
 import trio
 
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
 from backfilld.core.model import Instrument, day_of, empty_trades
 from backfilld.errors import ArchiveError
@@ -79,14 +80,15 @@ class ParquetStore:
         trades: pl.DataFrame,
         day_starts: Collection[int],
         absence: AbsentIds = NO_ABSENCES,
+        source: Source = REST,
     ) -> Saved:
         """Merge trades into a day file and replace it."""
         manager = self._manager(instrument)
-        # Whoever must not wait for a disk that hangs may let go of it: the file is replaced whole or not at all.
-        done = await trio.to_thread.run_sync(
-            lambda: manager.append(day, trades, day_starts, absent=absence.absent, suspected=absence.suspected),
-            abandon_on_cancel=True,
+        append = partial(
+            manager.append, day, trades, day_starts, source=source, absent=absence.absent, suspected=absence.suspected
         )
+        # A caller that must not wait for a disk that hangs may leave it: the file is replaced whole or not at all.
+        done = await trio.to_thread.run_sync(append, abandon_on_cancel=True)
         self._see(instrument, day)
         file = str(manager.get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)

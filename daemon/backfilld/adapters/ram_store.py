@@ -1,6 +1,7 @@
 """The TradeStore of a switched-off cache: the same backfill, and no file is read or written."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import structlog
 import trio
 
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import Certificate, Provenance
+from backfilld.core.day.certificate import REST, Certificate, Provenance, Source
 from backfilld.core.day.figures import Figures
 from backfilld.core.merge import merge
 from backfilld.core.model import Instrument, day_of, empty_trades
@@ -70,20 +71,24 @@ class RamStore:
         trades: pl.DataFrame,
         day_starts: Collection[int],
         absence: AbsentIds = NO_ABSENCES,
+        source: Source = REST,
     ) -> Saved:
         """Merge trades into a day."""
         await trio.lowlevel.checkpoint()
         key = (instrument, day)
         held, old = self._days.get(key, empty_trades()), self._records.get(key)
         merged = merge(held, trades)
-        record = Certificate(day, tuple(spans_of(merged.trades)))
-        known = (old.proven_starts(), old.absent, old.suspected) if old is not None else ((), (), ())
-        testimony = Provenance(
-            day_starts={*known[0], *day_starts},
-            absent=(*known[1], *absence.absent),
-            suspected=(*known[2], *absence.suspected),
+        spans = tuple(spans_of(merged.trades))
+        record = Certificate(day, spans, market=str(instrument.market), symbol=instrument.symbol)
+        known = old.provenance() if old is not None else Provenance()
+        known = replace(
+            known,
+            day_starts={*known.day_starts, *day_starts},
+            source=source,
+            absent=(*known.absent, *absence.absent),
+            suspected=(*known.suspected, *absence.suspected),
         )
-        self._days[key], self._records[key] = merged.trades, record.told(testimony)
+        self._days[key], self._records[key] = merged.trades, record.with_provenance(known)
         return Saved(self._records[key], None, 0, held.height, merged.duplicates, merged.conflicts)
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
+import msgspec
 import polars as pl
 
 from backfilld.errors import SettingsError
@@ -83,9 +84,12 @@ class Instrument:
         return f"{self.market}:{self.symbol}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class IdRange:
-    """Aggregate trade ids ``first_id`` to ``last_id``, both inclusive, never empty."""
+MAX_ID = 2**53
+"""No id of the exchange's is higher: its counters are JSON numbers, which carry integers exactly only up to here."""
+
+
+class IdRange(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
+    """Aggregate trade ids ``first_id`` to ``last_id``, both inclusive, never empty. In JSON an array of the two."""
 
     first_id: int
     last_id: int

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from itertools import groupby
 
 from backfilld.core.model import iso
-from backfilld.errors import StoreError
+from backfilld.errors import DayLocked, StoreError
 from backfilld.store import BackfillCacheManager
 from backfilld.store.format.footer import UntrustedFile
 
@@ -34,7 +34,6 @@ class DayStatus:
     conflicts: int = 0
     findings: dict[str, int] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
-    schema: int | None = None
 
     @property
     def mark(self) -> str:
@@ -69,29 +68,27 @@ def day_statuses(manager: BackfillCacheManager) -> Iterator[DayStatus]:
             continue  # deleted since it was listed
         size = path.stat().st_size
         try:
-            facts, bounds_ms = manager.glance(day)
-        except (UntrustedFile, StoreError) as reason:
+            facts = manager.facts(day)
+        except (UntrustedFile, DayLocked, StoreError) as reason:
             yield DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
             continue
-        missing = sum(last - first + 1 for first, last in facts.holes)
-        first_at, last_at = map(iso, bounds_ms) if bounds_ms else (None, None)
+        missing = sum(map(len, facts.holes))
         yield DayStatus(
             instrument=name,
-            day=facts.day,
+            day=day.isoformat(),
             state="sealed" if facts.sealed else "holes" if missing else "whole",
             trades=facts.rows,
             missing=missing,
             bytes=size,
             first_id=facts.first_id,
             last_id=facts.last_id,
-            first_at=first_at,
-            last_at=last_at,
-            holes=facts.holes,
-            absent=sum(last - first + 1 for first, last in facts.absent),
+            first_at=iso(facts.spans[0].first_ms),
+            last_at=iso(facts.last_ms),
+            holes=[(each.first_id, each.last_id) for each in facts.holes],
+            absent=sum(map(len, facts.absent)),
             conflicts=facts.conflicts,
             findings=facts.findings,
-            sources=sorted({each.source for each in facts.sources}),
-            schema=facts.schema,
+            sources=sorted({each.source.name for each in facts.sources}),
         )
 
 

@@ -9,7 +9,7 @@ Owns temporary names and how file system errors become StoreError.
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,8 @@ from backfilld.errors import StoreError
 
 TEMPORARY = ".tmp-"
 """Stands in the name of every temporary file, after the name of the file that it is to become."""
+
+_TEMPORARY_NAME = re.compile(r".+\.(parquet|conflicts|json|zip|journal)" + re.escape(TEMPORARY) + r"\d+-[0-9a-f]{8}")
 
 _in_hand: set[Path] = set()
 """The temporary files that this process is writing now."""
@@ -37,15 +39,18 @@ def _reason(error: OSError) -> str:
     return re.split(r"\[errno \d+\] ", error.strerror or str(error))[-1]
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file, then put it in the place of ``path``. Raises StoreError; ``path`` is then as
-    before and the temporary file gone."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to fill; at the end of the block that file takes the place of ``path``.
+
+    Raises StoreError. When the block, the disk or the rename fails, ``path`` is as before and the temporary file gone.
+    """
     temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
     with translated(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         _in_hand.add(temporary)
         try:
-            write(temporary)
+            yield temporary
             _sync(temporary, os.O_RDWR)
             temporary.replace(path)
         except BaseException:
@@ -63,12 +68,17 @@ def sweep_temporary_files(directory: Path) -> list[Path]:
     Only the holder of the cache may do this: the temporary files of another running writer look the same. Those of this
     process are left alone.
     """
-    found = (path for name in ("*.parquet", "*.json", "*.zip") for path in directory.rglob(f"{name}{TEMPORARY}*"))
-    stale = sorted(path for path in found if path.is_file() and path not in _in_hand)
+    stale = sorted(path for path in _ours(directory) if path.is_file() and path not in _in_hand)
     for path in stale:
         with translated(path, "delete"):
             path.unlink(missing_ok=True)
     return stale
+
+
+def _ours(directory: Path) -> Iterator[Path]:
+    """The temporary files that only this program makes: by their full name, and only where it makes them."""
+    places = (f".backfilld/**/*{TEMPORARY}*", f"market=*/symbol=*/backfill_*{TEMPORARY}*", f"backfill_*{TEMPORARY}*")
+    return (path for place in places for path in directory.glob(place) if _TEMPORARY_NAME.fullmatch(path.name))
 
 
 def move_aside(path: Path, moment: datetime | None = None) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from backfilld.store.atomic import replace_file
+from backfilld.store.atomic import replacing
 from backfilld.store.layout import STATE_DIRECTORY
 
 
@@ -35,12 +35,8 @@ def peek_activity(cache_dir: Path) -> Activity | None:
 
 def save_activity(cache_dir: Path, activity: Activity) -> None:
     """Replace what was saved. Raises StoreError."""
-    body = msgspec.json.encode(activity)
-
-    def write(path: Path) -> None:
-        path.write_bytes(body)
-
-    replace_file(_path(cache_dir), write)
+    with replacing(_path(cache_dir)) as temporary:
+        temporary.write_bytes(msgspec.json.encode(activity))
 
 
 def _path(cache_dir: Path) -> Path:

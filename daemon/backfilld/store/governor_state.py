@@ -8,7 +8,7 @@ import msgspec
 from backfilld.core.model import Market
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
-from backfilld.store.atomic import move_aside, replace_file, translated
+from backfilld.store.atomic import move_aside, replacing, translated
 from backfilld.store.layout import STATE_DIRECTORY
 
 
@@ -60,12 +60,8 @@ def peek_remembered(cache_dir: Path) -> Remembered:
 
 def save_remembered(cache_dir: Path, remembered: Remembered) -> None:
     """Replace what was saved. Raises StoreError."""
-    body = msgspec.json.format(msgspec.json.encode(remembered))
-
-    def write(path: Path) -> None:
-        path.write_bytes(body)
-
-    replace_file(_path(cache_dir), write)
+    with replacing(_path(cache_dir)) as temporary:
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(remembered)))
 
 
 def _path(cache_dir: Path) -> Path:

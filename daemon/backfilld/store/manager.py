@@ -5,6 +5,8 @@ adapter puts it on a thread.
 """
 
 import datetime as dt
+import os
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +20,11 @@ from backfilld.core.ids import IdSet
 from backfilld.core.merge import deduplicate, merge, typed
 from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms, empty_trades
 from backfilld.core.retention import expired_days
-from backfilld.errors import DayDamaged, SettingsError, StoreError, TradeConflict
-from backfilld.store.atomic import move_aside, replace_file, translated
-from backfilld.store.format.dayfile import DayReader, DayWriter, Encoding
-from backfilld.store.format.footer import DayFacts, UntrustedFile
+from backfilld.errors import DayDamaged, DayLocked, SettingsError, StoreError, TradeConflict
+from backfilld.store.atomic import move_aside, translated
+from backfilld.store.format.day_reader import DayReader
+from backfilld.store.format.dayfile import Encoding, rewriting
+from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import day_file_name, days_in, instrument_of
 
 T = TypeVar("T")
@@ -79,7 +82,7 @@ class BackfillCacheManager:
         _refuse_other_days(new, day)
         self.record(day)
         if not new.is_empty():
-            self.append(day, new, refuse_conflicts=True)
+            self._insist(day, new)
         return self.get_cache_path(day)
 
     def get_last_cached_timestamp(self, trades: Trades) -> int | None:
@@ -121,26 +124,37 @@ class BackfillCacheManager:
         log.warning("day_quarantined", file=str(path), moved_to=moved.name, reason=reason)
 
     def record(self, day: dt.date) -> Certificate | None:
-        """What the day's file holds, after reading and checking all of it; None as for load_cached_trades."""
-        return self._read(day, DayReader.recorded)
+        """The certificate of the day's file, after checking every byte of it; None as for load_cached_trades.
+
+        A file that has ids in common with the nearest stored day is not trusted, unless it is sealed and the other one
+        is not.
+        """
+        certificate = self._read(day, DayReader.checked)
+        reason = None if certificate is None else self._overlap(certificate)
+        if reason is None:
+            return certificate
+        self.distrust(day, reason)
+        return None
 
     def peek(self, day: dt.date) -> Certificate | None:
         """The same, and a file that cannot be trusted stays where it is."""
         try:
             with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
-                return reader.recorded()
+                return reader.checked()
         except UntrustedFile:
             return None
 
-    def facts(self, day: dt.date) -> DayFacts:
-        """What the day's file says of itself, its rows unread. Raises UntrustedFile, StoreError."""
+    def facts(self, day: dt.date) -> Certificate:
+        """The certificate of the day's file, its rows unread. Raises UntrustedFile, DayLocked, StoreError."""
         with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
-            return reader.facts
+            return reader.certificate
 
-    def glance(self, day: dt.date) -> tuple[DayFacts, tuple[int, int] | None]:
-        """The same, and the lowest and the highest T as the file's statistics have them."""
-        with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
-            return reader.facts, reader.bounds_ms()
+    def nearest(self, day: dt.date) -> tuple[Certificate | None, Certificate | None]:
+        """The certificates of the nearest stored days before and after ``day``; None where there is none to trust."""
+        days = self.days()
+        at = bisect_left(days, day)
+        later = at + 1 if at < len(days) and days[at] == day else at
+        return self._known(days[at - 1]) if at else None, self._known(days[later]) if later < len(days) else None
 
     def row_groups(self, day: dt.date) -> Iterator[pl.DataFrame]:
         """The trades of the day, a row group at a time; none if there is no file. Raises StoreError."""
@@ -165,49 +179,84 @@ class BackfillCacheManager:
         refuse_conflicts: bool = False,
     ) -> Appended:
         """Merge trades that ascend strictly in ``a`` and came from ``source`` into the day's file, a row group at a
-        time, and replace it.
+        time, and replace it. What the nearest stored days prove of its ends is written with it.
 
         ``day_starts`` are ids known to begin a day; ``absent`` and ``suspected`` are added to what the file knows of.
-        With no trades only the metadata is renewed. On a conflict the held row stays and the other is returned, or
-        TradeConflict raised. Raises StoreError; the file is then as before.
+        With no trades only the certificate is renewed. On a conflict the stored row stays and the other is returned, or
+        TradeConflict raised. Raises StoreError and DayLocked; the file is then as before. Raises DayDamaged after
+        moving aside a file that is not as it was written, and for a file that is gone if there are no trades to begin
+        another.
         """
-        path = self.get_cache_path(day)
+        before = self._checked(day)
+        if before is None and new.is_empty():
+            raise DayDamaged(f"{self.get_cache_path(day)} is gone")
+        known = before.provenance() if before else Provenance()
+        starts = {*day_starts, *known.day_starts}
+        earlier, later = self.nearest(day)
+        last_id = max(before.last_id if before else -1, new["a"][-1] if new.height else -1)
         tally = _Tally()
-        records: list[Certificate] = []
-        sizes: list[int] = []
+        # A day that goes on needs no digest, which would cost a fifth of writing it.
+        is_over = later is not None or any(start > last_id for start in starts)
+        with rewriting(self.get_cache_path(day), day, self.instrument, self.encoding, digested=is_over) as writer:
+            for piece in _spliced(self._trusted_groups(day), new, tally):
+                writer.add(piece)
+            if refuse_conflicts:
+                _refuse_conflicts(tally.conflicts)
+            known = replace(
+                known,
+                day_starts=starts,
+                source=source,
+                absent=(*known.absent, *absent),
+                suspected=(*known.suspected, *suspected),
+                conflicting=(*known.conflicting, *IdSet.of_ids(tally.conflicts["a"].unique().sort()).ranges),
+            )
+            certificate = writer.finish(known, earlier, later)
+        return Appended(certificate, writer.bytes, tally.cached, tally.duplicates, tally.conflicts)
 
-        def write(temporary: Path) -> None:
-            known, last_id = self._known(day)
-            last_id = max(last_id, new["a"][-1] if new.height else -1)
-            starts = {*day_starts, *known.day_starts}
-            # A day that goes on needs no digest, which would cost a fifth of writing it.
-            with DayWriter(temporary, self.encoding, digested=any(start > last_id for start in starts)) as writer:
-                for piece in _spliced(self.row_groups(day), new, tally):
-                    writer.add(piece)
-                if refuse_conflicts:
-                    _refuse_conflicts(tally.conflicts)
-                known = replace(
-                    known,
-                    absent=(*known.absent, *absent),
-                    suspected=(*known.suspected, *suspected),
-                    conflicting=(*known.conflicting, *IdSet.of_ids(tally.conflicts["a"].unique().sort()).ranges),
-                )
-                records.append(writer.finish(day, self.instrument, starts, source=source, known=known))
-            # Not of ``path`` later: it may be removed by then.
-            sizes.append(temporary.stat().st_size)
-
-        replace_file(path, write)
-        return Appended(records[0], sizes[0], tally.cached, tally.duplicates, tally.conflicts)
-
-    def _known(self, day: dt.date) -> tuple[Provenance, int]:
-        """What the day's file tells besides its rows, and its last id; nothing and -1 if there is no file."""
-        if not self.get_cache_path(day).exists():
-            return Provenance(), -1
+    def _insist(self, day: dt.date, new: pl.DataFrame) -> None:
+        """Append; a file that turns out to be damaged is moved aside by the first attempt."""
         try:
-            facts = self.facts(day)
+            self.append(day, new, refuse_conflicts=True)
+        except DayDamaged:
+            self.append(day, new, refuse_conflicts=True)
+
+    def _checked(self, day: dt.date) -> Certificate | None:
+        """The certificate of a file that is as it was written; None if there is no file. Rows that somebody altered are
+        never written anew, which would make them look right."""
+        path = self.get_cache_path(day)
+        if not os.path.lexists(path):
+            return None
+        try:
+            with translated(path, "read"), self._open(day) as reader:
+                return reader.checked()
         except UntrustedFile as error:
+            self.distrust(day, str(error))
             raise self._damaged(day, error) from error
-        return facts.testimony(), facts.last_id
+
+    def _trusted_groups(self, day: dt.date) -> Iterator[pl.DataFrame]:
+        """As :meth:`row_groups`; a file that turns out to be damaged is moved aside."""
+        try:
+            yield from self.row_groups(day)
+        except DayDamaged as error:
+            self.distrust(day, str(error))
+            raise
+
+    def _known(self, day: dt.date) -> Certificate | None:
+        try:
+            return self.facts(day)
+        except (UntrustedFile, StoreError, DayLocked):
+            return None
+
+    def _overlap(self, certificate: Certificate) -> str | None:
+        """Why the file cannot be right beside its nearest neighbours: no two days have an id in common."""
+        earlier, later = self.nearest(certificate.day)
+        for other, shared in (
+            (earlier, earlier is not None and earlier.last_id >= certificate.first_id),
+            (later, later is not None and later.first_id <= certificate.last_id),
+        ):
+            if other is not None and shared and not (certificate.sealed and not other.sealed):
+                return f"it has ids in common with {other.day}"
+        return None
 
     def _damaged(self, day: dt.date, reason: UntrustedFile) -> DayDamaged:
         return DayDamaged(f"{self.get_cache_path(day)} was damaged while in use: {reason}")
@@ -237,9 +286,9 @@ class _Tally:
     conflicts: pl.DataFrame = field(default_factory=empty_trades)
 
 
-def _spliced(held: Iterator[pl.DataFrame], new: pl.DataFrame, tally: _Tally) -> Iterator[pl.DataFrame]:
+def _spliced(stored: Iterator[pl.DataFrame], new: pl.DataFrame, tally: _Tally) -> Iterator[pl.DataFrame]:
     """Both, in order of ``a``; only the row groups that ``new`` reaches into are merged, the others pass through."""
-    for group in held:
+    for group in stored:
         tally.cached += group.height
         upto = int(new["a"].search_sorted(group["a"][-1], side="right")) if new.height else 0
         merged = merge(group, new[:upto])

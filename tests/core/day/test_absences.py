@@ -43,7 +43,7 @@ def noted(records: Mapping[date, Certificate], absences: Mapping[date, AbsentIds
             absent=(*old.absent, *absence.absent),
             suspected=(*old.suspected, *absence.suspected),
         )
-        told[day] = old.told(known)
+        told[day] = old.with_provenance(known)
     return told
 
 
@@ -117,20 +117,22 @@ def test_ids_behind_all_that_is_held_are_the_last_days() -> None:
 
 def test_ids_that_one_day_knows_to_be_absent_are_told_to_the_other_beside_them() -> None:
     """A file that was written when its neighbour was not there yet."""
-    before = record((1, 9)).told(Told(absent=(IdRange(10, 11),)))
+    before = record((1, 9)).with_provenance(Told(absent=(IdRange(10, 11),)))
     found = Absences((), NOW_MS).by_day(coverage_of({10, 11}), [before, record((12, 20), day=NEXT)], NOW_MS)
     assert found == {NEXT: AbsentIds(absent=(IdRange(10, 11),))}
 
 
 def test_ids_that_are_ripe_in_part_are_absent_in_part() -> None:
-    held = record((1, 4), (11, 20)).told(Told(suspected=(Suspicion(IdRange(5, 7), NOW_MS - SECOND_LOOK_MS),)))
+    held = record((1, 4), (11, 20)).with_provenance(
+        Told(suspected=(Suspicion(IdRange(5, 7), NOW_MS - SECOND_LOOK_MS),))
+    )
     found = Absences(held.suspected, NOW_MS).by_day(coverage_of(range(5, 11)), [held], NOW_MS)
     assert found == {DAY: AbsentIds((IdRange(5, 7),), (Suspicion(IdRange(8, 10), NOW_MS),))}
 
 
 def test_a_second_look_is_due_once_and_also_for_what_the_plan_itself_came_across() -> None:
     suspicion = Suspicion(IdRange(5, 7), NOW_MS)
-    held = record((1, 4), (8, 20)).told(Told(suspected=(suspicion,)))
+    held = record((1, 4), (8, 20)).with_provenance(Told(suspected=(suspicion,)))
     while_it_was_raised = Absences((), NOW_MS)
     assert not while_it_was_raised.is_due([held], NOW_MS + SECOND_LOOK_MS - 1)
     assert while_it_was_raised.is_due([held], NOW_MS + SECOND_LOOK_MS)

@@ -35,7 +35,7 @@ def record_of(held: set[int]) -> Certificate:
 def test_an_id_is_held_or_absent_or_missing_and_never_two_of_them(
     held: set[int], absent: set[int], conflicting: set[int]
 ) -> None:
-    told = record_of(held).told(Told(absent=ranges_of(absent), conflicting=ranges_of(conflicting)))
+    told = record_of(held).with_provenance(Told(absent=ranges_of(absent), conflicting=ranges_of(conflicting)))
     assert ids_of(told.absent) == absent - held
     assert ids_of(told.holes) == set(range(min(held), max(held))) - held - absent
     assert ids_of(told.conflicting) == held & conflicting
@@ -49,7 +49,7 @@ def test_a_suspicion_is_kept_as_it_was_first_raised_until_the_id_is_held_or_abse
     held: set[int], absent: set[int], raised: list[tuple[set[int], int]]
 ) -> None:
     suspected = tuple(Suspicion(each, asked_ms) for chosen, asked_ms in raised for each in ranges_of(chosen))
-    told = record_of(held).told(Told(absent=ranges_of(absent), suspected=suspected))
+    told = record_of(held).with_provenance(Told(absent=ranges_of(absent), suspected=suspected))
     first: dict[int, int] = {}
     for chosen, asked_ms in raised:
         for each in chosen - held - absent:
@@ -67,13 +67,13 @@ def test_every_id_held_has_one_source_the_first_that_is_known(
     held: set[int], known: list[tuple[set[int], Source]], source: Source
 ) -> None:
     sources = tuple(Sourced(name, each) for chosen, name in known for each in ranges_of(chosen))
-    told = record_of(held).told(Told(source=source, sources=sources))
+    told = record_of(held).with_provenance(Told(source=source, sources=sources))
     truth = {each: next((name for chosen, name in known if each in chosen), source) for each in held}
     found = [(each, part.source) for part in told.sources for each in sorted(ids_of([part.ids]))]
     assert found == sorted(truth.items()), "in order, each id once"
     for earlier, later in pairwise(told.sources):
         assert earlier.source != later.source or earlier.ids.last_id + 1 < later.ids.first_id, "joined where possible"
-    again = told.told(Told(sources=told.sources, source=ADOPTED))
+    again = told.with_provenance(Told(sources=told.sources, source=ADOPTED))
     assert again.sources == told.sources
 
 
@@ -82,7 +82,7 @@ def test_neighbours_are_looked_for_beyond_absent_ids(
     held: set[int], absent: set[int], opened: bool, closed: bool
 ) -> None:
     """What a record proves it proves again to whoever reads only its starts and its absent ids."""
-    told = record_of(held).told(Told(absent=ranges_of(absent)))
+    told = record_of(held).with_provenance(Told(absent=ranges_of(absent)))
     told = replace(told, opened=opened, closed=closed)
     before, after = min(held) - 1, max(held) + 1
     while before in absent:
@@ -91,12 +91,12 @@ def test_neighbours_are_looked_for_beyond_absent_ids(
         after += 1
     assert told.previous_last_id == (before if opened else None)
     assert told.next_first_id == (after if closed else None)
-    again = record_of(held).told(Told(absent=told.absent, day_starts=told.proven_starts()))
+    again = record_of(held).with_provenance(Told(absent=told.absent, day_starts=told.proven_starts()))
     assert (again.opened, again.closed) == (opened, closed)
 
 
 def test_a_day_is_sealed_over_absent_ids_and_not_over_suspected_ones() -> None:
     open_ended = record((5, 9), (12, 14), opened=True, closed=True)
-    assert not open_ended.told(Told(suspected=(Suspicion(IdRange(10, 11), 0),))).sealed
-    assert not open_ended.told(Told(absent=(IdRange(10, 10),))).sealed
-    assert open_ended.told(Told(absent=(IdRange(10, 11),))).sealed
+    assert not open_ended.with_provenance(Told(suspected=(Suspicion(IdRange(10, 11), 0),))).sealed
+    assert not open_ended.with_provenance(Told(absent=(IdRange(10, 10),))).sealed
+    assert open_ended.with_provenance(Told(absent=(IdRange(10, 11),))).sealed

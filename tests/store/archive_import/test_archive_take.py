@@ -58,7 +58,7 @@ def test_a_day_is_sealed_from_the_zip_alone(cache: BackfillCacheManager) -> None
     facts = cache.facts(DAY)
     assert facts.sealed
     assert facts.digest
-    assert facts.sources[0].sha256 == SHA
+    assert facts.sources[0].source.sha256 == SHA
     assert (taken.cached, taken.duplicates, taken.report) == (0, 0, None)
     assert taken.bytes == cache.get_cache_path(DAY).stat().st_size
 
@@ -207,3 +207,15 @@ def test_the_report_is_bounded(cache: BackfillCacheManager, monkeypatch: pytest.
     assert taken.record.conflicts == 100
     assert taken.report is not None
     assert pl.read_parquet(taken.report).height == 14
+
+
+def test_a_damaged_report_is_moved_aside_and_another_one_begun(cache: BackfillCacheManager) -> None:
+    """A file beside the day must not keep the day from being taken."""
+    cache.append(DAY, day_frame(range(1000, 1010)))
+    report = cache.get_cache_path(DAY).with_name(f"{cache.get_cache_path(DAY).name}{archive_take.REPORT_SUFFIX}")
+    report.write_bytes(b"not a report")
+    taken = take(cache, day_frame(range(1000, 1020)).with_columns(q=pl.lit(9.0)))
+    assert taken.report == report
+    assert pl.read_parquet(report.read_bytes()).height == 20
+    (moved,) = report.parent.glob(f"{report.name}.bad-*")
+    assert moved.read_bytes() == b"not a report"

@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from backfilld.core.day.certificate import REST
 from backfilld.core.ids import IdSet
-from backfilld.core.model import IdRange
+from backfilld.core.model import MAX_ID, IdRange
 from backfilld.store import BackfillCacheManager
 from backfilld.store.format import dayfile
-from backfilld.store.format.dayfile import METADATA_KEY, SCHEMA_VERSION, Encoding
+from backfilld.store.format.dayfile import Encoding
+from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION
 from backfilld.store.layout import instrument_directory
 from tests.store.frames import DAY, SPOT, day_frame
 
@@ -73,9 +75,9 @@ def test_every_compression_gives_the_rows_back(
 
 
 def test_extreme_values_survive(manager: BackfillCacheManager) -> None:
-    """Ids up to int64's last, the smallest and the largest prices, floats that no decimal hits."""
+    """Ids up to the highest, the smallest and the largest prices, floats that no decimal hits."""
     trades = day_frame([1000, 1001, 1002]).with_columns(
-        a=pl.Series([0, 1, 2**63 - 2]),
+        a=pl.Series([0, 1, MAX_ID]),
         T=pl.Series([1_762_473_600_000, 1_762_473_600_000, 1_762_559_999_999]),
         p=pl.Series([5e-324, 0.1 + 0.2, 1.7976931348623157e308]),
         f=pl.Series([-1, 0, 2**63 - 1]),
@@ -118,13 +120,13 @@ def test_the_metadata_is_true_of_the_rows(held: list[int], row_group_rows: int) 
     with fresh_manager(row_group_rows) as manager:
         manager.append(DAY, day_frame(held))
         facts = manager.facts(DAY)
-        holes = {trade_id for first, last in facts.holes for trade_id in range(first, last + 1)}
+        holes = {trade_id for each in facts.holes for trade_id in range(each.first_id, each.last_id + 1)}
         assert holes == set(range(held[0], held[-1])) - set(held)
         assert (facts.first_id, facts.last_id, facts.rows) == (held[0], held[-1], len(held))
-        assert (facts.schema, facts.market, facts.symbol, facts.day) == (2, "spot", "BTCUSDT", "2025-11-07")
-        sources = IdSet.of(IdRange(each.first_id, each.last_id) for each in facts.sources)
+        assert (facts.market, facts.symbol, facts.day) == ("spot", "BTCUSDT", DAY)
+        sources = IdSet.of(each.ids for each in facts.sources)
         assert sources == IdSet.of_ids(day_frame(held)["a"])
-        assert {each.source for each in facts.sources} == {"rest"}
+        assert {each.source for each in facts.sources} == {REST}
         groups = pq.ParquetFile(manager.get_cache_path(DAY)).metadata
         sizes = [groups.row_group(n).num_rows for n in range(groups.num_row_groups)]
         assert all(size == row_group_rows for size in sizes[:-1])
@@ -226,13 +228,19 @@ def test_what_append_returns_is_what_a_fresh_look_finds(manager: BackfillCacheMa
 
 
 def test_the_metadata_stands_in_the_file_as_json_for_other_readers(manager: BackfillCacheManager) -> None:
-    manager.append(DAY, day_frame([1000, 1002]), {1000})
+    trades = day_frame([1000, 1002])
+    manager.append(DAY, trades, {1000})
+    first_ms, last_ms = trades["T"]
     metadata = pq.ParquetFile(manager.get_cache_path(DAY)).metadata.metadata or {}
     assert msgspec.json.decode(metadata[METADATA_KEY.encode()]) == {
         "schema": SCHEMA_VERSION,
         "market": "spot",
         "symbol": "BTCUSDT",
         "day": "2025-11-07",
+        "spans": [
+            {"ids": [1000, 1000], "first_ms": first_ms, "last_ms": first_ms},
+            {"ids": [1002, 1002], "first_ms": last_ms, "last_ms": last_ms},
+        ],
         "first_id": 1000,
         "last_id": 1002,
         "rows": 2,
@@ -240,10 +248,11 @@ def test_the_metadata_stands_in_the_file_as_json_for_other_readers(manager: Back
         "opened": True,
         "closed": False,
         "sealed": False,
-        "chain": {"previous_last_id": 999, "next_first_id": None},
+        "previous_last_id": 999,
+        "next_first_id": None,
         "sources": [
-            {"source": "rest", "first_id": 1000, "last_id": 1000, "sha256": None},
-            {"source": "rest", "first_id": 1002, "last_id": 1002, "sha256": None},
+            {"source": {"name": "rest", "sha256": None}, "ids": [1000, 1000]},
+            {"source": {"name": "rest", "sha256": None}, "ids": [1002, 1002]},
         ],
         "absent": [],
         "suspected": [],

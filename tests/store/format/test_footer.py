@@ -1,4 +1,4 @@
-"""The certificate: what survives merging, older and newer versions, and the digests."""
+"""The certificate in the file: older and newer versions, what survives merging, and the digests."""
 
 import hashlib
 import json
@@ -14,33 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polars.testing import assert_frame_equal
 
 from backfilld import BackfillCacheManager, StoreError
-from backfilld.core.day.certificate import REST, Source, Suspicion
+from backfilld.core.day.certificate import REST, Source, Sourced, Suspicion
 from backfilld.core.model import IdRange
 from backfilld.store.format import digest
-from backfilld.store.format.dayfile import DayReader
+from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.digest import FILE_DIGEST_KEY, RowsDigest
-from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION, SourceFacts, SuspectedFacts
+from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION
 from tests.store.frames import DAY, SPOT, day_frame
 
 ARCHIVE = Source("archive", "ab" * 32)
-VERSION_1 = {
-    "schema": 1,
-    "market": "spot",
-    "symbol": "BTCUSDT",
-    "day": "2025-11-07",
-    "first_id": 1000,
-    "last_id": 1009,
-    "rows": 9,
-    "holes": [[1004, 1004]],
-    "opened": True,
-    "closed": False,
-    "sealed": False,
-    "sources": [["rest", 1000, 1003], ["rest", 1005, 1009]],
-}
-HELD_BY_1 = [*range(1000, 1004), *range(1005, 1010)]
+OLDER = {"schema": SCHEMA_VERSION - 1, "market": "spot", "symbol": "BTCUSDT", "day": DAY.isoformat()}
+ROWS = [*range(1000, 1004), *range(1005, 1010)]
 
 
 def write_file(path: Path, trades: pl.DataFrame, certificate: dict[str, Any], **metadata: str) -> None:
@@ -55,26 +41,20 @@ def write_file(path: Path, trades: pl.DataFrame, certificate: dict[str, Any], **
 # -- versions
 
 
-def test_a_file_of_version_1_is_read_and_becomes_version_2_at_the_next_save(manager: BackfillCacheManager) -> None:
+def test_a_file_of_an_older_version_is_moved_aside(manager: BackfillCacheManager) -> None:
     path = manager.get_cache_path(DAY)
-    write_file(path, day_frame(HELD_BY_1), VERSION_1)
+    write_file(path, day_frame(ROWS), OLDER)
     before = path.read_bytes()
-    assert_frame_equal(manager.load_cached_trades(DAY), day_frame(HELD_BY_1))  # type: ignore[arg-type]
-    facts = manager.facts(DAY)
-    assert (facts.schema, facts.holes, facts.digest, facts.conflicts) == (1, [(1004, 1004)], None, 0)
-    assert facts.sources == [SourceFacts("rest", 1000, 1003), SourceFacts("rest", 1005, 1009)]
-    assert (facts.chain.previous_last_id, facts.chain.next_first_id) == (999, None)
-    assert path.read_bytes() == before, "reading rewrites nothing"
-    record = manager.append(DAY, day_frame([1004]), {1010}).record
-    facts = manager.facts(DAY)
-    assert (facts.schema, facts.sealed, record.sealed) == (SCHEMA_VERSION, True, True)
-    assert facts.digest is not None
+    assert manager.load_cached_trades(DAY) is None
+    (moved,) = path.parent.iterdir()
+    assert moved.name.startswith(f"{path.name}.bad-")
+    assert moved.read_bytes() == before
 
 
 def test_a_newer_version_is_refused_by_name_and_left_where_it_is(manager: BackfillCacheManager) -> None:
     """Whoever goes back to an older program must not lose what the newer one knew."""
     path = manager.get_cache_path(DAY)
-    write_file(path, day_frame(HELD_BY_1), VERSION_1 | {"schema": 7, "sources": "of another shape"})
+    write_file(path, day_frame(ROWS), OLDER | {"schema": 7, "sources": "of another shape"})
     before = path.read_bytes()
     sentence = f"{re.escape(str(path))} is of schema version 7, and this backfilld knows none above {SCHEMA_VERSION}"
     for attempt in (
@@ -98,12 +78,12 @@ def test_rows_that_stood_keep_their_source(manager: BackfillCacheManager) -> Non
     """An archive day with a hole; REST fills it and brings the tail, of which one row was held already."""
     manager.append(DAY, day_frame([*range(1000, 1010), *range(1012, 1020)]), {1000}, source=ARCHIVE)
     manager.append(DAY, day_frame([1010, 1011, *range(1019, 1025)]), source=REST)
-    assert manager.facts(DAY).sources == [
-        SourceFacts("archive", 1000, 1009, ARCHIVE.sha256),
-        SourceFacts("rest", 1010, 1011),
-        SourceFacts("archive", 1012, 1019, ARCHIVE.sha256),
-        SourceFacts("rest", 1020, 1024),
-    ]
+    assert manager.facts(DAY).sources == (
+        Sourced(ARCHIVE, IdRange(1000, 1009)),
+        Sourced(REST, IdRange(1010, 1011)),
+        Sourced(ARCHIVE, IdRange(1012, 1019)),
+        Sourced(REST, IdRange(1020, 1024)),
+    )
 
 
 def test_absent_ids_are_no_holes_and_survive(manager: BackfillCacheManager) -> None:
@@ -112,8 +92,8 @@ def test_absent_ids_are_no_holes_and_survive(manager: BackfillCacheManager) -> N
     manager.append(DAY, day_frame([*range(1000, 1005), *range(1006, 1010)]), {1000, 1012}, absent=absent)
     manager.append(DAY, day_frame([]))
     facts = manager.facts(DAY)
-    assert (facts.holes, facts.absent, facts.sealed) == ([], [(1005, 1005), (1010, 1011)], True)
-    assert (facts.chain.previous_last_id, facts.chain.next_first_id) == (999, 1012)
+    assert (facts.holes, facts.absent, facts.sealed) == ((), tuple(absent), True)
+    assert (facts.previous_last_id, facts.next_first_id) == (999, 1012)
 
 
 def test_an_id_that_turns_up_is_absent_and_suspected_no_more(manager: BackfillCacheManager) -> None:
@@ -121,17 +101,17 @@ def test_an_id_that_turns_up_is_absent_and_suspected_no_more(manager: BackfillCa
     manager.append(DAY, day_frame([1000, 1001, 1009]), absent=[IdRange(1002, 1002)], suspected=suspected)
     manager.append(DAY, day_frame([1002, 1004]), suspected=[Suspicion(IdRange(1006, 1007), 99)])
     facts = manager.facts(DAY)
-    assert facts.absent == []
-    assert facts.suspected == [
-        SuspectedFacts(1003, 1003, 77), SuspectedFacts(1005, 1006, 77), SuspectedFacts(1007, 1007, 99)
-    ]  # fmt: skip
+    assert facts.absent == ()
+    assert facts.suspected == (
+        Suspicion(IdRange(1003, 1003), 77), Suspicion(IdRange(1005, 1006), 77), Suspicion(IdRange(1007, 1007), 99)
+    )  # fmt: skip
 
 
 def test_conflicts_are_counted_by_id_however_often_they_are_met(manager: BackfillCacheManager) -> None:
     manager.append(DAY, day_frame(range(1000, 1010)))
     for _ in range(2):
         manager.append(DAY, day_frame([1003, 1004, 1008]).with_columns(q=pl.lit(5.0)))
-    assert (manager.facts(DAY).conflicts, manager.facts(DAY).conflicting) == (3, [(1003, 1004), (1008, 1008)])
+    assert manager.facts(DAY).conflicting == (IdRange(1003, 1004), IdRange(1008, 1008))
     record = manager.record(DAY)
     assert record is not None
     assert record.conflicts == 3

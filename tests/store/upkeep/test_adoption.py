@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from backfilld import BackfillCacheManager
-from backfilld.core.model import MS_PER_DAY, SCHEMA
-from backfilld.store.format.footer import SourceFacts
+from backfilld.core.day.certificate import ADOPTED, REST, Sourced
+from backfilld.core.model import MS_PER_DAY, SCHEMA, IdRange
 from backfilld.store.layout import day_file_name, instrument_directory
 from backfilld.store.upkeep.adoption import NotTaken, adopt_file, join_days, read_legacy
 from backfilld.store.upkeep.inspection import chain_findings, inspect_day
@@ -150,7 +150,7 @@ def test_adopting_adds_what_is_missing_whatever_the_order(
     assert_frame_equal(held(manager), day_frame(sorted(cached | old)))
     assert (done.rows, done.doubled, done.added) == (len(rows), len(doubled), len(old - cached))
     assert (done.strays, done.conflicts) == ({}, 0)
-    sources = {each.source for each in manager.facts(DAY).sources}
+    sources = {each.source.name for each in manager.facts(DAY).sources}
     assert sources == ({"rest"} if cached else set()) | ({"adopted"} if old - cached else set())
     assert path.read_bytes() == before
 
@@ -175,9 +175,9 @@ def test_conflicts_are_counted_and_named_in_the_certificate(tmp_path: Path, mana
     path = flat(tmp_path / "flat", pl.concat([day_frame([*range(1003, 1005), *range(1006, 1020)]), other]))
     done = adopt_file(manager, path, DAY)
     assert done.conflicts == 2
-    assert manager.facts(DAY).conflicting == [(1005, 1005), (1015, 1015)]
+    assert manager.facts(DAY).conflicting == (IdRange(1005, 1005), IdRange(1015, 1015))
     assert_frame_equal(held(manager), day_frame(range(1000, 1020)))
-    assert manager.facts(DAY).sources == [SourceFacts("rest", 1000, 1009), SourceFacts("adopted", 1010, 1019)]
+    assert manager.facts(DAY).sources == (Sourced(REST, IdRange(1000, 1009)), Sourced(ADOPTED, IdRange(1010, 1019)))
 
 
 def test_adopted_days_that_adjoin_prove_each_other(tmp_path: Path, manager: BackfillCacheManager) -> None:

@@ -20,7 +20,6 @@ from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, stamp_file
 from backfilld.store.format.footer import METADATA_KEY
 from backfilld.store.upkeep.inspection import Inspected, chain_findings, inspect_day
-from tests.store.format.test_footer import HELD_BY_1, VERSION_1, write_file
 from tests.store.frames import DAY, SPOT, day_frame
 
 NEXT = DAY + timedelta(days=1)
@@ -105,14 +104,6 @@ def test_markers_of_another_time_are_no_finding(manager: BackfillCacheManager) -
     )
     manager.append(DAY, trades, {1000, 1010})
     assert kinds(manager.get_cache_path(DAY)) == set()
-
-
-def test_a_file_of_version_1_is_judged_by_what_it_could_know(manager: BackfillCacheManager) -> None:
-    path = manager.get_cache_path(DAY)
-    write_file(path, day_frame(HELD_BY_1), VERSION_1)
-    assert kinds(path) == {"hole"}
-    write_file(path, day_frame(HELD_BY_1), VERSION_1 | {"holes": []})
-    assert kinds(path) == {"hole", "certificate"}
 
 
 def test_a_file_that_is_gone_is_no_finding(tmp_path: Path) -> None:

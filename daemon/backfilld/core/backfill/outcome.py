@@ -8,6 +8,7 @@ from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import (
     BackfillError,
     CacheLocked,
+    DayLocked,
     RateLimited,
     RemoteDenied,
     RemoteUnreachable,
@@ -82,7 +83,7 @@ def missing_sentences(missing: Sequence[IdRange]) -> list[str]:
 def exit_code(error: BaseException) -> int:
     """The contract's exit code for an error: 78 what the operator must change, 75 what time may change, else 1."""
     match error:
-        case SettingsError() | RemoteDenied():
+        case SettingsError() | DayLocked() | RemoteDenied():
             return EXIT_SETTINGS
         case RequestRejected(status=status, code=code) if status == CLOSED_TO_US or code in {UNKNOWN_SYMBOL, None}:
             return EXIT_SETTINGS

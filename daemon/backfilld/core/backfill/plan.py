@@ -135,7 +135,7 @@ class BackfillPlan:
         is held reaches over it."""
         if self.first_id is None or not self.first_is_proven or self._head.reaches_over:
             return None
-        return self.first_id if (self.received | self._known_absent).holds(self.first_id) else None
+        return self.first_id if self.first_id in (self.received | self._known_absent) else None
 
     @property
     def missing(self) -> tuple[IdRange, ...]:

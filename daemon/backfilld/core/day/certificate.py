@@ -1,8 +1,8 @@
-"""What the cache knows of one day, and when that day is complete.
+"""The certificate of one day: which trades are stored, what proves where the day begins and ends, where they came from.
 
 Owns the rule: a day is complete when its ids run without a hole from the first id of the day to the last, and the
 next id lies in a later day. Both ends are proven by a *day start*: an id whose predecessor is known to lie in an
-earlier day. Ids that the exchange itself does not have are no holes, and a neighbour is looked for beyond them.
+earlier day. Ids that the exchange itself does not have are not holes, and a neighbour is looked for beyond them.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,13 +17,15 @@ from backfilld.core.timespan import StoredSpan, TimeSpan
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where rows came from: ``rest``, ``archive`` (``sha256`` is then the zip's, as published) or ``adopted``."""
+    """Where rows came from: ``rest``, ``stream``, ``archive`` (``sha256`` is then the zip's, as published) or
+    ``adopted``."""
 
     name: str
     sha256: str | None = None
 
 
 REST = Source("rest")
+STREAM = Source("stream")
 ADOPTED = Source("adopted")
 
 
@@ -48,7 +50,8 @@ class Provenance:
     """What is known of a day besides its rows.
 
     ``absent`` are ids that the exchange does not have (asked twice, hours apart), ``conflicting`` ids of which two
-    versions came, ``sources`` where ids came from: what they do not cover came from ``source``.
+    versions came, ``sources`` where ids came from: the first that names an id counts, and ids that none names came from
+    ``source``.
     """
 
     day_starts: Collection[int] = ()
@@ -61,9 +64,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The trades held of one day. ``spans`` ascend and are never empty; ``opened`` and ``closed`` say whether the first
-    and the last id are proven to be the day's. The rest is as in :class:`Provenance`; ``findings`` count what is odd in
-    the rows and no error."""
+    """The trades stored of one day. ``spans`` ascend and are never empty; ``opened`` and ``closed`` say whether the
+    first and the last id are proven to be the day's. ``absent``, ``suspected``, ``sources`` and ``conflicting`` are as
+    in :class:`Provenance`; ``findings`` count what is odd in the rows without being an error. ``digest`` is that of the
+    rows, of a sealed day; ``market`` and ``symbol`` are None in a file of no particular instrument."""
 
     day: date
     spans: tuple[StoredSpan, ...]
@@ -74,30 +78,33 @@ class Certificate:
     sources: tuple[Sourced, ...] = ()
     conflicting: tuple[IdRange, ...] = ()
     findings: dict[str, int] = field(default_factory=dict)
+    market: str | None = None
+    symbol: str | None = None
+    digest: str | None = None
 
     @property
     def coverage(self) -> IdSet:
-        """The ids held."""
+        """The ids stored."""
         return IdSet.of(span.ids for span in self.spans)
 
     @property
     def rows(self) -> int:
-        """How many trades are held."""
+        """How many trades are stored."""
         return sum(len(span.ids) for span in self.spans)
 
     @property
     def first_id(self) -> int:
-        """The lowest id held."""
+        """The lowest id stored."""
         return self.spans[0].ids.first_id
 
     @property
     def last_id(self) -> int:
-        """The highest id held."""
+        """The highest id stored."""
         return self.spans[-1].ids.last_id
 
     @property
     def last_ms(self) -> int:
-        """The time of the newest trade held."""
+        """The time of the newest trade stored."""
         return self.spans[-1].last_ms
 
     @property
@@ -127,28 +134,45 @@ class Certificate:
         return self._highest_start if self.closed else None
 
     def proven_starts(self) -> set[int]:
-        """The day starts that this record knows of: its first id, and the one after its last."""
+        """The day starts that this certificate knows of: its first id, and the one after its last."""
         return ({self.first_id} if self.opened else set()) | ({self._highest_start} if self.closed else set())
 
+    def provenance(self) -> Provenance:
+        """What is known of the day besides its rows."""
+        return Provenance(
+            day_starts=self.proven_starts(),
+            sources=self.sources,
+            absent=self.absent,
+            suspected=self.suspected,
+            conflicting=self.conflicting,
+        )
+
     def proven_by(self, day_starts: Collection[int]) -> "Certificate":
-        """The record with what the day starts prove of its ends."""
+        """A copy with what the day starts prove of its ends."""
         opened = self.opened or any(self._lowest_start <= start <= self.first_id for start in day_starts)
         closed = self.closed or any(self.last_id < start <= self._highest_start for start in day_starts)
+        if (opened, closed) == (self.opened, self.closed):
+            return self
         return replace(self, opened=opened, closed=closed)
 
-    def told(self, testimony: Provenance) -> "Certificate":
-        """The record of the same rows with what is testified of them: what is held is neither absent nor suspected,
-        and every id held has a source."""
-        held = self.coverage
-        absent = tuple(_minus(IdSet.of(testimony.absent).ranges, held.ranges))
-        known = replace(
+    def proven_beside(self, earlier: "Certificate | None", later: "Certificate | None") -> "Certificate":
+        """A copy with what the nearest stored days prove of its ends: ids that adjoin leave no room for a trade."""
+        beside = [each for each in (earlier, self, later) if each is not None]
+        return self.proven_by(day_starts(beside))
+
+    def with_provenance(self, known: Provenance) -> "Certificate":
+        """A copy with this provenance. Ids that are stored leave ``absent`` and ``suspected``; every stored id gets a
+        source."""
+        stored = self.coverage
+        absent = IdSet.of(known.absent) - stored
+        copy = replace(
             self,
-            absent=absent,
-            suspected=_suspected(testimony.suspected, held | IdSet.of(absent)),
-            sources=_sources(testimony.sources, held, testimony.source),
-            conflicting=_within(IdSet.of(testimony.conflicting).ranges, held.ranges),
+            absent=absent.ranges,
+            suspected=_suspected(known.suspected, stored | absent),
+            sources=_sources(known.sources, stored, known.source),
+            conflicting=(IdSet.of(known.conflicting) & stored).ranges,
         )
-        return known.proven_by(testimony.day_starts)
+        return copy.proven_by(known.day_starts)
 
     @property
     def _lowest_start(self) -> int:
@@ -162,55 +186,30 @@ class Certificate:
         return max((gap.last_id + 1 for gap in self.absent if gap.first_id == after), default=after)
 
 
-def _minus(left: Sequence[IdRange], right: Sequence[IdRange]) -> Iterator[IdRange]:
-    """The ids of ``left`` that ``right`` has not. Both ascend and are disjoint; each is gone through once."""
-    at = 0
-    for each in left:
-        first_id = each.first_id
-        while at < len(right) and right[at].first_id <= each.last_id:
-            if right[at].first_id > first_id:
-                yield IdRange(first_id, right[at].first_id - 1)
-            first_id = max(first_id, right[at].last_id + 1)
-            if right[at].last_id > each.last_id:
-                break
-            at += 1
-        if first_id <= each.last_id:
-            yield IdRange(first_id, each.last_id)
-
-
-def _within(left: Sequence[IdRange], right: Sequence[IdRange]) -> tuple[IdRange, ...]:
-    """The ids of both."""
-    return tuple(_minus(left, tuple(_minus(left, right))))
-
-
 def _suspected(suspicions: Iterable[Suspicion], settled: IdSet) -> tuple[Suspicion, ...]:
     """Each id once, as first suspected."""
     found: list[Suspicion] = []
     by_time = sorted(suspicions, key=lambda each: each.asked_ms)
     for asked_ms, group in groupby(by_time, key=lambda each: each.asked_ms):
         raised = IdSet.of(each.ids for each in group)
-        found += [Suspicion(ids, asked_ms) for ids in _minus(raised.ranges, settled.ranges)]
+        found += [Suspicion(ids, asked_ms) for ids in (raised - settled).ranges]
         settled |= raised
     return tuple(sorted(found, key=lambda each: each.ids))
 
 
-def _sources(known: Sequence[Sourced], held: IdSet, source: Source) -> tuple[Sourced, ...]:
-    """The source of every id held: the first that is known of it, otherwise ``source``."""
+def _sources(known: Sequence[Sourced], stored: IdSet, source: Source) -> tuple[Sourced, ...]:
+    """The source of every id stored: the first that is known of it, otherwise ``source``."""
     found: list[Sourced] = []
-    left: Sequence[IdRange] = held.ranges
-    for batch in (*_ascending(known), [Sourced(source, ids) for ids in held.ranges]):
+    left = stored
+    for batch in (*_ascending(known), [Sourced(source, ids) for ids in stored.ranges]):
         ids = [each.ids for each in batch]
-        taken, at = _within(left, ids), 0
-        for part in _cut(taken, ids):
-            while ids[at].last_id < part.first_id:
-                at += 1
-            found.append(Sourced(batch[at].source, part))
-        left = tuple(_minus(left, ids))
+        found += [Sourced(batch[number].source, part) for number, part in left.within(ids)]
+        left -= IdSet.of(ids)
     return tuple(_joined(sorted(found, key=lambda each: each.ids)))
 
 
 def _ascending(known: Sequence[Sourced]) -> Iterator[list[Sourced]]:
-    """The same in the same order, cut where the ids do not ascend."""
+    """The same in the same sequence, cut where the ids do not ascend: each batch is then walked once."""
     batch: list[Sourced] = []
     for each in known:
         if batch and each.ids.first_id <= batch[-1].ids.last_id:
@@ -221,22 +220,9 @@ def _ascending(known: Sequence[Sourced]) -> Iterator[list[Sourced]]:
         yield batch
 
 
-def _cut(ranges: Sequence[IdRange], at: Sequence[IdRange]) -> Iterator[IdRange]:
-    """The ids of ``ranges``, all of which ``at`` has, cut where one range of ``at`` ends and the next begins."""
-    place = 0
-    for each in ranges:
-        first_id = each.first_id
-        while first_id <= each.last_id:
-            while at[place].last_id < first_id:
-                place += 1
-            last_id = min(each.last_id, at[place].last_id)
-            yield IdRange(first_id, last_id)
-            first_id = last_id + 1
-
-
-def _joined(ordered: Iterable[Sourced]) -> list[Sourced]:
+def _joined(ascending: Iterable[Sourced]) -> list[Sourced]:
     result: list[Sourced] = []
-    for each in ordered:
+    for each in ascending:
         last = result[-1] if result else None
         if last is not None and last.source == each.source and last.ids.last_id + 1 == each.ids.first_id:
             result[-1] = Sourced(each.source, IdRange(last.ids.first_id, each.ids.last_id))
@@ -246,7 +232,7 @@ def _joined(ordered: Iterable[Sourced]) -> list[Sourced]:
 
 
 def day_starts(records: Iterable[Certificate]) -> set[int]:
-    """The ids that days prove to be day starts by having nothing between them, but ids that the exchange has not."""
+    """The ids that stored days prove to be day starts: nothing lies between them but ids that the exchange lacks."""
     ordered = sorted(records, key=lambda record: record.day)
     return {later.first_id for earlier, later in pairwise(ordered) if _adjoin(earlier, later)}
 

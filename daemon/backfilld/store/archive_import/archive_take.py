@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import polars as pl
+import structlog
 
 from backfilld.core.day.certificate import Certificate, Provenance, Source, Sourced
 from backfilld.core.ids import IdSet
@@ -17,13 +18,16 @@ from backfilld.core.merge import merge
 from backfilld.core.model import SCHEMA, IdRange, Market, empty_trades
 from backfilld.store.archive_import.archive_findings import ANY_ID, MOST_CONFLICTS, Findings
 from backfilld.store.archive_import.archivefile import ArchiveDay
-from backfilld.store.atomic import replace_file, translated
+from backfilld.store.atomic import move_aside, replacing, translated
 from backfilld.store.format.dayfile import DayWriter
-from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.manager import BackfillCacheManager
 
 REPORT_SUFFIX = ".conflicts"
-"""Stands after the day file's name. It does not end in .parquet: whoever reads all day files must not read it too."""
+"""Follows the day file's name. It does not end in .parquet: whoever reads all day files must not read it too."""
+
+REPORT_SCHEMA = pl.Schema({**SCHEMA, "source": pl.String(), "kept": pl.Boolean()})
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,37 +67,31 @@ def take_archive(
     known = _known(manager, day)
     source = Source("archive", sha256)
     file = manager.get_cache_path(day)
-    results: list[tuple[Certificate, _Join, Path | None]] = []
+    earlier, later = manager.nearest(day)
 
-    def write(temporary: Path) -> None:
-        def use(published: Iterator[pl.DataFrame]) -> tuple[Certificate, _Join]:
+    with replacing(file) as temporary:
+        # A zip whose rows do not ascend is read once more, sorted: each attempt begins a file and a join of its own.
+        def write(published: Iterator[pl.DataFrame]) -> tuple[Certificate, _Join]:
             join = _Join(known.sources, source)
-            with DayWriter(temporary, manager.encoding) as writer:
+            with DayWriter(temporary, day, manager.instrument, manager.encoding) as writer:
                 for piece in join.pieces(_only(within, manager.row_groups(day)), published):
                     writer.add(piece)
-                told = join.told(known, archive.findings)
-                return writer.finish(day, manager.instrument, day_starts, source=source, known=told), join
+                joined = join.provenance(known, archive.findings)
+                starts = {*joined.day_starts, *day_starts}
+                return writer.finish(replace(joined, day_starts=starts, source=source), earlier, later), join
 
-        record, join = archive.read(use)
-        # First, for what a crash leaves in it alone is told again, and what is missing in it never would be.
-        results.append((record, join, add_to_report(file, join.versions(archive.findings))))
-
-    replace_file(file, write)
-    record, join, report = results[0]
-    with translated(file, "read"):
-        size = file.stat().st_size
-    return Taken(record, size, join.cached, join.duplicates, join.losers, report, archive.findings)
+        certificate, join = archive.read(write)
+        size = temporary.stat().st_size
+        # Write the report before the day file: after a crash in between, the same conflicts are found again. The other
+        # sequence could lose them.
+        report = add_to_report(file, join.versions(archive.findings))
+    return Taken(certificate, size, join.cached, join.duplicates, join.losers, report, archive.findings)
 
 
 def _known(manager: BackfillCacheManager, day: date) -> Provenance:
-    """What the day's file tells besides its rows; one that cannot be trusted is moved aside first."""
-    if not manager.get_cache_path(day).exists():
-        return Provenance()
-    try:
-        return manager.facts(day).testimony()
-    except UntrustedFile:
-        manager.record(day)
-        return Provenance()
+    """What the day's file knows besides its rows; one that cannot be trusted is moved aside first."""
+    certificate = manager.record(day)
+    return Provenance() if certificate is None else certificate.provenance()
 
 
 def _only(within: IdRange, held: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -124,7 +122,7 @@ class _Join:
         while ours.rows.height or theirs.rows.height:
             yield (ours if ours.rows.height else theirs).rest()
 
-    def told(self, known: Provenance, findings: Findings) -> Provenance:
+    def provenance(self, known: Provenance, findings: Findings) -> Provenance:
         """What is known of the day now. The first source that is named of an id is the one that holds."""
         replaced = tuple(Sourced(self.source, ids) for ids in self.replaced.ranges)
         conflicting = (*known.conflicting, *self.conflicting.ranges, *findings.conflicting.ranges)
@@ -212,8 +210,22 @@ def add_to_report(file: Path, versions: pl.DataFrame) -> Path | None:
     held = path.exists()
     if versions.is_empty():
         return path if held else None
-    with translated(path, "read"):
-        earlier = [pl.read_parquet(path.read_bytes())] if held else []
+    earlier = _report(path) if held else []
     whole = pl.concat([*earlier, versions]).unique(maintain_order=True).sort("a", maintain_order=True)
-    replace_file(path, whole.write_parquet)
+    with replacing(path) as temporary:
+        whole.write_parquet(temporary)
     return path
+
+
+def _report(path: Path) -> list[pl.DataFrame]:
+    """What the report has so far; one that cannot be read is moved aside, and another one begun."""
+    try:
+        with translated(path, "read"):
+            report = pl.read_parquet(path.read_bytes())
+    except pl.exceptions.PolarsError:
+        report = pl.DataFrame()
+    if report.schema == REPORT_SCHEMA:
+        return [report]
+    moved = move_aside(path)
+    log.warning("report_quarantined", file=str(path), moved_to=moved.name, reason="it is not a report of conflicts")
+    return []

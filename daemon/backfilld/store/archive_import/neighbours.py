@@ -6,13 +6,14 @@ from pathlib import Path
 
 import polars as pl
 
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.markets import RULES
 from backfilld.core.model import PAGE_ROWS, IdRange, Market, day_stop_ms
 from backfilld.errors import ArchiveError
 from backfilld.store.archive_import.archive_csv import trade_frames
 from backfilld.store.archive_import.archive_findings import ANY_ID
 from backfilld.store.archive_import.archivefile import ArchiveDay
-from backfilld.store.format.footer import DayFacts, UntrustedFile
+from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.manager import BackfillCacheManager
 
 
@@ -33,7 +34,7 @@ def neighbourhood(manager: BackfillCacheManager, day: date, following: Path | No
     first_id, last_id = ANY_ID.first_id, ANY_ID.last_id
     if before is not None:
         first_id = before.last_id + 1
-        starts |= {first_id} if before.chain.next_first_id is None else {before.chain.next_first_id}
+        starts |= {first_id} if before.next_first_id is None else {before.next_first_id}
     if after is not None and after.first_id > first_id:
         last_id = after.first_id - 1 if after.opened else last_id
         starts.add(after.first_id)
@@ -58,13 +59,13 @@ def ids_to_take(
         lowest = ArchiveDay(path, market, day, within=within).first_id()
     except ArchiveError:
         return within
-    follows = before is not None and lowest in {before.last_id + 1, before.chain.next_first_id}
+    follows = before is not None and lowest in {before.last_id + 1, before.next_first_id}
     if lowest is None or lowest == within.last_id or follows or (own is not None and own.first_id <= lowest):
         return within
     return IdRange(lowest + 1, within.last_id)
 
 
-def _facts(manager: BackfillCacheManager, day: date) -> DayFacts | None:
+def _facts(manager: BackfillCacheManager, day: date) -> Certificate | None:
     if not manager.get_cache_path(day).exists():
         return None
     try:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import polars as pl
 
+from backfilld.core.day.certificate import Certificate, Source
 from backfilld.core.ids import IdSet
 from backfilld.core.model import SCHEMA, IdRange, Market
 from backfilld.store.archive_import.archive_findings import IdTally
 from backfilld.store.archive_import.archive_take import Feed
 from backfilld.store.archive_import.archivefile import ArchiveDay
 from backfilld.store.archive_import.neighbours import neighbourhood
-from backfilld.store.format.footer import DayFacts
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.inspection import Inspected
 
@@ -44,12 +44,12 @@ def is_copy(inspected: Inspected, sha256: str) -> bool:
     facts = inspected.facts
     if facts is None or not facts.sealed or inspected.findings:
         return False
-    return all((each.source, each.sha256) == (ARCHIVE, sha256) for each in facts.sources)
+    return all(each.source == Source(ARCHIVE, sha256) for each in facts.sources)
 
 
-def is_republished(facts: DayFacts, sha256: str) -> bool:
+def is_republished(facts: Certificate, sha256: str) -> bool:
     """Whether the day has rows of the archive, and all of other files than that of this checksum."""
-    sums = {each.sha256 for each in facts.sources if each.source == ARCHIVE}
+    sums = {each.source.sha256 for each in facts.sources if each.source.name == ARCHIVE}
     return bool(sums) and sha256 not in sums
 
 
@@ -86,12 +86,12 @@ def _differing(
     return differs.finding().ranges, missing.finding().ranges
 
 
-def _settled(facts: DayFacts | None) -> IdSet:
+def _settled(facts: Certificate | None) -> IdSet:
     """The ids of which two versions came, and REST's is held."""
     if facts is None:
         return IdSet()
-    others = IdSet.of(IdRange(each.first_id, each.last_id) for each in facts.sources if each.source != REST)
-    return IdSet.of(part for pair in facts.conflicting for part in others.missing(IdRange(*pair)))
+    others = IdSet.of(each.ids for each in facts.sources if each.source.name != REST)
+    return IdSet.of(facts.conflicting) - others
 
 
 def _open(differs: Iterable[IdRange], settled: IdSet) -> Iterator[IdRange]:

@@ -6,7 +6,6 @@ Owns the rewriting. Rows that are taken out are kept in the report of conflicts 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 import polars as pl
 
@@ -15,8 +14,7 @@ from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange, empty_trades
 from backfilld.store.archive_import.archive_findings import MOST_CONFLICTS
 from backfilld.store.archive_import.archive_take import add_to_report, names_of_sources
-from backfilld.store.atomic import replace_file
-from backfilld.store.format.dayfile import DayWriter
+from backfilld.store.format.dayfile import rewriting
 from backfilld.store.manager import BackfillCacheManager
 
 
@@ -36,10 +34,10 @@ def forget(
     removed = [empty_trades()]
     file = manager.get_cache_path(day)
 
-    def write(temporary: Path) -> None:
-        known = manager.facts(day).testimony()
-        kept = 0
-        with DayWriter(temporary, manager.encoding) as writer:
+    try:
+        with rewriting(file, day, manager.instrument, manager.encoding) as writer:
+            known = manager.facts(day).provenance()
+            kept = 0
             for piece in manager.row_groups(day):
                 wrong = _is_among(gone, piece["a"])
                 removed.append(piece.filter(wrong))
@@ -48,11 +46,8 @@ def forget(
                     writer.add(piece.filter(~wrong))
             add_to_report(file, _versions(pl.concat(removed), known.sources))
             if not kept:
-                raise _NothingLeft
-            writer.finish(day, manager.instrument, (), known=_untold(known, gone, day_starts))
-
-    try:
-        replace_file(file, write)
+                raise _NothingLeft  # noqa: TRY301 - the rewrite must fail, so that the file stays
+            writer.finish(_untold(known, gone, day_starts))
     except _NothingLeft:
         manager.distrust(day, "every row of it is wrong")
     return sum(piece.height for piece in removed)

@@ -4,7 +4,7 @@ Owns the rules of ``backfilld verify``. A finding is a value, so that whoever re
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -14,26 +14,39 @@ import msgspec
 import polars as pl
 
 from backfilld.core.day.anomalies import MARKER, Anomalies
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms
 from backfilld.core.timespan import StoredSpan, joined
-from backfilld.errors import StoreError
-from backfilld.store.format.dayfile import DayReader, UntrustedFile, spans_of
+from backfilld.errors import DayLocked, StoreError
+from backfilld.store.format.day_reader import DayReader
+from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.digest import RowsDigest
-from backfilld.store.format.footer import DayFacts, facts_of
+from backfilld.store.format.footer import UntrustedFile
 
 Kind = Literal[
-    "unreadable", "newer", "altered", "order", "duplicate", "time", "value", "hole", "certificate", "digest",
+    "unreadable", "locked", "newer", "altered", "order", "duplicate", "time", "value", "hole", "certificate", "digest",
     "incomplete", "chain", "differs", "missing",
 ]  # fmt: skip
-"""What can be wrong: the file cannot be read; a newer program wrote it; bytes changed; ids descend, or repeat; a time
-is of another day; a price or quantity is no number; ids are missing; the certificate contradicts the rows; the rows are
-others than were sealed; a day is over and not sealed; two days do not join; the published file has other rows, or rows
-that are not held."""
+"""What can be wrong: the file cannot be read; no key opens it; a newer program wrote it; bytes changed; ids descend, or
+repeat; a time is of another day; a price or quantity is not a number; ids are missing; the certificate contradicts the
+rows; the rows are others than were sealed; a day is over and not sealed; two days do not join; the published file has
+other rows, or rows that are not stored."""
 
 ONE_DAY = timedelta(days=1)
 
-_FIELDS_OF_1 = ("first_id", "last_id", "rows", "holes", "sealed")
-_FIELDS = (*_FIELDS_OF_1, "chain", "sources", "absent", "suspected", "conflicts", "conflicting", "findings")
+_FIELDS = (
+    "rows",
+    "first_id",
+    "last_id",
+    "spans",
+    "opened",
+    "closed",
+    "absent",
+    "suspected",
+    "sources",
+    "conflicting",
+    "findings",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +66,7 @@ class Inspected:
 
     instrument: Instrument
     day: date
-    facts: DayFacts | None
+    facts: Certificate | None
     rows: int
     bytes: int
     findings: tuple[Finding, ...]
@@ -65,12 +78,14 @@ def inspect_day(path: Path, day: date, instrument: Instrument) -> Inspected | No
     try:
         size = path.stat().st_size
         with DayReader(path, day, instrument) as reader:
-            found.facts = reader.facts
+            found.facts = reader.certificate
             _inspect(reader, found)
     except FileNotFoundError:
         return None
     except UntrustedFile as reason:
         found.add("unreadable", str(reason))
+    except DayLocked as locked:
+        found.add("locked", str(locked))
     except OSError as error:
         found.add("unreadable", f"the disk refuses it: {error.strerror}")
     except StoreError as newer:
@@ -89,10 +104,10 @@ def chain_findings(days: Iterable[Inspected]) -> Iterator[Finding]:
             yield Finding(earlier.instrument, earlier.day, "incomplete", f"the day is over and {lack}")
 
 
-def _lack(day: date, facts: DayFacts, held: Collection[date]) -> str | None:
+def _lack(day: date, facts: Certificate, held: Collection[date]) -> str | None:
     """What keeps a day that is over from being sealed. A day out of the archive that was taken only to prove where its
     neighbour begins or ends may be open on its other side, where no day is held."""
-    is_seam = all(each.source == "archive" for each in facts.sources)
+    is_seam = all(each.source.name == "archive" for each in facts.sources)
     if facts.holes:
         return "has holes"
     if not facts.closed and not (is_seam and day + ONE_DAY not in held):
@@ -102,8 +117,8 @@ def _lack(day: date, facts: DayFacts, held: Collection[date]) -> str | None:
     return None
 
 
-def _joint(earlier: Inspected, before: DayFacts, later: Inspected, after: DayFacts) -> Iterator[Finding]:
-    named = before.chain.next_first_id
+def _joint(earlier: Inspected, before: Certificate, later: Inspected, after: Certificate) -> Iterator[Finding]:
+    named = before.next_first_id
     if after.first_id <= before.last_id:
         ids = IdRange(after.first_id, before.last_id)
         said = f"its first id {after.first_id} is not above {before.last_id}, the last of {earlier.day}"
@@ -123,7 +138,7 @@ class _Verdict:
 
     instrument: Instrument
     day: date
-    facts: DayFacts | None = None
+    facts: Certificate | None = None
     rows: int = 0
     findings: list[Finding] = field(default_factory=list)
 
@@ -140,7 +155,7 @@ def _inspect(reader: DayReader, found: _Verdict) -> None:
     if not found.rows:
         found.add("certificate", "it has no rows")
     elif rows.ascending:
-        _compare(reader.facts, rows, found)
+        _compare(reader.certificate, rows, found)
 
 
 class _Rows:
@@ -192,25 +207,20 @@ class _Rows:
             self._found.add(kind, said, IdRange(min(ids), max(ids)))
 
 
-def _compare(facts: DayFacts, rows: _Rows, found: _Verdict) -> None:
+def _compare(facts: Certificate, rows: _Rows, found: _Verdict) -> None:
     """The certificate that these rows would get, against the one they have."""
-    old = facts.schema == 1
-    try:
-        record = facts.record(found.day, tuple(rows.spans)).told(facts.testimony())
-    except ValueError as error:
-        found.add("certificate", f"the certificate names an {error}")
-        return
-    for hole in record.holes:
+    stored = Certificate(found.day, tuple(rows.spans), findings=rows.evidence.counts)
+    true = stored.with_provenance(facts.provenance())
+    for hole in true.holes:
         found.add("hole", f"ids {hole.first_id} to {hole.last_id} are missing", hole)
-    digest = rows.digest.hexdigest()
-    true = facts_of(replace(record, findings=rows.evidence.counts), found.instrument, digest)
-    for name in _FIELDS_OF_1 if old else _FIELDS:
+    for name in _FIELDS:
         named, proven = getattr(facts, name), getattr(true, name)
         if named != proven:
             found.add("certificate", f"the certificate says {name} = {_shown(named)}; the rows say {_shown(proven)}")
-    if not old and facts.digest != true.digest:
+    digest = rows.digest.hexdigest() if true.sealed else None
+    if facts.digest != digest:
         said = f"the rows have the digest {digest}, and the certificate says {facts.digest}"
-        found.add("digest", said, IdRange(record.first_id, record.last_id))
+        found.add("digest", said, IdRange(true.first_id, true.last_id))
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,177 @@
+"""One day of one instrument as a Parquet file: how it is read, and when it can be trusted.
+
+Owns the one door through which Parquet is opened. Nothing is allocated for a file before its certificate, its row
+counts and its sizes agree with each other and with the bounds of a day file.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import BinaryIO, Self, TypeVar
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.model import Instrument
+from backfilld.errors import DayLocked, StoreError
+from backfilld.store.format.dayfile import ARROW_SCHEMA, ROW_GROUP_ROWS
+from backfilld.store.format.digest import FILE_DIGEST_KEY, file_digest_holds
+from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION, NewerSchema, UntrustedFile, decoded
+
+T = TypeVar("T")
+
+MOST_GROUP_BYTES = 32 << 20
+"""The most bytes of a row group before compression: eight columns of 131,072 values, their dictionaries, and as much
+again."""
+
+_ENCRYPTED_PARQUET = b"PARE"
+"""With these four bytes a Parquet file begins and ends whose footer is encrypted."""
+_AGE = b"age-encryption.org/"
+"""With these bytes a file begins that age has encrypted as a whole."""
+
+
+class DayReader:
+    """An open day file, checked as it is read.
+
+    Raises UntrustedFile for whatever is not a whole file of this format, day and instrument, DayLocked for an encrypted
+    file that no key opens, OSError for what the disk refuses, and StoreError for a file that a newer version of this
+    program wrote.
+    """
+
+    def __init__(self, path: Path, day: date, instrument: Instrument | None) -> None:
+        self._handle = _opened(path)
+        try:
+            _refuse_locked(path, self._handle)
+            self._file = _parsed(lambda: pq.ParquetFile(self._handle, page_checksum_verification=True))
+            self._metadata: dict[bytes, bytes] = self._file.metadata.metadata or {}
+            self.certificate = self._decoded(path)
+            self._check_identity(day, instrument)
+            self._check_sizes()
+        except BaseException:
+            self._handle.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.close()
+
+    def row_groups(self) -> Iterator[pl.DataFrame]:
+        """The trades, a row group at a time, in strictly ascending sequence of ``a`` throughout."""
+        self._check_count()
+        last_id = -1
+        for trades in self.pieces():
+            ids = trades["a"]
+            if ids.is_empty() or ids[0] <= last_id or not (ids.diff().drop_nulls() > 0).all():
+                raise UntrustedFile("its ids do not ascend")
+            last_id = ids[-1]
+            yield trades
+        if last_id != self.certificate.last_id:
+            raise UntrustedFile("its rows are not those that its certificate names")
+
+    def pieces(self) -> Iterator[pl.DataFrame]:
+        """The rows as they stand, a row group at a time, their sequence unchecked."""
+        return map(self._row_group, range(self._file.num_row_groups))
+
+    def trades(self) -> pl.DataFrame:
+        """All trades of a file that is as it was written."""
+        self.checked()
+        return pl.concat(self.row_groups(), rechunk=True)
+
+    def checked(self) -> Certificate:
+        """The certificate of a file whose every byte is as it was written; no row is decoded for it. Raises
+        UntrustedFile for another file: its rows may have been altered, whatever its certificate says."""
+        if not self.is_as_written():
+            raise UntrustedFile("its bytes are not those that were written")
+        self._check_count()
+        return self.certificate
+
+    def is_as_written(self) -> bool:
+        """Whether every byte of the file is as it was written."""
+        named = self._metadata.get(FILE_DIGEST_KEY.encode())
+        return named is not None and file_digest_holds(self._handle, named)
+
+    def _decoded(self, path: Path) -> Certificate:
+        found = self._metadata.get(METADATA_KEY.encode())
+        if found is None:
+            raise UntrustedFile("it was not written by backfilld")
+        try:
+            return decoded(found)
+        except NewerSchema as newer:
+            if FILE_DIGEST_KEY.encode() in self._metadata and not self.is_as_written():
+                raise UntrustedFile(f"it says that it is of schema version {newer.version}, and is damaged") from newer
+            raise StoreError(
+                f"{path} is of schema version {newer.version}, and this backfilld knows none above {SCHEMA_VERSION}: "
+                "update backfilld, or move the file away"
+            ) from newer
+
+    def _row_group(self, number: int) -> pl.DataFrame:
+        # Without the metadata, which may be damaged: polars panics at text that is not UTF-8.
+        table = _parsed(lambda: self._file.read_row_group(number)).replace_schema_metadata(None)
+        trades = pl.from_arrow(table)
+        if not isinstance(trades, pl.DataFrame) or sum(trades.null_count().row(0)):
+            raise UntrustedFile("it has nulls")
+        return trades
+
+    def _check_identity(self, day: date, instrument: Instrument | None) -> None:
+        if not _parsed(lambda: self._file.schema_arrow.equals(ARROW_SCHEMA)):
+            raise UntrustedFile("its columns are others than those of a day of trades")
+        if self.certificate.day != day:
+            raise UntrustedFile(f"it is of the day {self.certificate.day}")
+        named = (self.certificate.market, self.certificate.symbol)
+        if instrument is not None and named not in {(None, None), (instrument.market, instrument.symbol)}:
+            raise UntrustedFile(f"it is of another instrument, {named[0]}:{named[1]}")
+
+    def _check_sizes(self) -> None:
+        """Refuse what would allocate more than a day file's row group does."""
+        footer = self._file.metadata
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        if not all(0 < group.num_rows <= ROW_GROUP_ROWS for group in groups):
+            raise UntrustedFile(f"it has row groups of another size than 1 to {ROW_GROUP_ROWS} rows")
+        if any(not 0 <= group.total_byte_size <= MOST_GROUP_BYTES for group in groups):
+            raise UntrustedFile(f"it has a row group of more than {MOST_GROUP_BYTES} bytes")
+
+    def _check_count(self) -> None:
+        groups = range(self._file.num_row_groups)
+        rows = sum(self._file.metadata.row_group(number).num_rows for number in groups)
+        if rows != self.certificate.rows:
+            raise UntrustedFile(f"it has {rows} rows, and its certificate names {self.certificate.rows}")
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, open for reading. A link, a pipe or a directory of its name is refused without waiting for it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            raise UntrustedFile("it is not a regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UntrustedFile("it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _refuse_locked(path: Path, file: BinaryIO) -> None:
+    begin = file.read(len(_AGE))
+    file.seek(max(0, file.seek(0, os.SEEK_END) - len(_ENCRYPTED_PARQUET)))
+    end = file.read()
+    file.seek(0)
+    if begin == _AGE or (begin.startswith(_ENCRYPTED_PARQUET) and end == _ENCRYPTED_PARQUET):
+        raise DayLocked(f"{path} is encrypted, and no key opens it: it stays as it is")
+
+
+def _parsed(read: Callable[[], T]) -> T:
+    """Run a reader of Arrow's: its complaints about content are OSErrors without an errno, or ValueErrors."""
+    try:
+        return read()
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise UntrustedFile(f"it cannot be decoded ({(str(error).splitlines() or [''])[0][:120]})") from error
