@@ -21,6 +21,8 @@ import trio
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
 from backfilld.assembly import assembled, parquet_store
 from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.day.certificate import REST
+from backfilld.core.ids import IdSet
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import TimeSpan
 from backfilld.errors import ExchangeError, SettingsError, StoreError
@@ -165,10 +167,8 @@ def _is_ours_from_exchange(day: Inspected, finding: Finding) -> bool:
     """Whether a row that differs from the published one came from the exchange itself."""
     if day.facts is None or finding.ids is None:
         return False
-    first_id, last_id = finding.ids.first_id, finding.ids.last_id
-    return any(
-        each.source == "rest" and each.first_id <= last_id and first_id <= each.last_id for each in day.facts.sources
-    )
+    ours = IdSet.of(each.ids for each in day.facts.sources if each.source == REST)
+    return bool(ours & IdSet((finding.ids,)))
 
 
 def _move_aside(settings: Settings, wrong: Mapping[DayKey, _Wrong], repaired: Repaired) -> dict[DayKey, Path]:

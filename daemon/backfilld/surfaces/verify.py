@@ -98,7 +98,6 @@ def _document(cache_dir: Path, verified: Verified) -> dict[str, object]:
         "files": len(verified.days),
         "rows": sum(each.rows for each in verified.days),
         "bytes": sum(each.bytes for each in verified.days),
-        "files_of_version_1": _of_version_1(verified),
         "seconds": round(verified.seconds, 3),
         "findings": [
             {
@@ -135,10 +134,6 @@ def _count(ranges: Sequence[IdRange]) -> int:
     return sum(map(len, ranges))
 
 
-def _of_version_1(verified: Verified) -> int:
-    return sum(each.facts is not None and each.facts.schema == 1 for each in verified.days)
-
-
 def _summary(verified: Verified) -> str:
     rows, size = sum(each.rows for each in verified.days), sum(each.bytes for each in verified.days)
     counts = (
@@ -146,9 +141,7 @@ def _summary(verified: Verified) -> str:
     )
     good = "every file is what it claims" if verified.comparisons is None else "nothing is wrong"
     outcome = counted(len(verified.findings), "finding") if verified.findings else good
-    older = _of_version_1(verified)
-    undigested = f"; {counted(older, 'file')} of version 1 without a digest: the next save adds it" if older else ""
-    return f"{counts}: {outcome}{undigested}"
+    return f"{counts}: {outcome}"
 
 
 def _remarks(comparisons: "Sequence[Comparison]") -> Iterator[str]:
