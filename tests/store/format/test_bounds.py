@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backfilld.core.day.certificate import Provenance
 from backfilld.store.format.bounds import MAX_CHUNK_BYTES, check_row_group
-from backfilld.store.format.dayfile import DayWriter, Encoding
+from backfilld.store.format.dayfile import DayWriter
 from backfilld.store.format.footer import UntrustedFile
-from tests.fakes import BTC, DAY, DAY_MS, Tape
+from tests.fakes import DAY, DAY_MS, Tape
 
 
 def written(directory: Path, rows: int = 300_000) -> Path:
     path = directory / "day.parquet"
-    with DayWriter(path, Encoding()) as writer:
+    with DayWriter(path, DAY) as writer:
         writer.add(Tape.even(rows, start_ms=DAY_MS, step_ms=1).frame)
-        writer.finish(DAY, BTC, ())
+        writer.finish(Provenance())
     return path
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument
 from backfilld.errors import DayLocked, StoreError
+from backfilld.store.format.bounds import check_row_group
 from backfilld.store.format.dayfile import ARROW_SCHEMA, ROW_GROUP_ROWS
 from backfilld.store.format.digest import FILE_DIGEST_KEY, file_digest_holds
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION, NewerSchema, UntrustedFile, decoded
@@ -112,6 +113,7 @@ class DayReader:
             ) from newer
 
     def _row_group(self, number: int) -> pl.DataFrame:
+        check_row_group(self._handle, self._file.metadata, number)
         # Without the metadata, which may be damaged: polars panics at text that is not UTF-8.
         table = _parsed(lambda: self._file.read_row_group(number)).replace_schema_metadata(None)
         trades = pl.from_arrow(table)
