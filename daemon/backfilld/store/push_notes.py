@@ -1,0 +1,49 @@
+"""Which days are known to be in the bucket: one small JSON file per instrument in the state directory.
+
+It saves asking the bucket and is no truth: a note that is lost is made again by looking into the bucket. Notes of
+another bucket are no notes of this one.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+from backfilld.core.model import Instrument
+from backfilld.core.replication import PushNote
+from backfilld.store.atomic import replace_file
+
+FOLDER = "pushed"
+
+
+class _Note(msgspec.Struct, frozen=True, omit_defaults=True):
+    digest: str
+    conflict: str | None = None
+
+
+class _Notes(msgspec.Struct, frozen=True):
+    url: str
+    days: dict[date, _Note]
+
+
+def load_notes(state_dir: Path, url: str, instrument: Instrument) -> dict[date, PushNote]:
+    """The notes of an instrument's days in the bucket ``url``; none where there are none that can be read."""
+    try:
+        found = msgspec.json.decode(_path(state_dir, instrument).read_bytes(), type=_Notes)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    if found.url != url:
+        return {}
+    return {day: PushNote(each.digest, each.conflict) for day, each in found.days.items()}
+
+
+def save_notes(state_dir: Path, url: str, instrument: Instrument, notes: Mapping[date, PushNote]) -> None:
+    """Replace the notes of an instrument. Raises StoreError."""
+    days = {day: _Note(note.digest, note.conflict) for day, note in sorted(notes.items())}
+    body = msgspec.json.encode(_Notes(url, days))
+    replace_file(_path(state_dir, instrument), lambda path: path.write_bytes(body) and None)
+
+
+def _path(state_dir: Path, instrument: Instrument) -> Path:
+    return state_dir / FOLDER / f"{instrument.market}-{instrument.symbol}.json"
