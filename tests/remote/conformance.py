@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from backfilld.errors import ObjectRefused
-from backfilld.ports import ObjectStore, StoredObject
+from backfilld.ports.remote import ObjectStore, StoredObject
 
 DAY = "market=spot/symbol=BTCUSDT/backfill_2025-11-07.parquet"
 BODY = bytes(range(256)) * 40
@@ -21,7 +21,7 @@ async def create(store: ObjectStore, key: str = DAY, body: bytes = BODY) -> Stor
 
 
 class ObjectStoreConformance:
-    """The promises of :class:`backfilld.ports.ObjectStore`."""
+    """The promises of :class:`backfilld.ports.remote.ObjectStore`."""
 
     async def test_what_is_created_is_read_as_it_was_with_its_attributes(self, store: ObjectStore) -> None:
         made = await create(store)

@@ -6,7 +6,7 @@ import pytest
 
 from backfilld.adapters.object_store import RemoteLocation, open_object_store
 from backfilld.errors import RemoteDenied, RemoteUnreachable
-from backfilld.ports import ObjectStore
+from backfilld.ports.remote import ObjectStore
 from tests.remote.conformance import ObjectStoreConformance
 from tests.remote.faulty_proxy import Fault, faulty_proxy
 

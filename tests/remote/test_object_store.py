@@ -8,7 +8,7 @@ import trio
 
 from backfilld.adapters.object_store import BucketStore, RemoteLocation, open_object_store
 from backfilld.errors import RemoteDenied, RemoteUnreachable
-from backfilld.ports import ObjectStore
+from backfilld.ports.remote import ObjectStore
 from tests.remote.conformance import ObjectStoreConformance
 from tests.remote.lax_server import Habit, lax_server
 from tests.remote.twin import TwinStore

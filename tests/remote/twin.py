@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import trio
 
 from backfilld.errors import ObjectRefused, RemoteError
-from backfilld.ports import ObjectContent, StoredObject
+from backfilld.ports.remote import ObjectContent, StoredObject
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from backfilld.errors import ObjectRefused, RemoteDenied, RemoteUnreachable
-from backfilld.ports import ObjectContent, StoredObject
+from backfilld.ports.remote import ObjectContent, StoredObject
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ def _given(**settings: str | None) -> dict[str, Any]:
 
 
 class BucketStore:
-    """One bucket. Implements :class:`backfilld.ports.ObjectStore`."""
+    """One bucket. Implements :class:`backfilld.ports.remote.ObjectStore`."""
 
     def __init__(self, store: Any, name: str, concurrent: int = 4) -> None:
         self._store = store

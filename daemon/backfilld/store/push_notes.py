@@ -12,7 +12,7 @@ import msgspec
 
 from backfilld.core.model import Instrument
 from backfilld.core.replication import PushNote
-from backfilld.store.atomic import replace_file
+from backfilld.store.atomic import replacing
 
 FOLDER = "pushed"
 
@@ -42,7 +42,8 @@ def save_notes(state_dir: Path, url: str, instrument: Instrument, notes: Mapping
     """Replace the notes of an instrument. Raises StoreError."""
     days = {day: _Note(note.digest, note.conflict) for day, note in sorted(notes.items())}
     body = msgspec.json.encode(_Notes(url, days))
-    replace_file(_path(state_dir, instrument), lambda path: path.write_bytes(body) and None)
+    with replacing(_path(state_dir, instrument)) as path:
+        path.write_bytes(body)
 
 
 def _path(state_dir: Path, instrument: Instrument) -> Path:

@@ -93,6 +93,11 @@ class DayReader:
         self._check_count()
         return self.certificate
 
+    def body(self) -> bytes:
+        """Every byte of the file, as it was when it was opened."""
+        self._handle.seek(0)
+        return self._handle.read()
+
     def is_as_written(self) -> bool:
         """Whether every byte of the file is as it was written."""
         named = self._metadata.get(FILE_DIGEST_KEY.encode())

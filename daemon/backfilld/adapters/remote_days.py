@@ -1,0 +1,240 @@
+"""Days of the cache directory in a bucket and back: what is on disk, and what any ObjectStore has of it.
+
+Owns the sequence of a push and of a pull, and the thread hop of the disk's part. The bytes in the bucket are those on
+disk. What is compared is the digest in the certificate, never the tag or the size of an object.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+import trio
+
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.model import Instrument, empty_trades
+from backfilld.core.replication import (
+    PushNote,
+    Standing,
+    day_key,
+    day_of_key,
+    folder_of,
+    manifest_key,
+    standing_of,
+    unpushed_days,
+)
+from backfilld.errors import ObjectRefused
+from backfilld.ports import Saved
+from backfilld.ports.remote import ObjectStore, Pushed, StagedDay, StoredObject
+from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.tail import TAIL_BYTES, certificate_in, missing_bytes
+from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.manifest import MAX_MANIFEST_BYTES, ManifestDay, decode_manifest, encode_manifest
+from backfilld.store.push_notes import load_notes, save_notes
+from backfilld.store.replica import MAX_DAY_BYTES, SealedFile, StagedFile, admit, digests, sealed_file, stage
+
+T = TypeVar("T")
+
+MOST_RACES = 8
+"""How often a manifest is tried to be replaced while others replace it, too. It may lag: the next push takes it up."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteDay:
+    """A day in the bucket, as its certificate describes it; the rows are unread."""
+
+    object: StoredObject
+    certificate: Certificate
+
+
+class CachedDaysInBucket:
+    """The days of one cache directory and one bucket. Implements :class:`backfilld.ports.remote.RemoteDays`."""
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        url: str,
+        cache_dir: Path,
+        state_dir: Path,
+        *,
+        writes: bool = True,
+        saw: Callable[[Instrument, date], None] = lambda _instrument, _day: None,
+    ) -> None:
+        self.objects = objects
+        self._url = url
+        self._cache_dir = cache_dir
+        self._state_dir = state_dir
+        self._writes = writes
+        self._saw = saw
+        self._notes: dict[Instrument, dict[date, PushNote]] = {}
+        self._fresh: dict[Instrument, dict[date, ManifestDay]] = {}
+
+    async def probe(self) -> None:
+        """Probe the bucket, for writing only if anything is to be pushed."""
+        await self.objects.probe(writes=self._writes)
+
+    async def unpushed(self, instrument: Instrument) -> Sequence[date]:
+        """Compare what is on disk with what is noted."""
+
+        def look() -> Sequence[date]:
+            return unpushed_days(digests(self._manager(instrument)), self._notes_of(instrument))
+
+        return await _on_thread(look)
+
+    async def push(self, instrument: Instrument, day: date) -> Pushed | None:
+        """Look, then create; somebody else may be first, or our own answer may have been lost: then look again."""
+        file = await _on_thread(partial(sealed_file, self._manager(instrument), day))
+        if file is None:
+            return None
+        there = await self._there(instrument, day)
+        if there is None:
+            made = await self._create(instrument, day, file)
+            if made is not None:
+                return self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate))
+            there = await self._there(instrument, day)
+        ours = _digest(file)
+        theirs = there.certificate.digest if isinstance(there, RemoteDay) else None
+        return self._noted(instrument, file, standing_of(ours, theirs), there)
+
+    async def publish(self, instrument: Instrument) -> None:
+        """Save the notes, and take new days up in the manifest, by its tag."""
+        notes = dict(self._notes_of(instrument))
+        await _on_thread(partial(save_notes, self._state_dir, self._url, instrument, notes))
+        fresh = self._fresh.pop(instrument, {})
+        if fresh:
+            try:
+                await self._merge_manifest(instrument, fresh)
+            except BaseException:
+                self._fresh[instrument] = fresh | self._fresh.get(instrument, {})
+                raise
+
+    async def stage(self, instrument: Instrument, day: date) -> StagedDay | None:
+        """Download, bounded, and judge beside the day's place."""
+        found = await self.objects.get(day_key(instrument, day), limit_bytes=MAX_DAY_BYTES)
+        if found is None:
+            return None
+        staged = await _on_thread(partial(stage, self._manager(instrument), day, found.body))
+        if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
+            staged.path.unlink(missing_ok=True)
+            raise ObjectRefused("its rows have another digest than its attributes name")
+        return StagedDay(str(staged.path), staged.certificate, staged.bytes)
+
+    async def admit(self, instrument: Instrument, day: date, staged: StagedDay) -> Saved:
+        """Rename the staged file, if it has all that is stored."""
+        manager = self._manager(instrument)
+        await _on_thread(partial(admit, manager, day, StagedFile(Path(staged.path), staged.record, staged.bytes)))
+        self._saw(instrument, day)
+        self._notes_of(instrument)[day] = PushNote(staged.record.digest or "")
+        file = str(manager.get_cache_path(day))
+        return Saved(staged.record, file, staged.bytes, cached=0, duplicates=0, conflicts=_NO_CONFLICTS)
+
+    # -- what the commands need besides
+
+    async def look(self, instrument: Instrument, day: date) -> RemoteDay | None:
+        """The certificate of a day in the bucket; None if it is not there. Raises ObjectRefused for an object without
+        one that can be read, or of another day."""
+        key = day_key(instrument, day)
+        found = await self.objects.tail(key, tail_bytes=TAIL_BYTES)
+        try:
+            more = 0 if found is None else missing_bytes(found.body, found.object.bytes)
+            if more:
+                found = await self.objects.tail(key, tail_bytes=more)
+            if found is None:
+                return None
+            certificate = certificate_in(found.body)
+        except UntrustedFile as error:
+            raise ObjectRefused(f"{key}: {error}") from error
+        if (certificate.day, certificate.market, certificate.symbol) != (day, instrument.market, instrument.symbol):
+            whose = f"{certificate.market}:{certificate.symbol} {certificate.day}"
+            raise ObjectRefused(f"{key}: it is of another day or instrument, {whose}")
+        return RemoteDay(found.object, certificate)
+
+    async def days(self, instrument: Instrument) -> dict[date, StoredObject]:
+        """The days that the bucket lists, with their objects."""
+        listed = await self.objects.objects(folder_of(instrument))
+        named = ((day_of_key(each.key), each) for each in listed)
+        return {name[1]: each for name, each in named if name is not None and name[0] == instrument}
+
+    async def manifest(self, instrument: Instrument) -> dict[date, ManifestDay] | None:
+        """The days that the manifest names; None without a manifest. Raises ObjectRefused."""
+        found = await self.objects.get(manifest_key(instrument), limit_bytes=MAX_MANIFEST_BYTES)
+        return None if found is None else await _on_thread(partial(decode_manifest, found.body, instrument))
+
+    def note_pushed(self, instrument: Instrument, remote: RemoteDay) -> None:
+        """Take a day up in the next manifest."""
+        line = ManifestDay.of(instrument, remote.certificate, remote.object.bytes, remote.object.etag)
+        self._fresh.setdefault(instrument, {})[remote.certificate.day] = line
+
+    def notes(self, instrument: Instrument) -> dict[date, PushNote]:
+        """What is noted of the instrument's days."""
+        return dict(self._notes_of(instrument))
+
+    # -- the parts
+
+    async def _there(self, instrument: Instrument, day: date) -> RemoteDay | ObjectRefused | None:
+        """The day's object, or why it cannot be one; None if there is none."""
+        try:
+            return await self.look(instrument, day)
+        except ObjectRefused as refusal:
+            return refusal
+
+    async def _create(self, instrument: Instrument, day: date, file: SealedFile) -> StoredObject | None:
+        attributes = {"digest": _digest(file), "rows": str(file.certificate.rows)}
+        return await self.objects.put_if_absent(day_key(instrument, day), file.body, attributes)
+
+    def _noted(
+        self, instrument: Instrument, file: SealedFile, standing: Standing, there: RemoteDay | ObjectRefused | None
+    ) -> Pushed:
+        """What the push came to, remembered."""
+        ours = _digest(file)
+        if standing != "conflicted" and isinstance(there, RemoteDay):
+            self._notes_of(instrument)[file.certificate.day] = PushNote(ours)
+            self.note_pushed(instrument, there)
+            return Pushed(standing, ours, len(file.body))
+        theirs = (there.certificate.digest if isinstance(there, RemoteDay) else None) or "unreadable"
+        self._notes_of(instrument)[file.certificate.day] = PushNote(ours, theirs)
+        return Pushed("conflicted", ours, len(file.body), theirs)
+
+    async def _merge_manifest(self, instrument: Instrument, fresh: dict[date, ManifestDay]) -> None:
+        key = manifest_key(instrument)
+        for _ in range(MOST_RACES):
+            found = await self.objects.get(key, limit_bytes=MAX_MANIFEST_BYTES)
+            known = {} if found is None else await _on_thread(partial(_readable, found.body, instrument))
+            body = await _on_thread(partial(encode_manifest, (known | fresh).values()))
+            if found is None:
+                done = await self.objects.put_if_absent(key, body, {})
+            else:
+                done = await self.objects.put_if_match(key, body, {}, found.object.etag)
+            if done is not None:
+                return
+
+    def _notes_of(self, instrument: Instrument) -> dict[date, PushNote]:
+        if instrument not in self._notes:
+            self._notes[instrument] = load_notes(self._state_dir, self._url, instrument)
+        return self._notes[instrument]
+
+    def _manager(self, instrument: Instrument) -> BackfillCacheManager:
+        return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument)
+
+
+_NO_CONFLICTS: pl.DataFrame = empty_trades()
+
+
+def _digest(file: SealedFile) -> str:
+    return file.certificate.digest or ""
+
+
+def _readable(body: bytes, instrument: Instrument) -> dict[date, ManifestDay]:
+    """What a manifest names; nothing if it cannot be read: it is derived, and made anew."""
+    try:
+        return decode_manifest(body, instrument)
+    except ObjectRefused:
+        return {}
+
+
+async def _on_thread(work: Callable[[], T]) -> T:
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)

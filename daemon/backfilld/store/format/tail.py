@@ -1,0 +1,37 @@
+"""The certificate of a day file of which only the last bytes are there, as they come from a bucket."""
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backfilld.core.day.certificate import Certificate
+from backfilld.store.format.footer import METADATA_KEY, NewerSchema, UntrustedFile, decoded
+
+TAIL_BYTES = 64 << 10
+"""What is read first: the footer of a day of ten million trades has about 50 kB."""
+
+MAX_FOOTER_BYTES = 64 << 20
+"""The longest footer that is read; that of a day with very many absent ids is a few MB."""
+
+_ENDING_BYTES = 8
+"""The length of the footer, and the magic."""
+
+
+def missing_bytes(tail: bytes, file_bytes: int) -> int:
+    """How many of the file's last bytes the footer takes, 0 if ``tail`` has them all. Raises UntrustedFile."""
+    if len(tail) < _ENDING_BYTES:
+        raise UntrustedFile("it is too short for a Parquet file")
+    needed = int.from_bytes(tail[-_ENDING_BYTES:-4], "little") + _ENDING_BYTES
+    if needed > min(file_bytes, MAX_FOOTER_BYTES):
+        raise UntrustedFile(f"it names a footer of {needed} bytes")
+    return needed if needed > len(tail) else 0
+
+
+def certificate_in(tail: bytes) -> Certificate:
+    """The certificate in the end of a day file. Raises UntrustedFile."""
+    try:
+        metadata = pq.read_metadata(io.BytesIO(tail)).metadata or {}
+        return decoded(metadata[METADATA_KEY.encode()])
+    except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError, NewerSchema) as error:
+        raise UntrustedFile(f"it has no certificate that can be read ({type(error).__name__})") from error

@@ -1,0 +1,139 @@
+"""Day files on their way to a bucket and from there: read whole, or checked and put in place.
+
+Owns what a body out of a bucket must be before it enters the cache: a whole, sealed day of the right instrument, every
+row of it judged, and no other row than those stored already. Synchronous: the adapter puts it on a thread.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.merge import merge
+from backfilld.core.model import empty_trades
+from backfilld.errors import DayLocked, ObjectRefused, StoreError
+from backfilld.store.atomic import TEMPORARY, replacing, translated
+from backfilld.store.format.day_reader import DayReader
+from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.upkeep.inspection import inspect_day
+
+MAX_DAY_BYTES = 512 << 20
+"""The largest day file that is taken from a bucket: a day of ten million trades has 66 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """A sealed day: its certificate, which has a digest, and its file, byte for byte."""
+
+    certificate: Certificate
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A checked day file beside the place that it is to take."""
+
+    path: Path
+    certificate: Certificate
+    bytes: int
+
+
+def digests(manager: BackfillCacheManager) -> dict[date, str]:
+    """The digest of every sealed day, as its certificate names it; days that cannot be read are left out."""
+    found: dict[date, str] = {}
+    for day in manager.days():
+        with suppress(UntrustedFile, StoreError, DayLocked):
+            digest = manager.facts(day).digest
+            if digest is not None:
+                found[day] = digest
+    return found
+
+
+def sealed_file(manager: BackfillCacheManager, day: date) -> SealedFile | None:
+    """The day's file, every byte as it was written; None if it is gone, not sealed, or not to be trusted. Raises
+    StoreError and DayLocked."""
+    path = manager.get_cache_path(day)
+    try:
+        with translated(path, "read"), DayReader(path, day, manager.instrument) as reader:
+            certificate = reader.checked()
+            body = reader.body()
+    except UntrustedFile:
+        return None
+    except StoreError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    return SealedFile(certificate, body) if certificate.digest is not None else None
+
+
+def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedFile:
+    """Write the body beside the day's file and judge all of it. Raises ObjectRefused, and StoreError for the disk."""
+    path = manager.get_cache_path(day)
+    staged = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        with translated(staged, "write"):
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            staged.write_bytes(body)
+        return StagedFile(staged, _judged(staged, manager, day), len(body))
+    except BaseException:
+        discard(staged)
+        raise
+
+
+def discard(staged: Path) -> None:
+    """Delete a staged file that is not wanted."""
+    with suppress(OSError):
+        staged.unlink(missing_ok=True)
+
+
+def admit(manager: BackfillCacheManager, day: date, staged: StagedFile) -> None:
+    """Put a staged file in the day's place. Raises ObjectRefused if rows are stored of the day that it does not have,
+    and StoreError; the day is then as before."""
+    path = manager.get_cache_path(day)
+    try:
+        if path.exists():
+            with DayReader(staged.path, day, manager.instrument) as reader:
+                _refuse_other_rows(manager.row_groups(day), reader.row_groups())
+        with replacing(path) as temporary:
+            staged.path.replace(temporary)
+    except UntrustedFile as error:
+        raise ObjectRefused(str(error)) from error
+    finally:
+        discard(staged.path)
+
+
+def _judged(path: Path, manager: BackfillCacheManager, day: date) -> Certificate:
+    assert manager.instrument is not None  # noqa: S101 - days without an instrument are in no bucket
+    inspected = inspect_day(path, day, manager.instrument)
+    if inspected is None:
+        raise StoreError(f"{path} was deleted while it was checked")
+    if inspected.findings:
+        raise ObjectRefused(inspected.findings[0].sentence)
+    certificate = inspected.facts
+    if certificate is None or certificate.digest is None or not certificate.sealed:
+        raise ObjectRefused("it is not sealed")
+    if (certificate.market, certificate.symbol) != (manager.instrument.market, manager.instrument.symbol):
+        raise ObjectRefused("it does not say of which instrument it is")
+    return certificate
+
+
+def _refuse_other_rows(stored: Iterator[pl.DataFrame], pulled: Iterator[pl.DataFrame]) -> None:
+    """Refuse unless every stored row is among the pulled ones, a few row groups in memory at a time."""
+    window = empty_trades()
+    for ours in stored:
+        while window.is_empty() or window["a"][-1] < ours["a"][-1]:
+            group = next(pulled, None)
+            if group is None:
+                break
+            window = pl.concat([window, group])
+        merged = merge(window, ours)
+        if merged.conflicts.height or merged.trades.height != window.height:
+            raise ObjectRefused("it lacks rows that are stored, or has others under their ids")
+        window = window.filter(pl.col("a") > ours["a"][-1])
