@@ -4,10 +4,15 @@
 # Owns the places of things: the program below PREFIX, the unit where systemd looks for it, the configuration in /etc.
 # Must not overwrite a configuration, nor delete one, nor touch what the daemon has stored.
 set -eu
+# No module of the directory in which somebody called this may be imported: neither by a Python here nor by what it starts.
+source=$(cd "$(dirname "$0")/.." && pwd)
+cd /
+unset PYTHONPATH PYTHONHOME PYTHONSTARTUP
+# What pip starts must not compile at the place where it is built.
+export PYTHONDONTWRITEBYTECODE=1
 # What the service's user cannot read, it cannot run.
 umask 022
 
-source=$(cd "$(dirname "$0")/.." && pwd)
 destdir=${DESTDIR:-}
 prefix=${PREFIX:-/usr/local}
 home=$prefix/lib/backfilld
@@ -27,7 +32,7 @@ fail() {
 # The system's Python before any other, because the service sees no home directory; PYTHON= chooses one.
 choose_python() {
     for each in ${PYTHON:-/usr/bin/python3 python3}; do
-        if "$each" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if "$each" -I -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$each"
             return
         fi
@@ -36,7 +41,7 @@ choose_python() {
 }
 
 refuse_hidden_python() {
-    real=$("$1" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+    real=$("$1" -I -c 'import os, sys; print(os.path.realpath(sys.executable))')
     case $real in
     /root/* | /home/* | /run/user/*)
         fail "$real is in a home directory, which the service cannot see; name another Python by PYTHON="
@@ -50,16 +55,16 @@ build_program() {
     new=$destdir$home.new
     rm -rf "$new"
     mkdir -p "$destdir$prefix/lib"
-    "$1" -m venv "$new"
-    "$new/bin/python" -m pip install --quiet --no-compile --require-hashes -r "$source/requirements.txt"
-    "$new/bin/python" -m pip install --quiet --no-compile --no-deps --no-build-isolation "$source"
-    "$new/bin/python" -m pip uninstall --quiet --yes setuptools pip 2>/dev/null
+    "$1" -I -m venv "$new"
+    "$new/bin/python" -I -B -m pip install --quiet --no-compile --require-hashes -r "$source/requirements.txt"
+    "$new/bin/python" -I -B -m pip install --quiet --no-compile --no-deps --no-build-isolation "$source"
+    "$new/bin/python" -I -B -m pip uninstall --quiet --yes setuptools pip 2>/dev/null
     find "$new/bin" -name 'activate*' -o -name 'Activate*' -o -name 'pip*' | xargs -r rm -f
     for each in "$new"/bin/* "$new/pyvenv.cfg"; do
         [ -L "$each" ] || sed -i "s|$new|$home|g" "$each"
     done
     # Compiled here, because the service cannot write.
-    "$new/bin/python" -m compileall -q -s "$new" -p "$home" "$new"/lib/python3*/site-packages
+    "$new/bin/python" -I -m compileall -q -f -s "$new" -p "$home" "$new"/lib/python3*/site-packages
 }
 
 install_all() {

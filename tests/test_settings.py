@@ -58,6 +58,7 @@ def test_the_defaults_are_the_contracts() -> None:
         "um_url": "https://fapi.binance.com",
         "cm_url": "https://dapi.binance.com",
         "archive_url": "https://data.binance.vision",
+        "plain_http_hosts": (),
         "log_format": "auto",
         "log_level": "info",
     }
@@ -82,19 +83,22 @@ def test_the_defaults_are_the_contracts() -> None:
         ),
     ],
 )
-def test_argument_beats_environment_beats_dotenv_beats_toml_beats_default(
+def test_argument_beats_environment_beats_config_beats_dotenv_beats_default(
     monkeypatch: pytest.MonkeyPatch, key: str, texts: tuple[str, str, str], values: tuple[object, ...]
 ) -> None:
-    """Added one after the other, each wins over the one before."""
+    """Added one after the other, each wins over the one before; a .env never beats a file that was named."""
     in_toml, in_dotenv, in_environment = texts
+    dotenv, argument = values[1], values[3]
+    Path(".env").write_text(f"BACKFILL_{key.upper()}={in_dotenv}\n")
+    assert (getattr(Settings(), key), Settings().source_of(key)) == (dotenv, ".env")
     config = toml(f"{key} = {in_toml}\n")
     assert getattr(Settings(config=config), key) == values[0]
-    Path(".env").write_text(f"BACKFILL_{key.upper()}={in_dotenv}\n")
-    assert getattr(Settings(config=config), key) == values[1]
+    assert Settings(config=config).source_of(key) == "settings.toml"
     monkeypatch.setenv(f"BACKFILL_{key.upper()}", in_environment)
     assert getattr(Settings(config=config), key) == values[2]
-    assert getattr(Settings(config=config, **{key: values[3]}), key) == values[3]
-    assert getattr(Settings(config=config, **{f"backfill_{key}": values[3]}), key) == values[3]
+    assert Settings(config=config).source_of(key) == f"the environment, BACKFILL_{key.upper()}"
+    assert getattr(Settings(config=config, **{key: argument}), key) == argument
+    assert getattr(Settings(config=config, **{f"backfill_{key}": argument}), key) == argument
 
 
 def test_sources_are_mixed_key_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,10 +192,15 @@ def test_settings_are_frozen() -> None:
         ("log_level", "loud", "log_level = loud: input should be 'debug', 'info', 'warning' or 'error'"),
         ("log_format", "xml", "log_format = xml: input should be 'auto', 'console' or 'json'"),
         ("instruments", "", "instruments = : name at least one instrument, such as spot:BTCUSDT"),
-        ("instruments", "BTCUSDT", "instrument 'BTCUSDT': write market:SYMBOL with market one of spot, um, cm"),
+        (
+            "instruments",
+            "BTCUSDT",
+            "write market:SYMBOL with market one of spot, um, cm; did you mean spot:BTCUSDT?",
+        ),
         ("instruments", "moon:BTCUSDT", "instrument 'moon:BTCUSDT': write market:SYMBOL"),
-        ("instruments", "spot:../x", "instrument 'spot:../x': a symbol is 1 to 60 letters, digits and _"),
-        ("instruments", "spot:btcusdt", "instrument 'spot:btcusdt': symbols are upper case, write spot:BTCUSDT"),
+        ("instruments", "spot:../x", "instrument 'spot:..X': a symbol is 1 to 60 letters, digits and _"),
+        ("spot_url", "https://me:secret@host", "spot_url = https://...@host: a base URL has no user name"),
+        ("um_url", "http://10.0.0.1:80", "http:// is for this machine alone"),
         ("spot_url", "api.binance.com", "spot_url = api.binance.com: a base URL is http:// or https://"),
         ("um_url", "ftp://fapi.binance.com", "um_url = ftp://fapi.binance.com: a base URL is"),
         ("cm_url", "https://dapi.binance.com/dapi/v1", "cm_url = https://dapi.binance.com/dapi/v1: a base URL is"),
@@ -249,21 +258,85 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     assert all(part in sentence for part in ("days = -1", "log_level = loud", "there is no setting nonsense"))
 
 
-@pytest.mark.parametrize("source", ["argument", "toml", "dotenv"])
-def test_an_unknown_key_is_refused_by_name_with_a_suggestion(source: str) -> None:
+@pytest.mark.parametrize("source", ["argument", "toml", "dotenv", "environment"])
+def test_an_unknown_name_is_refused_with_a_suggestion_and_its_source(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values: dict[str, Any] = {}
-    if source == "argument":
-        values = {"cachedir": "x"}
-    elif source == "toml":
-        values = {"config": toml('cachedir = "x"')}
+    match source:
+        case "argument":
+            values, said = {"cachedir": "x"}, "cachedir, did you mean cache_dir? (from the arguments)"
+        case "toml":
+            values = {"config": toml('cachedir = "x"')}
+            said = "cachedir, did you mean cache_dir? (from settings.toml)"
+        case "dotenv":
+            Path(".env").write_text("BACKFILL_CACHEDIR=x\n")
+            said = "BACKFILL_CACHEDIR, did you mean BACKFILL_CACHE_DIR? (from .env)"
+        case _:
+            monkeypatch.setenv("BACKFILL_CACHEDIR", "x")
+            said = "BACKFILL_CACHEDIR, did you mean BACKFILL_CACHE_DIR? (from the environment)"
+    assert refusal(**values) == f"there is no setting {said}"
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_the_name_of_the_program_is_not_a_prefix_of_settings(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BACKFILLD_DAYS=3 would be an easy slip, and would change nothing in silence."""
+    if place == ".env":
+        Path(".env").write_text("BACKFILLD_DAYS=3\n")
     else:
-        Path(".env").write_text("BACKFILL_CACHEDIR=x\n")
-    assert refusal(**values) == "there is no setting cachedir, did you mean cache_dir?"
+        monkeypatch.setenv("BACKFILLD_DAYS", "3")
+    assert refusal().startswith("there is no setting BACKFILLD_DAYS, did you mean BACKFILL_DAYS? (from ")
+
+
+def test_a_bad_value_names_the_source_that_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("BACKFILL_POLL_SECONDS=0\n")
+    monkeypatch.setenv("BACKFILL_DAYS", "-1")
+    sentence = refusal(config=toml("max_concurrent = 0"))
+    assert "poll_seconds = 0: input should be greater than 0 (from .env)" in sentence
+    assert "days = -1: input should be greater than or equal to 0 (from the environment, BACKFILL_DAYS)" in sentence
+    assert "max_concurrent = 0: input should be greater than or equal to 1 (from settings.toml)" in sentence
 
 
 @pytest.mark.parametrize("text", ["frobnicate = 1", "[frobnicate]\ndays = 1"])
 def test_an_unknown_key_like_no_other_has_no_suggestion(text: str) -> None:
-    assert refusal(config=toml(text)) == "there is no setting frobnicate"
+    assert refusal(config=toml(text)) == "there is no setting frobnicate (from settings.toml)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["days = " + "9" * 5000, "days = " + "[" * 100_000, "[days]\nx = 1", 'cache_dir = "a\\u001b[2Jb\\nc"\ndays = -1'],
+    ids=["digits", "nested", "table", "control characters"],
+)
+def test_a_hostile_toml_is_a_sentence(text: str) -> None:
+    sentence = refusal(config=toml(text))
+    assert sentence.isprintable()
+    assert len(sentence) < 500
+
+
+@pytest.mark.parametrize("name", [".env", "settings.toml"])
+def test_a_pipe_is_never_waited_for(name: str) -> None:
+    os.mkfifo(name)
+    sentence = refusal(config=name) if name == "settings.toml" else refusal()
+    assert sentence.endswith("it must be a file, and is a pipe or a device")
+
+
+@pytest.mark.parametrize(
+    ("text", "instrument"),
+    [
+        ("spot:btcusdt", "spot:BTCUSDT"),
+        ("BTC/USDT", "spot:BTCUSDT"),
+        ("UM:btc/usdt", "um:BTCUSDT"),
+        ("cm:btcusd_perp", "cm:BTCUSD_PERP"),
+    ],
+)
+def test_an_instrument_is_understood_as_people_write_it(text: str, instrument: str) -> None:
+    assert Settings(instruments=text).instruments == (instrument,)
+
+
+def test_plain_http_is_for_this_machine_and_for_hosts_that_are_named() -> None:
+    for host in ("127.0.0.1", "[::1]:9", "localhost:8000"):
+        assert Settings(spot_url=f"http://{host}").spot_url == f"http://{host}"
+    assert Settings(um_url="http://proxy.lan:80", plain_http_hosts="proxy.lan").um_url == "http://proxy.lan:80"
 
 
 def test_other_programs_keys_in_dotenv_are_none_of_ours() -> None:
@@ -309,9 +382,9 @@ def test_a_path_that_cannot_be_is_refused_by_key(path: str) -> None:
     [
         (str, "No such file or directory"),
         (lambda path: path.mkdir(), "Is a directory"),
-        (lambda path: path.write_text("days = "), "this is no TOML"),
-        (lambda path: path.write_text("days 3"), "this is no TOML"),
-        (lambda path: path.write_bytes(b"days = 3 # \xff"), "this is no TOML"),
+        (lambda path: path.write_text("days = "), "it is not"),
+        (lambda path: path.write_text("days 3"), "it is not"),
+        (lambda path: path.write_bytes(b"days = 3 # \xff"), "it is not"),
     ],
     ids=["missing", "directory", "cut", "words", "bytes"],
 )

@@ -210,3 +210,29 @@ def test_what_is_uninstalled_leaves_the_configuration_and_nothing_else(stage: Pa
     assert list(files_below(copy)) == [copy / CONFIG]
     assert [path for path in copy.rglob("*") if path.is_symlink()] == []
     assert (copy / CONFIG).read_text(encoding="utf-8") == THEIRS
+
+
+def test_the_unit_bounds_memory_tasks_and_files_and_lets_nobody_else_read() -> None:
+    text = UNIT.read_text(encoding="utf-8")
+    for line in ("MemoryMax=2G", "TasksMax=64", "LimitFSIZE=8G", "SocketBindDeny=any", "UMask=0077"):
+        assert f"\n{line}\n" in text
+
+
+def test_installing_runs_no_code_of_the_current_directory(tmp_path: Path) -> None:
+    """Modules named like those that the installer runs would write a file if they were imported."""
+    place = tmp_path / "place"
+    place.mkdir()
+    for name in ("ensurepip", "venv", "pip", "compileall", "sysconfig", "site", "trio"):
+        (place / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n")
+    script = Path(__file__).parents[1] / "systemd" / "install.sh"
+    environment = os.environ | {"PYTHONPATH": str(place), "PYTHON": sys.executable, "DESTDIR": str(tmp_path / "root")}
+    # As far as making the virtual environment; what pip fetches is another test's.
+    text = script.read_text(encoding="utf-8")
+    cut = text[: text.index('    "$new/bin/python" -I -B -m pip install')] + "}\n" + "build_program $(choose_python)\n"
+    copy = tmp_path / "systemd" / "install.sh"
+    copy.parent.mkdir()
+    copy.write_text(cut)
+    done = subprocess.run(["sh", str(copy)], cwd=place, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "root" / "usr/local/lib/backfilld.new/bin/python").exists()
+    assert not (tmp_path / "ran").exists()

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import click
 from backfilld.core.backfill.outcome import EXIT_INCOMPLETE, EXIT_SETTINGS, exit_code
 from backfilld.errors import BackfillError, SettingsError
 from backfilld.settings import Settings
+from backfilld.settings.sources import Given
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -234,12 +236,21 @@ def cleanup(
 @_options("config", "instrument", "cache-dir")
 def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> None:
     """Check the settings and print them as they are in force."""
-    for name, value in _settings(config, instruments, cache_dir).model_dump(mode="json", exclude_none=True).items():
-        click.echo(f"{name} = {_toml(value)}")
+    settings = _settings(config, instruments, cache_dir)
+    values = settings.model_dump(mode="json", exclude_none=True)
+    by_source = sorted(values, key=lambda name: (settings.source_of(name) == "default", settings.source_of(name)))
+    for source, names in groupby(by_source, key=settings.source_of):
+        click.echo(f"# {source}")
+        for name in names:
+            click.echo(f"{name} = {_toml(values[name])}")
 
 
 def _settings(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> Settings:
-    return Settings(config=config, instruments=instruments or None, cache_dir=cache_dir)
+    given = {
+        "instruments": Given(",".join(instruments), "--instrument") if instruments else None,
+        "cache_dir": Given(cache_dir, "--cache-dir") if cache_dir is not None else None,
+    }
+    return Settings(config=config, **given)
 
 
 def _toml(value: object) -> str:

@@ -77,7 +77,7 @@ async def _start(name: str, exchange: Exchange, cache_dir: Path) -> Start:
         "BACKFILL_DAYS": "0",
     }
     began = time.perf_counter()
-    command = [sys.executable, "-m", "backfilld", "run", "--once"]
+    command = [sys.executable, "-P", "-m", "backfilld", "run", "--once"]
     done = await trio.run_process(command, env=environment, check=False, stdin=subprocess.DEVNULL)
     asked = list(exchange.requests)[before:]
     return Start(

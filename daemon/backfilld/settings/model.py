@@ -1,31 +1,35 @@
-"""Settings: every knob, its default and its rule.
+"""Every setting with its default and its rule, and the sentence that refuses a bad one.
 
-Owns where values come from (arguments, then ``BACKFILL_<NAME>`` in the environment, then ``.env``, then the TOML file,
-then the default) and the sentence that refuses a bad one. Must not act on any of them.
+Owns the rules. Where values come from is in ``sources``. Must not act on any of them.
 """
 
-import difflib
+import os
 import re
-import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
 )
 
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
+from backfilld.core.text import plain
 from backfilld.errors import SettingsError
+from backfilld.settings.sources import PREFIX, Given, gathered
 
-PREFIX = "backfill_"
+__all__ = ["PREFIX", "Settings"]
+
 _LEVELS = {"zstd": (1, 22), "gzip": (1, 9)}
 
 _URL_OF = {market: f"{market}_url" for market in Market}
@@ -50,21 +54,19 @@ def _split_words(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings, checked and frozen.
 
     Every name works with and without ``backfill_``: ``Settings(cache_dir=...)`` and
     ``Settings(backfill_cache_dir=...)`` are the same. ``config`` names a TOML file. Raises SettingsError naming the
-    key, the value and the rule.
+    setting, its value, the rule, and where the value came from.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", dotenv_filtering="match_prefix", frozen=True, extra="forbid"
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cache_enabled: bool = True
     cache_dir: Path = Path("context_history_dir/backfill_cache")
-    instruments: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)] = ("spot:BTCUSDT",)
+    instruments: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ("spot:BTCUSDT",)
     days: int = Field(0, ge=0, le=3650)
     keep_days: int = Field(0, ge=0)
     max_concurrent: int = Field(5, ge=1, le=64)
@@ -80,32 +82,32 @@ class Settings(BaseSettings):
     um_url: str = RULES[Market.UM].rest_url
     cm_url: str = RULES[Market.CM].rest_url
     archive_url: str = "https://data.binance.vision"
+    plain_http_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ()
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    def __init__(self, *, config: Path | str | None = None, **values: Any) -> None:
-        given = {name.lower().removeprefix(PREFIX): value for name, value in values.items() if value is not None}
-        file_values = _read_toml(Path(config)) if config is not None else {}
-        try:
-            super().__init__(**given, _file_values=file_values)
-        except ValidationError as error:
-            raise SettingsError(_sentence(error)) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{self.model_config['env_file']}: it cannot be read ({error})") from None
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The order of precedence; the TOML file's values come along with the arguments."""
-        arguments = cast("InitSettingsSource", init_settings).init_kwargs
-        file_values = arguments.pop("_file_values", {})
-        return init_settings, env_settings, dotenv_settings, InitSettingsSource(settings_cls, file_values)
+    def __init__(self, *, config: Path | str | None = None, **values: Any) -> None:
+        path = None if config is None else Path(config)
+        given, faults = gathered(values, frozenset(type(self).model_fields), path, os.environ)
+        try:
+            super().__init__(**{name: each.value for name, each in given.items() if name in type(self).model_fields})
+        except ValidationError as error:
+            faults += [_clause(dict(each), given) for each in error.errors(include_url=False)]
+        if faults:
+            raise SettingsError("; ".join(faults))
+        self._sources = {name: each.source for name, each in given.items()}
+
+    def source_of(self, name: str) -> str:
+        """Where the value of a setting came from: a file, the environment, the command line, or ``default``."""
+        return self._sources.get(name, "default") or "an argument"
+
+    def __eq__(self, other: object) -> bool:
+        """Settings are equal by their values, wherever these came from."""
+        return isinstance(other, Settings) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def urls(self) -> Mapping[Market, tuple[str, ...]]:
@@ -126,12 +128,7 @@ class Settings(BaseSettings):
     def _check_instruments(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("name at least one instrument, such as spot:BTCUSDT")
-        for text in value:
-            try:
-                Instrument.parse(text)
-            except SettingsError as error:
-                raise ValueError(str(error)) from None
-        return value
+        return tuple(map(_instrument_text, value))
 
     @field_validator("log_level", "log_format", "compression", "ready_when", mode="before")
     @classmethod
@@ -148,6 +145,19 @@ class Settings(BaseSettings):
     @classmethod
     def _check_url(cls, value: str) -> str:
         return _base_url(value)
+
+    @model_validator(mode="after")
+    def _check_http(self) -> Self:
+        named = {name: url for name in (*_URL_OF.values(), "archive_url") for url in getattr(self, name).split(", ")}
+        for name, url in named.items():
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+            if parts.scheme == "http" and not _is_loopback(host) and host not in self.plain_http_hosts:
+                raise ValueError(
+                    f"{name} = {url}: http:// is for this machine alone; use https://, or name {host} in "
+                    "plain_http_hosts"
+                )
+        return self
 
     @field_validator("cache_dir", mode="before")
     @classmethod
@@ -190,6 +200,31 @@ class Settings(BaseSettings):
         return self
 
 
+def _instrument_text(text: str) -> str:
+    """The instrument as ``market:SYMBOL``. ``spot:btcusdt``, ``um:BTC/USDT`` and ``BTC/USDT`` (spot) are understood."""
+    market, colon, symbol = text.partition(":")
+    if not colon and "/" in text:
+        market, symbol = Market.SPOT.value, text
+    elif not colon:
+        market, symbol = "", text
+    symbol = symbol.replace("/", "").upper() if symbol.count("/") <= 1 else symbol
+    if not market and re.fullmatch(r"\w{5,60}", symbol):
+        raise ValueError(
+            f"write market:SYMBOL with market one of {', '.join(Market)}; did you mean {Market.SPOT}:{symbol}?"
+        )
+    try:
+        return str(Instrument.parse(f"{market.lower()}:{symbol}" if market else text))
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def _base_url(value: str) -> str:
     rule = "a base URL is http:// or https://, a host and perhaps a port, without a path"
     try:
@@ -198,33 +233,21 @@ def _base_url(value: str) -> str:
         good = parts.scheme in {"http", "https"} and host and parts.port != 0 and not re.search(r"[\s\\]", value)
     except ValueError:
         good = False
+    if "@" in value:
+        raise ValueError("a base URL has no user name and no password: they would stand in logs")
     if not good or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError(rule)
     return value.rstrip("/")
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"config {path}: this is no TOML ({error})") from error
-
-
-def _sentence(error: ValidationError) -> str:
-    """All that is wrong, one clause a key."""
-    return "; ".join(_clause(dict(each)) for each in error.errors(include_url=False))
-
-
-def _clause(fault: Mapping[str, Any]) -> str:
+def _clause(fault: Mapping[str, Any], given: Mapping[str, Given]) -> str:
     key = str(fault["loc"][0]) if fault["loc"] else ""
     message = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, Settings.model_fields, n=1)
-        return f"there is no setting {key}" + (f", did you mean {near[0]}?" if near else "")
     if not key:
-        return message
-    given = fault["input"]
-    shown = " ".join(map(str, given)) if isinstance(given, tuple | list) else str(given)
-    return f"{key} = {shown}: {message[:1].lower()}{message[1:]}"
+        return plain(message)
+    value = given[key].value if key in given else fault["input"]
+    shown = " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    if "@" in shown and key.endswith("_url"):
+        shown = re.sub(r"//[^@]*@", "//...@", shown)
+    source = f" (from {given[key].source})" if key in given and given[key].source else ""
+    return f"{key} = {plain(shown, 80)}: {plain(message[:1].lower() + message[1:])}{source}"
