@@ -152,16 +152,28 @@ def test_a_reader_that_leaves_early_is_no_crash(tmp_path: Path) -> None:
 
 
 BAD_CALLS: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
-    "malformed instrument": (("run", "--instrument", "BTCUSDT"), {}, "instrument 'BTCUSDT': write market:SYMBOL"),
+    "malformed instrument": (("run", "--instrument", "BTCUSDT"), {}, "instruments = BTCUSDT: write market:SYMBOL"),
     "instrument that leads out": (("run", "--instrument", "spot:../x"), {}, "a symbol is 1 to 60 letters"),
     "bad instrument of two": (("status", "--instrument", "spot:A", "--instrument", "x:B"), {}, "instrument 'x:B'"),
     "bad setting": (("run",), {"BACKFILL_DAYS": "many"}, "days = many: input should be a valid integer"),
-    "bad instruments setting": (("run",), {"BACKFILL_INSTRUMENTS": "spot:btc"}, "symbols are upper case"),
+    "bad instruments setting": (
+        ("run",),
+        {"BACKFILL_INSTRUMENTS": "moon:BTC"},
+        "(from the environment, BACKFILL_INSTRUMENTS)",
+    ),
     "url": (("run",), {"BACKFILL_SPOT_URL": "localhost:80"}, "spot_url = localhost:80: a base URL is http://"),
     "url with a path": (("run",), {"BACKFILL_UM_URL": "https://x/fapi"}, "um_url = https://x/fapi: a base URL is"),
-    "config is a directory": (("run", "--config", "directory"), {}, "config directory: Is a directory"),
-    "config is missing": (("check-config", "--config", "missing"), {}, "config missing: No such file"),
-    "config is no toml": (("run", "--config", "no.toml"), {}, "config no.toml: this is no TOML"),
+    "config is a directory": (
+        ("run", "--config", "directory"),
+        {},
+        "config directory: it cannot be read (Is a directory)",
+    ),
+    "config is missing": (
+        ("check-config", "--config", "missing"),
+        {},
+        "config missing: it cannot be read (No such file",
+    ),
+    "config is no toml": (("run", "--config", "no.toml"), {}, "config no.toml: it is not TOML"),
     "config has an unknown key": (("run", "--config", "unknown.toml"), {}, "there is no setting day, did you mean"),
     "cache is a file": (("run", "--cache-dir", "file"), {}, "cache_dir = file: it must be a directory"),
     "cache to clean is missing": (("cleanup", "--keep-days", "1"), {}, "there is no such directory"),
