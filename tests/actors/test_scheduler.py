@@ -1013,3 +1013,22 @@ async def test_ids_that_are_passed_over_get_their_second_look_from_the_running_p
         record = desk.store.record(BTC, TWO_BEFORE)
         assert (record.absent, record.suspected, record.sealed) == ((IdRange(50, 52),), (), True)
         assert desk.statistics.value.complete == 1
+
+
+@pytest.mark.parametrize("host_error_h", [-20, -3, 0, 4, 9])
+@pytest.mark.parametrize("hours_ago", [1, 3])
+async def test_only_the_exchanges_time_ripens_a_suspicion(
+    host_error_h: int, hours_ago: int, autojump_clock: MockClock
+) -> None:
+    """One start, whatever the host's clock says: looked at again from two hours on by the exchange's time."""
+    tape = three_days()
+    gap, store = Tape(tape.frame.filter(~pl.col("a").is_between(50, 52))), FakeStore()
+    async with scheduling(orders_for(days=2), {BTC: gap}, store) as desk:
+        await desk.work()
+    epoch_ms = NOON_MS + hours_ago * 3_600_000 + 1000
+    spec = orders_for(days=2, once=True)
+    async with scheduling(spec, {BTC: gap}, store, epoch_ms, wall_error_ms=host_error_h * 3_600_000) as desk:
+        await desk.work()
+        asked = [each for each in desk.queries if isinstance(each, Page)]
+        assert bool(asked) == (hours_ago > 2)
+        assert store.record(BTC, TWO_BEFORE).sealed == (hours_ago > 2)

@@ -54,6 +54,7 @@ class InstrumentSync:
         records: Iterable[Certificate],
         *,
         now_ms: int,
+        server_ms: int | None,
         began_at: float,
         max_concurrent: int,
         proves_first: bool = True,
@@ -61,7 +62,7 @@ class InstrumentSync:
         self.instrument = instrument
         self.window = window
         very_first = RULES[instrument.market].first_id
-        self.known_days = KnownDays(window, records, now_ms, frozenset(() if very_first is None else (very_first,)))
+        self.known_days = KnownDays(window, records, server_ms, frozenset(() if very_first is None else (very_first,)))
         self._today_ms = day_start_ms(day_of(now_ms))
         # Where days before today are wanted too, today comes first.
         newest_first = window.stop_ms is None and window.start_ms < self._today_ms

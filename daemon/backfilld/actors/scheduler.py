@@ -37,7 +37,7 @@ from backfilld.actors.messages import (
     TakeFromArchive,
 )
 from backfilld.actors.symbol_info import SymbolInfo
-from backfilld.actors.sync_registry import SyncRegistry
+from backfilld.actors.sync_registry import SyncRegistry, Times
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Instrument, day_of, day_stop_ms
 from backfilld.core.sync.spec import RunSpec
@@ -113,7 +113,7 @@ class _Scheduler:
         self._steps = 0
         self._stopping = False
         self._heard_server = False
-        self._day_is_sure = spec.window is not None
+        self._is_judged = False
         self._today = self._server_day()
 
     # -- beginning and end
@@ -132,7 +132,7 @@ class _Scheduler:
                 await self._ports.outcomes.send(sync.outcome(trio.current_time(), None))
 
     async def _load(self) -> None:
-        await self._registry.load(self._today, self._server_ms(), trio.current_time())
+        await self._registry.load(self._today, self._times())
         self._show()
 
     # -- dealing jobs
@@ -177,7 +177,7 @@ class _Scheduler:
                 await self._ports.pages.aclose()
             case SpecChanged(spec) if not self._stopping:
                 await self._apply(spec)
-        await self._heed_server_day()
+        await self._apply_server_time()
         self._show()
 
     async def advance(self) -> None:
@@ -225,12 +225,15 @@ class _Scheduler:
     def _is_described(self, sync: InstrumentSync) -> bool:
         return sync.error is not None or self._symbol_info.knows(sync.instrument)
 
-    async def _heed_server_day(self) -> None:
-        """The day is the exchange's: if its first answer shows that the host's clock names another, plan again."""
-        if self._day_is_sure or self._stopping or not self._heard_server:
+    async def _apply_server_time(self) -> None:
+        """Once, with the exchange's first answer: plan again if the host's clock names another day, and look again for
+        ids that were suspected long enough ago by the exchange's time."""
+        if self._is_judged or self._stopping or not self._heard_server:
             return
-        self._day_is_sure = True
-        if self._server_day() != self._today:
+        self._is_judged = True
+        for sync in self._registry:
+            sync.is_stale |= sync.known_days.second_look_is_due(self._server_ms())
+        if self._spec.window is None and self._server_day() != self._today:
             log.warning("host_clock_wrong", host_day=self._today.isoformat(), server_day=self._server_day().isoformat())
             self._today = self._server_day()
             await self._load()
@@ -254,7 +257,7 @@ class _Scheduler:
         await self._registry.retire_days(self._today)
 
     async def _add(self, instrument: Instrument) -> InstrumentSync:
-        return await self._registry.add(instrument, self._today, self._server_ms(), trio.current_time())
+        return await self._registry.add(instrument, self._today, self._times())
 
     async def _yielded(self, sync: InstrumentSync) -> None:
         """All that the sync had is on disk: make another plan, from there, or none."""
@@ -314,6 +317,10 @@ class _Scheduler:
 
     def _server_ms(self) -> int:
         return self._clock.now_ms(_now_ms())
+
+    def _times(self) -> Times:
+        server_ms = self._server_ms()
+        return Times(server_ms, server_ms if self._heard_server else None, trio.current_time())
 
     def _server_day(self) -> date:
         return day_of(self._server_ms())

@@ -7,6 +7,7 @@ Must not know channels; the scheduler does.
 import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import structlog
@@ -40,6 +41,16 @@ ARCHIVE_AGAIN_S = 3 * 3600.0
 """How often the archive is asked again for a day that is not complete."""
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """One instant by three clocks: ``now_ms`` is the best guess of the exchange's time, ``server_ms`` the same once an
+    answer has named it and None before, ``monotonic_s`` trio's time."""
+
+    now_ms: int
+    server_ms: int | None
+    monotonic_s: float
+
+
 class SyncRegistry:
     """The syncs of the spec' instruments.
 
@@ -67,16 +78,16 @@ class SyncRegistry:
     def __getitem__(self, instrument: Instrument) -> InstrumentSync:
         return self._syncs[instrument]
 
-    async def load(self, today: date, now_ms: int, began_at: float) -> None:
+    async def load(self, today: date, times: "Times") -> None:
         """Read and check what is on disk, and plan what is missing of the window that ends now."""
         self.era += 1
         for instrument in self.spec.instruments:
-            await self.add(instrument, today, now_ms, began_at)
+            await self.add(instrument, today, times)
 
-    async def add(self, instrument: Instrument, today: date, now_ms: int, began_at: float) -> InstrumentSync:
+    async def add(self, instrument: Instrument, today: date, times: "Times") -> InstrumentSync:
         """Plan for one instrument, from what is on disk, in place of the plan there was."""
         self.drop(instrument)
-        sync = await self._load(instrument, today, now_ms, began_at)
+        sync = await self._load(instrument, today, times)
         self._syncs[instrument] = sync
         self._turns.append(sync)
         return sync
@@ -99,8 +110,8 @@ class SyncRegistry:
             sync.is_stale |= days_differ or bool(altered)
         return tuple(each for each in spec.instruments if each not in self._syncs)
 
-    async def _load(self, instrument: Instrument, today: date, now_ms: int, began_at: float) -> InstrumentSync:
-        spec = self.spec
+    async def _load(self, instrument: Instrument, today: date, times: "Times") -> InstrumentSync:
+        spec, now_ms = self.spec, times.now_ms
         window = spec.window or TimeSpan(day_start_ms(today - timedelta(days=spec.days)))
         stop_ms = window.stop_ms or now_ms
         records = await self._records(instrument, _days(window.start_ms, stop_ms))
@@ -116,7 +127,8 @@ class SyncRegistry:
             part,
             [*(record for day, record in records.items() if day_stop_ms(day) > part.start_ms), *neighbours],
             now_ms=now_ms,
-            began_at=began_at,
+            server_ms=times.server_ms,
+            began_at=times.monotonic_s,
             max_concurrent=spec.max_concurrent,
             # The day before today is asked for later, and would be sent twice.
             proves_first=part is window,

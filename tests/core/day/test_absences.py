@@ -141,3 +141,12 @@ def test_a_second_look_is_due_once_and_also_for_what_the_plan_itself_came_across
     assert not asking.postponed
     assert not asking.is_due([held], NOW_MS + 2 * SECOND_LOOK_MS), "it is asked for by this plan already"
     assert Absences((suspicion,), NOW_MS + 1).is_due([held], NOW_MS + SECOND_LOOK_MS)
+
+
+def test_a_suspicion_ripens_by_the_exchanges_time_alone() -> None:
+    """While no answer has named it, every suspicion is postponed, however old the host's clock makes it."""
+    suspicion = Suspicion(IdRange(5, 7), NOW_MS - 10 * SECOND_LOOK_MS)
+    held = record((1, 4), (8, 20)).told(Told(suspected=(suspicion,)))
+    unheard = Absences((suspicion,), None)
+    assert unheard.postponed.holds(6)
+    assert unheard.is_due([held], NOW_MS)

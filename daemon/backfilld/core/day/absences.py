@@ -28,11 +28,16 @@ NO_ABSENCES = AbsentIds()
 
 
 class Absences:
-    """The suspicions of one plan, as of ``now_ms``."""
+    """The suspicions of one plan, as of ``server_ms``: the exchange's time, None while no answer has named it.
 
-    def __init__(self, suspected: Iterable[Suspicion], now_ms: int) -> None:
+    A suspicion bears the exchange's time, so the host's clock cannot say how old it is: unknown time ripens nothing.
+    """
+
+    def __init__(self, suspected: Iterable[Suspicion], server_ms: int | None) -> None:
         self._suspected = tuple(suspected)
-        ripe = [each for each in self._suspected if each.asked_ms + SECOND_LOOK_MS <= now_ms]
+        ripe = [
+            each for each in self._suspected if server_ms is not None and each.asked_ms + SECOND_LOOK_MS <= server_ms
+        ]
         self._ripe = IdSet.of(each.ids for each in ripe)
         self.postponed = IdSet.of(each.ids for each in self._suspected if each not in ripe)
         """Ids suspected so lately that a second look would tell nothing."""

@@ -14,11 +14,15 @@ from backfilld.core.timespan import TimeSpan
 
 
 class KnownDays:
-    """The day records of a window and of the days beside it, as of ``now_ms``. ``very_first`` are ids that nothing can
-    have been before."""
+    """The day records of a window and of the days beside it. ``server_ms`` is the exchange's time, None while it is
+    unknown. ``very_first`` are ids that nothing can have been before."""
 
     def __init__(
-        self, window: TimeSpan, records: Iterable[Certificate], now_ms: int, very_first: frozenset[int] = frozenset()
+        self,
+        window: TimeSpan,
+        records: Iterable[Certificate],
+        server_ms: int | None,
+        very_first: frozenset[int] = frozenset(),
     ) -> None:
         self.window = window
         self.records = {record.day: record for record in records}
@@ -26,7 +30,7 @@ class KnownDays:
         starts = self._starts()
         self.held = held_in(window, [record.proven_by(starts) for record in self.records.values()])
         """What was held at the beginning."""
-        self._absences = Absences(self.held.suspected, now_ms)
+        self._absences = Absences(self.held.suspected, server_ms)
         self._proven_starts: set[int] = set()
 
     def plan(self, now_ms: int, *, newest_first: bool, proves_first: bool) -> BackfillPlan:
