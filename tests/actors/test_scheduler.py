@@ -672,7 +672,7 @@ async def test_a_host_that_is_right_reads_its_days_once(autojump_clock: MockCloc
         assert desk.store.loaded == [(BTC, DAY)]
 
 
-async def test_a_flush_of_plans_that_were_thrown_away_ends_no_round(autojump_clock: MockClock) -> None:
+async def test_a_flush_of_a_plan_for_the_wrong_day_ends_no_round(autojump_clock: MockClock) -> None:
     """One instrument has failed and is flushed when the other's answer shows that the host's clock is wrong."""
     tapes = {BTC: Tape.even(50), ETH: Tape.even(50)}
     async with scheduling(orders_for(BTC, ETH, once=True), tapes, wall_error_ms=-MS_PER_DAY) as desk:
@@ -682,11 +682,12 @@ async def test_a_flush_of_plans_that_were_thrown_away_ends_no_round(autojump_clo
         while not flushed:
             await wait_all_tasks_blocked()
             flushed = drained(desk.pages)
+        # Two answers agree on another day than the host's.
         desk.send.send_nowait(desk.event_of(eth))
+        desk.send.send_nowait(desk.event_of(describe))
         await wait_all_tasks_blocked()
         for message in flushed:
             await desk.merge_and_write(message)
-        desk.send.send_nowait(desk.event_of(describe))
         await desk.work()
         assert [outcome.complete for outcome in drained(desk.outcomes)] == [True, True]
 
@@ -1032,3 +1033,62 @@ async def test_only_the_exchanges_time_ripens_a_suspicion(
         asked = [each for each in desk.queries if isinstance(each, Page)]
         assert bool(asked) == (hours_ago > 2)
         assert store.record(BTC, TWO_BEFORE).sealed == (hours_ago > 2)
+
+
+async def test_over_three_midnights_the_plan_is_always_of_today_and_days_before_it(autojump_clock: MockClock) -> None:
+    """Each midnight the window begins a day later, without a restart, and no sooner than the day before is sealed."""
+    tape = Tape.even(8 * 24 * 12, start_ms=DAY_MS - 2 * MS_PER_DAY, step_ms=300_000)
+    with capture_logs() as logs:
+        async with scheduling(orders_for(days=1, poll_s=600.0), {BTC: tape}) as desk:
+            await desk.work()
+            for night in range(1, 4):
+                while desk.server_ms < DAY_MS + night * MS_PER_DAY + 3 * 3_600_000:
+                    await trio.sleep(600)
+                    await desk.work()
+                starts = [line["start"][:10] for line in logs if line["event"] == "backfill_started"]
+                assert starts[-1] == (DAY + timedelta(days=night - 1)).isoformat()
+                assert len(starts) == night + 1
+            kept = [day for day in await RamStore.days(desk.store, BTC) if day != DAY + timedelta(days=3)]
+            assert all(desk.store.record(BTC, day).sealed for day in kept)
+            assert desk.store.ids(BTC) == list(range(desk.store.ids(BTC)[0], desk.store.ids(BTC)[-1] + 1))
+
+
+@pytest.mark.parametrize("wrong", [{4}, {4, 5, 6}, set(range(4, 40))])
+async def test_no_day_is_deleted_by_a_date_that_the_host_does_not_confirm(
+    wrong: set[int], autojump_clock: MockClock
+) -> None:
+    """One answer, three, or all answers of twenty minutes are stamped forty days ahead."""
+    store = FakeStore()
+    for back in (1, 2):
+        hold(store, Tape.even(10, start_ms=DAY_MS - back * MS_PER_DAY, first_id=100 - 20 * back), opened=True)
+    tape = Tape.even(60 * 24 * 60, first_id=90, step_ms=1000)
+    answers = 0
+
+    def spent(weight: int = 4) -> Spent:
+        nonlocal answers
+        answers += 1
+        shift_ms = 40 * MS_PER_DAY if answers in wrong else 0
+        now_ms = trio.current_time() * 1000
+        return Spent(1, weight, Usage({"1m": weight}, desk.server_ms + shift_ms, 1), now_ms, now_ms)
+
+    async with scheduling(orders_for(keep_days=7), {BTC: tape}, store) as desk:
+        desk.spent = spent  # type: ignore[method-assign]
+        for _ in range(60):
+            await desk.work()
+            await trio.sleep(POLL_S)
+    assert store.deleted == []
+
+
+@pytest.mark.parametrize("host_error_d", [-3650, -3, 3, 3650])
+async def test_no_day_is_deleted_by_a_host_clock_that_the_exchange_does_not_confirm(
+    host_error_d: int, autojump_clock: MockClock
+) -> None:
+    store = FakeStore()
+    for back in (1, 2):
+        hold(store, Tape.even(10, start_ms=DAY_MS - back * MS_PER_DAY, first_id=100 - 20 * back), opened=True)
+    wall_error_ms = host_error_d * float(MS_PER_DAY)
+    async with scheduling(orders_for(keep_days=2), {BTC: Tape.even(100)}, store, wall_error_ms=wall_error_ms) as desk:
+        for _ in range(5):
+            await desk.work()
+            await trio.sleep(POLL_S)
+    assert store.deleted == []

@@ -22,15 +22,11 @@ from backfilld.ports import MarketInfo, Published, Usage
 
 @dataclass(frozen=True, slots=True)
 class FetchJob:
-    """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted. ``rank`` is its urgency.
-
-    ``era`` counts the plans that the scheduler has thrown away: an answer to an older one tells the newer nothing.
-    """
+    """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted. ``rank`` is its urgency."""
 
     instrument: Instrument
     query: Query
     stop_ms: int | None = None
-    era: int = 0
     rank: Rank = Rank.TODAY
 
 

@@ -40,8 +40,8 @@ from backfilld.actors.symbol_info import SymbolInfo
 from backfilld.actors.sync_registry import SyncRegistry, Times
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Instrument, day_of, day_stop_ms
+from backfilld.core.sync.exchange_time import ExchangeTime, Stamp
 from backfilld.core.sync.spec import RunSpec
-from backfilld.core.weight.server_clock import ServerClock
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ async def run_scheduler(
     ``wall_ms`` is the host's clock, in ms since the epoch; it names the day until the exchange has told its time.
     """
     async with ports.inbox, ports.jobs, ports.pages, ports.outcomes, ports.archive:
-        scheduler = _Scheduler(ports, spec, store, wall_ms(), statistics, stop)
+        scheduler = _Scheduler(ports, spec, store, wall_ms, statistics, stop)
         await scheduler.begin()
         while True:
             scheduler.deal()
@@ -97,7 +97,7 @@ class _Scheduler:
         ports: SchedulerPorts,
         spec: RunSpec,
         store: TradeStore,
-        wall_ms: float,
+        wall_ms: Callable[[], float],
         statistics: AsyncValue[Statistics],
         stop: trio.Event,
     ) -> None:
@@ -106,36 +106,29 @@ class _Scheduler:
         self._store = store
         self._statistics = statistics
         self._stop = stop
-        self._clock = ServerClock.assumed(_now_ms(), wall_ms)
+        self._wall_ms = wall_ms
+        self._time = ExchangeTime(_now_ms(), wall_ms())
         self._registry = SyncRegistry(spec, store)
         self._symbol_info = SymbolInfo()
         self._in_hand = 0
         self._steps = 0
         self._stopping = False
-        self._heard_server = False
         self._is_judged = False
+        self._retired: date | None = None
         self._today = self._server_day()
-
-    # -- beginning and end
 
     async def begin(self) -> None:
         """Open the store, read what is held, and make the plans."""
         await self._store.open()
-        await self._load()
+        await self._registry.load(self._today, self._times())
+        self._show()
         self._symbol_info.ask(*self._spec.instruments)
-        await self._registry.retire_days(self._today)
 
     async def end(self) -> None:
         """Tell what became of the syncs that the stop cut short."""
         for sync in self._registry:
             if not sync.rounds:
                 await self._ports.outcomes.send(sync.outcome(trio.current_time(), None))
-
-    async def _load(self) -> None:
-        await self._registry.load(self._today, self._times())
-        self._show()
-
-    # -- dealing jobs
 
     def deal(self) -> None:
         """Give every free fetcher a job, and the archivists theirs."""
@@ -151,8 +144,6 @@ class _Scheduler:
     def next_round_at(self) -> float:
         """When the next top-up is due, in trio's time; never while stopping."""
         return math.inf if self._stopping else self._registry.next_round_at()
-
-    # -- what happened
 
     async def handle(self, message: SchedulerMessage) -> None:
         """Book one event."""
@@ -194,23 +185,25 @@ class _Scheduler:
                 await self._ports.pages.send(FlushDays(sync.instrument))
             elif sync.must_yield:
                 continue
-            elif sync.has_asked_all and self._is_described(sync):
+            elif sync.has_asked_all and self._is_described(sync) and not self._time.is_doubted:
                 sync.phase = Phase.SAVING
                 await self._ports.pages.send(FlushDays(sync.instrument))
 
     def _came_back(self, spent: Spent) -> None:
         self._in_hand -= 1
-        if spent.usage.server_ms is not None:
-            self._heard_server = True
-            self._clock = self._clock.observed(
-                spent.sent_ms, spent.received_ms, spent.usage.server_ms, spent.usage.precision_ms
-            )
+        server_ms, precision_ms = spent.usage.server_ms, spent.usage.precision_ms
+        if server_ms is None:
+            return
+        self._time.heard(Stamp(spent.sent_ms, spent.received_ms, server_ms, precision_ms), self._wall_ms())
+        if self._time.is_doubted and not self._in_hand:
+            # Any answer settles whether the last one's time was wrong.
+            self._symbol_info.ask(self._spec.instruments[0])
 
     def _book(self, message: JobAnswered | JobFailed | MarketDescribed) -> None:
         match message:
-            case JobAnswered(job) if job.era == self._registry.era:
+            case JobAnswered(job):
                 self._registry[job.instrument].answered(message, self._server_ms())
-            case JobFailed(FetchJob() as job) if job.era == self._registry.era:
+            case JobFailed(FetchJob() as job):
                 self._registry[job.instrument].failed(message, job.query)
             case JobFailed(DescribeMarket() as job):
                 for instrument in self._symbol_info.failed(job, message.error):
@@ -219,24 +212,23 @@ class _Scheduler:
             case MarketDescribed(job):
                 self._symbol_info.described(message, trio.current_time())
                 self._registry.charge(job, message.spent)
-            case _:
-                log.debug("answer_outlived", job=repr(message.job))
 
     def _is_described(self, sync: InstrumentSync) -> bool:
         return sync.error is not None or self._symbol_info.knows(sync.instrument)
 
     async def _apply_server_time(self) -> None:
-        """Once, with the exchange's first answer: plan again if the host's clock names another day, and look again for
-        ids that were suspected long enough ago by the exchange's time."""
-        if self._is_judged or self._stopping or not self._heard_server:
+        """Delete days once both clocks agree on today. Once the exchange's time is known: plan again if the host's
+        clock names another day, and look again for ids that were suspected long enough ago."""
+        await self._retire_days()
+        if self._is_judged or self._stopping or not self._time.is_heard:
             return
         self._is_judged = True
+        is_other_day = self._spec.window is None and self._server_day() != self._today
         for sync in self._registry:
-            sync.is_stale |= sync.known_days.second_look_is_due(self._server_ms())
-        if self._spec.window is None and self._server_day() != self._today:
+            sync.is_stale |= is_other_day or sync.known_days.second_look_is_due(self._server_ms())
+        if is_other_day:
             log.warning("host_clock_wrong", host_day=self._today.isoformat(), server_day=self._server_day().isoformat())
             self._today = self._server_day()
-            await self._load()
 
     async def _prove(self, sync: InstrumentSync) -> None:
         starts = sync.known_days.starts_to_prove(sync.plan)
@@ -247,14 +239,13 @@ class _Scheduler:
         self._steps += 1
         self._statistics.value = replace(self._registry.statistics(), steps=self._steps)
 
-    # -- other spec
-
     async def _apply(self, spec: RunSpec) -> None:
         self._spec = spec
         for instrument in await self._registry.apply(spec):
             await self._add(instrument)
             self._symbol_info.ask(instrument)
-        await self._registry.retire_days(self._today)
+        self._retired = None
+        await self._retire_days()
 
     async def _add(self, instrument: Instrument) -> InstrumentSync:
         return await self._registry.add(instrument, self._today, self._times())
@@ -267,8 +258,6 @@ class _Scheduler:
             return
         await self._registry.heed_answers(sync, self._server_ms())
         (await self._add(sync.instrument)).follow(sync)
-
-    # -- rounds
 
     async def _round_saved(self, sync: InstrumentSync) -> None:
         if self._stopping or sync.phase not in {Phase.SAVING, Phase.TELLING, Phase.SEALING, Phase.YIELDING}:
@@ -308,19 +297,23 @@ class _Scheduler:
         if today != self._today:
             self._today = today
             log.info("day_turned", day=today.isoformat())
-            await self._registry.retire_days(today)
-        self._registry.look_again(sync, trio.current_time(), self._server_ms())
+        self._registry.look_again(sync, today, trio.current_time(), self._server_ms())
         self._symbol_info.refresh(sync.instrument, self._registry.symbols(), trio.current_time())
         sync.begin_round()
 
-    # -- time
+    async def _retire_days(self) -> None:
+        """Delete the days that have outlived their time, never by a clock that only one side vouches for."""
+        agreed = self._time.agreed_day(_now_ms())
+        if agreed is not None and agreed != self._retired and not self._stopping:
+            self._retired = agreed
+            await self._registry.retire_days(agreed)
 
     def _server_ms(self) -> int:
-        return self._clock.now_ms(_now_ms())
+        return self._time.now_ms(_now_ms())
 
     def _times(self) -> Times:
         server_ms = self._server_ms()
-        return Times(server_ms, server_ms if self._heard_server else None, trio.current_time())
+        return Times(server_ms, server_ms if self._time.is_heard else None, trio.current_time())
 
     def _server_day(self) -> date:
         return day_of(self._server_ms())

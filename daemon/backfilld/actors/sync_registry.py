@@ -52,17 +52,13 @@ class Times:
 
 
 class SyncRegistry:
-    """The syncs of the spec' instruments.
-
-    ``era`` counts how often they were loaded anew: an answer to a job of an older era tells nothing.
-    """
+    """The syncs of the spec's instruments."""
 
     def __init__(self, spec: RunSpec, store: TradeStore) -> None:
         self.spec = spec
         self._store = store
         self._syncs: dict[Instrument, InstrumentSync] = {}
         self._turns: deque[InstrumentSync] = deque()
-        self.era = -1
         self.last_error: str | None = None
         self._reach_ms: dict[Instrument, int] = {}
         self._unanswered: set[Instrument] = set()
@@ -80,7 +76,6 @@ class SyncRegistry:
 
     async def load(self, today: date, times: "Times") -> None:
         """Read and check what is on disk, and plan what is missing of the window that ends now."""
-        self.era += 1
         for instrument in self.spec.instruments:
             await self.add(instrument, today, times)
 
@@ -191,9 +186,12 @@ class SyncRegistry:
         if instrument in self._syncs:
             self._syncs[instrument].archive_day_ended(day)
 
-    def look_again(self, sync: InstrumentSync, now_s: float, now_ms: int) -> None:
-        """Now and then: a day that was not published may be by now, and ids that were passed over may be there."""
+    def look_again(self, sync: InstrumentSync, today: date, now_s: float, now_ms: int) -> None:
+        """Now and then: a day that was not published may be by now, ids that were passed over may be there, and the
+        window begins a day later."""
         sync.is_stale |= sync.known_days.second_look_is_due(now_ms)
+        if self.spec.window is None:
+            sync.is_stale |= sync.known_days.may_slide_to(day_start_ms(today - timedelta(days=self.spec.days)))
         if sync.archive_asked_at + ARCHIVE_AGAIN_S <= now_s and sync.lacks_past:
             self._reach_ms.pop(sync.instrument, None)
             self._answered = {each for each in self._answered if each[0] != sync.instrument}
@@ -224,7 +222,7 @@ class SyncRegistry:
         self._turns.append(sync)
         if query is None:
             return None
-        return FetchJob(sync.instrument, query, sync.window.stop_ms, self.era, rank)
+        return FetchJob(sync.instrument, query, sync.window.stop_ms, rank)
 
     def next_round_at(self) -> float:
         """When the next top-up is due, in trio's time."""

@@ -85,6 +85,12 @@ class KnownDays:
         """Whether ids that the exchange passed over may be asked for again."""
         return self._absences.is_due(self.records.values(), now_ms)
 
+    def may_slide_to(self, start_ms: int) -> bool:
+        """Whether the window may begin at ``start_ms``: its days before that are sealed, or a day overdue."""
+        leaving = [each for day, each in self.records.items() if self.window.start_ms <= day_start_ms(day) < start_ms]
+        is_overdue = self.window.start_ms + MS_PER_DAY < start_ms
+        return self.window.start_ms < start_ms and (is_overdue or all(each.sealed for each in leaving))
+
     def lacks_past(self, today_ms: int) -> bool:
         """Whether a whole day of the window before today is not complete, as far as its file says."""
         return any(
