@@ -146,7 +146,7 @@ def test_a_second_look_is_due_once_and_also_for_what_the_plan_itself_came_across
 def test_a_suspicion_ripens_by_the_exchanges_time_alone() -> None:
     """While no answer has named it, every suspicion is postponed, however old the host's clock makes it."""
     suspicion = Suspicion(IdRange(5, 7), NOW_MS - 10 * SECOND_LOOK_MS)
-    held = record((1, 4), (8, 20)).told(Told(suspected=(suspicion,)))
+    held = record((1, 4), (8, 20)).with_provenance(Told(suspected=(suspicion,)))
     unheard = Absences((suspicion,), None)
-    assert unheard.postponed.holds(6)
+    assert 6 in unheard.postponed
     assert unheard.is_due([held], NOW_MS)
