@@ -53,7 +53,7 @@ def clock_of(*errors_ms: int, wall_error_ms: int = 0) -> ExchangeTime:
 def test_table(errors_ms: tuple[int, ...], wall_error_ms: int, today: date, agreed: date | None) -> None:
     time = clock_of(*errors_ms, wall_error_ms=wall_error_ms)
     local_ms = 1000.0 * len(errors_ms)
-    assert (time.today(local_ms), time.agreed_day(local_ms)) == (today, agreed)
+    assert (time.day_at(local_ms), time.agreed_day(local_ms)) == (today, agreed)
 
 
 @pytest.mark.parametrize("server_ms", [0, EARLIEST_MS - 1, LATEST_MS, 253_402_300_799_000, -1, 10**18])
@@ -62,7 +62,7 @@ def test_an_impossible_date_never_counts(server_ms: int) -> None:
     for _ in range(3):
         time.heard(Stamp(0.0, 1.0, server_ms), NOON_MS)
     assert not time.is_heard
-    assert time.today(1.0) == DAY
+    assert time.day_at(1.0) == DAY
 
 
 @pytest.mark.parametrize("wall_ms", [-1e15, 0.0, 1e18])
@@ -70,23 +70,23 @@ def test_a_host_clock_beyond_all_bounds_is_no_crash(wall_ms: float) -> None:
     time = ExchangeTime(0.0, wall_ms)
     time.heard(stamp(1000.0), wall_ms)
     time.heard(stamp(2000.0), wall_ms)
-    assert time.today(2000.0) == DAY
+    assert time.day_at(2000.0) == DAY
     assert time.agreed_day(2000.0) is None
 
 
 def test_a_running_clock_follows_another_day_only_after_long_insistence() -> None:
     time = clock_of(0, 0)
     for local_ms in range(10_000, int(INSISTENCE_MS) + 20_000, 10_000):
-        assert time.today(float(local_ms)) == DAY
+        assert time.day_at(float(local_ms)) == DAY
         time.heard(stamp(float(local_ms), JUMP_MS), NOON_MS + local_ms)
-    assert time.today(INSISTENCE_MS + 20_000.0) == LATER
+    assert time.day_at(INSISTENCE_MS + 20_000.0) == LATER
     assert time.agreed_day(INSISTENCE_MS + 20_000.0) is None, "the host does not agree"
 
 
 def test_midnight_comes_by_itself_and_is_agreed_on_by_two_answers_of_the_new_day() -> None:
     time = clock_of(0, 0)
     after_ms = float(MS_PER_DAY // 2 + 1000)
-    assert time.today(after_ms) == DAY + timedelta(days=1)
+    assert time.day_at(after_ms) == DAY + timedelta(days=1)
     assert time.agreed_day(after_ms) is None
     for late_ms in (after_ms, after_ms + 1000):
         time.heard(stamp(late_ms), NOON_MS + late_ms)

@@ -60,7 +60,7 @@ class ExchangeTime:
         """The best guess of the exchange's time at the local instant."""
         return self._clock.now_ms(local_ms)
 
-    def today(self, local_ms: float) -> date:
+    def day_at(self, local_ms: float) -> date:
         """The exchange's day at the local instant."""
         return day_of(self.now_ms(local_ms))
 
@@ -74,7 +74,7 @@ class ExchangeTime:
         if self._agreed is None or self._doubt:
             return None
         day, witnesses = self._agreed
-        return day if witnesses >= WITNESSES and day == self.today(local_ms) else None
+        return day if witnesses >= WITNESSES and day == self.day_at(local_ms) else None
 
     def _heard_of_a_step(self, stamp: Stamp, wall_ms: float) -> None:
         if self._doubt and _contradict(self._doubt[0], stamp):
@@ -87,7 +87,7 @@ class ExchangeTime:
     def _may_step(self, wall_ms: float) -> bool:
         first, last = self._doubt[0], self._doubt[-1]
         day = day_of(last.server_ms)
-        if not self.is_heard or day in {self.today(last.received_ms), _day(wall_ms)}:
+        if not self.is_heard or day in {self.day_at(last.received_ms), _day(wall_ms)}:
             return True
         return last.received_ms - first.received_ms >= INSISTENCE_MS
 
@@ -96,7 +96,7 @@ class ExchangeTime:
         self._clock = self._clock.observed(stamp.sent_ms, stamp.received_ms, stamp.server_ms, stamp.precision_ms)
 
     def _compare(self, wall_ms: float, local_ms: float) -> None:
-        today = self.today(local_ms)
+        today = self.day_at(local_ms)
         if self._doubt or today != _day(wall_ms):
             self._agreed = None
         elif self._agreed is not None and self._agreed[0] == today:
