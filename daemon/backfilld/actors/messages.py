@@ -16,6 +16,7 @@ from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.usage import Ticket
 from backfilld.errors import ExchangeError
 from backfilld.ports import MarketInfo, Published, Usage
+from backfilld.ports.remote import StagedDay
 
 # -- scheduler -> fetcher
 
@@ -148,16 +149,41 @@ class DayPublished:
     is_first: bool = False
 
 
+# -- puller -> writer
+
+
+@dataclass(frozen=True, slots=True)
+class DayPulled:
+    """A day out of the bucket is on disk, checked, beside its place."""
+
+    instrument: Instrument
+    day: date
+    staged: StagedDay
+
+
+# -- writer -> replicator
+
+
+@dataclass(frozen=True, slots=True)
+class DaySealed:
+    """A sealed day stands on disk."""
+
+    instrument: Instrument
+    day: date
+
+
 # -- archivist, writer -> scheduler
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveDayEnded:
-    """All that the archive has of the day is held; or it has nothing of use, as ``refusal`` says."""
+    """All that the archive or the bucket has of the day is stored, as ``record`` describes it; or neither has anything
+    that can be used, as ``refusal`` explains."""
 
     instrument: Instrument
     day: date
     refusal: str | None = None
+    record: Certificate | None = None
 
 
 # -- merger -> writer
@@ -228,7 +254,7 @@ SchedulerMessage = (
     | StopRequested
 )
 MergerMessage = PageFetched | StartsProven | FlushDays
-WriterMessage = DayMerged | DaysFlushed | DayPublished
+WriterMessage = DayMerged | DaysFlushed | DayPublished | DayPulled
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,17 @@ from backfilld.actors.messages import (
     ArchiveDayEnded,
     DayMerged,
     DayPublished,
+    DayPulled,
     DaySaved,
+    DaySealed,
     DaysFlushed,
     RoundSaved,
     SchedulerMessage,
     WriterMessage,
 )
-from backfilld.errors import ArchiveError, DayDamaged, StoreError
+from backfilld.errors import ArchiveError, DayDamaged, ObjectRefused, StoreError
 from backfilld.ports import Saved, TradeStore
+from backfilld.ports.remote import RemoteDays
 
 log = structlog.get_logger()
 
@@ -83,18 +86,35 @@ async def run_writer(
     store: TradeStore,
     disk: Disk,
     clock: Callable[[], float] = time.perf_counter,
+    remote: RemoteDays | None = None,
+    on_sealed: Callable[[DaySealed], None] = lambda _: None,
 ) -> None:
-    """Save every stretch in turn until there are no more. A save in progress is not cancelled."""
+    """Save every stretch in turn until there are no more. A save in progress is not cancelled.
+
+    ``remote`` puts days out of the bucket in place; ``on_sealed`` is called for every sealed day that was saved, and
+    must not wait.
+    """
     async with days, events:
         async for message in days:
             match message:
                 case DayMerged():
-                    await events.send(await _save(message, store, disk, clock))
+                    saved = await _save(message, store, disk, clock)
+                    _report_sealed(saved, on_sealed)
+                    await events.send(saved)
                 case DayPublished():
-                    await events.send(await _take(message, store, disk, clock))
+                    taken = await _take(message, store, disk, clock)
+                    _report_sealed(taken, on_sealed)
+                    await events.send(taken)
+                case DayPulled() if remote is not None:
+                    await events.send(await _admit(message, store, disk, remote))
                 case DaysFlushed():
                     disk.trouble.value = None
                     await events.send(RoundSaved(message.instrument))
+
+
+def _report_sealed(event: DaySaved | ArchiveDayEnded, on_sealed: Callable[[DaySealed], None]) -> None:
+    if event.record is not None and event.record.sealed:
+        on_sealed(DaySealed(event.instrument, event.record.day))
 
 
 async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> DaySaved:
@@ -142,11 +162,28 @@ async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Cal
         findings=saved.findings,
         ms=round((clock() - began) * 1000, 1),
     )
-    return ArchiveDayEnded(message.instrument, message.day)
+    return ArchiveDayEnded(message.instrument, message.day, record=saved.record)
+
+
+async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: RemoteDays) -> ArchiveDayEnded:
+    """Put a day out of the bucket in its place. It is in the bucket already, so nobody has to push it."""
+    about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
+    attempt = partial(remote.admit, message.instrument, message.day, message.staged)
+    try:
+        saved = await _insist(attempt, message, 0, store, disk)
+    except ObjectRefused as refusal:
+        about.warning("remote_refused", reason=str(refusal))
+        return ArchiveDayEnded(message.instrument, message.day, str(refusal))
+    about.info("day_pulled", file=saved.file, trades=saved.record.rows, bytes=saved.bytes)
+    return ArchiveDayEnded(message.instrument, message.day, record=saved.record)
 
 
 async def _insist(
-    attempt: Callable[[], Awaitable[Saved]], of: DayMerged | DayPublished, rows: int, store: TradeStore, disk: Disk
+    attempt: Callable[[], Awaitable[Saved]],
+    of: DayMerged | DayPublished | DayPulled,
+    rows: int,
+    store: TradeStore,
+    disk: Disk,
 ) -> Saved:
     """Save, as often as it takes; a day file that was damaged meanwhile is moved aside by reading it."""
     began = trio.current_time()

@@ -146,6 +146,10 @@ class PushQueue:
             self._known.add(name)
             self._waiting.append(name)
 
+    def has(self, instrument: Instrument) -> bool:
+        """Whether a day of the instrument waits."""
+        return any(each == instrument for each, _ in self._waiting)
+
     def take(self) -> DayName | None:
         """The next day, which may be added again from now on; None if none waits."""
         if not self._waiting:
