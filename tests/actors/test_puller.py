@@ -35,6 +35,7 @@ class Stocked(FakeDays):
         self.asked: list[date] = []
 
     async def stage(self, instrument: Instrument, day: date) -> StagedDay | None:
+        assert instrument == BTC
         self.asked.append(day)
         await trio.sleep(self.seconds)
         found = self.has.get(day)
