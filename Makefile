@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test test-faults test-s3 test-systemd bench install uninstall lock clean
+.PHONY: help setup demo test fuzz test-faults test-s3 test-systemd bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, summary"
 	@echo "make test          set up and run every check"
+	@echo "make fuzz          the real process against an exchange that misbehaves at random; SEED=1 SECONDS=60"
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
 	@echo "make test-s3       on Debian: fetch a real S3 server, once, and try the remote store against it"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
@@ -42,6 +43,10 @@ test: .venv/dev
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
 	$(BIN)/pytest tests/e2e
+
+# SECONDS is also a variable of bash: only make's own counts.
+fuzz: .venv/dev
+	$(BIN)/python -m tests.fuzz --seed $(or $(SEED),1) --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 
 test-faults: .venv/dev
 	$(BIN)/pytest -o python_files='fault_*.py' -rs tests/faults
