@@ -94,9 +94,11 @@ async def look_at(verdict: Verdict, daemon: Daemon, command: str, most_s: float,
     verdict.codes.append(run.code)
     verdict.requests += asked
     verdict.memory_kb = max(verdict.memory_kb, run.memory_kb)
-    rules = [
+    faults = [record.fault for record in list(exchange.requests)[before:] if record.fault is not None]
+    rules: list[tuple[bool, str]] = [
         (run.stuck, f"did not end within {GRACE_S:.0f} s of SIGTERM"),
         (run.code not in _ENDS, f"ended with {run.code}: {run.err[-300:]!r}"),
+        (run.code == 78 and not faults, f"took an honest exchange for wrong settings: {run.err[-300:]!r}"),
         (any(crash in run.err + run.out for crash in _CRASHES), f"crashed: {_crash(run)!r}"),
         ("pipeline_crashed" in run.out, f"pipeline crashed: {_event(run, 'pipeline_crashed')}"),
         (run.memory_kb > MOST_MEMORY_KB, f"took {run.memory_kb // 1024} MB"),
@@ -116,7 +118,7 @@ async def look_at(verdict: Verdict, daemon: Daemon, command: str, most_s: float,
 def _arguments(case: Case, command: str) -> list[str]:
     if command == "fill":
         last = TODAY - timedelta(days=1)
-        return ["fill", str(BTC), "--from", first_day_of(case).isoformat(), "--to", last.isoformat()]
+        return ["fill", "--instrument", str(BTC), "--from", first_day_of(case).isoformat(), "--to", last.isoformat()]
     return ["run", "--once"] if command == "once" else ["run"]
 
 

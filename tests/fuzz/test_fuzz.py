@@ -34,9 +34,7 @@ class Impostor(Daemon):
         return [sys.executable, "-c", self.program]
 
 
-async def broken_by(
-    program: str, case: Case, directory: Path, *, banned: bool = False, most_s: float = 20
-) -> list[str]:
+async def broken_by(program: str, case: Case, place: Path, *, banned: bool = False, most_s: float = 20) -> list[str]:
     verdict = Verdict(case)
     async with exchange_at(12, {BTC: case.tape()}, case.options) as exchange:
         if banned:
@@ -51,6 +49,7 @@ async def broken_by(
         ("pass", "trades lack"),
         ("raise ValueError", "crashed"),
         ("raise SystemExit(3)", "ended with 3"),
+        ("raise SystemExit(78)", "wrong settings"),
         ("x = bytearray(500_000_000); raise SystemExit(1)", "MB"),
         (f"{GET}\n[get() for _ in range(420)]; raise SystemExit(1)", "sent 420 requests"),
         ('print(\'{"event": "pipeline_crashed"}\'); raise SystemExit(1)', "pipeline crashed"),
