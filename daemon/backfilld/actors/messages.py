@@ -10,7 +10,7 @@ from backfilld.core.backfill.questions import Found, Query
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.merge import Merged
-from backfilld.core.model import Instrument, Market
+from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.usage import Ticket
@@ -227,6 +227,44 @@ class RoundSaved:
     instrument: Instrument
 
 
+# -- scheduler -> sequencer
+
+
+@dataclass(frozen=True, slots=True)
+class FollowFrom:
+    """All up to the newest trade is on its way to the disk: give out the instrument's trades from ``next_id`` on."""
+
+    instrument: Instrument
+    next_id: int
+
+
+# -- sequencer -> scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The sequencer looks after the newest end of the instrument: it must not be polled."""
+
+    instrument: Instrument
+
+
+@dataclass(frozen=True, slots=True)
+class RowsArrived:
+    """Rows that nobody asked for were handed to the merger before this was sent."""
+
+    instrument: Instrument
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """The live side went on without these ids. ``is_passed_over``: the exchange answered with later rows only."""
+
+    instrument: Instrument
+    ids: IdRange
+    is_passed_over: bool
+
+
 # -- supervisor -> scheduler, governor
 
 
@@ -252,6 +290,9 @@ SchedulerMessage = (
     | RoundSaved
     | SpecChanged
     | StopRequested
+    | Followed
+    | RowsArrived
+    | GivenUp
 )
 MergerMessage = PageFetched | StartsProven | FlushDays
 WriterMessage = DayMerged | DaysFlushed | DayPublished | DayPulled

@@ -1,9 +1,19 @@
 """What a pipeline is told to do."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backfilld.core.model import Instrument
+from backfilld.core.live.attachment import Times
+from backfilld.core.model import Instrument, Market
 from backfilld.core.timespan import TimeSpan
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSpec:
+    """How to follow the exchange's streams: their addresses by market, in order of preference, and the patience."""
+
+    urls: Mapping[Market, tuple[str, ...]]
+    times: Times = Times()
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +27,7 @@ class RunSpec:
     ``window`` fixes the span for all instruments; without it, it is today and ``days`` whole days before, open-ended.
     With ``once`` the first complete round ends the pipeline, else rounds follow every ``poll_s``. ``uncached`` only
     chooses the words of the log. Day files older than ``keep_days`` are deleted, none for 0.
+    ``live`` says that streams take the place of polling, and how.
     """
 
     instruments: tuple[Instrument, ...]
@@ -32,6 +43,7 @@ class RunSpec:
     grace_s: float = 10.0
     weight_share: float = 0.8
     uses_archive: bool = False
+    live: LiveSpec | None = None
 
     @property
     def fetchers(self) -> int:

@@ -15,9 +15,10 @@ T = TypeVar("T")
 class Rank(IntEnum):
     """What a request is for; a lower rank goes first."""
 
-    TOP_UP = 0
-    TODAY = 1
-    OLDER = 2
+    HEAL = 0
+    TOP_UP = 1
+    TODAY = 2
+    OLDER = 3
 
 
 class FairQueue(Generic[T]):

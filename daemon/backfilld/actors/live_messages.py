@@ -1,0 +1,143 @@
+"""What the actors of the live side say to each other, and to the scheduler; all are values.
+
+    scheduler  -> sequencer   FollowFrom
+    listener   -> sequencer   StreamOpened, StreamHeard, StreamEnded
+    sequencer  -> listener    Resubscribe
+    sequencer  -> healer      FetchJob; it comes back as PageFetched and JobAnswered or JobFailed
+    sequencer  -> publisher   Begun, TradesSequenced, HoleGivenUp, Unfollow
+    sequencer  -> scheduler   Followed, RowsArrived, GivenUp
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from backfilld.actors.messages import (
+    FollowFrom,
+    JobAnswered,
+    JobDropped,
+    JobFailed,
+    MergerMessage,
+    SchedulerMessage,
+    SpecChanged,
+    StopRequested,
+)
+from backfilld.core.live.trades import LiveTrade
+from backfilld.core.model import IdRange, Instrument, Market
+from backfilld.ports import StreamBatch
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionName:
+    """A connection: its market, the group of instruments it serves, and its number in the group."""
+
+    market: Market
+    group: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """The connection stands, and the exchange knows what it is to bring. That proves nothing yet."""
+
+    name: ConnectionName
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHeard:
+    """What the connection brought. ``overflowed`` messages before it were dropped, as nobody took them in time."""
+
+    name: ConnectionName
+    batch: StreamBatch
+    overflowed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The connection ended, or could not be opened; ``reason`` is None if that was asked for."""
+
+    name: ConnectionName
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resubscribe:
+    """Bring these instruments too, and those no more."""
+
+    more: Sequence[Instrument] = ()
+    less: Sequence[Instrument] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TradesSequenced:
+    """Trades that follow what was given out before, contiguous by id."""
+
+    instrument: Instrument
+    trades: Sequence[LiveTrade]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The trades of the instrument are given out from ``next_id`` on."""
+
+    instrument: Instrument
+    next_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoleGivenUp:
+    """These ids are not given out: what follows is not contiguous with what was before."""
+
+    instrument: Instrument
+    ids: IdRange
+
+
+@dataclass(frozen=True, slots=True)
+class Unfollow:
+    """The instrument is no longer wanted."""
+
+    instrument: Instrument
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """Somebody wants an instrument's trades from ``from_id`` on, None for what comes from now on. The first answer in
+    ``frames`` is a :class:`Beginning`."""
+
+    instrument: Instrument
+    from_id: int | None
+    frames: trio.MemorySendChannel["Frame"]
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first id that the frames after this bring."""
+
+    next_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """No frame follows; go on from ``next_id``."""
+
+    next_id: int | None
+    reason: str
+
+
+Frame = Beginning | TradesSequenced | Ended
+PublisherMessage = Begun | TradesSequenced | HoleGivenUp | Subscribed | Unfollow
+SequencerMessage = (
+    StreamOpened
+    | StreamHeard
+    | StreamEnded
+    | FollowFrom
+    | SpecChanged
+    | StopRequested
+    | JobAnswered
+    | JobFailed
+    | JobDropped
+    | MergerMessage
+    | SchedulerMessage
+)
+"""The healers are fetchers: they may send whatever a fetcher may."""

@@ -1,0 +1,121 @@
+"""The live side under the supervisor: its channels, its healers, and a listener for each connection.
+
+Owns the buffer sizes of the live side. The nursery is the pipeline's: a crash here is a crash of the pipeline, which
+is wired anew.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import trio
+from trio_util import AsyncValue
+
+from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
+from backfilld.actors.listener import run_listener
+from backfilld.actors.live_messages import (
+    ConnectionName,
+    Frame,
+    PublisherMessage,
+    Resubscribe,
+    SequencerMessage,
+    Subscribed,
+)
+from backfilld.actors.messages import Job, MergerMessage, SchedulerMessage
+from backfilld.actors.permits import GovernorMessage
+from backfilld.actors.publisher import SUBSCRIBER_FRAMES, run_publisher
+from backfilld.actors.sequencer import SequencerPorts, run_sequencer
+from backfilld.core.live.reports import LiveStatistics
+from backfilld.core.model import Instrument
+from backfilld.core.sync.spec import RunSpec
+from backfilld.ports import OpenClient, OpenStream
+
+HEALERS = 2
+"""Fetchers that only fill holes, so that a hole never waits behind the pages of a backfill."""
+
+
+class LiveDoor:
+    """Where subscribers come in while a pipeline runs; it outlives the pipeline's crashes."""
+
+    def __init__(self) -> None:
+        self._publisher: trio.MemorySendChannel[PublisherMessage] | None = None
+        self.instruments: Callable[[], tuple[Instrument, ...]] = tuple
+
+    def open(self, publisher: trio.MemorySendChannel[PublisherMessage]) -> None:
+        """Let subscribers in."""
+        self._publisher = publisher
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        if self._publisher is not None:
+            self._publisher.close()
+        self._publisher = None
+
+    def subscribe(self, instrument: Instrument, from_id: int | None) -> trio.MemoryReceiveChannel[Frame] | None:
+        """The frames of an instrument, from ``from_id`` on as far as it is remembered; None while nothing is live."""
+        if self._publisher is None:
+            return None
+        send, receive = trio.open_memory_channel[Frame](SUBSCRIBER_FRAMES)
+        self._publisher.send_nowait(Subscribed(instrument, from_id, send))
+        return receive
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWorld:
+    """What the live side needs of the world, and how people see it."""
+
+    open_stream: OpenStream
+    statistics: AsyncValue[LiveStatistics]
+    door: LiveDoor
+
+
+class LiveSide:
+    """Everything live of one run of the pipeline. ``inbox`` is where the scheduler, reloads and the stop go."""
+
+    def __init__(self, nursery: trio.Nursery, world: LiveWorld) -> None:
+        self._nursery = nursery
+        self._world = world
+        # Never full: what listeners send is bounded by themselves, the rest by what was asked for.
+        self.inbox, self._inbox = trio.open_memory_channel[SequencerMessage](math.inf)
+
+    def start(
+        self,
+        spec: RunSpec,
+        open_client: OpenClient,
+        patience: Patience,
+        stop: trio.Event,
+        wall_ms: Callable[[], float],
+        pages: trio.MemorySendChannel[MergerMessage],
+        events: trio.MemorySendChannel[SchedulerMessage],
+        governor: trio.MemorySendChannel[GovernorMessage],
+    ) -> None:
+        """Start the actors; the channel ends are clones of their own."""
+        # Never full: one question an instrument.
+        send_job, jobs = trio.open_memory_channel[Job](math.inf)
+        # Never full: the publisher only passes on.
+        send_frame, frames = trio.open_memory_channel[PublisherMessage](math.inf)
+        ports = FetcherPorts(jobs, self.inbox.clone(), self.inbox.clone(), governor)
+        for _ in range(HEALERS):
+            self._nursery.start_soon(run_fetcher, ports.clone(), open_client, patience, stop)
+        ports.close()
+        self._world.door.open(send_frame.clone())
+        self._nursery.start_soon(run_publisher, frames)
+        self._nursery.start_soon(
+            run_sequencer,
+            SequencerPorts(self._inbox, send_job, pages, events, send_frame),
+            spec,
+            self._listen,
+            wall_ms,
+            patience.jitter,
+            self._world.statistics,
+        )
+
+    def _listen(
+        self, name: ConnectionName, url: str, instruments: Sequence[Instrument]
+    ) -> trio.MemorySendChannel[Resubscribe]:
+        # Never full: reloads are few, and each is one message.
+        send, receive = trio.open_memory_channel[Resubscribe](math.inf)
+        self._nursery.start_soon(
+            run_listener, name, url, instruments, receive, self.inbox.clone(), self._world.open_stream
+        )
+        return send
