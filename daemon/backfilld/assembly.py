@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import trio
+from trio_util import AsyncValue
 
 from backfilld.actors.fetcher import Patience
 from backfilld.actors.writer import Disk
@@ -15,10 +16,12 @@ from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.adapters.ram_store import RamStore
 from backfilld.adapters.state_files import StateFiles
 from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.live.attachment import Times
+from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
 from backfilld.core.retry import Backoff, Restarts
-from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.spec import LiveSpec, RunSpec
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.pauses import Pauses
@@ -31,6 +34,7 @@ from backfilld.store.governor_state import Remembered, RememberedBudget, load_re
 from backfilld.store.layout import archive_directory
 from backfilld.store.lock import locked
 from backfilld.supervisor import Pipeline
+from backfilld.supervisor_live import LiveDoor, LiveWorld
 
 SPARE_FETCHERS = 5
 """Answers that come at the same moment are read while the next requests are on their way; more are of no use."""
@@ -85,6 +89,7 @@ def assembled(
             restarts=None if once else Restarts(),
             memory=StateFiles(settings.cache_dir) if settings.cache_enabled else None,
             disk=Disk(is_patient=not once),
+            live=_live_world(settings, once=once),
         )
         yield Assembly(pipeline, outcomes, store)
 
@@ -113,7 +118,20 @@ def spec_of(
         weight_share=settings.weight_share,
         # Its files are put on disk on their way; without a cache nothing may be.
         uses_archive=settings.cache_enabled,
+        live=LiveSpec(settings.stream_urls, _live_times(settings)) if settings.live and not once else None,
     )
+
+
+def _live_times(settings: Settings) -> Times:
+    return Times(settings.poll_seconds, settings.live_silence_seconds, settings.live_patience_seconds)
+
+
+def _live_world(settings: Settings, *, once: bool) -> LiveWorld | None:
+    if once or not settings.live:
+        return None
+    from backfilld.adapters.binance_stream import open_stream  # noqa: PLC0415 - a single run needs no streams
+
+    return LiveWorld(open_stream, AsyncValue(LiveStatistics()), LiveDoor())
 
 
 def encoding_of(settings: Settings) -> Encoding:

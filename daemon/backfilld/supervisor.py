@@ -40,6 +40,7 @@ from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.budget import Budget
 from backfilld.errors import BackfillError, StoreError
 from backfilld.ports import DaemonWork, OpenArchive, OpenClient, StateFile, TradeStore
+from backfilld.supervisor_live import LiveSide, LiveWorld
 
 log = structlog.get_logger()
 
@@ -78,6 +79,7 @@ class Pipeline:
     outcomes: trio.MemorySendChannel[Outcome]
     restarts: Restarts | None = None
     memory: StateFile | None = None
+    live: LiveWorld | None = None
     open_archive: OpenArchive | None = None
     stop: trio.Event = field(default_factory=trio.Event)
     reload: AsyncValue[Reload | None] = field(default_factory=lambda: AsyncValue(None))
@@ -191,6 +193,12 @@ async def _run_actors(pipeline: Pipeline) -> None:
         for _ in range(ARCHIVISTS if pipeline.open_archive is not None else 0):
             ends = wanted.clone(), send_day.clone(), send_event.clone()
             nursery.start_soon(_run_archivist, *ends, pipeline)
+        live = None
+        if pipeline.live is not None and spec.live is not None and not spec.once:
+            live = LiveSide(nursery, pipeline.live)
+            wired = send_page.clone(), send_event.clone(), send_governor.clone()
+            live.start(spec, pipeline.open_client, pipeline.patience, pipeline.stop, pipeline.wall_ms, *wired)
+            nursery.start_soon(live.relay, pipeline.reload, pipeline.stop)
         nursery.start_soon(_relay_stop, pipeline.stop, send_event, send_governor)
         keeping = trio.CancelScope()
         if pipeline.memory is not None:
@@ -198,7 +206,14 @@ async def _run_actors(pipeline: Pipeline) -> None:
         drain = trio.CancelScope()
         nursery.start_soon(_limit_drain, drain, pipeline, workers, nursery.cancel_scope)
         await run_scheduler(
-            SchedulerPorts(events, send_job, send_page, pipeline.outcomes.clone(), send_wanted),
+            SchedulerPorts(
+                events,
+                send_job,
+                send_page,
+                pipeline.outcomes.clone(),
+                send_wanted,
+                live.inbox.clone() if live else None,
+            ),
             spec,
             pipeline.store,
             pipeline.wall_ms,

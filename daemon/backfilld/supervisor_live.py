@@ -6,10 +6,12 @@ is wired anew.
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
-from trio_util import AsyncValue
+from trio_util import AsyncValue, move_on_when
 
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
 from backfilld.actors.listener import run_listener
@@ -21,7 +23,7 @@ from backfilld.actors.live_messages import (
     SequencerMessage,
     Subscribed,
 )
-from backfilld.actors.messages import Job, MergerMessage, SchedulerMessage
+from backfilld.actors.messages import Job, MergerMessage, SchedulerMessage, SpecChanged, StopRequested
 from backfilld.actors.permits import GovernorMessage
 from backfilld.actors.publisher import SUBSCRIBER_FRAMES, run_publisher
 from backfilld.actors.sequencer import SequencerPorts, run_sequencer
@@ -39,7 +41,6 @@ class LiveDoor:
 
     def __init__(self) -> None:
         self._publisher: trio.MemorySendChannel[PublisherMessage] | None = None
-        self.instruments: Callable[[], tuple[Instrument, ...]] = tuple
 
     def open(self, publisher: trio.MemorySendChannel[PublisherMessage]) -> None:
         """Let subscribers in."""
@@ -67,6 +68,11 @@ class LiveWorld:
     open_stream: OpenStream
     statistics: AsyncValue[LiveStatistics]
     door: LiveDoor
+
+
+class _Reload(Protocol):
+    @property
+    def spec(self) -> RunSpec: ...
 
 
 class LiveSide:
@@ -109,6 +115,17 @@ class LiveSide:
             patience.jitter,
             self._world.statistics,
         )
+
+    async def relay(self, reloads: AsyncValue[_Reload | None], stop: trio.Event) -> None:
+        """Pass on other settings and the stop."""
+        before = reloads.value
+        async with self.inbox:
+            async with move_on_when(stop.wait), aclosing(reloads.eventual_values()) as values:
+                async for reload in values:
+                    if reload is not None and reload is not before:
+                        await self.inbox.send(SpecChanged(reload.spec))
+            await self.inbox.send(StopRequested())
+            self._world.door.close()
 
     def _listen(
         self, name: ConnectionName, url: str, instruments: Sequence[Instrument]

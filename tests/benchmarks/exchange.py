@@ -49,7 +49,12 @@ class ServedExchange:
 
     def run_daemon(self, cache_dir: str) -> Run:
         """``backfilld run --once`` as a process. Raises RuntimeError unless it then holds the whole tape."""
-        environment = {"BACKFILL_SPOT_URL": self.url, "BACKFILL_CACHE_DIR": cache_dir, "BACKFILL_LOG_FORMAT": "json"}
+        environment = {
+            "BACKFILL_SPOT_URL": self.url,
+            "BACKFILL_CACHE_DIR": cache_dir,
+            "BACKFILL_LOG_FORMAT": "json",
+            "BACKFILL_LIVE": "false",
+        }
         run = run_process(["-m", "backfilld", "run", "--once", "--instrument", str(INSTRUMENT)], environment)
         events = map(json.loads, run.stdout.splitlines())
         held = [event["trades"] for event in events if event["event"] == "backfill_completed"]

@@ -91,6 +91,7 @@ class Daemon:
             "UM_URL": url,
             "CM_URL": url,
             "ARCHIVE_URL": url,
+            "LIVE": "false",
             "CACHE_DIR": str(self.cache_dir),
         } | self.settings
         return foreign | {f"BACKFILL_{name}": value for name, value in mine.items()}

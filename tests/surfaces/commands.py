@@ -16,7 +16,7 @@ def backfilld(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
     return subprocess.run(
         [sys.executable, "-m", "backfilld", *arguments],
         cwd=cwd,
-        env=clean | {"COLUMNS": "200"} | environment,
+        env=clean | {"COLUMNS": "200", "BACKFILL_LIVE": "false"} | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

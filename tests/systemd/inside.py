@@ -113,7 +113,14 @@ def journal(*arguments: str) -> list[dict[str, Any]]:
 def configure(instruments: tuple[str, ...] = (BTC,), poll_seconds: float = 2, **more: object) -> None:
     """Write the configuration; JSON's texts, numbers and lists are TOML's."""
     urls = dict.fromkeys(("spot_url", "um_url", "cm_url", "archive_url"), URL)
-    settings = {"instruments": instruments, "poll_seconds": poll_seconds, "checkpoint_seconds": 1, **urls, **more}
+    settings = {
+        "live": False,
+        "instruments": instruments,
+        "poll_seconds": poll_seconds,
+        "checkpoint_seconds": 1,
+        **urls,
+        **more,
+    }
     CONFIG.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
 
 

@@ -11,7 +11,7 @@ from enum import Enum, auto
 import structlog
 
 from backfilld.actors.announcements import log_gap, log_plan
-from backfilld.actors.messages import FlushDays, JobAnswered, JobFailed, Spent
+from backfilld.actors.messages import FlushDays, FollowFrom, JobAnswered, JobFailed, Spent
 from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL, Outcome, missing_sentences
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
 from backfilld.core.day.certificate import Certificate
@@ -83,6 +83,7 @@ class InstrumentSync:
         self.is_complete = False
         self.is_stale = False
         self.is_removed = False
+        self.is_followed = False
         self.distrusted: tuple[date, str] | None = None
         self.is_out_of_reach = False
         self.needs_seams = self.seams_were_tried = False
@@ -153,6 +154,14 @@ class InstrumentSync:
             if self.cached and self.known_days.until_ms is not None:
                 log_gap(self.log, self.known_days.until_ms, now_ms, self.cached, self.to_fetch + self.fetched)
             log_plan(self.log, self.plan.missing, self._max_concurrent)
+
+    @property
+    def offer(self) -> FollowFrom | None:
+        """Where the live side may go on, if the newest end of an open window is reached."""
+        received = self.plan.received
+        if self.is_followed or self.window.stop_ms is not None or not received or self.plan.last_id != received.last_id:
+            return None
+        return FollowFrom(self.instrument, received.last_id + 1)
 
     def _check_seam(self, last_id: int) -> None:
         """The last trade before the window by the exchange's word: no day of the window can hold it."""
@@ -240,7 +249,7 @@ class InstrumentSync:
         self.error = None
         self._untold_ends.clear()
         self.phase = Phase.ASKING
-        self.plan.top_up()
+        self.plan.top_up(asks_end=not self.is_followed)
 
     def lose(self, error: ExchangeError) -> None:
         """Nothing more can be had of the instrument in this round."""

@@ -1,11 +1,11 @@
 """What the actors of the live side say to each other, and to the scheduler; all are values.
 
-    scheduler  -> sequencer   FollowFrom
-    listener   -> sequencer   StreamOpened, StreamHeard, StreamEnded
-    sequencer  -> listener    Resubscribe
-    sequencer  -> healer      FetchJob; it comes back as PageFetched and JobAnswered or JobFailed
-    sequencer  -> publisher   Begun, TradesSequenced, HoleGivenUp, Unfollow
-    sequencer  -> scheduler   Followed, RowsArrived, GivenUp
+scheduler  -> sequencer   FollowFrom
+listener   -> sequencer   StreamOpened, StreamHeard, StreamEnded
+sequencer  -> listener    Resubscribe
+sequencer  -> healer      FetchJob; it comes back as PageFetched and JobAnswered or JobFailed
+sequencer  -> publisher   Begun, TradesSequenced, HoleGivenUp, Unfollow
+sequencer  -> scheduler   Followed, RowsArrived, GivenUp
 """
 
 from collections.abc import Sequence

@@ -12,8 +12,8 @@ import structlog
 import trio
 
 from backfilld.actors.live_messages import (
-    Begun,
     Beginning,
+    Begun,
     Ended,
     Frame,
     HoleGivenUp,
@@ -68,12 +68,10 @@ class _Publisher:
                 self._next_ids[instrument] = next_id
                 for subscribed in self._waiting.pop(instrument, []):
                     self._welcome(subscribed, next_id)
+            case Subscribed(instrument) if instrument in self._next_ids:
+                self._welcome(message, self._next_ids[instrument])
             case Subscribed(instrument):
-                next_id = self._next_ids.get(instrument)
-                if next_id is None:
-                    self._waiting[instrument].append(message)
-                else:
-                    self._welcome(message, next_id)
+                self._waiting[instrument].append(message)
             case HoleGivenUp(instrument, ids):
                 reason = f"ids {ids.first_id} to {ids.last_id} could not be had in time"
                 self._end(instrument, Ended(ids.first_id, reason))
@@ -98,7 +96,7 @@ class _Publisher:
         remembered = self._remembered[subscribed.instrument]
         first_id = remembered[0].trades[0].a if remembered else next_id
         start_id = next_id if subscribed.from_id is None else min(next_id, max(first_id, subscribed.from_id))
-        frames = [Beginning(start_id), *_replayed(subscribed.instrument, remembered, start_id)]
+        frames: list[Frame] = [Beginning(start_id), *_replayed(subscribed.instrument, remembered, start_id)]
         if all(_sent(subscribed, frame) for frame in frames):
             self._subscribers[subscribed.instrument].append(subscribed)
 
@@ -136,9 +134,7 @@ def _sent(subscribed: Subscribed, frame: Frame) -> bool:
     return False
 
 
-def _replayed(
-    instrument: Instrument, remembered: deque[TradesSequenced], start_id: int
-) -> Iterator[TradesSequenced]:
+def _replayed(instrument: Instrument, remembered: deque[TradesSequenced], start_id: int) -> Iterator[TradesSequenced]:
     trades: list[LiveTrade] = [each for frame in remembered for each in frame.trades if each.a >= start_id]
     for start in range(0, len(trades), REPLAY_TRADES):
         yield TradesSequenced(instrument, trades[start : start + REPLAY_TRADES])

@@ -6,6 +6,7 @@ that no job waits in a queue where it could not be thought over. Must not fetch,
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -21,6 +22,9 @@ from backfilld.actors.messages import (
     DescribeMarket,
     FetchJob,
     FlushDays,
+    Followed,
+    FollowFrom,
+    GivenUp,
     Job,
     JobAnswered,
     JobDropped,
@@ -28,6 +32,7 @@ from backfilld.actors.messages import (
     MarketDescribed,
     MergerMessage,
     RoundSaved,
+    RowsArrived,
     SchedulerMessage,
     SpecChanged,
     Spent,
@@ -56,6 +61,7 @@ class SchedulerPorts:
     pages: trio.MemorySendChannel[MergerMessage]
     outcomes: trio.MemorySendChannel[Outcome]
     archive: trio.MemorySendChannel[TakeFromArchive]
+    live: trio.MemorySendChannel[FollowFrom] | None = None
 
 
 async def run_scheduler(
@@ -70,7 +76,7 @@ async def run_scheduler(
 
     ``wall_ms`` is the host's clock, in ms since the epoch; it names the day until the exchange has told its time.
     """
-    async with ports.inbox, ports.jobs, ports.pages, ports.outcomes, ports.archive:
+    async with ports.inbox, ports.jobs, ports.pages, ports.outcomes, ports.archive, ports.live or nullcontext():
         scheduler = _Scheduler(ports, spec, store, wall_ms, statistics, stop)
         await scheduler.begin()
         while True:
@@ -166,6 +172,8 @@ class _Scheduler:
                 await self._ports.jobs.aclose()
                 await self._ports.archive.aclose()
                 await self._ports.pages.aclose()
+            case Followed() | RowsArrived() | GivenUp():
+                self._registry.heed_live(message)
             case SpecChanged(spec) if not self._stopping:
                 await self._apply(spec)
         await self._apply_server_time()
@@ -278,6 +286,8 @@ class _Scheduler:
         # Of a plan that gives way to another one, as when the last day has come from the archive, nothing is over.
         if sync.archive_days or sync.must_yield:
             return
+        if self._ports.live is not None and (offer := sync.offer) is not None:
+            self._ports.live.send_nowait(offer)
         sync.rounds += 1
         sync.is_complete = sync.outcome(trio.current_time(), None).complete
         if sync.rounds == 1:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
-import structlog
 import trio
 from trio_util import AsyncValue
 
+from backfilld.actors.live_announcements import LiveAnnouncements
 from backfilld.actors.live_groups import LiveGroups, StartListener
 from backfilld.actors.live_messages import (
     Begun,
@@ -44,7 +44,7 @@ from backfilld.actors.messages import (
 from backfilld.core.backfill.questions import Tail
 from backfilld.core.live.attachment import Ask, Attachment, Why
 from backfilld.core.live.pace import JOIN_WEIGHT, SILENCE_WEIGHT, Pace
-from backfilld.core.live.reports import LiveInstrument, LiveStatistics
+from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import IdRange, Instrument, empty_trades
@@ -52,8 +52,6 @@ from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import UnexpectedAnswer
-
-log = structlog.get_logger()
 
 TICK_S = 0.05
 """How often holes are looked at while there are some; twice as fast as the youngest of them is asked for."""
@@ -132,15 +130,12 @@ class _Sequencer:
         self.outbox = LiveOutbox(ports.pages, ports.events)
         self.is_stopping = False
         self._attachments: dict[Instrument, Attachment] = {}
-        self._attached: set[Instrument] = set()
+        self._announce = LiveAnnouncements()
         self._asked: dict[Instrument, Ask] = {}
         self._pages: dict[Instrument, pl.DataFrame] = {}
-        self._holes: dict[Instrument, int] = {}
         paces = {Why.JOIN: JOIN_WEIGHT, Why.SILENCE: SILENCE_WEIGHT}
         self._paces = {(pool, why): Pace(weight) for pool in Pool for why, weight in paces.items()}
         self._tick_at = self._shown_at = trio.current_time()
-        self._lag_ms: float | None = None
-        self._found = self._healed = self._given_up = self._overflowed = self._garbage = 0
         self._follow(spec.instruments, trio.current_time())
 
     # -- what happened
@@ -149,12 +144,21 @@ class _Sequencer:
         match message:
             case StreamHeard():
                 self._heard(message, now)
-            case StreamOpened(name):
+            case StreamOpened():
                 self._opened(message, now)
-            case StreamEnded(name, reason):
-                self._lost(name.market, message, reason, now)
+            case StreamEnded():
+                self._lost(message, now)
             case FollowFrom(instrument, next_id):
                 self._begin(instrument, next_id, now)
+            case SpecChanged(spec):
+                self._apply(spec, now)
+            case StopRequested():
+                self.is_stopping = True
+            case _:
+                self._handle_healer(message, now)
+
+    def _handle_healer(self, message: SequencerMessage, now: float) -> None:
+        match message:
             case PageFetched(instrument, trades):
                 self._pages[instrument] = trades
             case JobAnswered(FetchJob(instrument)):
@@ -163,25 +167,14 @@ class _Sequencer:
                 self._failed(instrument, error, now)
             case JobDropped(FetchJob(instrument)):
                 self._failed(instrument, None, now)
-            case SpecChanged(spec):
-                self._apply(spec, now)
-            case StopRequested():
-                self.is_stopping = True
             case _:
                 pass
 
     def _heard(self, message: StreamHeard, now: float) -> None:
         batch, group = message.batch, self.groups.group(message.name)
-        self._garbage += batch.garbage
-        if message.overflowed:
-            self._overflowed += message.overflowed
-            log.warning("live_overflowed", market=message.name.market, trades=message.overflowed)
-        for refusal in batch.refusals:
-            log.warning("live_refused", market=message.name.market, reason=refusal)
+        self._announce.heard(message.name.market, batch, message.overflowed, self._wall_ms())
         if group is None:
             return
-        if batch.event_ms:
-            self._lag_ms = self._wall_ms() - batch.event_ms
         if batch.is_ending:
             group.rotation.ending(message.name.number)
         for instrument, trades in batch.trades.items():
@@ -189,25 +182,25 @@ class _Sequencer:
             if attachment is not None:
                 group.rotation.heard(message.name.number, instrument)
                 self._publish(instrument, attachment.heard(trades, now), now)
-                self._note_attached(instrument, attachment)
+                self._announce.attached(instrument, attachment)
 
     def _opened(self, message: StreamOpened, now: float) -> None:
         name, group = message.name, self.groups.group(message.name)
         if group is None:
             return
         group.rotation.opened(name.number, now)
-        log.info("live_connected", market=name.market, connection=name.number, instruments=len(group.instruments))
+        self._announce.connected(name.market, name.number, len(group.instruments))
         for instrument in group.instruments:
             self._attachments[instrument].opened(now)
 
-    def _lost(self, market: object, message: StreamEnded, reason: str | None, now: float) -> None:
+    def _lost(self, message: StreamEnded, now: float) -> None:
         group = self.groups.group(message.name)
-        self.groups.lost(message.name, reason, now)
+        self.groups.lost(message.name, message.reason, now)
         if group is None or group.rotation.is_open:
             return
         for instrument in group.instruments:
             self._attachments[instrument].lost()
-            self._attached.discard(instrument)
+            self._announce.detached(instrument)
 
     def _begin(self, instrument: Instrument, next_id: int, now: float) -> None:
         attachment = self._attachments.get(instrument)
@@ -219,7 +212,7 @@ class _Sequencer:
         ready = attachment.begin(next_id, now)
         self._ports.publisher.send_nowait(Begun(instrument, next_id))
         self._publish(instrument, ready, now)
-        self._note_attached(instrument, attachment)
+        self._announce.attached(instrument, attachment)
 
     def _answered(self, instrument: Instrument, now: float) -> None:
         trades, ask = trades_of(self._pages.pop(instrument, empty_trades())), self._asked.pop(instrument, None)
@@ -227,8 +220,8 @@ class _Sequencer:
         if attachment is None or ask is None:
             return
         self._publish(instrument, attachment.answered(trades, ask.why, now), now)
-        self._note_attached(instrument, attachment)
-        self._note_healed(instrument, attachment, now)
+        self._announce.attached(instrument, attachment)
+        self._announce.healed(instrument, attachment.healed(now))
 
     def _failed(self, instrument: Instrument, error: Exception | None, now: float) -> None:
         self._pages.pop(instrument, None)
@@ -241,7 +234,7 @@ class _Sequencer:
             return
         attachment.failed(now)
         if error is not None:
-            log.warning("live_unanswered", instrument=str(instrument), error=str(error))
+            self._announce.unanswered(instrument, error)
 
     def _publish(self, instrument: Instrument, ready: list[LiveTrade], now: float) -> None:
         if ready:
@@ -256,7 +249,7 @@ class _Sequencer:
         for instrument in [each for each in self._attachments if each not in spec.instruments]:
             self.groups.remove(instrument)
             del self._attachments[instrument]
-            self._attached.discard(instrument)
+            self._announce.detached(instrument)
             self._ports.publisher.send_nowait(Unfollow(instrument))
         for attachment in self._attachments.values():
             attachment.times = self._times
@@ -298,27 +291,19 @@ class _Sequencer:
         self._tick_at = now + (TICK_S if has_holes else QUIET_TICK_S)
         if self._shown_at <= now:
             self._shown_at = now + SHOWN_EVERY_S
-            self._shown.value = self._statistics()
+            self._shown.value = self._announce.statistics(self._attachments, self.groups.connects)
 
     def _judge(self, instrument: Instrument, attachment: Attachment, now: float) -> None:
         """Notice what time alone brings about."""
-        self._note_healed(instrument, attachment, now)
+        self._announce.healed(instrument, attachment.healed(now))
         if attachment.is_overdue(now):
             ids, is_passed_over, ready = attachment.give_up()
-            self._given_up += 1
-            log.error(
-                "live_hole_given_up",
-                instrument=str(instrument),
-                first_id=ids.first_id,
-                last_id=ids.last_id,
-                seconds=self._times.patience_s,
-            )
+            self._announce.given_up(instrument, ids, self._times.patience_s)
             self._ports.publisher.send_nowait(HoleGivenUp(instrument, ids))
             self._ports.events.send_nowait(GivenUp(instrument, ids, is_passed_over))
             self._publish(instrument, ready, now)
         if attachment.is_dead(now):
-            self._attached.discard(instrument)
-            log.warning("live_silent", instrument=str(instrument), reason="REST has trades that the stream lacks")
+            self._announce.silent(instrument)
             self.groups.group_of(instrument).rotation.dead()
 
     def _ask_cautiously(self, questions: list[tuple[Instrument, Attachment, Ask]], now: float) -> None:
@@ -331,49 +316,5 @@ class _Sequencer:
     def _ask(self, instrument: Instrument, attachment: Attachment, ask: Ask, now: float) -> None:
         attachment.asked(now)
         self._asked[instrument] = ask
-        hole = attachment.sequence.hole
-        if hole is not None and self._holes.get(instrument, -1) < hole.first_id:
-            self._holes[instrument] = hole.last_id
-            self._found += 1
-            log.warning(
-                "live_hole_found", instrument=str(instrument), first_id=hole.first_id, last_id=hole.last_id
-            )
+        self._announce.asked(instrument, attachment.sequence.hole)
         self._ports.jobs.send_nowait(FetchJob(instrument, Tail(ask.first_id), rank=Rank.HEAL))
-
-    # -- what is shown
-
-    def _note_attached(self, instrument: Instrument, attachment: Attachment) -> None:
-        if attachment.is_attached and instrument not in self._attached:
-            self._attached.add(instrument)
-            log.info("live_attached", instrument=str(instrument), next_id=attachment.next_id)
-
-    def _note_healed(self, instrument: Instrument, attachment: Attachment, now: float) -> None:
-        healed = attachment.healed(now)
-        if healed is None or not healed.requests:
-            return
-        self._healed += 1
-        log.info(
-            "live_hole_healed",
-            instrument=str(instrument),
-            first_id=healed.ids.first_id,
-            last_id=healed.ids.last_id,
-            seconds=round(healed.seconds, 3),
-            requests=healed.requests,
-        )
-
-    def _statistics(self) -> LiveStatistics:
-        attachments = self._attachments
-        return LiveStatistics(
-            instruments={
-                instrument: LiveInstrument(each.is_attached, each.published, each.next_id)
-                for instrument, each in attachments.items()
-            },
-            lag_ms=self._lag_ms,
-            connects=self.groups.connects,
-            holes_found=self._found,
-            holes_healed=self._healed,
-            holes_given_up=self._given_up,
-            duplicates=sum(each.sequence.tally.duplicates for each in attachments.values()),
-            overflowed=self._overflowed + sum(each.sequence.tally.dropped for each in attachments.values()),
-            garbage=self._garbage + sum(each.sequence.tally.implausible for each in attachments.values()),
-        )

@@ -18,6 +18,9 @@ from backfilld.actors.messages import (
     ArchiveDayEnded,
     DescribeMarket,
     FetchJob,
+    Followed,
+    GivenUp,
+    RowsArrived,
     Spent,
     Statistics,
     TakeFromArchive,
@@ -26,6 +29,7 @@ from backfilld.core.backfill.outcome import EXIT_SETTINGS, exit_code
 from backfilld.core.backfill.sources import archive_days, seam_days, within_reach
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
+from backfilld.core.ids import IdSet
 from backfilld.core.markets import RULES
 from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
@@ -62,6 +66,7 @@ class SyncRegistry:
         self.last_error: str | None = None
         self._reach_ms: dict[Instrument, int] = {}
         self._unanswered: set[Instrument] = set()
+        self.followed: set[Instrument] = set()
         self._asked: set[tuple[Instrument, date]] = set()
         self._answered: set[tuple[Instrument, date]] = set()
 
@@ -93,12 +98,27 @@ class SyncRegistry:
         if sync is not None:
             self._turns.remove(sync)
 
+    def heed_live(self, message: Followed | RowsArrived | GivenUp) -> None:
+        """The live side looks after an instrument, has brought rows of it, or has gone on without some."""
+        sync = self._syncs.get(message.instrument)
+        match message:
+            case Followed(instrument) if sync is not None:
+                self.followed.add(instrument)
+                sync.is_followed = True
+            case RowsArrived(found=found) if sync is not None:
+                sync.plan.arrived(found)
+            case GivenUp(ids=ids, is_passed_over=True) if sync is not None:
+                sync.plan.absent |= IdSet((ids,))
+            case _:
+                pass
+
     async def apply(self, spec: RunSpec) -> tuple[Instrument, ...]:
         """Mark the plans that other spec, or other files, leave without ground; return the instruments to add."""
         days_differ = (spec.days, spec.window) != (self.spec.days, self.spec.window)
         self.spec = spec
         for instrument, sync in self._syncs.items():
             sync.is_removed = instrument not in spec.instruments
+            self.followed -= {instrument} if sync.is_removed else set()
             altered = await self._store.altered(instrument)
             if altered:
                 log.info("files_changed", instrument=str(instrument), days=sorted(day.isoformat() for day in altered))
@@ -128,6 +148,7 @@ class SyncRegistry:
             # The day before today is asked for later, and would be sent twice.
             proves_first=part is window,
         )
+        sync.is_followed = instrument in self.followed
         sync.seams_were_tried = instrument in self._unanswered
         if reach_ms == window.start_ms and sync.plan.first_id != RULES[instrument.market].first_id:
             sync.unreachable_before_ms = reach_ms

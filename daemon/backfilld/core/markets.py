@@ -40,6 +40,7 @@ class MarketRules:
     limits: tuple[Limit, ...]
     rest_url: str
     rest_path: str
+    stream_urls: tuple[str, ...]
     archive_folder: str
     has_best_match: bool
     describes_symbols: bool
@@ -76,6 +77,7 @@ RULES = complete(
             limits=(Limit(6000, 1, "MINUTE"),),
             rest_url="https://api.binance.com",
             rest_path="/api/v3",
+            stream_urls=("wss://stream.binance.com:9443", "wss://data-stream.binance.vision"),
             archive_folder="data/spot",
             has_best_match=True,
             describes_symbols=True,
@@ -89,6 +91,8 @@ RULES = complete(
             limits=(Limit(2400, 1, "MINUTE"),),
             rest_url="https://fapi.binance.com",
             rest_path="/fapi/v1",
+            # Without /market the exchange acknowledges subscriptions and sends nothing, since 2026-04.
+            stream_urls=("wss://fstream.binance.com/market",),
             archive_folder="data/futures/um",
             has_best_match=False,
             describes_symbols=False,
@@ -103,6 +107,8 @@ RULES = complete(
             limits=(Limit(2400, 1, "MINUTE"),),
             rest_url="https://dapi.binance.com",
             rest_path="/dapi/v1",
+            # Documents disagree on the path; a silent one falls back to the next.
+            stream_urls=("wss://dstream.binance.com/market", "wss://dstream.binance.com"),
             archive_folder="data/futures/cm",
             has_best_match=False,
             describes_symbols=False,

@@ -35,13 +35,17 @@ _LEVELS = {"zstd": (1, 22), "gzip": (1, 9)}
 _URL_OF = {market: f"{market}_url" for market in Market}
 """The setting of each market's base URLs. A market without one stops the import of this module."""
 
+_STREAM_URL_OF = {market: f"{market}_stream_url" for market in Market}
+
 _FIXED = {
     "cache_enabled",
     "cache_dir",
     "compression",
     "compression_level",
     *_URL_OF.values(),
+    *_STREAM_URL_OF.values(),
     "archive_url",
+    "live",
     "request_timeout_seconds",
     "log_format",
 }
@@ -73,6 +77,9 @@ class Settings(BaseModel):
     weight_share: float = Field(0.8, gt=0, le=1)
     checkpoint_seconds: Seconds = 10
     poll_seconds: Seconds = 30
+    live: bool = True
+    live_silence_seconds: Seconds = 60
+    live_patience_seconds: Seconds = 30
     ready_when: Literal["complete", "started"] = "complete"
     grace_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
     request_timeout_seconds: Seconds = 20
@@ -81,6 +88,9 @@ class Settings(BaseModel):
     spot_url: str = RULES[Market.SPOT].rest_url
     um_url: str = RULES[Market.UM].rest_url
     cm_url: str = RULES[Market.CM].rest_url
+    spot_stream_url: str = ", ".join(RULES[Market.SPOT].stream_urls)
+    um_stream_url: str = ", ".join(RULES[Market.UM].stream_urls)
+    cm_stream_url: str = ", ".join(RULES[Market.CM].stream_urls)
     archive_url: str = "https://data.binance.vision"
     plain_http_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ()
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -115,6 +125,12 @@ class Settings(BaseModel):
         texts = {market: getattr(self, name) for market, name in _URL_OF.items()}
         return {market: tuple(text.split(", ")) for market, text in texts.items()}
 
+    @property
+    def stream_urls(self) -> Mapping[Market, tuple[str, ...]]:
+        """The stream addresses of each market, in order of preference."""
+        texts = {market: getattr(self, name) for market, name in _STREAM_URL_OF.items()}
+        return {market: tuple(text.split(", ")) for market, text in texts.items()}
+
     def fixed_differences(self, others: "Settings") -> tuple[str, ...]:
         """The settings that differ in ``others`` and cannot change while the daemon runs."""
         return tuple(sorted(name for name in _FIXED if getattr(self, name) != getattr(others, name)))
@@ -141,6 +157,12 @@ class Settings(BaseModel):
         """Several are separated by commas or spaces."""
         return ", ".join(dict.fromkeys(map(_base_url, value.replace(",", " ").split() or [value])))
 
+    @field_validator(*_STREAM_URL_OF.values())
+    @classmethod
+    def _check_stream_urls(cls, value: str) -> str:
+        """Several are separated by commas or spaces."""
+        return ", ".join(dict.fromkeys(map(_stream_url, value.replace(",", " ").split() or [value])))
+
     @field_validator("archive_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
@@ -148,13 +170,13 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check_http(self) -> Self:
-        named = {name: url for name in (*_URL_OF.values(), "archive_url") for url in getattr(self, name).split(", ")}
-        for name, url in named.items():
+        names = (*_URL_OF.values(), *_STREAM_URL_OF.values(), "archive_url")
+        for name, url in [(name, url) for name in names for url in getattr(self, name).split(", ")]:
             parts = urlsplit(url)
-            host = parts.hostname or ""
-            if parts.scheme == "http" and not _is_loopback(host) and host not in self.plain_http_hosts:
+            host, scheme = parts.hostname or "", parts.scheme
+            if scheme in {"http", "ws"} and not _is_loopback(host) and host not in self.plain_http_hosts:
                 raise ValueError(
-                    f"{name} = {url}: http:// is for this machine alone; use https://, or name {host} in "
+                    f"{name} = {url}: {scheme}:// is for this machine alone; use {scheme}s://, or name {host} in "
                     "plain_http_hosts"
                 )
         return self
@@ -236,6 +258,19 @@ def _base_url(value: str) -> str:
     if "@" in value:
         raise ValueError("a base URL has no user name and no password: they would stand in logs")
     if not good or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(rule)
+    return value.rstrip("/")
+
+
+def _stream_url(value: str) -> str:
+    rule = "a stream address is ws:// or wss://, a host, perhaps a port and a path such as /market"
+    try:
+        parts = urlsplit(value)
+        host = (parts.hostname or "").encode("idna")
+        good = parts.scheme in {"ws", "wss"} and host and parts.port != 0 and not re.search(r"[\s\\]", value)
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment or parts.username is not None:
         raise ValueError(rule)
     return value.rstrip("/")
 

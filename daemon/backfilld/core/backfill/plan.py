@@ -1,7 +1,6 @@
 """What to ask next, so that every trade of a window is held and none is asked for twice.
 
-Owns the plan of one instrument: a :class:`BackfillPlan` takes what is stored and what was answered, and names the next
-question.
+Owns the plan of one instrument: it takes what is stored and what was answered, and names the next question.
 It asks for ids, and for times only to find the ends of the window:
 
     head   Since(start)  the first id, and Before(start), whose id + 1 must be the same: nothing was passed over
@@ -11,10 +10,8 @@ It asks for ids, and for times only to find the ends of the window:
     pages  Page(ids)     whatever is missing between the first and the last id known
     doubt  Later(held)   once, when a resumed tail is empty: later trades with lower ids are another sequence
 
-Cold that is head and end, then pages; on resume tail, and pages for holes. The pages are not a list that is
-worked off: each is derived from what is held at that moment, so an answer that is short, or leaves ids out, needs no
-special plan. It never looks at a clock: :meth:`BackfillPlan.top_up` starts a new round of questions for a window that
-is still open.
+Each page is derived from what is stored at that moment, so a short answer, or one that leaves ids out, needs no special
+plan. It never looks at a clock: :meth:`BackfillPlan.top_up` starts a new round of questions for an open window.
 """
 
 from collections import deque
@@ -29,7 +26,6 @@ from backfilld.core.timespan import StoredSpan, TimeSpan, joined
 
 MAX_ABSENT_RANGES = 20
 """How many ranges the exchange may pass over before a backfill takes its answers for lies and gives up whole pages."""
-
 
 NOTHING = IdSet()
 
@@ -253,20 +249,26 @@ class BackfillPlan:
             self._locating.append(Tail(absent.last_id + 1))
         return True
 
+    def arrived(self, found: Found) -> None:
+        """Rows that nobody asked for are on their way to the disk."""
+        if found.ids is not None and found.last_ms >= self.window.start_ms:
+            self.received |= IdSet((found.ids,))
+
     def certify(self, absent: Iterable[IdRange]) -> None:
         """These ids are known to be absent: they are not missing."""
         self._known_absent |= IdSet.of(absent)
 
-    def top_up(self) -> None:
-        """Begin a new round: ask for what is new, and again for what was given up. Only when :attr:`is_done`."""
+    def top_up(self, *, asks_end: bool = True) -> None:
+        """Begin a new round: ask for what is new, unless that arrives by itself, and again for what was given up."""
         self.failures.clear()
         self._doubted.clear()
         self._locating.clear()
         self._given_up = IdSet()
-        self.last_id = None
+        self.last_id = None if asks_end or not self.received else self.received.last_id
         if not self.first_is_proven:
             self._head.ask(with_first=not self.received and self.first_id is None)
-        self._ask_end()
+        if self.last_id is None:
+            self._ask_end()
 
     def doubt_silence(self, after_ms: int) -> None:
         """Ask whether the exchange has later trades although the tail was empty: then it counts in another sequence."""

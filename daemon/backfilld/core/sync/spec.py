@@ -13,7 +13,7 @@ class LiveSpec:
     """How to follow the exchange's streams: their addresses by market, in order of preference, and the patience."""
 
     urls: Mapping[Market, tuple[str, ...]]
-    times: Times = Times()
+    times: Times
 
 
 @dataclass(frozen=True, slots=True)

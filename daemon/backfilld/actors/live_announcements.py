@@ -1,0 +1,106 @@
+"""What the live side logs and counts: attachments, holes, overflows, lag.
+
+Owns the words of the live events and the counts behind what is shown. Must not decide anything.
+"""
+
+from collections.abc import Mapping
+
+import structlog
+
+from backfilld.core.live.attachment import Attachment, Healed
+from backfilld.core.live.reports import LiveInstrument, LiveStatistics
+from backfilld.core.model import IdRange, Instrument, Market
+from backfilld.ports import StreamBatch
+
+log = structlog.get_logger()
+
+
+class LiveAnnouncements:
+    """The log and the counts of one run."""
+
+    def __init__(self) -> None:
+        self._attached: set[Instrument] = set()
+        self._holes: dict[Instrument, int] = {}
+        self._lag_ms: float | None = None
+        self._found = self._healed = self._given_up = self._overflowed = self._garbage = 0
+
+    def heard(self, market: Market, batch: StreamBatch, overflowed: int, now_ms: float) -> None:
+        """A connection brought this, ``now_ms`` by the host's clock."""
+        self._garbage += batch.garbage
+        if batch.event_ms:
+            self._lag_ms = now_ms - batch.event_ms
+        if overflowed:
+            self._overflowed += overflowed
+            log.warning("live_overflowed", market=market, trades=overflowed, reason="they were not taken in time")
+        for refusal in batch.refusals:
+            log.warning("live_refused", market=market, reason=refusal)
+
+    def connected(self, market: Market, number: int, instruments: int) -> None:
+        """A connection stands."""
+        log.info("live_connected", market=market, connection=number, instruments=instruments)
+
+    def attached(self, instrument: Instrument, attachment: Attachment) -> None:
+        """Log it if it has become true."""
+        if attachment.is_attached and instrument not in self._attached:
+            self._attached.add(instrument)
+            log.info("live_attached", instrument=str(instrument), next_id=attachment.next_id)
+
+    def detached(self, instrument: Instrument) -> None:
+        """No stream brings the instrument now."""
+        self._attached.discard(instrument)
+
+    def silent(self, instrument: Instrument) -> None:
+        """The stream of the instrument is dead."""
+        self.detached(instrument)
+        log.warning("live_silent", instrument=str(instrument), reason="REST has trades that the stream lacks")
+
+    def asked(self, instrument: Instrument, hole: IdRange | None) -> None:
+        """REST is asked; a hole is announced once."""
+        if hole is not None and self._holes.get(instrument, -1) < hole.first_id:
+            self._holes[instrument] = hole.last_id
+            self._found += 1
+            log.warning("live_hole_found", instrument=str(instrument), **_ids(hole))
+
+    def healed(self, instrument: Instrument, healed: Healed | None) -> None:
+        """A hole was filled; one that the stream filled itself is not worth a line."""
+        if healed is not None and healed.requests:
+            self._healed += 1
+            seconds = round(healed.seconds, 3)
+            log.info(
+                "live_hole_healed",
+                instrument=str(instrument),
+                **_ids(healed.ids),
+                seconds=seconds,
+                requests=healed.requests,
+            )
+
+    def given_up(self, instrument: Instrument, hole: IdRange, seconds: float) -> None:
+        """The live side goes on without these ids."""
+        self._given_up += 1
+        log.error("live_hole_given_up", instrument=str(instrument), **_ids(hole), seconds=seconds)
+
+    def unanswered(self, instrument: Instrument, error: Exception) -> None:
+        """REST did not answer."""
+        log.warning("live_unanswered", instrument=str(instrument), error=str(error))
+
+    def statistics(self, attachments: Mapping[Instrument, Attachment], connects: int) -> LiveStatistics:
+        """All of it as a value."""
+        tallies = [each.sequence.tally for each in attachments.values()]
+        return LiveStatistics(
+            instruments={
+                instrument: LiveInstrument(each.is_attached, each.published, each.next_id)
+                for instrument, each in attachments.items()
+            },
+            lag_ms=self._lag_ms,
+            connects=connects,
+            holes_found=self._found,
+            holes_healed=self._healed,
+            holes_given_up=self._given_up,
+            duplicates=sum(each.duplicates for each in tallies),
+            overflowed=self._overflowed + sum(each.dropped for each in tallies),
+            garbage=self._garbage + sum(each.implausible for each in tallies),
+        )
+
+
+def _ids(ids: IdRange) -> dict[str, int]:
+    return {"first_id": ids.first_id, "last_id": ids.last_id}
