@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BackfillIncomplete,
         CacheLocked,
         ExchangeError,
+        FollowEnded,
         RateLimited,
         RequestRejected,
         SettingsError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     )
     from backfilld.history import BinanceTradeHistory
     from backfilld.scanning import IncompleteSpan, scan
+    from backfilld.services.following import follow
     from backfilld.settings import Settings
     from backfilld.store import BackfillCacheManager
 
@@ -37,6 +39,7 @@ __all__ = [
     "BinanceTradeHistory",
     "CacheLocked",
     "ExchangeError",
+    "FollowEnded",
     "IncompleteSpan",
     "Instrument",
     "RateLimited",
@@ -47,6 +50,7 @@ __all__ = [
     "TradeConflict",
     "TransientError",
     "UnexpectedAnswer",
+    "follow",
     "scan",
 ]
 
@@ -56,6 +60,7 @@ _HOMES = {
     "IncompleteSpan": "backfilld.scanning",
     "Instrument": "backfilld.core.model",
     "Settings": "backfilld.settings",
+    "follow": "backfilld.services.following",
     "scan": "backfilld.scanning",
 }
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 from trio_util import AsyncValue
@@ -31,7 +32,7 @@ from backfilld.ports import ArchiveSource, ExchangeClient, OpenArchive, TradeSto
 from backfilld.settings import Settings
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
-from backfilld.store.layout import archive_directory
+from backfilld.store.layout import archive_directory, state_directory
 from backfilld.store.lock import locked
 from backfilld.supervisor import Pipeline
 from backfilld.supervisor_live import LiveDoor, LiveWorld
@@ -130,8 +131,10 @@ def _live_world(settings: Settings, *, once: bool) -> LiveWorld | None:
     if once or not settings.live:
         return None
     from backfilld.adapters.binance_stream import open_stream  # noqa: PLC0415 - a single run needs no streams
+    from backfilld.adapters.live_socket import serve_live  # noqa: PLC0415
 
-    return LiveWorld(open_stream, AsyncValue(LiveStatistics()), LiveDoor())
+    serve = partial(serve_live, state_directory(settings.cache_dir)) if settings.cache_enabled else None
+    return LiveWorld(open_stream, AsyncValue(LiveStatistics()), LiveDoor(), serve)
 
 
 def encoding_of(settings: Settings) -> Encoding:

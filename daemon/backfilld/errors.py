@@ -15,6 +15,7 @@
     │   ├── RemoteUnreachable    time will fix it: no answer, 5xx, throttled         exit 75
     │   ├── RemoteDenied         the operator: key, bucket, or ignored conditions    exit 78
     │   └── ObjectRefused        an object that is not what its key says             next source
+    ├── FollowEnded              a live tail stopped; next_id is where to go on        follow again
     ├── TradeConflict            two different trades under one id                   report, never drop
     ├── DayLocked                an encrypted day file, and no key opens it          exit 78
     └── StoreError               disk full, permission, directory gone               retry, or stop
@@ -123,6 +124,15 @@ class RemoteDenied(RemoteError):
 
 class ObjectRefused(RemoteError):
     """An object is not what its key says, or is larger than such an object can be. Nothing of it may be used."""
+
+
+class FollowEnded(BackfillError):
+    """Following an instrument came to an end. All trades before ``next_id`` were given, and none after; None if none
+    was given."""
+
+    def __init__(self, message: str, *, next_id: int | None) -> None:
+        super().__init__(message)
+        self.next_id = next_id
 
 
 class TradeConflict(BackfillError):

@@ -5,7 +5,7 @@ is wired anew.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,6 +61,13 @@ class LiveDoor:
         return receive
 
 
+Serve = Callable[[Callable[[Instrument, int | None], "trio.MemoryReceiveChannel[Frame] | str"]], Awaitable[None]]
+"""Serves the live trades to other programs until it is cancelled."""
+
+ENDING_S = 1.0
+"""After the stop: time to tell followers where to go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveWorld:
     """What the live side needs of the world, and how people see it."""
@@ -68,6 +75,13 @@ class LiveWorld:
     open_stream: OpenStream
     statistics: AsyncValue[LiveStatistics]
     door: LiveDoor
+    serve: Serve | None = None
+
+    def subscribe(self, instrument: Instrument, from_id: int | None) -> trio.MemoryReceiveChannel[Frame] | str:
+        """The frames of an instrument, or why there are none."""
+        if instrument not in self.statistics.value.instruments:
+            return f"the daemon does not follow {instrument}: add it to its instruments"
+        return self.door.subscribe(instrument, from_id) or "the daemon is stopping"
 
 
 class _Reload(Protocol):
@@ -81,6 +95,7 @@ class LiveSide:
     def __init__(self, nursery: trio.Nursery, world: LiveWorld) -> None:
         self._nursery = nursery
         self._world = world
+        self._serving = trio.CancelScope()
         # Never full: what listeners send is bounded by themselves, the rest by what was asked for.
         self.inbox, self._inbox = trio.open_memory_channel[SequencerMessage](math.inf)
 
@@ -106,6 +121,8 @@ class LiveSide:
         ports.close()
         self._world.door.open(send_frame.clone())
         self._nursery.start_soon(run_publisher, frames)
+        if self._world.serve is not None:
+            self._nursery.start_soon(self._serve, self._world.serve)
         self._nursery.start_soon(
             run_sequencer,
             SequencerPorts(self._inbox, send_job, pages, events, send_frame),
@@ -126,6 +143,11 @@ class LiveSide:
                         await self.inbox.send(SpecChanged(reload.spec))
             await self.inbox.send(StopRequested())
             self._world.door.close()
+            self._serving.deadline = trio.current_time() + ENDING_S
+
+    async def _serve(self, serve: Serve) -> None:
+        with self._serving:
+            await serve(self._world.subscribe)
 
     def _listen(
         self, name: ConnectionName, url: str, instruments: Sequence[Instrument]

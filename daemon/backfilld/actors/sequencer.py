@@ -137,6 +137,7 @@ class _Sequencer:
         self._paces = {(pool, why): Pace(weight) for pool in Pool for why, weight in paces.items()}
         self._tick_at = self._shown_at = trio.current_time()
         self._follow(spec.instruments, trio.current_time())
+        self._show()
 
     # -- what happened
 
@@ -291,7 +292,10 @@ class _Sequencer:
         self._tick_at = now + (TICK_S if has_holes else QUIET_TICK_S)
         if self._shown_at <= now:
             self._shown_at = now + SHOWN_EVERY_S
-            self._shown.value = self._announce.statistics(self._attachments, self.groups.connects)
+            self._show()
+
+    def _show(self) -> None:
+        self._shown.value = self._announce.statistics(self._attachments, self.groups.connects)
 
     def _judge(self, instrument: Instrument, attachment: Attachment, now: float) -> None:
         """Notice what time alone brings about."""

@@ -19,6 +19,11 @@ def instrument_directory(cache_dir: Path, instrument: Instrument) -> Path:
     return cache_dir / f"market={instrument.market}" / f"symbol={instrument.symbol}"
 
 
+def state_directory(cache_dir: Path) -> Path:
+    """Where the daemon keeps what is not trades, and where its socket is."""
+    return cache_dir / STATE_DIRECTORY
+
+
 def archive_directory(cache_dir: Path) -> Path:
     """Where published files are kept from their download until their day stands."""
     return cache_dir / STATE_DIRECTORY / "archive"

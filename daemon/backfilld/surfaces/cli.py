@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -210,6 +211,35 @@ def chart(instrument: str, config: Path | None, cache_dir: str | None, day: date
 
     settings = _settings(config, (instrument,), cache_dir)
     draw(settings.cache_dir, settings.instrument_list()[0], day.date() if day else today_utc(), out)
+
+
+@cli.command()
+@click.argument("instrument")
+@_options("config", "cache-dir")
+@click.option("--from-id", type=click.IntRange(min=0), help="Begin with this trade; with the next one if not given.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per trade instead of a line to read.")
+def tail(config: Path | None, instrument: str, cache_dir: str | None, from_id: int | None, *, as_json: bool) -> None:
+    """Print an instrument's trades, from disk through to live, until Ctrl-C.
+
+    They come by way of the running daemon, or by a stream of its own if none runs. Exit codes as for run; stderr names
+    the id to go on from.
+    """
+    import trio  # noqa: PLC0415
+
+    from backfilld.core.model import Instrument  # noqa: PLC0415
+    from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
+    from backfilld.surfaces.startup import settle  # noqa: PLC0415
+    from backfilld.surfaces.tail import print_trades  # noqa: PLC0415
+
+    settle()
+    settings = _settings(config, (), cache_dir)
+    configure_logs(settings.log_format, "error")
+    wanted = Instrument.parse(instrument)
+    try:
+        trio.run(partial(print_trades, settings, wanted, from_id, as_json=as_json))
+    except (KeyboardInterrupt, BrokenPipeError):
+        # Whoever reads has seen enough.
+        sys.stdout = None
 
 
 @cli.command()

@@ -1,0 +1,157 @@
+"""Following an instrument: from any id, from disk through to live, without a seam and without a duplicate.
+
+Owns the joint between the day files and what a daemon remembers. The daemon says first from which id on it will send;
+the files give everything before that, and where they do not reach up to it yet, they are waited for.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import polars as pl
+import trio
+
+from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
+from backfilld.adapters.live_socket import connect_live
+from backfilld.core.live.trades import frame_of
+from backfilld.core.model import Instrument
+from backfilld.errors import CacheLocked, FollowEnded, StoreError
+from backfilld.services.own_stream import own_stream
+from backfilld.settings import Settings
+from backfilld.store import BackfillCacheManager
+from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.layout import instrument_directory, state_directory
+
+DISK_LOOK_S = 0.5
+"""How often the files are looked at while they lack trades that a daemon has."""
+
+DISK_WAIT_S = 90.0
+"""How long they are waited for: the daemon remembers a minute, and saves more often than that."""
+
+RETURN_WAIT_S = 30.0
+"""How long a daemon that went away is waited for: a restart takes a few seconds."""
+
+FRAME_ROWS = 100_000
+"""Rows of a frame that comes from disk."""
+
+
+async def follow(
+    instrument: Instrument | str, *, from_id: int | None = None, settings: Settings | None = None
+) -> AsyncGenerator[pl.DataFrame, None]:
+    """The trades of an instrument as frames, each where the one before ended, from ``from_id`` on, or from now on.
+
+    What is on disk comes from there, and what follows by way of the running daemon, or of a stream of its own if no
+    daemon runs; it then keeps the cache as a daemon does. Never ends by itself: raises FollowEnded, whose ``next_id``
+    says where to go on, and what the settings, the cache or the exchange are to blame for.
+    """
+    wanted = Instrument.parse(instrument) if isinstance(instrument, str) else instrument
+    settings = settings or Settings()
+    next_id = from_id
+    lost_at: float | None = None
+    while True:
+        ended: Ended | None = None
+        async with _source(settings, wanted, next_id, may_start=lost_at is None) as frames:
+            if frames is not None:
+                async with aclosing(_joined(settings.cache_dir, wanted, next_id, frames)) as joined:
+                    async for part in joined:
+                        if isinstance(part, Ended):
+                            ended = part
+                            break
+                        lost_at, next_id = None, int(part["a"][-1]) + 1
+                        yield part
+        now = trio.current_time()
+        lost_at = now if lost_at is None else lost_at
+        if not _is_passing(ended) or now > lost_at + RETURN_WAIT_S:
+            reason = "no daemon came back" if ended is None else ended.reason
+            raise FollowEnded(f"{wanted}: {reason}; go on from id {next_id}", next_id=next_id)
+        await trio.sleep(DISK_LOOK_S)
+
+
+TOO_SLOW = "too slow"
+STOPPING = "the daemon is stopping"
+GONE = "the daemon is gone"
+
+
+def _is_passing(ended: Ended | None) -> bool:
+    """Whether it is worth connecting again."""
+    return ended is None or ended.reason in {TOO_SLOW, STOPPING, GONE}
+
+
+@asynccontextmanager
+async def _source(
+    settings: Settings, instrument: Instrument, from_id: int | None, *, may_start: bool
+) -> AsyncIterator[AsyncIterator[Frame] | None]:
+    """What a running daemon sends; without one, and if that is wanted, what a stream of our own brings."""
+    async with connect_live(state_directory(settings.cache_dir), instrument, from_id) as frames:
+        if frames is not None or not may_start:
+            yield frames
+            return
+    try:
+        async with own_stream(settings, instrument, from_id) as frames:
+            yield frames
+    except CacheLocked as error:
+        raise CacheLocked(f"{error}; it does not follow streams (live = false), or it is starting") from error
+
+
+async def _joined(
+    cache_dir: Path, instrument: Instrument, from_id: int | None, frames: AsyncIterator[Frame]
+) -> AsyncGenerator[pl.DataFrame | Ended, None]:
+    """Frames from disk up to where the live ones begin, then those; last why they ended."""
+    next_id = from_id
+    try:
+        async for frame in frames:
+            match frame:
+                case Beginning(first_id):
+                    next_id = first_id if next_id is None else next_id
+                    async with aclosing(_from_disk(cache_dir, instrument, next_id, first_id)) as parts:
+                        async for part in parts:
+                            next_id = int(part["a"][-1]) + 1
+                            yield part
+                    if next_id < first_id:
+                        yield Ended(next_id, f"ids {next_id} to {first_id - 1} are not on disk")
+                        return
+                case TradesSequenced(trades=trades):
+                    new = [each for each in trades if next_id is None or each.a >= next_id]
+                    if new:
+                        next_id = new[-1].a + 1
+                        yield frame_of(new)
+                case Ended():
+                    yield frame
+                    return
+    except EOFError:
+        yield Ended(next_id, GONE)
+
+
+async def _from_disk(
+    cache_dir: Path, instrument: Instrument, next_id: int, stop_id: int
+) -> AsyncGenerator[pl.DataFrame, None]:
+    """The trades with next_id <= a < stop_id, as far as the files have them without a hole."""
+    manager = BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
+    give_up_at = trio.current_time() + DISK_WAIT_S
+    while next_id < stop_id and trio.current_time() < give_up_at:
+        for part in _contiguous(manager, next_id, stop_id):
+            next_id = int(part["a"][-1]) + 1
+            give_up_at = trio.current_time() + DISK_WAIT_S
+            yield part
+        if next_id < stop_id:
+            await trio.sleep(DISK_LOOK_S)
+
+
+def _contiguous(manager: BackfillCacheManager, next_id: int, stop_id: int) -> Iterator[pl.DataFrame]:
+    for day in manager.days():
+        try:
+            facts = manager.facts(day)
+            if facts.last_id < next_id or facts.first_id >= stop_id:
+                continue
+            trades = manager.load_cached_trades(day)
+        except (UntrustedFile, StoreError):
+            continue
+        if trades is None:
+            continue
+        part = trades.filter(pl.col("a").is_between(next_id, stop_id - 1))
+        jumps = (part["a"].diff() != 1).arg_true()
+        part = part if jumps.is_empty() else part.head(int(jumps[0]))
+        if part.is_empty() or part["a"][0] != next_id:
+            return
+        next_id = int(part["a"][-1]) + 1
+        yield from part.iter_slices(FRAME_ROWS)

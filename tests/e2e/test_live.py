@@ -1,0 +1,314 @@
+"""The daemon on streams that do everything a stream can do wrong: day file and followers equal the tape."""
+
+import json
+import signal
+import stat
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import trio
+
+from backfilld import FollowEnded, Settings, follow
+from backfilld.core.model import Instrument
+from binance_simulator import Cut, Exchange, ExchangeOptions, Market, Pool, StreamOptions, Tape, open_exchange
+from binance_simulator.exchange import host_ms
+from tests.e2e.world import BTC, START_MS, Daemon, at_hour, ended, kill, trade_requests
+
+PROMPT = StreamOptions(delay_ms=dict.fromkeys(Market, 0))
+UM = Instrument.parse("um:BTCUSDT")
+
+
+def streamed(exchange: Exchange, cache_dir: Path, **settings: str) -> Daemon:
+    """A daemon that is live on the exchange's streams."""
+    urls = exchange.streams.urls
+    live = {
+        "LIVE": "true",
+        "SPOT_STREAM_URL": urls[Market.SPOT],
+        "UM_STREAM_URL": urls[Market.UM] + "/market",
+        "CM_STREAM_URL": urls[Market.CM] + "/market",
+        "CHECKPOINT_SECONDS": "1",
+    }
+    return Daemon(exchange, cache_dir, live | settings)
+
+
+@asynccontextmanager
+async def live_exchange(
+    rate: float, streams: StreamOptions = PROMPT, *, rest_lag_s: float = 0.0, speed: float = 1.0, hour: float = 10.0
+) -> AsyncIterator[Exchange]:
+    """An exchange at that hour of today, whose clock runs ``speed`` times as fast; ``rate`` trades a (real) second."""
+    began_ms, start_ms = host_ms(), at_hour(hour)
+
+    def clock_ms() -> int:
+        return start_ms + round((host_ms() - began_ms) * speed)
+
+    tape = Tape.generate(
+        start_ms=START_MS - 3_600_000, stop_ms=start_ms, trades=3000, first_id=1000, live_rate_per_s=rate / speed
+    )
+    options = ExchangeOptions(rest_lag_s=rest_lag_s * speed)
+    async with open_exchange({str(BTC): tape}, options, clock_ms=clock_ms, streams=streams) as exchange:
+        yield exchange
+
+
+def settings_of(daemon: Daemon) -> Settings:
+    """What a program beside the daemon has."""
+    return Settings(
+        cache_dir=daemon.cache_dir,
+        spot_url=daemon.exchange.url,
+        archive_url=daemon.exchange.url,
+        spot_stream_url=daemon.settings["SPOT_STREAM_URL"],
+        instruments=(str(BTC),),
+        live=daemon.settings["LIVE"] == "true",
+    )
+
+
+async def until_served(daemon: Daemon) -> None:
+    """Wait for the daemon's socket."""
+    with trio.fail_after(20):
+        while not (daemon.cache_dir / ".backfilld" / "live.sock").exists():
+            await trio.sleep(0.05)
+
+
+async def until_attached(daemon: Daemon) -> None:
+    """Wait until a follower would begin at once."""
+    await until_served(daemon)
+    async with aclosing(follow(BTC, settings=settings_of(daemon))) as frames:
+        with trio.fail_after(30):
+            await anext(frames)
+
+
+async def followed(daemon: Daemon, rows: int, from_id: int | None = None) -> list[int]:
+    """The ids that a follower gets until there are so many."""
+    ids: list[int] = []
+    async with aclosing(follow(BTC, from_id=from_id, settings=settings_of(daemon))) as frames:
+        with trio.fail_after(120):
+            async for frame in frames:
+                ids += frame["a"].to_list()
+                if len(ids) >= rows:
+                    break
+    return ids
+
+
+async def end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    assert await ended(process) == 0
+
+
+def is_contiguous(ids: list[int]) -> bool:
+    return ids == list(range(ids[0], ids[0] + len(ids)))
+
+
+def assert_equals_tape(daemon: Daemon, least: int) -> None:
+    """The day file is the beginning of the tape's day, and has at least that many rows."""
+    held = daemon.held()
+    assert held.height >= least
+    assert held.equals(daemon.tape_of_today().head(held.height))
+
+
+async def test_a_follower_gets_history_and_live_without_a_seam_and_the_file_equals_the_tape(tmp_path: Path) -> None:
+    async with live_exchange(200) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        mode = (daemon.cache_dir / ".backfilld" / "live.sock").stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600
+        first_id = int(daemon.tape_of_today()["a"][0])
+        ids = await followed(daemon, 3600, first_id)
+        assert ids[0] == first_id
+        assert is_contiguous(ids)
+        await end(process)
+        assert_equals_tape(daemon, len(ids) - 500)
+
+
+async def test_a_day_squeezed_in_time_with_every_fault_of_the_stream_comes_out_whole(tmp_path: Path) -> None:
+    """Dropped, doubled, shuffled, garbled and cut, with a silent connection, before a REST that lies behind."""
+    faults = replace(
+        PROMPT,
+        drop_share=0.002,
+        double_share=0.002,
+        shuffle_share=0.05,
+        garbage_share=0.01,
+        cut_every_s=4.0,
+        silent_connections=frozenset({2}),
+        seed=5,
+    )
+    async with live_exchange(2000, faults, rest_lag_s=0.4, speed=10) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache", LIVE_SILENCE_SECONDS="2", POLL_SECONDS="2")
+        process = daemon.start("run")
+        await until_served(daemon)
+        before = len(trade_requests(exchange))
+        ids = await followed(daemon, 40_000)
+        assert is_contiguous(ids)
+        assert len(trade_requests(exchange)) - before < 150
+        await end(process)
+        assert len({record.number for record in exchange.streams.records}) > 3
+        assert_equals_tape(daemon, 30_000)
+
+
+async def test_an_attached_instrument_is_not_polled(tmp_path: Path) -> None:
+    async with live_exchange(20) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache", POLL_SECONDS="1")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        await trio.sleep(1)
+        before = len(trade_requests(exchange))
+        await trio.sleep(5)
+        assert len(trade_requests(exchange)) == before
+        await end(process)
+
+
+async def test_a_quiet_instrument_costs_the_silence_probe_and_no_more(tmp_path: Path) -> None:
+    async with live_exchange(0) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache", POLL_SECONDS="1", LIVE_SILENCE_SECONDS="3")
+        process = daemon.start("run")
+        await until_served(daemon)
+        await trio.sleep(8)
+        before = len(trade_requests(exchange))
+        await trio.sleep(6)
+        assert len(trade_requests(exchange)) - before <= 2
+        await end(process)
+
+
+async def test_a_silent_stream_is_found_by_rest_and_left_for_the_next_address(tmp_path: Path) -> None:
+    async with live_exchange(50, replace(PROMPT, silent_connections=frozenset({1}))) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache", LIVE_SILENCE_SECONDS="1", POLL_SECONDS="1")
+        process = daemon.start("run")
+        await until_served(daemon)
+        assert is_contiguous(await followed(daemon, 600))
+        await end(process)
+        assert len(exchange.streams.records) >= 2
+
+
+@pytest.mark.parametrize("how", ["kill", "term"])
+async def test_a_daemon_that_ends_is_followed_through_its_restart(tmp_path: Path, how: str) -> None:
+    async with live_exchange(100) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        ids: list[int] = []
+        async with trio.open_nursery() as nursery:
+
+            async def restart() -> None:
+                await trio.sleep(2)
+                await (kill(process) if how == "kill" else end(process))
+                restarted.append(daemon.start("run"))
+
+            restarted: list[subprocess.Popen[bytes]] = []
+            nursery.start_soon(restart)
+            ids = await followed(daemon, 1200)
+        assert is_contiguous(ids)
+        await end(restarted[0])
+        assert_equals_tape(daemon, 1000)
+
+
+async def test_a_follower_says_where_it_stopped_when_no_daemon_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backfilld.services.following.RETURN_WAIT_S", 1.0)
+    async with live_exchange(100) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        got: list[pl.DataFrame] = []
+        with pytest.raises(FollowEnded) as stopped, trio.fail_after(30):
+            async with aclosing(follow(BTC, settings=settings_of(daemon))) as frames:
+                async for frame in frames:
+                    if not got:
+                        await kill(process)
+                    got.append(frame)
+        assert stopped.value.next_id == got[-1]["a"][-1] + 1
+        assert str(stopped.value.next_id) in str(stopped.value)
+
+
+async def test_without_a_daemon_a_follower_brings_its_own_stream_and_leaves_the_cache_whole(tmp_path: Path) -> None:
+    async with live_exchange(200) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache")
+        ids = await followed(daemon, 400)
+        assert is_contiguous(ids)
+        assert_equals_tape(daemon, 100)
+        again = daemon.start("run")
+        await until_attached(daemon)
+        await end(again)
+
+
+async def test_a_reload_adds_an_instrument_to_the_connection_that_stands(tmp_path: Path) -> None:
+    eth = Instrument.parse("spot:ETHUSDT")
+    now_ms = host_ms()
+    tapes = {
+        str(each): Tape.generate(
+            start_ms=now_ms - 60_000, stop_ms=now_ms, trades=100, seed=seed, first_id=500, live_rate_per_s=50
+        )
+        for seed, each in enumerate((BTC, eth))
+    }
+    config = tmp_path / "config.toml"
+    config.write_text('instruments = ["spot:BTCUSDT"]\n')
+    async with open_exchange(tapes, streams=PROMPT) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache")
+        process = daemon.start("run", "--config", str(config))
+        await until_attached(daemon)
+        config.write_text('instruments = ["spot:BTCUSDT", "spot:ETHUSDT"]\n')
+        process.send_signal(signal.SIGHUP)
+        with trio.fail_after(20):
+            while not exchange.streams.records[0].names > {"btcusdt@aggTrade"}:
+                await trio.sleep(0.05)
+        config.write_text('instruments = ["spot:ETHUSDT"]\n')
+        process.send_signal(signal.SIGHUP)
+        with trio.fail_after(20):
+            while exchange.streams.records[0].names != {"ethusdt@aggTrade"}:
+                await trio.sleep(0.05)
+        assert len(exchange.streams.records) == 1
+        await end(process)
+
+
+async def test_a_ban_during_a_hole_ends_in_a_whole_file(tmp_path: Path) -> None:
+    async with live_exchange(100) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache", LIVE_PATIENCE_SECONDS="2", POLL_SECONDS="2")
+        process = daemon.start("run")
+        await until_attached(daemon)
+
+        exchange.ban(Pool.SPOT, 5)
+        exchange.streams.cut(Cut.RESET)
+        await trio.sleep(12)
+        await end(process)
+        assert_equals_tape(daemon, 500)
+
+
+async def test_tail_prints_trades_as_json_from_an_id_on(tmp_path: Path) -> None:
+    async with live_exchange(200) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        first_id = int(daemon.tape_of_today()["a"][0])
+        lines = await lines_of(daemon, 1200, "tail", str(BTC), "--from-id", str(first_id), "--json")
+        rows = [json.loads(line) for line in lines]
+        assert [row["a"] for row in rows] == list(range(first_id, first_id + len(rows)))
+        assert rows[0] == daemon.tape_of_today().row(0, named=True)
+        await end(process)
+
+
+async def lines_of(daemon: Daemon, count: int, *arguments: str) -> list[str]:
+    """The first lines that a command prints."""
+    text = b""
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(start_captured, daemon, arguments)
+        with trio.fail_after(30):
+            while text.count(b"\n") < count:
+                text += await process.stdout.receive_some()
+        process.terminate()
+    return text.decode().splitlines()[:count]
+
+
+async def start_captured(daemon: Daemon, arguments: tuple[str, ...], task_status: Any) -> None:
+    await trio.run_process(
+        daemon.command(*arguments),
+        env=daemon.environment(),
+        cwd=daemon.cache_dir.parent,
+        stdout=subprocess.PIPE,
+        check=False,
+        task_status=task_status,
+    )
