@@ -171,7 +171,7 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _check_http(self) -> Self:
         names = (*_URL_OF.values(), *_STREAM_URL_OF.values(), "archive_url")
-        for name, url in [(name, url) for name in names for url in getattr(self, name).split(", ")]:
+        for name, url in [(each, url) for each in names for url in getattr(self, each).split(", ")]:
             parts = urlsplit(url)
             host, scheme = parts.hostname or "", parts.scheme
             if scheme in {"http", "ws"} and not _is_loopback(host) and host not in self.plain_http_hosts:
