@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test fuzz test-faults test-s3 test-systemd bench install uninstall lock clean
+DOCS_ENV := NO_MKDOCS_2_WARNING=1
+
+.PHONY: help setup demo docs test fuzz test-faults test-s3 test-systemd bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, summary"
 	@echo "make test          set up and run every check"
@@ -10,6 +12,7 @@ help:
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
 	@echo "make test-s3       on Debian: fetch a real S3 server, once, and try the remote store against it"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
+	@echo "make docs          build the pages into build/docs, with every link checked"
 	@echo "make bench         set up and run the benchmarks; writes benchmarks.json"
 	@echo "make install       as root: the command, the unit and the configuration; DESTDIR=, PREFIX=, PYTHON="
 	@echo "make uninstall     as root: take them away again, but for configuration and trades"
@@ -64,6 +67,9 @@ install:
 
 uninstall:
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' sh systemd/install.sh uninstall
+
+docs: .venv/dev
+	$(DOCS_ENV) $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/dev
 	$(BIN)/python -m tests.benchmarks --json benchmarks.json

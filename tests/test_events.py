@@ -1,4 +1,4 @@
-"""The log events that the README promises are those that the program emits, with their fields, both ways."""
+"""The log events that docs/reference-events.md promises are those that the program emits, with their fields, both ways."""
 
 import ast
 import re
@@ -62,10 +62,9 @@ def _log_calls(path: Path) -> Iterator[ast.Call]:
 
 
 def promised() -> dict[str, set[str]]:
-    """The events of the README's tables, and their fields."""
-    text = (ROOT / "README.md").read_text()
-    section = text.partition("## Log events\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| (?!event )([a-z_]+) \| ([^|]*)\|", section, flags=re.MULTILINE)
+    """The events of the documented tables, and their fields."""
+    text = (ROOT / "docs" / "reference-events.md").read_text()
+    rows = re.findall(r"^\| (?!event )([a-z_]+) \| ([^|]*)\|", text, flags=re.MULTILINE)
     assert len(rows) == len({name for name, _ in rows}), "an event has two rows"
     return {
         name: {word.strip() for word in re.sub(r"\([^)]*\)", "", fields).split(",") if word.strip()}
@@ -85,17 +84,17 @@ def test_the_source_is_understood() -> None:
     assert bound <= LOGGERS
 
 
-def test_what_the_readme_promises_is_emitted() -> None:
+def test_what_is_documented_is_emitted() -> None:
     assert sorted(PROMISED.keys() - EMITTED.keys()) == []
 
 
-def test_what_is_emitted_at_info_and_above_is_in_the_readme() -> None:
+def test_what_is_emitted_at_info_and_above_is_documented() -> None:
     audible = {name for name, event in EMITTED.items() if event.levels != {"debug"}}
     assert sorted(audible - PROMISED.keys()) == []
 
 
 @pytest.mark.parametrize("name", sorted(PROMISED.keys() & EMITTED.keys()))
-def test_an_event_has_the_fields_that_the_readme_names(name: str) -> None:
+def test_an_event_has_the_fields_that_are_documented(name: str) -> None:
     event, fields = EMITTED[name], PROMISED[name]
     assert event.fields - CONTEXT <= fields, "emitted, and not named"
     if not event.is_open:
@@ -128,7 +127,7 @@ def tribulations() -> World:
     return world
 
 
-async def test_what_real_runs_say_is_what_the_readme_promises(autojump_clock: MockClock) -> None:
+async def test_what_real_runs_log_is_what_is_documented(autojump_clock: MockClock) -> None:
     """Every line, with every field that it has in truth, from a good run and from one in which much goes wrong."""
     with capture_logs() as lines:
         await daemon(once=True, restarts=None).run()
