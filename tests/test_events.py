@@ -1,4 +1,4 @@
-"""The log events that docs/reference-events.md promises are those that the program emits, with their fields, both ways."""
+"""The log events that docs/reference-events.md promises are those that the program emits, with their fields."""
 
 import ast
 import re
