@@ -4,8 +4,6 @@ Owns the rules. A broken promise is a sentence; a case without one has passed.
 """
 
 import json
-import os
-import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -43,6 +41,7 @@ IN_FLIGHT_MS = 1000
 
 _ENDS = {0, 1, 75, 78}
 _CRASHES = ("Traceback", "Unhandled", "Exception ignored", "panicked")
+_LONG_PAUSES = {Fault.CHARSET_BAN, Fault.RETRY_AFTER, Fault.STATUS_403_HTML, Fault.STATUS_503_HTML}
 _CHARGED_BAN_MS = 3_600_000
 
 
@@ -132,36 +131,43 @@ async def _run(daemon: Daemon, arguments: list[str], most_s: float) -> Run:
         process = subprocess.Popen(  # noqa: ASYNC220
             daemon.command(*arguments), env=daemon.environment(), cwd=folder, stdout=stdout, stderr=stderr
         )
-    # The process is waited for by hand, for its memory: the methods of Popen would take its end away.
     terminated = stuck = False
     peak_kb = 0
-    while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:  # noqa: ASYNC222 - it does not wait
+    while process.poll() is None:
         await trio.sleep(0.05)
-        peak_kb = _resident_kb(process.pid)
+        peak_kb = max(peak_kb, _peak_kb(process.pid))
         past_s = time.monotonic() - began
         if not terminated and past_s > most_s:
-            os.kill(process.pid, signal.SIGTERM)
+            process.terminate()
             terminated = True
         if peak_kb > 2 * MOST_MEMORY_KB or past_s > most_s + GRACE_S:
             stuck = past_s > most_s + GRACE_S
-            os.kill(process.pid, signal.SIGKILL)
-    _, status, usage = ended
-    process.returncode = os.waitstatus_to_exitcode(status)
-    memory_kb = max(usage.ru_maxrss, peak_kb)
+            process.kill()
     written, complained = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
-    return Run(process.returncode, written, complained, memory_kb, time.monotonic() - began, terminated, stuck)
+    return Run(process.returncode, written, complained, peak_kb, time.monotonic() - began, terminated, stuck)
 
 
-def _resident_kb(pid: int) -> int:
+def _peak_kb(pid: int) -> int:
+    """The largest resident size since the program began."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
-    except (OSError, IndexError):
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
         return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
 def _expected(case: Case, exchange: Exchange) -> pl.DataFrame:
     """What the exchange has of the window when a run begins."""
     return exchange.visible(str(BTC)).filter(pl.col("T") >= day_start_ms(first_day_of(case)))
+
+
+def _shown(rows: pl.DataFrame, exchange: Exchange) -> pl.DataFrame:
+    """Those that the exchange has shown by REST, up to the newest id in a right answer; all where it showed none.
+
+    What every answer of a stale replica keeps back, no program can know.
+    """
+    last_ids = [record.last_id for record in exchange.requests if record.last_id is not None and record.fault is None]
+    return rows.filter(pl.col("a") <= max(last_ids)) if last_ids else rows
 
 
 def _wrong_files(daemon: Daemon, case: Case, expected: pl.DataFrame, *, is_claim: bool) -> list[str]:
@@ -219,10 +225,7 @@ def _ban_ms(fault: Fault | None) -> int:
 
 def _banned_by_text(exchange: Exchange) -> bool:
     """Whether an answer of the faulty phase asked for a pause that is longer than the test."""
-    return any(
-        record.fault in {Fault.CHARSET_BAN, Fault.RETRY_AFTER} or record.status in {418, 403}
-        for record in exchange.requests
-    )
+    return any(record.fault in _LONG_PAUSES or record.status == 418 for record in exchange.requests)
 
 
 def _crash(run: Run) -> str:

@@ -16,9 +16,9 @@ from tests.fuzz.driver import Verdict, look_at
 PLAIN = replace(make_case("1/1"), command="once", options=ExchangeOptions(), oddities=(), days=0)
 GET = """
 import os, time, urllib.error, urllib.request
-def get():
+def get(path="ping"):
     try:
-        urllib.request.urlopen(os.environ["BACKFILL_SPOT_URL"] + "/api/v3/ping").read()
+        urllib.request.urlopen(os.environ["BACKFILL_SPOT_URL"] + "/api/v3/" + path).read()
     except urllib.error.HTTPError:
         pass
 """
@@ -47,6 +47,7 @@ async def broken_by(program: str, case: Case, place: Path, *, banned: bool = Fal
     ("program", "sentence"),
     [
         ("pass", "trades lack"),
+        (f"{GET}\nget('aggTrades?symbol=BTCUSDT&limit=5')", "trades lack"),
         ("raise ValueError", "crashed"),
         ("raise SystemExit(3)", "ended with 3"),
         ("raise SystemExit(78)", "wrong settings"),
