@@ -3,8 +3,8 @@
 import io
 import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -209,3 +209,14 @@ async def test_checksums_and_sizes_that_lie() -> None:
         for defect, end in ((ArchiveDefect.ENDLESS_CHECKSUM, ".CHECKSUM"), (ArchiveDefect.ENDLESS_FILE, "")):
             exchange.options = replace(options, archive_defects={"*": [defect]})
             assert len(await raw_answer(exchange, 3_000_000, path + end)) >= 3_000_000
+
+
+@pytest.mark.parametrize(
+    "names",
+    [Fault, ArchiveDefect, [field.name for field in fields(ExchangeOptions)]],
+    ids=["faults", "defects", "options"],
+)
+def test_the_reference_names_all_that_can_be_set(names: Iterable[str]) -> None:
+    reference = Path(__file__).parents[2] / "docs" / "reference-embedded-exchange.md"
+    rows = reference.read_text(encoding="utf-8").splitlines()
+    assert not [name for name in names if not any(row.startswith(f"| `{name}` | ") for row in rows)]

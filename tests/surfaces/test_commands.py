@@ -224,3 +224,12 @@ def test_a_cache_that_is_held_is_one_line_and_75(tmp_path: Path) -> None:
     assert done.returncode == 75
     (line,) = done.stderr.splitlines()
     assert line.startswith("backfilld: the cache cache is held by another backfilld, process ")
+
+
+def test_a_demo_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['starlette'] = None; from backfilld.__main__ import main; main()"
+    command = [sys.executable, "-c", program, "demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 78
+    assert done.stderr.splitlines()[-1].endswith("pip install 'backfilld[demo]'")
+    assert "Traceback" not in done.stderr

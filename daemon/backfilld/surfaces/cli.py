@@ -127,7 +127,11 @@ def demo(trades: int, cache_dir: Path | None) -> None:
     """Run the daemon on an embedded exchange: cold start, restart, summary."""
     import trio  # noqa: PLC0415
 
-    from backfilld.surfaces.demo import run_demo  # noqa: PLC0415
+    try:
+        from backfilld.surfaces.demo import run_demo  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        sentence = f"backfilld demo needs {error.name}, which is not installed: pip install 'backfilld[demo]'"
+        raise SettingsError(sentence) from error
     from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
     from backfilld.surfaces.startup import settle  # noqa: PLC0415
 
