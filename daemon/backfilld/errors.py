@@ -5,6 +5,7 @@
     ├── CacheLocked              another instance holds the cache                    exit 75
     ├── ExchangeError
     │   ├── TransientError       time will fix it: timeout, reset, 5xx, broken body  retry
+    │   │   └── Unreachable      no connection: nothing was sent                     retry, charge nothing
     │   ├── RateLimited          429, 418, pages of the CDN: everyone waits          pause
     │   ├── RequestRejected      4xx: unknown symbol, wrong URL, our bug             give up, say so
     │   ├── UnexpectedAnswer     200, but not what was asked for                     retry, never merge
@@ -48,6 +49,10 @@ class ExchangeError(BackfillError):
 
 class TransientError(ExchangeError):
     """The request may succeed later: timeout, reset, 5xx, cut or garbage body."""
+
+
+class Unreachable(TransientError):
+    """There is not even a connection: refused, no route, no name, no TLS. Nothing was sent, nothing is charged."""
 
 
 class RateLimited(ExchangeError):

@@ -1,61 +1,64 @@
-"""Asking Binance's REST API, on httpx: connections, URLs, deadlines.
+"""Asking Binance's REST API, on httpx's transport: connections, URLs, deadlines.
 
-Owns how a question becomes a request and how a connection fails. What answers mean is told by
+Owns how a question becomes a request and how a connection fails. What answers mean is read by
 :mod:`backfilld.adapters.binance_answers`.
 """
 
 import json
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
+from math import inf
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
 import polars as pl
 import trio
 
-from backfilld.adapters.binance_answers import (
-    decode_info,
-    decode_trades,
-    host_of,
-    refusal_in,
-    usage_of,
-    without_addresses,
-)
+from backfilld.adapters.answer import Answer, headers_in, received
+from backfilld.adapters.binance_answers import decode_info, decode_trades, pause_of, refusal_in, usage_of
 from backfilld.adapters.hosts import Hosts
+from backfilld.adapters.routes import Route
 from backfilld.core.backfill.outcome import CLOSED_TO_US
 from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
-from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
+from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer, Unreachable
 from backfilld.ports import MarketInfo, OpenClient, Reply, Undecoded, Usage
 
 T = TypeVar("T")
+Decode = Callable[[bytes], T | ExchangeError]
+
+TRADES_BYTES = 8 << 20
+"""The largest page that is read: a full one has 120 kB."""
+
+INFO_BYTES = 64 << 20
+"""The largest exchangeInfo that is read: all of spot has 13 MB."""
+
+REFUSAL_BYTES = 64 << 10
+"""The largest body of a refusal that is read: Binance's have 200 bytes, pages of its CDN a few kB."""
+
+BAN_BODY_S = 0.25
+"""How long a 429 or 418 waits for its body, which can only name a later instant than its headers. Until it is over,
+other requests may still leave: it comes with the head, or it is not worth a request in a ban."""
+
+_HEADERS = [("accept", "*/*"), ("accept-encoding", "gzip"), ("user-agent", "backfilld")]
 
 
 def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenClient:
-    """A function that opens one connection to the exchange, for each fetcher its own.
+    """A function that opens one client of the exchange, for each fetcher its own.
 
     Each market has its base URLs in order of preference. ``timeout_s`` bounds each request in all, from its first byte
-    to the last of the answer.
+    to the last of the answer. Raises SettingsError for a proxy that cannot be used.
     """
-    # What one connection learns of a host, all know.
+    # What one client learns of a host, all know.
     hosts = {market: Hosts(urls, trio.current_time) for market, urls in base_urls.items()}
-    # One for all connections: each httpx client would load the CA bundle again. Plain HTTP needs none in it.
-    plain, certified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), cache(httpx.create_ssl_context)
-
-    def connect(market: Market) -> httpx.AsyncClient:
-        urls = base_urls[market]
-        needs_tls = any(url.startswith("https:") for url in urls)
-        limits = httpx.Limits(max_connections=len(urls), max_keepalive_connections=len(urls))
-        headers = {"accept-encoding": "gzip", "user-agent": "backfilld"}
-        verify = certified() if needs_tls else plain
-        return httpx.AsyncClient(verify=verify, limits=limits, timeout=None, headers=headers)
 
     @asynccontextmanager
     async def open_client() -> AsyncIterator[BinanceRest]:
-        client = BinanceRest(connect, hosts, timeout_s)
+        client = BinanceRest(hosts, timeout_s)
         try:
             yield client
         finally:
@@ -65,116 +68,144 @@ def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenC
 
 
 class BinanceRest:
-    """One connection to each market that is asked. Implements :class:`backfilld.ports.ExchangeClient`."""
+    """Connections to the markets that are asked. Implements :class:`backfilld.ports.ExchangeClient`."""
 
-    def __init__(
-        self, connect: Callable[[Market], httpx.AsyncClient], hosts: Mapping[Market, Hosts], timeout_s: float
-    ) -> None:
-        self._connect = connect
-        self._connections: dict[Market, httpx.AsyncClient] = {}
+    def __init__(self, hosts: Mapping[Market, Hosts], timeout_s: float) -> None:
+        self._routes: dict[str, Route] = {}
         self._hosts = hosts
         self._timeout_s = timeout_s
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for connection in self._connections.values():
-            await connection.aclose()
+        for route in self._routes.values():
+            await route.transport.aclose()
 
     async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
         """Ask aggTrades one question."""
-        parameters = {"symbol": instrument.symbol, **_parameters(query)}
-        return await self._ask(instrument.market, "aggTrades", parameters, decode_trades)
+        target = f"aggTrades?symbol={quote(instrument.symbol)}&{_parameters(query)}"
+        return await self._ask(instrument.market, target, decode_trades, TRADES_BYTES)
 
     async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
         """Read exchangeInfo; spot is asked for the symbols alone, futures answer all in any case."""
-        parameters = _symbol_parameters(market, symbols)
-        return await self._ask(market, "exchangeInfo", parameters, partial(decode_info, symbols=symbols))
+        target = f"exchangeInfo{_symbol_parameters(market, symbols)}"
+        return await self._ask(market, target, partial(decode_info, symbols=symbols), INFO_BYTES)
 
-    def _connection(self, market: Market) -> httpx.AsyncClient:
-        if market not in self._connections:
-            self._connections[market] = self._connect(market)
-        return self._connections[market]
+    def _route(self, base: str) -> Route:
+        if base not in self._routes:
+            self._routes[base] = Route(base)
+        return self._routes[base]
 
-    async def _ask(
-        self,
-        market: Market,
-        endpoint: str,
-        parameters: Mapping[str, str | int],
-        decode: Callable[[bytes], T | ExchangeError],
-    ) -> Reply[T]:
-        answer = await self._get(market, endpoint, parameters)
+    async def _ask(self, market: Market, target: str, decode: Decode[T], limit: int) -> Reply[T]:
+        usage, answer = await self._get(market, target, limit)
         if isinstance(answer, ExchangeError):
-            return Reply(Usage(), answer)
-        undecoded = Undecoded(lambda: _naming_host(decode(answer.content), answer))
-        refusal = refusal_in(answer)
-        if answer.status_code == CLOSED_TO_US and isinstance(refusal, RequestRejected):
-            refusal = self._closed(market, answer, refusal)
-        return Reply(usage_of(answer), refusal or undecoded)
+            return Reply(usage, answer)
+        if answer.status == httpx.codes.OK:
+            return Reply(usage, Undecoded(lambda: _decoded(answer, decode, limit, self._hosts[market])))
+        return Reply(usage, _judged(answer, refusal_in(answer), self._hosts[market]))
 
-    def _closed(self, market: Market, answer: httpx.Response, refusal: RequestRejected) -> ExchangeError:
-        hosts = self._hosts[market]
-        if hosts.closed(host_of(answer)):
-            return TransientError(f"{refusal}, and another one is asked")
-        return RequestRejected(f"{hosts}: {CLOSED_TO_US}: closed to us here", status=CLOSED_TO_US, code=refusal.code)
-
-    async def _get(
-        self, market: Market, endpoint: str, parameters: Mapping[str, str | int]
-    ) -> httpx.Response | ExchangeError:
+    async def _get(self, market: Market, target: str, limit: int) -> tuple[Usage, Answer | ExchangeError]:
         hosts = self._hosts[market]
         base = hosts.preferred()
+        route = self._route(base)
+        path = f"{RULES[market].rest_path}/{target}"
+        usage = Usage()
         try:
             with trio.fail_after(self._timeout_s):
-                answer = await self._connection(market).get(
-                    f"{base}{RULES[market].rest_path}/{endpoint}", params=dict(parameters)
+                response = await route.transport.handle_async_request(
+                    httpx.Request("GET", f"{base}{path}", headers=_HEADERS)
                 )
+                try:
+                    answer = Answer(
+                        base, path.partition("?")[0], response.status_code, headers_in(response.headers.raw)
+                    )
+                    usage = usage_of(answer)
+                    hosts.reached(base)
+                    return usage, await _with_body(response, answer, limit)
+                finally:
+                    await response.aclose()
         except trio.TooSlowError:
             hosts.unreachable(base)
-            return TransientError(f"{base} did not answer {endpoint} within {self._timeout_s:g} s")
-        except (httpx.TransportError, httpx.DecodingError) as error:
-            if isinstance(error, httpx.ConnectError):
-                hosts.unreachable(base)
-            return TransientError(f"{base} is out of reach: {_cause(error)}")
-        hosts.reached(base)
-        return answer
+            return usage, TransientError(
+                f"{base} did not answer {target.partition('?')[0]} within {self._timeout_s:g} s"
+            )
+        except ExchangeError as error:
+            return usage, type(error)(f"{base}: {error}")
+        except (httpx.ConnectError, httpx.ProxyError) as error:
+            hosts.unreachable(base)
+            return usage, Unreachable(route.failure(error))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return usage, TransientError(route.failure(error))
+
+
+async def _with_body(response: httpx.Response, answer: Answer, limit: int) -> Answer:
+    """The answer with its body. That of a 429 or 418 may fail in any way: the pause is known from its head."""
+    stream = response.stream
+    if not isinstance(stream, httpx.AsyncByteStream):
+        raise TypeError(f"httpx answered with {type(stream).__name__}")
+    if answer.status == httpx.codes.OK:
+        return replace(answer, packed=await received(stream, limit))
+    with trio.move_on_after(inf if pause_of(answer) is None else BAN_BODY_S):
+        try:
+            return replace(answer, packed=await received(stream, REFUSAL_BYTES))
+        except UnexpectedAnswer:
+            return answer  # too large to be a refusal of Binance: its status says all
+        except httpx.HTTPError:
+            if pause_of(answer) is None:
+                raise
+    return answer
+
+
+def _judged(answer: Answer, refusal: ExchangeError, hosts: Hosts) -> ExchangeError:
+    """The refusal, in the light of what is known of the host."""
+    if not isinstance(refusal, RequestRejected):
+        return refusal
+    if answer.status == CLOSED_TO_US and refusal.code is not None:
+        if hosts.closed(answer.base):
+            return TransientError(f"{refusal}, and another one is asked")
+        return RequestRejected(f"{hosts}: {CLOSED_TO_US}: closed to us here", status=CLOSED_TO_US, code=refusal.code)
+    if refusal.code is None and hosts.is_proven(answer.base):
+        # A proxy, a portal or a broken CDN spoke: the base URL was right before, and one page does not end a daemon.
+        return TransientError(f"{answer.base}: {answer.status} on {answer.path}, which is not an answer of Binance")
+    return refusal
+
+
+def _decoded(answer: Answer, decode: Decode[T], limit: int, hosts: Hosts) -> T | ExchangeError:
+    """The result; what cannot be read names the host, which may be no exchange at all."""
+    body = answer.body(limit)
+    result = body if isinstance(body, ExchangeError) else decode(body)
+    if isinstance(result, TransientError | UnexpectedAnswer):
+        return type(result)(f"{answer.base}: {result}")
+    if not isinstance(result, ExchangeError):
+        hosts.answered_well(answer.base)
+    return result
 
 
 # -- asking
 
 
-def _parameters(query: Query) -> Mapping[str, str | int]:
+def _parameters(query: Query) -> str:
     match query:
         case Page(ids):
-            where: dict[str, int | None] = {"fromId": ids.first_id}
+            where = f"fromId={ids.first_id}&"
         case Tail(first_id):
-            where = {"fromId": first_id}
+            where = f"fromId={first_id}&"
         case Since(start_ms, stop_ms=stop_ms):
-            where = {"startTime": start_ms, "endTime": _last_ms(stop_ms)}
+            where = f"startTime={start_ms}&{_until(stop_ms)}"
         case Later(after_ms):
-            where = {"startTime": after_ms}
+            where = f"startTime={after_ms}&"
         case Before(stop_ms) | Newest(stop_ms=stop_ms):
-            where = {"endTime": _last_ms(stop_ms)}
-    return {name: value for name, value in where.items() if value is not None} | {"limit": query.rows}
+            where = _until(stop_ms)
+    return f"{where}limit={query.rows}"
 
 
-def _last_ms(stop_ms: int | None) -> int | None:
+def _until(stop_ms: int | None) -> str:
     """The exchange's ends are inclusive."""
-    return None if stop_ms is None else stop_ms - 1
+    return "" if stop_ms is None else f"endTime={stop_ms - 1}&"
 
 
-def _symbol_parameters(market: Market, symbols: Sequence[str]) -> dict[str, str | int]:
+def _symbol_parameters(market: Market, symbols: Sequence[str]) -> str:
     if not RULES[market].describes_symbols:
-        return {}
+        return ""
     if len(symbols) == 1:
-        return {"symbol": symbols[0]}
-    return {"symbols": json.dumps(list(symbols), ensure_ascii=False, separators=(",", ":"))}
-
-
-def _naming_host(result: T | ExchangeError, answer: httpx.Response) -> T | ExchangeError:
-    """What cannot be read names who said it: it may be no exchange at all."""
-    if isinstance(result, TransientError | UnexpectedAnswer):
-        return type(result)(f"{host_of(answer)}: {result}")
-    return result
-
-
-def _cause(error: Exception) -> str:
-    return without_addresses(str(error)) or type(error).__name__
+        return f"?symbol={quote(symbols[0])}"
+    return f"?symbols={quote(json.dumps(list(symbols), ensure_ascii=False, separators=(',', ':')))}"

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from backfilld.errors import SettingsError
+
 log = structlog.get_logger()
 
 UNREACHABLE_S = 60.0
@@ -21,9 +23,11 @@ class Hosts:
 
     def __init__(self, bases: Sequence[str], clock: Callable[[], float]) -> None:
         self._bases = [base.rstrip("/") for base in bases]
+        _check_schemes(self._bases)
         self._clock = clock
         self._out_until: dict[str, float] = {}
         self._failures: dict[str, int] = {}
+        self._proven: set[str] = set()
 
     def __str__(self) -> str:
         return ", ".join(self._bases)
@@ -39,6 +43,14 @@ class Hosts:
         if self._failures.pop(base, None):
             self._out_until.pop(base, None)
             log.info("host_reached", host=base)
+
+    def answered_well(self, base: str) -> None:
+        """It gave an answer of Binance's API, so it is the right base URL: a strange answer later is a passing one."""
+        self._proven.add(base)
+
+    def is_proven(self, base: str) -> bool:
+        """Whether it has ever answered well."""
+        return base in self._proven
 
     def unreachable(self, base: str) -> None:
         """No connection, or no answer. The only host there is remains in use."""
@@ -57,3 +69,10 @@ class Hosts:
         self._out_until[base] = self._clock() + for_s
         if len(self._bases) > 1:
             log.warning("host_left", host=base, reason=reason, seconds=for_s, next=self.preferred())
+
+
+def _check_schemes(bases: Sequence[str]) -> None:
+    """Raise SettingsError where http would be used when https fails: who can break the one can then read the other."""
+    plain = [base for base in bases if base.startswith("http:")]
+    if plain and len(plain) < len(bases):
+        raise SettingsError(f"{', '.join(bases)}: https never falls back to http, so leave out {', '.join(plain)}")
