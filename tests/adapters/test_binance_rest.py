@@ -11,7 +11,7 @@ import trio
 from polars.testing import assert_frame_equal
 
 from backfilld import Instrument
-from backfilld.adapters.binance_answers import without_addresses
+from backfilld.adapters.binance_refusals import without_addresses
 from backfilld.adapters.binance_rest import opener
 from backfilld.core.backfill.answers import check_page
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail

@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 
 from backfilld.adapters import binance_rest
 from backfilld.adapters.answer import Answer, headers_in
-from backfilld.adapters.binance_answers import (
-    LARGEST_ID,
-    LONGEST_PAUSE_S,
-    MOST_SYMBOLS,
-    MOST_USED_WEIGHTS,
-    decode_info,
-    decode_trades,
-    pause_of,
-    refusal_in,
-    usage_of,
-)
+from backfilld.adapters.binance_answers import LARGEST_ID, MOST_SYMBOLS, decode_info, decode_trades
+from backfilld.adapters.binance_refusals import LONGEST_PAUSE_S, MOST_USED_WEIGHTS, pause_of, refusal_in, usage_of
 from backfilld.adapters.binance_rest import opener
 from backfilld.core.model import EARLIEST_MS, LATEST_MS, Instrument, Market
 from backfilld.core.weight.limits import Limit

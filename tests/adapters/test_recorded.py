@@ -8,7 +8,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from backfilld.adapters.answer import Answer, headers_in
-from backfilld.adapters.binance_answers import decode_info, decode_trades, usage_of
+from backfilld.adapters.binance_answers import decode_info, decode_trades
+from backfilld.adapters.binance_refusals import usage_of
 from backfilld.core.backfill.answers import check_page
 from backfilld.core.backfill.questions import Newest, Page, Tail
 from backfilld.core.merge import typed

@@ -18,7 +18,7 @@ import httpx
 import trio
 
 from backfilld.adapters.archive_answers import absent, refusal_of, resumed_at, sha256_in, size_in, where
-from backfilld.adapters.binance_answers import without_addresses
+from backfilld.adapters.binance_refusals import without_addresses
 from backfilld.adapters.spool import Spool, same_bytes
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument

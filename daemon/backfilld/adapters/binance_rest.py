@@ -18,7 +18,8 @@ import polars as pl
 import trio
 
 from backfilld.adapters.answer import Answer, headers_in, received
-from backfilld.adapters.binance_answers import decode_info, decode_trades, pause_of, refusal_in, usage_of
+from backfilld.adapters.binance_answers import decode_info, decode_trades
+from backfilld.adapters.binance_refusals import pause_of, refusal_in, usage_of
 from backfilld.adapters.hosts import Hosts
 from backfilld.adapters.routes import Route
 from backfilld.core.backfill.outcome import CLOSED_TO_US
