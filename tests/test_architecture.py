@@ -66,7 +66,8 @@ def test_nurseries_are_opened_only_where_lifetimes_are_owned() -> None:
 
 def test_channels_are_opened_only_by_those_who_wire() -> None:
     """The assembly opens the one through which outcomes come out."""
-    assert where("open_memory_channel") <= inside("supervisor", "supervisor_live", "surfaces", "assembly")
+    wiring = inside("supervisor", "supervisor_live", "supervisor_remote", "surfaces", "assembly")
+    assert where("open_memory_channel") <= wiring
 
 
 def test_threads_are_started_only_in_adapters() -> None:

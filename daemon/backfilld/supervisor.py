@@ -6,10 +6,10 @@ anew, its state read from disk.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import structlog
 import trio
@@ -34,6 +34,7 @@ from backfilld.actors.permits import GovernorMessage, SetShare
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.actors.writer import Disk, DiskTrouble, run_writer
 from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.crashes import described
 from backfilld.core.model import Market
 from backfilld.core.retry import Restarts
 from backfilld.core.sync.spec import RunSpec
@@ -41,6 +42,7 @@ from backfilld.core.weight.budget import Budget
 from backfilld.errors import BackfillError, StoreError
 from backfilld.ports import DaemonWork, OpenArchive, OpenClient, StateFile, TradeStore
 from backfilld.supervisor_live import LiveSide, LiveWorld
+from backfilld.supervisor_remote import Remote, RemoteEnds, start_pullers, start_replicator
 
 log = structlog.get_logger()
 
@@ -81,6 +83,7 @@ class Pipeline:
     memory: StateFile | None = None
     live: LiveWorld | None = None
     open_archive: OpenArchive | None = None
+    remote: Remote | None = None
     stop: trio.Event = field(default_factory=trio.Event)
     reload: AsyncValue[Reload | None] = field(default_factory=lambda: AsyncValue(None))
     statistics: AsyncValue[Statistics] = field(default_factory=lambda: AsyncValue(Statistics()))
@@ -133,7 +136,7 @@ def _wait_after(cause: BaseException, pipeline: Pipeline) -> float | None:
         return DISK_RETRY_S
     wait_s = restarts.after_crash(trio.current_time(), pipeline.patience.jitter())
     again = {"gives_up": True} if wait_s is None else {"again_in_s": round(wait_s, 1)}
-    log.error("pipeline_crashed", causes=list(_told(cause)), **again)
+    log.error("pipeline_crashed", causes=list(described(cause)), **again)
     return wait_s
 
 
@@ -149,19 +152,6 @@ def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
             return first
         named = first
     return causes
-
-
-def _told(error: BaseException) -> Iterator[str]:
-    """Each cause in a line: what it is, and where it was raised."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _told(each)
-        return
-    place, trace = "", error.__traceback__
-    while trace is not None:
-        place = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    yield f"{type(error).__name__}: {error}{place}"
 
 
 async def _run_actors(pipeline: Pipeline) -> None:
@@ -182,14 +172,18 @@ async def _run_actors(pipeline: Pipeline) -> None:
             pipeline, nursery, FetcherPorts(jobs, send_page.clone(), send_event.clone(), send_governor.clone())
         )
         nursery.start_soon(run_governor, governor, pipeline.budgets, spec.max_concurrent, pipeline.governor)
-        nursery.start_soon(run_writer, days, send_event.clone(), pipeline.store, pipeline.disk)
+        remote = start_replicator(nursery, pipeline.remote, pipeline.stop)
+        writer = partial(run_writer, remote=remote.days, on_sealed=remote.on_sealed)
+        nursery.start_soon(writer, days, send_event.clone(), pipeline.store, pipeline.disk)
+        remote.on_instruments(spec.instruments)
         nursery.start_soon(_run_merger, pages, send_day, pipeline)
         workers.grow(spec.fetchers)
         nursery.start_soon(
-            _relay_reloads, pipeline, pipeline.reload.value, workers, send_event.clone(), send_governor.clone()
+            _relay_reloads, pipeline, pipeline.reload.value, workers, remote, send_event.clone(), send_governor.clone()
         )
         # Never full: a job an instrument, and the days of none are asked for twice.
         send_wanted, wanted = trio.open_memory_channel[TakeFromArchive](math.inf)
+        wanted = start_pullers(nursery, pipeline.remote, wanted, send_day, pipeline.stop)
         for _ in range(ARCHIVISTS if pipeline.open_archive is not None else 0):
             ends = wanted.clone(), send_day.clone(), send_event.clone()
             nursery.start_soon(_run_archivist, *ends, pipeline)
@@ -291,6 +285,7 @@ async def _relay_reloads(
     pipeline: Pipeline,
     before: Reload | None,
     workers: _Workers,
+    remote: RemoteEnds,
     events: trio.MemorySendChannel[SchedulerMessage],
     governor: trio.MemorySendChannel[GovernorMessage],
 ) -> None:
@@ -304,6 +299,7 @@ async def _relay_reloads(
                 if reload is None or reload is before:
                     continue
                 workers.grow(reload.spec.fetchers)
+                remote.on_instruments(reload.spec.instruments)
                 await governor.send(SetShare(reload.spec.weight_share, reload.spec.max_concurrent))
                 await events.send(SpecChanged(reload.spec))
         workers.close()

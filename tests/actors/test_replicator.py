@@ -11,7 +11,14 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from backfilld.actors.messages import DaySealed
-from backfilld.actors.replicator import Bucket, PushDay, PushEnded, run_pusher, run_replicator
+from backfilld.actors.replicator import (
+    Bucket,
+    LookForUnpushed,
+    PushDay,
+    ReplicatorMessage,
+    run_pusher,
+    run_replicator,
+)
 from backfilld.core.model import Instrument
 from backfilld.core.replication import LONGEST_WAIT_S
 from backfilld.errors import BackfillError, RemoteDenied, RemoteUnreachable, StoreError
@@ -80,7 +87,7 @@ class Wired:
     """A replicator with its pushers and the test's end of its inbox."""
 
     days: FakeDays
-    send: trio.MemorySendChannel[DaySealed | PushEnded]
+    send: trio.MemorySendChannel[ReplicatorMessage]
     bucket: Bucket
 
     def seal(self, *days: date, instrument: Instrument = BTC) -> None:
@@ -89,13 +96,14 @@ class Wired:
 
 
 async def start(nursery: trio.Nursery, days: FakeDays, concurrent: int = 2) -> Wired:
-    send, inbox = trio.open_memory_channel[DaySealed | PushEnded](1000)
+    send, inbox = trio.open_memory_channel[ReplicatorMessage](1000)
     send_job, jobs = trio.open_memory_channel[PushDay](1000)
     bucket = Bucket()
     for _ in range(concurrent):
         nursery.start_soon(run_pusher, jobs.clone(), send.clone(), days)
     jobs.close()
-    nursery.start_soon(run_replicator, inbox, send_job, days, bucket, (BTC, ETH), concurrent)
+    nursery.start_soon(run_replicator, inbox, send_job, days, bucket, concurrent)
+    send.send_nowait(LookForUnpushed((BTC, ETH)))
     return Wired(days, send, bucket)
 
 

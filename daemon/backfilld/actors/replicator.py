@@ -6,7 +6,6 @@ and not noted as pushed is found again at the next start. Nobody waits for it; t
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -67,8 +66,18 @@ class PushEnded:
     result: Pushed | BackfillError | None
 
 
+@dataclass(frozen=True, slots=True)
+class LookForUnpushed:
+    """Look for days of these instruments on disk that are not known to be in the bucket."""
+
+    instruments: tuple[Instrument, ...]
+
+
+ReplicatorMessage = DaySealed | PushEnded | LookForUnpushed
+
+
 async def run_pusher(
-    jobs: trio.MemoryReceiveChannel[PushDay], results: trio.MemorySendChannel[DaySealed | PushEnded], days: RemoteDays
+    jobs: trio.MemoryReceiveChannel[PushDay], results: trio.MemorySendChannel[ReplicatorMessage], days: RemoteDays
 ) -> None:
     """Push the days that are asked for, one at a time."""
     async with jobs, results:
@@ -84,22 +93,19 @@ async def _pushed(job: PushDay, days: RemoteDays) -> Pushed | BackfillError | No
 
 
 async def run_replicator(
-    inbox: trio.MemoryReceiveChannel[DaySealed | PushEnded],
+    inbox: trio.MemoryReceiveChannel[ReplicatorMessage],
     jobs: trio.MemorySendChannel[PushDay],
     days: RemoteDays,
     bucket: Bucket,
-    instruments: Sequence[Instrument],
     concurrent: int,
 ) -> None:
-    """Push what is not known to be in the bucket, then each day when it is sealed, until the inbox is closed.
+    """Push what is found on disk when asked to look, and each day when it is sealed, until the inbox is closed.
 
     Raises RemoteDenied if the bucket cannot be used as it is set, as far as the probe at the start shows.
     """
     async with inbox, jobs:
         await probe(days, bucket)
         work = _Work(jobs, days, bucket, concurrent)
-        for instrument in instruments:
-            await work.find(instrument)
         while True:
             await work.deal()
             with trio.move_on_at(work.looks_at()):
@@ -155,9 +161,12 @@ class _Work:
         waits = self.bucket.reach.is_lost and (len(self.queue) or self.unpublished) and not self.in_hand
         return self.bucket.reach.asks_at if waits else math.inf
 
-    async def handle(self, message: DaySealed | PushEnded) -> None:
+    async def handle(self, message: ReplicatorMessage) -> None:
         """Book one event."""
         match message:
+            case LookForUnpushed(instruments):
+                for instrument in instruments:
+                    await self.find(instrument)
             case DaySealed(instrument, day):
                 self.queue.add((instrument, day))
             case PushEnded(push, result):

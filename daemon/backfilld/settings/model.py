@@ -48,6 +48,13 @@ _FIXED = {
     "live",
     "request_timeout_seconds",
     "log_format",
+    "remote_url",
+    "remote_endpoint",
+    "remote_region",
+    "remote_allow_http",
+    "remote_push",
+    "remote_pull",
+    "remote_concurrent",
 }
 """What is built once, when the daemon starts; SIGHUP changes the others."""
 
@@ -92,6 +99,13 @@ class Settings(BaseModel):
     um_stream_url: str = ", ".join(RULES[Market.UM].stream_urls)
     cm_stream_url: str = ", ".join(RULES[Market.CM].stream_urls)
     archive_url: str = "https://data.binance.vision"
+    remote_url: str = ""
+    remote_endpoint: str = ""
+    remote_region: str = ""
+    remote_allow_http: bool = False
+    remote_push: bool = True
+    remote_pull: bool = True
+    remote_concurrent: int = Field(4, ge=1, le=32)
     plain_http_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ()
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -181,6 +195,31 @@ class Settings(BaseModel):
                 )
         return self
 
+    @field_validator("remote_url")
+    @classmethod
+    def _check_bucket(cls, value: str) -> str:
+        return value and _bucket_url(value)
+
+    @field_validator("remote_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        host = urlsplit(_base_url(value)).hostname or "" if value else ""
+        if _is_link_local(host):
+            raise ValueError("an address such as 169.254.169.254 gives out credentials, and is not an object store")
+        return value and _base_url(value)
+
+    @model_validator(mode="after")
+    def _check_remote(self) -> Self:
+        if self.remote_url and not self.cache_enabled:
+            raise ValueError("remote_url: it stores the day files of the cache, and cache_enabled is false")
+        parts = urlsplit(self.remote_endpoint)
+        if parts.scheme == "http" and not (self.remote_allow_http or _is_loopback(parts.hostname or "")):
+            raise ValueError(
+                f"remote_endpoint = {self.remote_endpoint}: http:// is for this machine alone; use https://, or set "
+                "remote_allow_http"
+            )
+        return self
+
     @field_validator("cache_dir", mode="before")
     @classmethod
     def _check_given(cls, value: object) -> object:
@@ -245,6 +284,23 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_link_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_link_local
+    except ValueError:
+        return False
+
+
+def _bucket_url(value: str) -> str:
+    parts = urlsplit(value)
+    if "@" in value:
+        raise ValueError("a bucket's URL has no user name and no password: credentials come from the environment")
+    is_plain = not (parts.query or parts.fragment or re.search(r"[\s\\]", value))
+    if parts.scheme not in {"s3", "gs", "az"} or not parts.netloc or not is_plain:
+        raise ValueError("write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
+    return value.rstrip("/")
 
 
 def _base_url(value: str) -> str:
