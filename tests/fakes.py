@@ -343,11 +343,11 @@ class FakeStore(RamStore):
         self.contexts.append((instrument, start_ms, stop_ms, bin_size))
         return await super().context(instrument, start_ms, stop_ms, bin_size)
 
-    async def delete(self, instrument: Instrument, day: date) -> None:
+    async def delete(self, instrument: Instrument, day: date) -> bool:
         """As told."""
         self._raise("delete")
         self.deleted.append((instrument, day))
-        await super().delete(instrument, day)
+        return await super().delete(instrument, day)
 
     def ids(self, instrument: Instrument) -> list[int]:
         """All ids held of an instrument, ascending."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import trio
 from trio_util import AsyncValue
@@ -28,6 +29,7 @@ from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.pauses import Pauses
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
+from backfilld.errors import SettingsError
 from backfilld.ports import ArchiveSource, ExchangeClient, OpenArchive, TradeStore
 from backfilld.settings import Settings
 from backfilld.store.format.dayfile import Encoding
@@ -36,6 +38,10 @@ from backfilld.store.layout import archive_directory, state_directory
 from backfilld.store.lock import locked
 from backfilld.supervisor import Pipeline
 from backfilld.supervisor_live import LiveDoor, LiveWorld
+from backfilld.supervisor_remote import Remote
+
+if TYPE_CHECKING:
+    from backfilld.adapters.remote_days import CachedDaysInBucket
 
 SPARE_FETCHERS = 5
 """Answers that come at the same moment are read while the next requests are on their way; more are of no use."""
@@ -87,6 +93,7 @@ def assembled(
             wall_ms=_wall_ms,
             outcomes=send_outcome,
             open_archive=_archive_opener(settings) if spec.uses_archive else None,
+            remote=_remote_of(settings, store),
             restarts=None if once else Restarts(),
             memory=StateFiles(settings.cache_dir) if settings.cache_enabled else None,
             disk=Disk(is_patient=not once),
@@ -150,6 +157,44 @@ def parquet_store(settings: Settings) -> ParquetStore:
 def open_exchange_client(settings: Settings) -> AbstractAsyncContextManager[ExchangeClient]:
     """A client for the few questions of an estimate."""
     return opener(settings.urls, settings.request_timeout_seconds)()
+
+
+def remote_days(settings: Settings, store: ParquetStore | None = None) -> "CachedDaysInBucket":
+    """The bucket of the settings beside their cache. Raises SettingsError without REMOTE_URL or without the extra."""
+    if not settings.remote_url:
+        raise SettingsError("remote_url is empty: name a bucket, such as s3://BUCKET/PREFIX")
+    try:
+        from backfilld.adapters.object_store import RemoteLocation, open_object_store  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"remote_url needs the extra [remote]: pip install 'backfilld[remote]' ({error})") from None
+    from backfilld.adapters.remote_days import CachedDaysInBucket  # noqa: PLC0415
+
+    location = RemoteLocation(
+        settings.remote_url,
+        settings.remote_endpoint or None,
+        settings.remote_region or None,
+        allow_http=settings.remote_endpoint.startswith("http://") or settings.remote_allow_http,
+        timeout_s=settings.request_timeout_seconds,
+        concurrent=settings.remote_concurrent,
+    )
+    return CachedDaysInBucket(
+        open_object_store(location),
+        settings.remote_url,
+        settings.cache_dir,
+        state_directory(settings.cache_dir),
+        writes=settings.remote_push,
+        saw=(lambda *_: None) if store is None else store.see,
+    )
+
+
+def _remote_of(settings: Settings, store: TradeStore) -> Remote | None:
+    """The bucket for the pipeline; day files that are still to be pushed are not deleted then."""
+    if not settings.remote_url or not isinstance(store, ParquetStore):
+        return None
+    days = remote_days(settings, store)
+    if settings.remote_push:
+        store.may_delete = days.is_pushed
+    return Remote(days, settings.remote_push, settings.remote_pull, settings.remote_concurrent)
 
 
 def _archive_opener(settings: Settings) -> OpenArchive:

@@ -98,7 +98,10 @@ async def test_other_rows_are_a_conflict_and_nothing_is_overwritten(tmp_path: Pa
     assert (pushed.standing, pushed.theirs) == ("conflicted", theirs)
     assert objects.body(KEY) == before
     assert bucket.notes(BTC)[DAY] == PushNote(pushed.digest, theirs)
-    assert list(await bucket.unpushed(BTC)) == [DAY]
+    assert list(await bucket.unpushed(BTC)) == []
+    await bucket.publish(BTC)
+    assert list(await remote(objects, tmp_path / "b").unpushed(BTC)) == [DAY]
+    assert not bucket.is_pushed(BTC, DAY)
 
 
 async def test_an_object_that_is_no_day_is_a_conflict_too(tmp_path: Path, objects: TwinStore) -> None:

@@ -266,7 +266,9 @@ class SyncRegistry:
         """Delete the days that have outlived their time."""
         for instrument in self._syncs if self.spec.keep_days else ():
             for day in expired_days(await self._store.days(instrument), today, self.spec.keep_days):
-                await self._store.delete(instrument, day)
+                if not await self._store.delete(instrument, day):
+                    log.debug("day_kept", instrument=str(instrument), day=day.isoformat())
+                    continue
                 self._syncs[instrument].known_days.records.pop(day, None)
                 log.info("day_deleted", instrument=str(instrument), day=day.isoformat())
 

@@ -37,6 +37,8 @@ class ParquetStore:
     def __init__(self, cache_dir: Path, encoding: Encoding) -> None:
         self._cache_dir = cache_dir
         self._encoding = encoding
+        self.may_delete: Callable[[Instrument, date], bool] = lambda _instrument, _day: True
+        """Whether a day file may be deleted for its age; asked on a thread."""
         self._seen: dict[tuple[Instrument, date], _Stamp] = {}
 
     async def open(self) -> None:
@@ -62,7 +64,7 @@ class ParquetStore:
         manager = self._manager(instrument)
         began = time.perf_counter()
         record = await _on_thread(lambda: manager.record(day))
-        self._see(instrument, day)
+        self.see(instrument, day)
         if record is not None:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             file = str(manager.get_cache_path(day))
@@ -89,7 +91,7 @@ class ParquetStore:
         )
         # A caller that must not wait for a disk that hangs may leave it: the file is replaced whole or not at all.
         done = await trio.to_thread.run_sync(append, abandon_on_cancel=True)
-        self._see(instrument, day)
+        self.see(instrument, day)
         file = str(manager.get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
 
@@ -121,7 +123,7 @@ class ParquetStore:
             return taken
 
         taken = await trio.to_thread.run_sync(join, abandon_on_cancel=True)
-        self._see(instrument, day)
+        self.see(instrument, day)
         findings = {name: found.count for name, found in taken.findings.defects.items()}
         file = str(manager.get_cache_path(day))
         return Saved(taken.record, file, taken.bytes, taken.cached, taken.duplicates, taken.conflicts, findings)
@@ -146,12 +148,20 @@ class ParquetStore:
     async def distrust(self, instrument: Instrument, day: date, reason: str) -> None:
         """Move a day file aside."""
         await _on_thread(lambda: self._manager(instrument).distrust(day, reason))
-        self._see(instrument, day)
+        self.see(instrument, day)
 
-    async def delete(self, instrument: Instrument, day: date) -> None:
-        """Delete a day file."""
-        await _on_thread(lambda: self._manager(instrument).delete(day))
-        self._see(instrument, day)
+    async def delete(self, instrument: Instrument, day: date) -> bool:
+        """Delete a day file, unless it may not be deleted yet."""
+
+        def delete() -> bool:
+            may = self.may_delete(instrument, day)
+            if may:
+                self._manager(instrument).delete(day)
+            return may
+
+        is_deleted = await _on_thread(delete)
+        self.see(instrument, day)
+        return is_deleted
 
     async def altered(self, instrument: Instrument) -> frozenset[date]:
         """The days whose file is another one than was seen here last."""
@@ -164,7 +174,8 @@ class ParquetStore:
         found = await _on_thread(stamps)
         return frozenset(day for day, stamp in found.items() if self._seen.get((instrument, day)) != stamp)
 
-    def _see(self, instrument: Instrument, day: date) -> None:
+    def see(self, instrument: Instrument, day: date) -> None:
+        """Note the day file as it is: this program has just read or written it."""
         self._seen[instrument, day] = _stamp(self._manager(instrument).get_cache_path(day))
 
     def _manager(self, instrument: Instrument) -> BackfillCacheManager:

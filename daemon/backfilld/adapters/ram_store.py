@@ -106,8 +106,9 @@ class RamStore:
         log.warning("day_quarantined", instrument=str(instrument), day=day.isoformat(), reason=reason)
         await self.delete(instrument, day)
 
-    async def delete(self, instrument: Instrument, day: date) -> None:
+    async def delete(self, instrument: Instrument, day: date) -> bool:
         """Forget a day."""
         await trio.lowlevel.checkpoint()
         self._days.pop((instrument, day), None)
         self._records.pop((instrument, day), None)
+        return True

@@ -22,6 +22,7 @@ from backfilld.core.replication import (
     day_key,
     day_of_key,
     folder_of,
+    is_pushed,
     manifest_key,
     standing_of,
     unpushed_days,
@@ -35,7 +36,7 @@ from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.manifest import MAX_MANIFEST_BYTES, ManifestDay, decode_manifest, encode_manifest
 from backfilld.store.push_notes import load_notes, save_notes
-from backfilld.store.replica import MAX_DAY_BYTES, SealedFile, StagedFile, admit, digests, sealed_file, stage
+from backfilld.store.replica import MAX_DAY_BYTES, SealedFile, StagedFile, admit, digest_of, digests, sealed_file, stage
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class CachedDaysInBucket:
         self._writes = writes
         self._saw = saw
         self._notes: dict[Instrument, dict[date, PushNote]] = {}
+        self._conflicting: set[tuple[Instrument, date, str]] = set()
         self._fresh: dict[Instrument, dict[date, ManifestDay]] = {}
 
     async def probe(self) -> None:
@@ -81,7 +83,10 @@ class CachedDaysInBucket:
         """Compare what is on disk with what is noted."""
 
         def look() -> Sequence[date]:
-            return unpushed_days(digests(self._manager(instrument)), self._notes_of(instrument))
+            found = digests(self._manager(instrument))
+            days = unpushed_days(found, self._notes_of(instrument))
+            # A conflict is looked at again by the next process, and not by this one.
+            return [day for day in days if (instrument, day, found[day]) not in self._conflicting]
 
         return await _on_thread(look)
 
@@ -169,6 +174,11 @@ class CachedDaysInBucket:
         line = ManifestDay.of(instrument, remote.certificate, remote.object.bytes, remote.object.etag)
         self._fresh.setdefault(instrument, {})[remote.certificate.day] = line
 
+    def is_pushed(self, instrument: Instrument, day: date) -> bool:
+        """Whether the day is noted as pushed, with the rows that it has on disk now. Reads the disk."""
+        digest = digest_of(self._manager(instrument), day)
+        return is_pushed(digest, self._notes_of(instrument).get(day))
+
     def notes(self, instrument: Instrument) -> dict[date, PushNote]:
         """What is noted of the instrument's days."""
         return dict(self._notes_of(instrument))
@@ -195,6 +205,7 @@ class CachedDaysInBucket:
             self._notes_of(instrument)[file.certificate.day] = PushNote(ours)
             self.note_pushed(instrument, there)
             return Pushed(standing, ours, len(file.body))
+        self._conflicting.add((instrument, file.certificate.day, ours))
         theirs = (there.certificate.digest if isinstance(there, RemoteDay) else None) or "unreadable"
         self._notes_of(instrument)[file.certificate.day] = PushNote(ours, theirs)
         return Pushed("conflicted", ours, len(file.body), theirs)

@@ -243,6 +243,6 @@ class TradeStore(Protocol):
         """Move aside what is held of a day: it is not what the exchange says."""
         ...
 
-    async def delete(self, instrument: Instrument, day: date) -> None:
-        """Forget a day."""
+    async def delete(self, instrument: Instrument, day: date) -> bool:
+        """Forget a day that has outlived its time; returns False for one that must stay, as it is not pushed yet."""
         ...

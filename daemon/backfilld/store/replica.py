@@ -47,13 +47,15 @@ class StagedFile:
 
 def digests(manager: BackfillCacheManager) -> dict[date, str]:
     """The digest of every sealed day, as its certificate names it; days that cannot be read are left out."""
-    found: dict[date, str] = {}
-    for day in manager.days():
-        with suppress(UntrustedFile, StoreError, DayLocked):
-            digest = manager.facts(day).digest
-            if digest is not None:
-                found[day] = digest
-    return found
+    found = ((day, digest_of(manager, day)) for day in manager.days())
+    return {day: digest for day, digest in found if digest is not None}
+
+
+def digest_of(manager: BackfillCacheManager, day: date) -> str | None:
+    """The digest of a sealed day; None for a day that is not sealed or cannot be read."""
+    with suppress(UntrustedFile, StoreError, DayLocked):
+        return manager.facts(day).digest
+    return None
 
 
 def sealed_file(manager: BackfillCacheManager, day: date) -> SealedFile | None:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from functools import partial
 
 import trio
+from trio_util import move_on_when
 
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import Assembly, assembled
-from backfilld.core.backfill.outcome import EXIT_DONE, Outcome, overall_exit_code
+from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_TRY_LATER, Outcome, overall_exit_code
 from backfilld.core.timespan import TimeSpan
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
+from backfilld.supervisor_remote import Remote
 from backfilld.surfaces.logs import complain
 from backfilld.surfaces.service import Service
 from backfilld.surfaces.signals import watch_signals
@@ -28,24 +30,37 @@ async def run_daemon(
     """
     signals: list[str] = []
     outcomes: list[Outcome] = []
+    unpushed: str | None = None
     try:
         with assembled(settings, once=once, window=window) as assembly:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(_gather, assembly, outcomes, show=not once))
                 service = Service(settings, assembly.pipeline, Notifier(), read_settings)
-                await _run_attended(assembly.pipeline, service, signals)
+                unpushed = await _run_attended(assembly.pipeline, service, signals)
     except BaseExceptionGroup as group:
         raise cause_of(group) from None
     if once:
         _show(outcomes)
-    return _conclude(outcomes, signals, once=once)
+    code = _conclude(outcomes, signals, once=once)
+    if once and unpushed is not None:
+        complain(unpushed)
+        return EXIT_TRY_LATER if code == EXIT_DONE else code
+    return code
 
 
-async def _run_attended(pipeline: Pipeline, service: Service, signals: list[str]) -> None:
-    """Run the pipeline with signals, the service manager and, on a terminal, a progress bar beside it."""
+async def _run_attended(pipeline: Pipeline, service: Service, signals: list[str]) -> str | None:
+    """Run the pipeline with signals, the service manager and, on a terminal, a progress bar beside it; return what is
+    left to push of a single run, as a sentence."""
+    unpushed: str | None = None
+    is_interrupted = trio.Event()
+
+    def stopping() -> None:
+        service.stopping()
+        is_interrupted.set()
+
     async with trio.open_nursery() as nursery:
         scope = nursery.cancel_scope
-        await nursery.start(watch_signals, pipeline.stop, scope, signals, service.reload, service.stopping)
+        await nursery.start(watch_signals, pipeline.stop, scope, signals, service.reload, stopping)
         nursery.start_soon(service.attend)
         if sys.stdout.isatty():
             # Only here is rich imported: a daemon that logs to a pipe starts without it.
@@ -53,7 +68,20 @@ async def _run_attended(pipeline: Pipeline, service: Service, signals: list[str]
 
             nursery.start_soon(show_progress, pipeline)
         await run_pipeline(pipeline)
+        if pipeline.spec.once and pipeline.remote is not None and pipeline.remote.pushes:
+            unpushed = await _push_rest(pipeline, pipeline.remote, is_interrupted)
         nursery.cancel_scope.cancel()
+    return unpushed
+
+
+async def _push_rest(pipeline: Pipeline, remote: Remote, is_interrupted: trio.Event) -> str | None:
+    """Push what a single run has sealed and not pushed yet, until a signal; return what is left, as a sentence."""
+    from backfilld.services.remote import push_days  # noqa: PLC0415 - most runs have no bucket
+
+    async with move_on_when(is_interrupted.wait) as scope:
+        found = await push_days(remote.days, pipeline.spec.instruments, remote.concurrent)
+        return f"{len(found.left)} sealed days are not pushed: {found.error}" if found.left else None
+    return "the push was interrupted: what is left is pushed the next time" if scope.cancel_called else None
 
 
 async def _gather(assembly: Assembly, outcomes: list[Outcome], *, show: bool) -> None:

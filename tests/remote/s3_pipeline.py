@@ -1,0 +1,236 @@
+"""Real processes with a real S3 server: a new machine warms from the bucket, two machines never overwrite each other,
+and a process that is killed leaves bucket and cache whole. Run by ``make test-s3``."""
+
+import random
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import trio
+
+from backfilld.adapters.object_store import RemoteLocation, open_object_store
+from backfilld.core.replication import day_key, day_of_key
+from binance_simulator import Exchange
+from tests.e2e.test_archive import PROMPT, daemon_of, faults_of, past, tape_of
+from tests.e2e.world import BTC, TODAY, Daemon, Ended, allowed_requests, ended, exchange_at, kill
+from tests.remote.days import day_trades, seal
+from tests.remote.faulty_proxy import faulty_proxy
+from tests.remote.radosgw import ACCESS_KEY, SECRET_KEY
+
+DAYS = 30
+
+
+def with_bucket(exchange: Exchange, directory: Path, location: RemoteLocation, days: int, **settings: str) -> Daemon:
+    known = {
+        "REMOTE_URL": location.url,
+        "REMOTE_ENDPOINT": location.endpoint or "",
+        "REMOTE_REGION": location.region or "",
+        "REQUEST_TIMEOUT_SECONDS": "5",
+    }
+    directory.mkdir(exist_ok=True)
+    return daemon_of(exchange, directory, days, **(known | settings))
+
+
+def counted(run: Ended) -> Counter[str]:
+    return Counter(event["event"] for event in run.events)
+
+
+async def bucket_days(location: RemoteLocation) -> dict[str, bytes]:
+    """The day objects, by key."""
+    store = open_object_store(location)
+    found = {}
+    for each in await store.objects("market=spot"):
+        content = await store.get(each.key, limit_bytes=1 << 30)
+        assert content is not None
+        found[each.key] = content.body
+    return found
+
+
+def files(daemon: Daemon) -> dict[str, bytes]:
+    """The day files of days before TODAY, by the key that they have in a bucket."""
+    paths = daemon.cache_dir.glob("market=*/symbol=*/backfill_*.parquet")
+    return {
+        str(path.relative_to(daemon.cache_dir)): path.read_bytes()
+        for path in paths
+        if not path.name.endswith(f"{TODAY}.parquet")
+    }
+
+
+async def test_a_new_machine_has_thirty_past_days_from_the_bucket_byte_for_byte(
+    tmp_path: Path, location: RemoteLocation
+) -> None:
+    async with exchange_at(16, {BTC: tape_of(DAYS)}, PROMPT) as exchange:
+        first = with_bucket(exchange, tmp_path / "a", location, DAYS)
+        run = await first.once()
+        assert counted(run)["day_pushed"] == DAYS
+        assert await bucket_days(location) == files(first)
+
+        second = with_bucket(exchange, tmp_path / "b", location, DAYS)
+        before = len(exchange.requests)
+        run = await second.once()
+        asked = list(exchange.requests)[before:]
+        assert counted(run)["day_pulled"] == DAYS
+        assert {record.endpoint for record in asked} <= {"aggTrades", "exchangeInfo"}
+        # Every row that was asked for is of today, and there were no more questions than today alone takes.
+        first_id = second.manager().facts(TODAY).first_id
+        assert all(record.first_id is None or record.first_id >= first_id for record in asked)
+        assert len(asked) <= allowed_requests(second.held().height)
+        assert files(second) == files(first)
+        assert list(faults_of(second, past(DAYS))) == []
+        assert counted(run)["day_pushed"] == 0
+
+
+async def test_two_machines_at_once_overwrite_nothing(tmp_path: Path, location: RemoteLocation) -> None:
+    days = 50
+    async with exchange_at(16, {BTC: tape_of(days, rows=300)}, PROMPT) as exchange:
+        settings = {"REMOTE_PULL": "false"}
+        one = with_bucket(exchange, tmp_path / "a", location, days, **settings)
+        two = with_bucket(exchange, tmp_path / "b", location, days, COMPRESSION="snappy", **settings)
+        runs: list[Ended] = []
+
+        async def run(daemon: Daemon) -> None:
+            runs.append(await daemon.once())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, one)
+            nursery.start_soon(run, two)
+        events = counted(runs[0]) + counted(runs[1])
+        assert events["day_pushed"] == days
+        assert events["remote_held"] == days
+        assert events["remote_conflicted"] == 0
+        stored = await bucket_days(location)
+        a, b = files(one), files(two)
+        assert all(body in (a[key], b[key]) for key, body in stored.items())
+        assert len(stored) == days
+
+
+async def test_a_day_with_other_rows_is_a_conflict_and_its_object_stays(
+    tmp_path: Path, location: RemoteLocation
+) -> None:
+    day = TODAY - timedelta(days=1)
+    other = seal(tmp_path / "other", day, trades=day_trades(day)).get_cache_path(day).read_bytes()
+    await open_object_store(location).put_if_absent(day_key(BTC, day), other, {})
+    async with exchange_at(16, {BTC: tape_of(2)}, PROMPT) as exchange:
+        daemon = with_bucket(exchange, tmp_path / "a", location, 2, REMOTE_PULL="false")
+        run = await daemon.run("run", "--once")
+        conflict = run.event("remote_conflicted")
+        assert (conflict["level"], conflict["day"]) == ("error", day.isoformat())
+        assert (await bucket_days(location))[day_key(BTC, day)] == other
+
+
+async def test_a_bucket_out_of_reach_stops_nothing_and_the_rest_is_pushed_later(
+    tmp_path: Path, location: RemoteLocation
+) -> None:
+    async with exchange_at(16, {BTC: tape_of(3)}, PROMPT) as exchange:
+        daemon = with_bucket(exchange, tmp_path / "a", location, 3)
+        good = daemon.settings["REMOTE_ENDPOINT"]
+        daemon.settings["REMOTE_ENDPOINT"] = "http://127.0.0.1:1"
+        run = await daemon.run("run", "--once")
+        assert run.code == 75, run
+        assert "3 sealed days are not pushed" in run.stderr
+        assert list(faults_of(daemon, past(3))) == []
+        assert counted(run)["remote_failed"] == 1
+        daemon.settings["REMOTE_ENDPOINT"] = good
+        run = await daemon.once()
+        assert counted(run)["day_pushed"] == 3
+
+
+@pytest.mark.parametrize("wrong", ["key", "bucket"])
+async def test_a_bucket_that_cannot_be_used_is_78_in_a_sentence_without_secrets(
+    tmp_path: Path, location: RemoteLocation, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    async with exchange_at(16, {BTC: tape_of(2)}, PROMPT) as exchange:
+        daemon = with_bucket(exchange, tmp_path / "a", location, 2)
+        if wrong == "key":
+            monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2hunter2")
+        else:
+            daemon.settings["REMOTE_URL"] = "s3://not-there/x"
+        run = await daemon.run("run", "--once")
+        assert run.code == 78, run
+        assert daemon.settings["REMOTE_URL"] in run.stderr
+        for text in (run.stderr, run.stdout):
+            assert "hunter2" not in text
+            assert SECRET_KEY not in text
+        shown = await daemon.run("check-config")
+        assert ACCESS_KEY not in shown.stdout
+        assert "hunter2" not in shown.stdout
+
+
+async def test_a_silent_bucket_delays_neither_the_days_nor_the_stop(tmp_path: Path, location: RemoteLocation) -> None:
+    """The whole backfill, its last save and the end by SIGTERM come while the bucket says nothing."""
+    async with exchange_at(16, {BTC: tape_of(2)}, PROMPT) as exchange:
+        with faulty_proxy(location, ["silence"] * 100) as (mute, _):
+            daemon = with_bucket(exchange, tmp_path / "a", mute, 2, REMOTE_PULL="false", REQUEST_TIMEOUT_SECONDS="20")
+            process = daemon.start("run")
+            with trio.fail_after(20):
+                while list(faults_of(daemon, past(2))):
+                    await trio.sleep(0.05)
+            began = trio.current_time()
+            process.terminate()
+            assert await ended(process) == 0
+            assert trio.current_time() - began < 8
+
+
+async def test_kills_at_random_moments_leave_bucket_and_cache_whole_and_the_rest_is_pushed(
+    tmp_path: Path, location: RemoteLocation
+) -> None:
+    days, chance = 12, random.Random(7)
+    async with exchange_at(16, {BTC: tape_of(days, rows=400)}, PROMPT) as exchange:
+        daemon = with_bucket(exchange, tmp_path / "a", location, days)
+        for _ in range(6):
+            process = daemon.start("run", "--once")
+            await trio.sleep(chance.uniform(0.8, 2.2))
+            await kill(process)
+        await daemon.once()
+        assert await bucket_days(location) == files(daemon)
+        assert len(files(daemon)) == days
+        assert list(faults_of(daemon, past(days))) == []
+
+
+async def test_a_hostile_object_is_refused_and_the_day_comes_from_the_archive(
+    tmp_path: Path, location: RemoteLocation
+) -> None:
+    store = open_object_store(location)
+    async with exchange_at(16, {BTC: tape_of(3)}, PROMPT) as exchange:
+        for number, day in enumerate(past(3)):
+            other = seal(tmp_path / f"x{number}", day + timedelta(days=1)).get_cache_path(day + timedelta(days=1))
+            await store.put_if_absent(day_key(BTC, day), other.read_bytes(), {})
+        daemon = with_bucket(exchange, tmp_path / "a", location, 3, REMOTE_PUSH="false")
+        run = await daemon.once()
+        assert counted(run)["remote_refused"] == 3
+        assert counted(run)["archive_taken"] >= 3
+        assert list(faults_of(daemon, past(3))) == []
+
+
+async def test_old_days_are_deleted_only_when_they_are_in_the_bucket(tmp_path: Path, location: RemoteLocation) -> None:
+    async with exchange_at(16, {BTC: tape_of(4)}, PROMPT) as exchange:
+        daemon = with_bucket(exchange, tmp_path / "a", location, 4, REMOTE_PUSH="false", REMOTE_PULL="false")
+        await daemon.once()
+        assert len(files(daemon)) == 4
+        daemon.settings |= {
+            "REMOTE_PUSH": "true",
+            "DAYS": "1",
+            "KEEP_DAYS": "2",
+            "REMOTE_ENDPOINT": "http://127.0.0.1:1",
+        }
+        assert (await daemon.run("run", "--once")).code == 75
+        assert len(files(daemon)) == 4
+        daemon.settings["REMOTE_ENDPOINT"] = location.endpoint or ""
+        assert counted(await daemon.once())["day_pushed"] == 4
+        await daemon.once()
+        assert len(files(daemon)) == 2
+        assert len(await bucket_days(location)) == 4
+
+
+async def test_the_manifest_names_what_is_in_the_bucket(tmp_path: Path, location: RemoteLocation) -> None:
+    from backfilld.adapters.remote_days import CachedDaysInBucket  # noqa: PLC0415
+
+    async with exchange_at(16, {BTC: tape_of(3)}, PROMPT) as exchange:
+        daemon = with_bucket(exchange, tmp_path / "a", location, 3)
+        await daemon.once()
+        days = CachedDaysInBucket(open_object_store(location), location.url, daemon.cache_dir, tmp_path)
+        found = await days.manifest(BTC)
+    assert found is not None
+    assert list(found) == past(3)
+    assert all(day_of_key(line.key) == (BTC, day) for day, line in found.items())
