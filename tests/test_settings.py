@@ -1,6 +1,7 @@
 """Settings: where values come from, what is refused, and in which words."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,13 @@ def test_the_defaults_are_the_contracts() -> None:
         "um_stream_url": "wss://fstream.binance.com/market",
         "cm_stream_url": "wss://dstream.binance.com/market, wss://dstream.binance.com",
         "archive_url": "https://data.binance.vision",
+        "remote_url": "",
+        "remote_endpoint": "",
+        "remote_region": "",
+        "remote_allow_http": False,
+        "remote_push": True,
+        "remote_pull": True,
+        "remote_concurrent": 4,
         "plain_http_hosts": (),
         "log_format": "auto",
         "log_level": "info",
@@ -412,3 +420,30 @@ def test_importing_reads_no_settings() -> None:
     command = [sys.executable, "-c", "import backfilld"]
     environment = os.environ | {"BACKFILL_DAYS": "nonsense"}
     assert subprocess.run(command, env=environment, check=False, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        ({"remote_url": "ftp://bucket"}, "s3://BUCKET/PREFIX"),
+        ({"remote_url": "s3:///prefix"}, "s3://BUCKET/PREFIX"),
+        ({"remote_url": "s3://b/p?versionId=1"}, "s3://BUCKET/PREFIX"),
+        ({"remote_url": "s3://key:secret@bucket"}, "credentials come from the environment"),
+        ({"remote_endpoint": "http://169.254.169.254"}, "is not an object store"),
+        ({"remote_endpoint": "https://[fe80::1]:9000"}, "is not an object store"),
+        ({"remote_endpoint": "http://10.0.0.1:9000"}, "http:// is for this machine alone"),
+        ({"remote_endpoint": "https://u:p@host"}, "no user name"),
+        ({"remote_url": "s3://bucket", "cache_enabled": False}, "cache_enabled is false"),
+        ({"remote_concurrent": 0}, "remote_concurrent"),
+    ],
+)
+def test_a_bucket_that_cannot_be_meant_is_refused(given: dict[str, Any], rule: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(rule)):
+        Settings(**given)
+
+
+def test_a_bucket_is_named_by_its_url() -> None:
+    for url in ("s3://bucket", "s3://bucket/pre/fix", "gs://bucket/p", "az://container"):
+        assert Settings(remote_url=f"{url}/").remote_url == url
+    assert Settings(remote_endpoint="http://127.0.0.1:9000").remote_endpoint == "http://127.0.0.1:9000"
+    assert Settings(remote_endpoint="http://10.0.0.1", remote_allow_http=True).remote_endpoint == "http://10.0.0.1"
