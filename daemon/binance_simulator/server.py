@@ -4,8 +4,6 @@ Owns the sockets and their end. Must not know what is asked or answered.
 """
 
 import logging
-import socket
-import struct
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,12 +21,12 @@ from binance_simulator.exchange import Exchange, host_ms
 from binance_simulator.model import Instrument
 from binance_simulator.options import ExchangeOptions
 from binance_simulator.rest import rest_application
+from binance_simulator.sockets import abort
 from binance_simulator.stream_options import StreamOptions
 from binance_simulator.streams import serve_streams
 from binance_simulator.tape import Tape
 
 LOOPBACK = "127.0.0.1"
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _EVERY_REQUEST = 2**62
 
 
@@ -78,7 +76,7 @@ class _Connections:
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Answer one connection's requests until it ends."""
-        state = ConnectionState({ABORT: partial(_abort, stream)})
+        state = ConnectionState({ABORT: partial(abort, stream)})
         self._open.add(stream)
         try:
             # hypercorn's annotation names the TLS stream only; it serves a plain one as well.
@@ -89,14 +87,7 @@ class _Connections:
     def abort_all(self) -> None:
         """Reset every connection, so that nothing is left to be sent."""
         for stream in self._open:
-            _abort(stream)
-
-
-def _abort(stream: trio.SocketStream) -> None:
-    """Close at once, with a reset in place of an orderly end."""
-    if stream.socket.fileno() >= 0:
-        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    stream.socket.close()
+            abort(stream)
 
 
 def _quiet_config() -> Config:

@@ -4,12 +4,9 @@ Owns the socket of the connection and what it is subscribed to. The pump pushes 
 client, who is cut off when too slow.
 """
 
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from math import inf
-from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 
 import trio
@@ -21,10 +18,12 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from binance_simulator.model import Market
+from binance_simulator.sockets import abort
 from binance_simulator.stream_faults import Deviations
 from binance_simulator.stream_options import Cut, StreamOptions
 from binance_simulator.stream_requests import (
     BadRequest,
+    StreamRecord,
     Target,
     names_of,
     parse_request,
@@ -34,27 +33,11 @@ from binance_simulator.stream_requests import (
 )
 from binance_simulator.stream_texts import combined, shutdown_text
 
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _MOST_WAITING_BYTES = 32 * 2**20
 _LINGER_S = 0.5
 """After the last byte: the client may still read it."""
 
 _LARGEST_REQUEST_BYTES = 65_536
-
-
-@dataclass(slots=True)
-class StreamRecord:
-    """What the exchange saw of a connection."""
-
-    number: int
-    market: Market
-    path: str
-    opened_ms: int
-    names: set[str] = field(default_factory=set)
-    requests: int = 0
-    pongs: int = 0
-    sent: int = 0
-    end: str | None = None
 
 
 class StreamConnection:
@@ -312,10 +295,3 @@ class StreamConnection:
         """Neither read nor write from now on: the peer is gone, and nothing said so."""
         self._is_frozen = True
         self.record.end = "half-open"
-
-
-def abort(stream: trio.SocketStream) -> None:
-    """Close at once, with a reset in place of an orderly end."""
-    if stream.socket.fileno() >= 0:
-        stream.socket.setsockopt(SOL_SOCKET, SO_LINGER, _RESET_ON_CLOSE)
-    stream.socket.close()

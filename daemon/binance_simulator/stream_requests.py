@@ -10,9 +10,26 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
+from binance_simulator.model import Market
+
 _PATH = re.compile(r"(?P<prefix>/[a-z]+)??(?P<kind>/ws|/stream/ws|/stream)(?P<rest>/.*)?")
 _DIGITS = re.compile(r"\d+")
 _LONGEST_ID = 36
+
+
+@dataclass(slots=True)
+class StreamRecord:
+    """What the exchange saw of a connection."""
+
+    number: int
+    market: Market
+    path: str
+    opened_ms: int
+    names: set[str] = field(default_factory=set)
+    requests: int = 0
+    pongs: int = 0
+    sent: int = 0
+    end: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

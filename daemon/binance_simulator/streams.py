@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from binance_simulator.model import Instrument, Market
-from binance_simulator.stream_connection import StreamConnection, StreamRecord, abort
+from binance_simulator.sockets import abort
+from binance_simulator.stream_connection import StreamConnection
 from binance_simulator.stream_options import Cut, StreamOptions
+from binance_simulator.stream_requests import StreamRecord
 from binance_simulator.stream_texts import trade_writer
 
 if TYPE_CHECKING:
