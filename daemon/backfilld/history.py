@@ -1,11 +1,22 @@
-"""BinanceTradeHistory: backfilling from a program, under trio."""
+"""BinanceTradeHistory: backfilling from a program, under trio; ``fetch`` for programs without it.
 
-from datetime import datetime
+A library writes nothing to stdout: unless the program has configured structlog itself, events go to the standard
+library's logger ``backfilld`` while a call runs.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import polars as pl
+import structlog
+import trio
 
+from backfilld.adapters.asyncio_threads import in_thread
 from backfilld.assembly import assembled
-from backfilld.core.model import Instrument, instant_ms
+from backfilld.core.model import Instrument
+from backfilld.core.moments import Moment, moment_ms
 from backfilld.core.timespan import TimeSpan
 from backfilld.errors import BackfillIncomplete, SettingsError
 from backfilld.settings import Settings
@@ -21,19 +32,62 @@ class BinanceTradeHistory:
             instrument = self.settings.instrument_list()[0]
         self.instrument = Instrument.parse(instrument) if isinstance(instrument, str) else instrument
 
-    async def backfill_with_cache(self, start: datetime, end: datetime) -> pl.DataFrame:
+    async def backfill_with_cache(self, start: Moment, end: Moment) -> pl.DataFrame:
         """Every trade with start <= T < end, by id, as a frame with the columns T a p q f l m M.
 
-        What is on disk is not downloaded again, and what is downloaded is kept, unless the cache is switched off. Both
-        instants must be aware datetimes. Raises BackfillIncomplete if not all could be had, and what stopped it:
-        ExchangeError, StoreError, CacheLocked.
+        What is on disk is not downloaded again, and what is downloaded is stored, unless the cache is switched off.
+        ``start`` and ``end`` are as for :func:`backfilld.scan`. Raises BackfillIncomplete if trades are missing in the
+        end, and what stopped it: ExchangeError, StoreError, CacheLocked.
         """
-        window = TimeSpan(instant_ms(start), instant_ms(end))
-        if window.start_ms >= instant_ms(end):
-            raise SettingsError(f"start {start.isoformat()} is not before end {end.isoformat()}")
-        with assembled(self.settings, once=True, instruments=(self.instrument,), window=window) as assembly:
+        start_ms, stop_ms = moment_ms(start), moment_ms(end)
+        if start_ms >= stop_ms:
+            raise SettingsError(f"start {start} is not before end {end}")
+        window = TimeSpan(start_ms, stop_ms)
+        with (
+            _quiet(),
+            assembled(self.settings, once=True, instruments=(self.instrument,), window=window) as assembly,
+        ):
             await run_pipeline(assembly.pipeline)
             outcome = assembly.outcomes.receive_nowait()
             if not outcome.complete:
                 raise outcome.error or BackfillIncomplete(f"{self.instrument}: {'; '.join(outcome.reasons)}")
-            return await assembly.store.read(self.instrument, window.start_ms, instant_ms(end))
+            return await assembly.store.read(self.instrument, start_ms, stop_ms)
+
+
+def fetch(
+    instrument: Instrument | str, start: Moment, stop: Moment, *, settings: Settings | None = None, times: bool = False
+) -> pl.DataFrame:
+    """Every trade with start <= T < stop, as :meth:`BinanceTradeHistory.backfill_with_cache` brings it, without an
+    event loop of the caller's. It blocks until all is there.
+
+    With ``times`` the column ``time`` has T as a datetime in UTC besides.
+    """
+    history = BinanceTradeHistory(settings, instrument)
+    trades = trio.run(history.backfill_with_cache, start, stop)
+    return trades.with_columns(pl.col("T").cast(pl.Datetime("ms", "UTC")).alias("time")) if times else trades
+
+
+async def fetch_async(
+    instrument: Instrument | str, start: Moment, stop: Moment, *, settings: Settings | None = None, times: bool = False
+) -> pl.DataFrame:
+    """The same for a program under asyncio, whose loop goes on meanwhile. Cancelling it does not stop the download,
+    which ends by itself and is stored."""
+    return await in_thread(partial(fetch, instrument, start, stop, settings=settings, times=times))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send events to the logger ``backfilld`` unless the program has configured structlog."""
+    if structlog.is_configured():
+        yield
+        return
+    structlog.configure(
+        processors=[structlog.processors.KeyValueRenderer(key_order=["event"])],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        logger_factory=lambda *_: logging.getLogger("backfilld"),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()

@@ -7,7 +7,7 @@ no lock and changes nothing.
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,8 @@ import polars as pl
 
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.model import SCHEMA, Instrument, day_of, day_start_ms, day_stop_ms, empty_trades, instant_ms, iso
+from backfilld.core.model import SCHEMA, Instrument, day_of, day_start_ms, day_stop_ms, empty_trades, iso
+from backfilld.core.moments import Moment, moment_ms
 from backfilld.errors import BackfillIncomplete, DayLocked, SettingsError, StoreError
 from backfilld.settings import Settings
 from backfilld.store import BackfillCacheManager
@@ -34,23 +35,25 @@ class IncompleteSpan(UserWarning):
 
 def scan(
     instrument: Instrument | str | Sequence[Instrument | str],
-    start: date,
-    stop: date,
+    start: Moment,
+    stop: Moment,
     *,
     cache_dir: str | Path | None = None,
     settings: Settings | None = None,
     incomplete: Literal["raise", "warn"] = "raise",
+    times: bool = False,
 ) -> pl.LazyFrame:
     """The trades with start <= T < stop, by id, read when collected; a filter on any column skips what it can.
 
-    ``start`` and ``stop`` are aware datetimes, or dates for the midnight (UTC) at which they begin. Of a sequence of
+    ``start`` and ``stop`` are aware datetimes, ISO 8601 text of such, or dates for the midnight (UTC) at which they
+    begin. With ``times`` the column ``time`` has T as a datetime in UTC besides. Of a sequence of
     instruments come the trades of one after the other, with the columns ``market`` and ``symbol`` besides. The cache is
     ``cache_dir``, or that of the settings, or of the settings in force here.
 
     Raises BackfillIncomplete if any trade of the time could be missing, naming what is; with ``incomplete="warn"`` it
     gives what is held and warns of the rest (IncompleteSpan). Raises SettingsError for a naive datetime.
     """
-    start_ms, stop_ms = _instant_ms(start), _instant_ms(stop)
+    start_ms, stop_ms = moment_ms(start), moment_ms(stop)
     if start_ms >= stop_ms:
         raise SettingsError(f"the span from {start} to {stop} is empty: start must be before stop")
     single = isinstance(instrument, Instrument | str)
@@ -60,11 +63,8 @@ def scan(
     _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete)
     frame = _lazy([path for shelf in shelves for path in shelf.paths(start_ms, stop_ms)])
     within = frame.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
-    return within.select(list(SCHEMA)) if single else within
-
-
-def _instant_ms(moment: date) -> int:
-    return instant_ms(moment) if isinstance(moment, datetime) else day_start_ms(moment)
+    chosen = within.select(list(SCHEMA)) if single else within
+    return chosen.with_columns(pl.col("T").cast(pl.Datetime("ms", "UTC")).alias("time")) if times else chosen
 
 
 def _lazy(paths: list[Path]) -> pl.LazyFrame:

@@ -247,6 +247,33 @@ def tail(config: Path | None, instrument: str, cache_dir: str | None, from_id: i
 
 
 @cli.command()
+@click.argument("instrument")
+@_options("config", "cache-dir")
+@click.option("--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first UTC day.")
+@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="The last UTC day; yesterday if not given.")
+@click.option("--every", help="Bars of this length, such as 1m, 1h or 1d; the trades themselves if not given.")
+@click.option("--format", "form", type=click.Choice(["csv", "parquet", "feather"]), default="csv", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; stdout for csv if not given.")
+def export(
+    instrument: str,
+    config: Path | None,
+    cache_dir: str | None,
+    first: datetime,
+    last: datetime | None,
+    every: str | None,
+    form: str,
+    out: Path | None,
+) -> None:
+    """Write stored days as bars or trades: CSV, Parquet or Feather."""
+    from backfilld.services.estimate import today_utc  # noqa: PLC0415
+    from backfilld.surfaces.export import export_days  # noqa: PLC0415
+
+    settings = _settings(config, (instrument,), cache_dir)
+    stop = (last.date() if last else today_utc() - timedelta(days=1)) + timedelta(days=1)
+    export_days(settings, settings.instrument_list()[0], first.date(), stop, every, form, out)
+
+
+@cli.command()
 @_options("config", "instrument", "cache-dir")
 @click.option(
     "--keep-days",

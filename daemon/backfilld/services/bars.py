@@ -1,0 +1,220 @@
+"""Bars and volume profiles out of stored trades, as LazyFrames.
+
+Owns their definitions. A bar is what Binance calls a kline: on spot its fields equal the exchange's own. On futures the
+count of trades and the volumes may differ a little, because liquidations are in klines but not in aggregate trades, and
+an aggregate trade belongs whole to the bar in which it began. The exchange's markers are left out.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from backfilld.core.day.anomalies import MARKER
+from backfilld.core.model import MS_PER_DAY, Instrument
+from backfilld.core.moments import Moment
+from backfilld.core.text import plain
+from backfilld.errors import SettingsError
+from backfilld.scanning import scan
+from backfilld.settings import Settings
+
+Incomplete = Literal["raise", "warn"]
+
+UNITS = 100_000_000
+"""Prices and quantities have at most eight decimals: as integers of 1e-8 their sums are exact."""
+
+_UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": MS_PER_DAY, "w": 7 * MS_PER_DAY}
+_MONDAY_MS = 4 * MS_PER_DAY
+"""The first Monday since the epoch, which was a Thursday: weeks begin there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The length of a bar: ``every_ms``, or a calendar month for None."""
+
+    every_ms: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Interval":
+        """Read ``1s``, ``5m``, ``1h``, ``3d``, ``1w`` or ``1M`` as Binance writes them. Raises SettingsError."""
+        match = re.fullmatch(r"([1-9]\d{0,4})([smhdw])", text)
+        if text == "1M":
+            return cls(None)
+        if match is None:
+            raise SettingsError(f"every = {plain(text, 40)}: write an interval such as 1s, 1m, 5m, 1h, 1d, 1w or 1M")
+        return cls(int(match[1]) * _UNIT_MS[match[2]])
+
+    @property
+    def is_within_days(self) -> bool:
+        """Whether no bar of this length reaches over a midnight."""
+        return self.every_ms is not None and MS_PER_DAY % self.every_ms == 0
+
+    def opening(self, time: pl.Expr) -> pl.Expr:
+        """The open time, in ms, of the bar that a time in ms falls into."""
+        if self.every_ms is None:
+            return pl.from_epoch(time, time_unit="ms").dt.truncate("1mo").dt.epoch("ms")
+        origin_ms = _MONDAY_MS if self.every_ms % _UNIT_MS["w"] == 0 else 0
+        return time - (time - origin_ms) % self.every_ms
+
+    def openings(self, first: pl.Expr, last: pl.Expr) -> pl.Expr:
+        """The open times, in ms, from the first to the last."""
+        if self.every_ms is not None:
+            return pl.int_range(first, last + 1, self.every_ms)
+        first, last = (pl.from_epoch(each, time_unit="ms") for each in (first, last))
+        return pl.datetime_range(first, last, interval="1mo", time_unit="ms").dt.epoch("ms")
+
+
+def bars(
+    instrument: Instrument | str,
+    start: Moment,
+    stop: Moment,
+    *,
+    every: str = "1m",
+    fill: bool = True,
+    cache_dir: str | Path | None = None,
+    settings: Settings | None = None,
+    incomplete: Incomplete = "raise",
+) -> pl.LazyFrame:
+    """Bars of the trades with start <= T < stop, ascending in ``time``, the open time (UTC).
+
+    Columns: time, open, high, low, close, volume, quote_volume, trades, taker_buy_volume, taker_buy_quote_volume,
+    taker_sell_volume, vwap (null in a bar without trades). ``every`` is an interval as Binance writes it. With ``fill``
+    an interval without trades between two others repeats the last close with zeros, as Binance does; without it there
+    is no row. Arguments and errors otherwise as for :func:`backfilld.scan`.
+    """
+    interval = Interval.parse(every)
+    trades = scan(instrument, start, stop, cache_dir=cache_dir, settings=settings, incomplete=incomplete)
+    return shown(filled(candles(trades, interval), interval) if fill else candles(trades, interval))
+
+
+def candles(trades: pl.LazyFrame, interval: Interval) -> pl.LazyFrame:
+    """The bars of trades in order of id: ``t`` in ms, prices, and exact sums of integers."""
+    price, quantity = _units("p"), _units("q")
+    quote = price.cast(pl.Int128) * quantity
+    bought = ~pl.col("m")
+    rows = trades.filter(~MARKER).select(
+        "p",
+        t=interval.opening(pl.col("T")),
+        fills=pl.col("l") - pl.col("f") + 1,
+        q=quantity,
+        quote=quote,
+        bought=pl.when(bought).then(quantity).otherwise(0),
+        bought_quote=pl.when(bought).then(quote).otherwise(0),
+    )
+    return (
+        rows.group_by("t")
+        .agg(
+            open=pl.col("p").first(),
+            high=pl.col("p").max(),
+            low=pl.col("p").min(),
+            close=pl.col("p").last(),
+            q=pl.col("q").sum(),
+            quote=pl.col("quote").sum(),
+            trades=pl.col("fills").sum(),
+            bought=pl.col("bought").sum(),
+            bought_quote=pl.col("bought_quote").sum(),
+        )
+        .sort("t")
+    )
+
+
+def filled(candles: pl.LazyFrame, interval: Interval) -> pl.LazyFrame:
+    """The bars with those between them that have no trades."""
+    every_t = candles.select(t=interval.openings(pl.col("t").min(), pl.col("t").max()))
+    close = pl.col("close").forward_fill()
+    sums = ("q", "quote", "trades", "bought", "bought_quote")
+    return every_t.join(candles, on="t", how="left", maintain_order="left").with_columns(
+        *(pl.col(name).fill_null(close) for name in ("open", "high", "low", "close")),
+        *(pl.col(name).fill_null(0) for name in sums),
+    )
+
+
+def shown(candles: pl.LazyFrame) -> pl.LazyFrame:
+    """The bars as people read them."""
+    volume, quote = _decimal(pl.col("q")), _decimal(pl.col("quote") // UNITS)
+    return candles.select(
+        pl.col("t").cast(pl.Datetime("ms", "UTC")).alias("time"),
+        "open",
+        "high",
+        "low",
+        "close",
+        volume=volume,
+        quote_volume=quote,
+        trades="trades",
+        taker_buy_volume=_decimal(pl.col("bought")),
+        taker_buy_quote_volume=_decimal(pl.col("bought_quote") // UNITS),
+        taker_sell_volume=_decimal(pl.col("q") - pl.col("bought")),
+        vwap=pl.when(pl.col("q") > 0).then(quote / volume),
+    )
+
+
+def _units(column: str) -> pl.Expr:
+    return (pl.col(column) * UNITS).round().cast(pl.Int64)
+
+
+def _decimal(units: pl.Expr) -> pl.Expr:
+    """The number nearest to so many units of 1e-8. Beyond 2^53 units the whole part and the fraction are apart, as each
+    of them is exact."""
+    # A column, because polars multiplies by the reciprocal of a single divisor, which is not the nearest number.
+    divisor = (units * 0 + UNITS).cast(pl.Float64)
+    apart = (units // UNITS).cast(pl.Float64) + (units % UNITS).cast(pl.Float64) / divisor
+    return pl.when(units < 2**53).then(units.cast(pl.Float64) / divisor).otherwise(apart)
+
+
+def profile(
+    instrument: Instrument | str,
+    start: Moment,
+    stop: Moment,
+    *,
+    bin_size: float = 1.0,
+    value_area: float = 0.7,
+    cache_dir: str | Path | None = None,
+    settings: Settings | None = None,
+    incomplete: Incomplete = "raise",
+) -> pl.LazyFrame:
+    """The volume by price of the trades with start <= T < stop, ascending in ``price``, the lower edge of each bin.
+
+    Columns: price, volume, taker_buy_volume, taker_sell_volume, is_poc (the bin with the most volume; of equals the
+    lowest), in_value_area (the bins around it that make up this part of the volume). Raises SettingsError for a bin
+    size that is not above 0, or a value area outside of 0 to 1; otherwise as :func:`bars`.
+    """
+    if not bin_size > 0:
+        raise SettingsError(f"bin_size = {bin_size}: it must be above 0")
+    if not 0 < value_area <= 1:
+        raise SettingsError(f"value_area = {value_area}: it must be above 0 and at most 1")
+    trades = scan(instrument, start, stop, cache_dir=cache_dir, settings=settings, incomplete=incomplete)
+    # The small part of a bin keeps a price that lies exactly on an edge in the bin above it.
+    index = (pl.col("p") / bin_size + 1e-6).floor().cast(pl.Int64)
+    by_bin = (
+        trades.filter(~MARKER)
+        .group_by(bin=index)
+        .agg(q=_units("q").sum(), bought=pl.when(~pl.col("m")).then(_units("q")).otherwise(0).sum())
+        .sort("bin")
+    )
+    schema = {"bin": pl.Int64(), "q": pl.Int64(), "bought": pl.Int64(), "is_poc": pl.Boolean(), "inside": pl.Boolean()}
+    marked = by_bin.map_batches(lambda bins: _marked(bins, value_area), schema=schema)
+    return marked.select(
+        price=(pl.col("bin") * bin_size).round(10),
+        volume=_decimal(pl.col("q")),
+        taker_buy_volume=_decimal(pl.col("bought")),
+        taker_sell_volume=_decimal(pl.col("q") - pl.col("bought")),
+        is_poc="is_poc",
+        in_value_area="inside",
+    )
+
+
+def _marked(bins: pl.DataFrame, value_area: float) -> pl.DataFrame:
+    """The bins with the point of control and the value area: from the former on, the heavier neighbour joins."""
+    volumes = bins["q"].to_list()
+    poc = max(range(len(volumes)), key=volumes.__getitem__, default=0)
+    low, high = poc, poc + 1
+    wanted, inside = value_area * sum(volumes), sum(volumes[low:high])
+    while inside < wanted and high - low < len(volumes):
+        below = volumes[low - 1] if low else -1
+        above = volumes[high] if high < len(volumes) else -1
+        inside += max(below, above)
+        low, high = (low - 1, high) if below > above else (low, high + 1)
+    places = pl.int_range(bins.height, eager=True)
+    return bins.with_columns(is_poc=places == poc, inside=places.is_between(low, high - 1))

@@ -1,0 +1,40 @@
+"""``backfilld export``: stored days as bars or trades, to a file or, as CSV, to stdout."""
+
+import os
+import sys
+from datetime import date
+from io import BufferedIOBase
+from pathlib import Path
+from typing import cast
+
+import click
+
+from backfilld.core.model import Instrument
+from backfilld.errors import SettingsError, StoreError
+from backfilld.services.export import Format, exported, write_pieces
+from backfilld.settings import Settings
+from backfilld.surfaces.words import counted
+
+
+def export_days(
+    settings: Settings, instrument: Instrument, start: date, stop: date, every: str | None, form: str, out: Path | None
+) -> None:
+    """Write the days. A file appears whole or not at all. Raises SettingsError, BackfillIncomplete, StoreError."""
+    if start >= stop:
+        raise SettingsError(f"--from {start} is after --to")
+    pieces = exported(settings, instrument, start, stop, every)
+    if out is None:
+        if form != "csv":
+            raise SettingsError(f"--format {form} needs --out FILE: only csv goes to stdout")
+        write_pieces(pieces, "csv", cast("BufferedIOBase", sys.stdout.buffer))
+        return
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            rows = write_pieces(pieces, cast("Format", form), file)
+        temporary.replace(out)
+    except OSError as error:
+        raise StoreError(f"cannot write {out}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    click.echo(f"{out}: {counted(rows, 'bar' if every else 'trade')} of {instrument}")
