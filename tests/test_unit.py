@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from backfilld import Settings
-from backfilld.core.backfill.outcome import EXIT_SETTINGS
+from backfilld.errors import EXIT_SETTINGS
 
 PROJECT = Path(__file__).parents[1]
 UNIT = PROJECT / "systemd" / "backfilld.service"

@@ -27,6 +27,13 @@ Messages are one sentence that names the thing and the rule: they are what the o
 
 from typing import Literal
 
+EXIT_DONE = 0
+EXIT_INCOMPLETE = 1
+EXIT_TRY_LATER = 75
+"""sysexits' EX_TEMPFAIL: time may change it."""
+EXIT_SETTINGS = 78
+"""sysexits' EX_CONFIG: the operator must change it; the unit does not start the daemon again after it."""
+
 ArchiveFault = Literal["absent", "checksum", "cut", "shape", "value", "empty"]
 """Why a file of the archive cannot be used."""
 

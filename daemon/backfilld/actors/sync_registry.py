@@ -25,7 +25,7 @@ from backfilld.actors.messages import (
     Statistics,
     TakeFromArchive,
 )
-from backfilld.core.backfill.outcome import EXIT_SETTINGS, exit_code
+from backfilld.core.backfill.outcome import exit_code
 from backfilld.core.backfill.sources import archive_days, seam_days, within_reach
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
@@ -36,7 +36,7 @@ from backfilld.core.retention import expired_days
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
-from backfilld.errors import DayDamaged
+from backfilld.errors import EXIT_SETTINGS, DayDamaged
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()

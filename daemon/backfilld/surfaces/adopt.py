@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.core.model import Instrument
+from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.services.adopt import Adoption
 from backfilld.services.adopt import adopt as adopt_files
 from backfilld.store.format.dayfile import Encoding

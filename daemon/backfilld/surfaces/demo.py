@@ -15,8 +15,8 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.core.model import Instrument, Market, day_of, day_start_ms, empty_trades
+from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.store import BackfillCacheManager
 from backfilld.store.layout import instrument_directory
 from binance_simulator import Exchange, ExchangeOptions, Tape, open_exchange

@@ -10,8 +10,9 @@ from trio_util import move_on_when
 
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import Assembly, assembled
-from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_TRY_LATER, Outcome, overall_exit_code
+from backfilld.core.backfill.outcome import Outcome, overall_exit_code
 from backfilld.core.timespan import TimeSpan
+from backfilld.errors import EXIT_DONE, EXIT_TRY_LATER
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from backfilld.supervisor_remote import Remote

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE, overall_exit_code
+from backfilld.core.backfill.outcome import overall_exit_code
 from backfilld.core.model import IdRange, Instrument
+from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.services.verify import Verified, day_files, verify_files
 from backfilld.settings import Settings
 from backfilld.store.upkeep.inspection import Finding

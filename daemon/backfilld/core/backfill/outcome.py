@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from backfilld.core.day.figures import Figures
 from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import (
+    EXIT_DONE,
+    EXIT_INCOMPLETE,
+    EXIT_SETTINGS,
+    EXIT_TRY_LATER,
     BackfillError,
     CacheLocked,
     DayLocked,
@@ -16,11 +20,6 @@ from backfilld.errors import (
     SettingsError,
     TransientError,
 )
-
-EXIT_DONE = 0
-EXIT_INCOMPLETE = 1
-EXIT_TRY_LATER = 75
-EXIT_SETTINGS = 78
 
 UNKNOWN_SYMBOL = -1121
 """Binance's code for a symbol that it does not list."""

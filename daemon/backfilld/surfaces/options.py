@@ -1,0 +1,45 @@
+"""The options that most commands share, and the settings that they come to.
+
+Imports nothing heavy: it stands in the way of ``--help``.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from backfilld.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options(*wanted: str) -> Callable[[F], F]:
+    """Add these options to a command, in this order of help: config, instrument, cache-dir."""
+    every = {
+        "config": click.option("--config", type=click.Path(path_type=Path), help="A TOML file with settings."),
+        "instrument": click.option(
+            "--instrument", "instruments", multiple=True, help="market:SYMBOL, such as spot:BTCUSDT; repeatable."
+        ),
+        "cache-dir": click.option("--cache-dir", type=click.Path(), help="Where the day files are."),
+    }
+
+    def decorate(command: F) -> F:
+        for name in reversed(wanted):
+            command = every[name](command)
+        return command
+
+    return decorate
+
+
+def settings_of(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> "Settings":
+    """The settings of a command line. Raises SettingsError."""
+    from backfilld.settings import Settings  # noqa: PLC0415 - --help needs none of it
+    from backfilld.settings.sources import Given  # noqa: PLC0415
+
+    given = {
+        "instruments": Given(",".join(instruments), "--instrument") if instruments else None,
+        "cache_dir": Given(cache_dir, "--cache-dir") if cache_dir is not None else None,
+    }
+    return Settings(config=config, **given)
