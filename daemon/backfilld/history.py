@@ -41,7 +41,7 @@ class BinanceTradeHistory:
         """
         start_ms, stop_ms = moment_ms(start), moment_ms(end)
         if start_ms >= stop_ms:
-            raise SettingsError(f"start {start} is not before end {end}")
+            raise SettingsError(f"start {_text(start)} is not before end {_text(end)}")
         window = TimeSpan(start_ms, stop_ms)
         with (
             _quiet(),
@@ -52,6 +52,10 @@ class BinanceTradeHistory:
             if not outcome.complete:
                 raise outcome.error or BackfillIncomplete(f"{self.instrument}: {'; '.join(outcome.reasons)}")
             return await assembly.store.read(self.instrument, start_ms, stop_ms)
+
+
+def _text(moment: Moment) -> str:
+    return moment if isinstance(moment, str) else moment.isoformat()
 
 
 def fetch(
