@@ -226,7 +226,8 @@ async def _keep(scope: trio.CancelScope, pipeline: Pipeline, memory: StateFile) 
 
 def _work_of(pipeline: Pipeline) -> DaemonWork:
     seen, trouble = pipeline.statistics.value, pipeline.disk.trouble.value
-    return DaemonWork(seen.cached, seen.fetched, seen.last_error if trouble is None else trouble.reason)
+    live = None if pipeline.live is None else pipeline.live.statistics.value.text
+    return DaemonWork(seen.cached, seen.fetched, seen.last_error if trouble is None else trouble.reason, live)
 
 
 async def _run_merger(

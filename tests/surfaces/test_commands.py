@@ -129,7 +129,7 @@ def test_check_config_prints_what_is_in_force_as_toml(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert 'instruments = ["spot:币安人生USDT", "um:ETHUSDT"]\n' in done.stdout
     (tmp_path / "printed.toml").write_text(done.stdout)
-    expected = Settings(config=tmp_path / "my.toml", poll_seconds=7)
+    expected = Settings(config=tmp_path / "my.toml", poll_seconds=7, live=False)
     assert Settings(config=tmp_path / "printed.toml") == expected
     assert not (tmp_path / "context_history_dir").exists()
 

@@ -11,6 +11,7 @@ import trio
 
 from backfilld.actors.messages import MergerMessage, PageFetched, RowsArrived, SchedulerMessage
 from backfilld.core.backfill.questions import Found
+from backfilld.core.day.certificate import STREAM
 from backfilld.core.live.trades import LiveTrade, frame_of
 from backfilld.core.model import IdRange, Instrument
 
@@ -33,14 +34,14 @@ class LiveOutbox:
         self._pages = pages
         self._events = events
         self._gathered: dict[Instrument, list[LiveTrade]] = {}
-        self._gathered_at = float("inf")
+        self._gathered_at = self._again_at = float("inf")
         self._waiting: deque[PageFetched] = deque()
         self._rows = 0
 
     @property
     def due_at(self) -> float:
         """When :meth:`flush` has something to do."""
-        return self._gathered_at + GATHER_S
+        return min(self._gathered_at + GATHER_S, self._again_at)
 
     def add(self, instrument: Instrument, trades: list[LiveTrade], now: float) -> None:
         """Trades that follow those added before."""
@@ -51,14 +52,16 @@ class LiveOutbox:
         gathered += trades
         self._gathered_at = min(self._gathered_at, now)
 
-    def flush(self) -> None:
-        """Hand over what the merger takes without waiting."""
+    def flush(self, now: float) -> None:
+        """Hand over what the merger takes without waiting; the rest is tried again soon."""
         self._frame_all()
+        self._again_at = float("inf")
         while self._waiting:
             try:
                 self._pages.send_nowait(self._waiting[0])
             except trio.WouldBlock:
                 self._drop_oldest()
+                self._again_at = now + GATHER_S
                 return
             self._handed_over()
 
@@ -76,7 +79,7 @@ class LiveOutbox:
 
     def _frame(self, instrument: Instrument) -> None:
         trades = self._gathered.pop(instrument)
-        self._waiting.append(PageFetched(instrument, frame_of(trades)))
+        self._waiting.append(PageFetched(instrument, frame_of(trades), STREAM))
         self._rows += len(trades)
 
     def _handed_over(self) -> None:

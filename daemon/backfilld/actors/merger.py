@@ -23,6 +23,7 @@ from backfilld.actors.messages import (
     WriterMessage,
 )
 from backfilld.core.day.absences import NO_ABSENCES
+from backfilld.core.day.certificate import Source
 from backfilld.core.merge import Merged, deduplicate
 from backfilld.core.model import Instrument, day_of, day_stop_ms, empty_trades
 
@@ -68,9 +69,9 @@ async def _send_all(days: trio.MemorySendChannel[WriterMessage], messages: Itera
 
 @dataclass(slots=True)
 class _Held:
-    """One instrument's pages by day, and the ids known to begin a day."""
+    """One instrument's pages by day and source, and the ids known to begin a day."""
 
-    pages: defaultdict[date, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
+    pages: defaultdict[tuple[date, Source], list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     day_starts: set[int] = field(default_factory=set)
 
 
@@ -87,7 +88,7 @@ class _Merger:
             return
         parts = list(_by_day(message.trades))
         for day, trades in parts:
-            held.pages[day].append(trades)
+            held.pages[day, message.source].append(trades)
         held.day_starts.update(trades["a"][0] for _, trades in parts[1:])
         self.rows += message.trades.height
         self.oldest_at = min(self.oldest_at, now)
@@ -110,8 +111,8 @@ class _Merger:
         for instrument, held in self._held.items():
             pages, held.pages = held.pages, defaultdict(list)
             starts = frozenset(held.day_starts)
-            for day in sorted(pages):
-                yield DayMerged(instrument, day, _in_order(pages[day]), starts)
+            for day, source in sorted(pages, key=lambda key: (key[0], key[1].name)):
+                yield DayMerged(instrument, day, _in_order(pages[day, source]), starts, source=source)
 
 
 def _by_day(trades: pl.DataFrame) -> Iterator[tuple[date, pl.DataFrame]]:

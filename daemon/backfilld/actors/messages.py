@@ -8,7 +8,7 @@ import polars as pl
 
 from backfilld.core.backfill.questions import Found, Query
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.core.sync.spec import RunSpec
@@ -99,10 +99,11 @@ class MarketDescribed:
 
 @dataclass(frozen=True, slots=True)
 class PageFetched:
-    """A checked page: contiguous ids, strictly ascending."""
+    """A checked page: contiguous ids, strictly ascending, from one source."""
 
     instrument: Instrument
     trades: pl.DataFrame
+    source: Source = REST
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ class DayMerged:
     new: Merged
     day_starts: frozenset[int]
     absence: AbsentIds = NO_ABSENCES
+    source: Source = REST
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,7 +274,7 @@ class _Sequencer:
     def act(self, now: float) -> None:
         """Do what is due."""
         if self.outbox.due_at <= now:
-            self.outbox.flush()
+            self.outbox.flush(now)
         if self._tick_at > now:
             return
         has_holes = False

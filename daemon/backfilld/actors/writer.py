@@ -120,7 +120,9 @@ def _report_sealed(event: DaySaved | ArchiveDayEnded, on_sealed: Callable[[DaySe
 async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> DaySaved:
     began = clock()
     new = message.new.trades
-    attempt = partial(store.save, message.instrument, message.day, new, message.day_starts, message.absence)
+    attempt = partial(
+        store.save, message.instrument, message.day, new, message.day_starts, message.absence, message.source
+    )
     saved = await _insist(attempt, message, new.height, store, disk)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     downloaded = new.height

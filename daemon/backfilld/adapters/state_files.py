@@ -27,7 +27,7 @@ class StateFiles:
         if work.last_error != self._error:
             self._error, self._error_ms = work.last_error, now_ms
         remembered = remembered_now(budgets, now_ms)
-        activity = Activity(now_ms, work.cached, work.downloaded, self._error, self._error_ms)
+        activity = Activity(now_ms, work.cached, work.downloaded, self._error, self._error_ms, work.live)
 
         def replace() -> None:
             save_remembered(self._cache_dir, remembered)

@@ -168,11 +168,13 @@ OpenArchive = Callable[[], AbstractAsyncContextManager[ArchiveSource]]
 
 @dataclass(frozen=True, slots=True)
 class DaemonWork:
-    """What a daemon has done since it started: trades by where they came from, and what went wrong last."""
+    """What a daemon has done since it started: trades by where they came from, what went wrong last, and how its live
+    side stands."""
 
     cached: int = 0
     downloaded: int = 0
     last_error: str | None = None
+    live: str | None = None
 
 
 class StateFile(Protocol):

@@ -17,6 +17,7 @@ class Activity(msgspec.Struct, frozen=True):
     downloaded: int = 0
     last_error: str | None = None
     last_error_ms: float | None = None
+    live: str | None = None
 
     @property
     def hit_ratio(self) -> float | None:

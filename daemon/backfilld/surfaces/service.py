@@ -109,6 +109,8 @@ class Service:
         trades = f"{seen.cached + seen.fetched:,} trades held"
         missing = seen.wanted - seen.fetched
         parts = [done, trades, *([f"{missing:,} to fetch"] if missing else []), *paused]
+        if self._pipeline.live is not None and self._pipeline.live.statistics.value.instruments:
+            parts.append(self._pipeline.live.statistics.value.text)
         if seen.archive_days:
             parts.append(f"{seen.archive_days:,} days to come from the archive")
         if seen.last_error is not None and seen.complete < seen.instruments:

@@ -115,6 +115,8 @@ def _activity_lines(activity: Activity | None) -> Iterator[str]:
     if activity.hit_ratio is not None:
         counts = f"{activity.cached:,} cached, {activity.downloaded:,} downloaded"
         yield f"cache hit ratio {activity.hit_ratio:.1%}: {counts} (as of {iso(int(activity.saved_ms))})"
+    if activity.live is not None:
+        yield f"live: {activity.live} (as of {iso(int(activity.saved_ms))})"
     if activity.last_error is not None:
         when = f" at {iso(int(activity.last_error_ms))}" if activity.last_error_ms is not None else ""
         yield f"last error{when}: {activity.last_error}"

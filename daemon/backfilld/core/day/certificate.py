@@ -26,6 +26,8 @@ class Source:
 
 REST = Source("rest")
 STREAM = Source("stream")
+"""The live side: the exchange's stream, and what REST filled its holes with."""
+STREAM = Source("stream")
 ADOPTED = Source("adopted")
 
 

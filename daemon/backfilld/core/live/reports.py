@@ -36,3 +36,15 @@ class LiveStatistics:
     def attached(self) -> int:
         """How many instruments the streams bring."""
         return sum(each.is_attached for each in self.instruments.values())
+
+    @property
+    def text(self) -> str:
+        """The live side in a few words."""
+        parts = [f"{self.attached} of {len(self.instruments)} instruments attached"]
+        if self.lag_ms is not None:
+            parts.append(f"lag {max(0.0, self.lag_ms):,.0f} ms")
+        if self.holes_found:
+            parts.append(f"{self.holes_healed:,} of {self.holes_found:,} holes healed")
+        if self.holes_given_up:
+            parts.append(f"{self.holes_given_up:,} given up")
+        return ", ".join(parts)

@@ -1,0 +1,272 @@
+"""The sequencer, its connections and healers in the test's hands: what goes out, what is asked, and when."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock, wait_all_tasks_blocked
+from trio_util import AsyncValue
+
+from backfilld.actors.live_messages import (
+    ConnectionName,
+    HoleGivenUp,
+    PublisherMessage,
+    Resubscribe,
+    SequencerMessage,
+    StreamEnded,
+    StreamHeard,
+    StreamOpened,
+    TradesSequenced,
+)
+from backfilld.actors.messages import (
+    FetchJob,
+    Followed,
+    FollowFrom,
+    GivenUp,
+    Job,
+    JobAnswered,
+    JobFailed,
+    MergerMessage,
+    PageFetched,
+    RowsArrived,
+    SchedulerMessage,
+    SpecChanged,
+    Spent,
+    StopRequested,
+)
+from backfilld.actors.sequencer import SequencerPorts, run_sequencer
+from backfilld.core.backfill.questions import NOTHING
+from backfilld.core.day.certificate import STREAM
+from backfilld.core.live.attachment import Times
+from backfilld.core.live.reports import LiveStatistics
+from backfilld.core.live.trades import frame_of
+from backfilld.core.model import IdRange, Instrument, Market
+from backfilld.core.sync.spec import LiveSpec, RunSpec
+from backfilld.errors import TransientError, UnexpectedAnswer
+from backfilld.ports import StreamBatch
+from tests.core.live.test_sequence import trade
+from tests.fakes import BTC, ETH
+
+T = TypeVar("T")
+URLS = dict.fromkeys(Market, ("ws://first", "ws://second"))
+
+
+def spec_of(*instruments: Instrument) -> RunSpec:
+    return RunSpec(instruments, 5, live=LiveSpec(URLS, Times(poll_s=30, silence_s=60, patience_s=30)))
+
+
+@dataclass
+class Desk:
+    """The sequencer with every channel in the test's hands."""
+
+    nursery: trio.Nursery
+    pages_room: float = math.inf
+    started: list[tuple[ConnectionName, str, Sequence[Instrument]]] = field(default_factory=list)
+    commands: list[trio.MemoryReceiveChannel[Resubscribe]] = field(default_factory=list)
+    shown: AsyncValue[LiveStatistics] = field(default_factory=lambda: AsyncValue(LiveStatistics()))
+
+    def __post_init__(self) -> None:
+        self.inbox, inbox = trio.open_memory_channel[SequencerMessage](math.inf)
+        jobs, self.jobs = trio.open_memory_channel[Job](math.inf)
+        pages, self.pages = trio.open_memory_channel[MergerMessage](self.pages_room)
+        events, self.events = trio.open_memory_channel[SchedulerMessage](math.inf)
+        publisher, self.published = trio.open_memory_channel[PublisherMessage](math.inf)
+        self.ports = SequencerPorts(inbox, jobs, pages, events, publisher)
+
+    def start(self, *instruments: Instrument) -> None:
+        self.nursery.start_soon(
+            run_sequencer, self.ports, spec_of(*instruments), self._listen, lambda: 0.0, lambda: 0.5, self.shown
+        )
+
+    def _listen(
+        self, name: ConnectionName, url: str, instruments: Sequence[Instrument]
+    ) -> trio.MemorySendChannel[Resubscribe]:
+        self.started.append((name, url, instruments))
+        send, receive = trio.open_memory_channel[Resubscribe](math.inf)
+        self.commands.append(receive)
+        return send
+
+    async def tell(self, *messages: SequencerMessage) -> None:
+        for message in messages:
+            await self.inbox.send(message)
+        await wait_all_tasks_blocked()
+
+    async def attached(self, next_id: int = 10) -> ConnectionName:
+        """BTC attached, from that id on."""
+        self.start(BTC)
+        await trio.sleep(1)
+        name = self.started[-1][0]
+        await self.tell(StreamOpened(name))
+        await trio.sleep(6)
+        await self.tell(FollowFrom(BTC, next_id))
+        return name
+
+    async def hear(self, name: ConnectionName, *trade_ids: int) -> None:
+        await self.tell(StreamHeard(name, StreamBatch({BTC: [trade(each) for each in trade_ids]})))
+
+    async def answer(self, *trade_ids: int) -> FetchJob:
+        """Answer the question that is open."""
+        job = self.jobs.receive_nowait()
+        assert isinstance(job, FetchJob)
+        page = [PageFetched(BTC, frame_of([trade(each) for each in trade_ids]))] if trade_ids else []
+        await self.tell(*page, JobAnswered(job, NOTHING, Spent()))
+        return job
+
+    def out(self) -> list[int]:
+        """The ids that went to the subscribers since this was last asked."""
+        got = taken(self.published)
+        return [each.a for message in got if isinstance(message, TradesSequenced) for each in message.trades]
+
+
+def taken(channel: trio.MemoryReceiveChannel[T]) -> list[T]:
+    got: list[T] = []
+    while True:
+        try:
+            got.append(channel.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return got
+
+
+@pytest.fixture
+def desk(nursery: trio.Nursery, autojump_clock: MockClock) -> Desk:
+    return Desk(nursery)
+
+
+async def test_trades_go_to_subscribers_at_once_and_gathered_to_the_merger_and_then_the_scheduler(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    name = await desk.attached()
+    await desk.hear(name, 10)
+    await desk.hear(name, 11, 12)
+    assert desk.out() == [10, 11, 12]
+    assert taken(desk.pages) == []
+    await trio.sleep(1)
+    (page,) = taken(desk.pages)
+    assert isinstance(page, PageFetched)
+    assert page.trades["a"].to_list() == [10, 11, 12]
+    assert page.source == STREAM
+    followed, arrived = taken(desk.events)
+    assert followed == Followed(BTC)
+    assert isinstance(arrived, RowsArrived)
+    assert arrived.found.ids == IdRange(10, 12)
+
+
+async def test_nothing_goes_out_past_a_hole_until_rest_has_filled_it(autojump_clock: MockClock, desk: Desk) -> None:
+    name = await desk.attached()
+    with capture_logs() as logs:
+        await desk.hear(name, 10, 13, 14)
+        assert desk.out() == [10]
+        await trio.sleep(0.3)
+        job = await desk.answer(11, 12, 13)
+    assert job.query.first_id == 11  # type: ignore[union-attr]
+    assert desk.out() == [11, 12, 13, 14]
+    events = [entry["event"] for entry in logs]
+    assert events == ["live_hole_found", "live_hole_healed"]
+    assert (logs[1]["first_id"], logs[1]["last_id"], logs[1]["requests"]) == (11, 12, 1)
+
+
+async def test_a_hole_that_rest_passes_over_is_given_up_and_everybody_is_told(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    name = await desk.attached()
+    await desk.hear(name, 12)
+    for _ in range(200):
+        await trio.sleep(0.2)
+        for job in taken(desk.jobs):
+            error = UnexpectedAnswer("rows from 12", absent=(10, 11))
+            await desk.tell(JobFailed(job, error, Spent()))
+    assert GivenUp(BTC, IdRange(10, 11), is_passed_over=True) in taken(desk.events)
+    published = taken(desk.published)
+    assert HoleGivenUp(BTC, IdRange(10, 11)) in published
+    assert desk.shown.value.holes_given_up == 1
+
+
+async def test_a_lost_connection_is_opened_again_and_its_instruments_are_polled_meanwhile(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    name = await desk.attached()
+    await desk.hear(name, 10)
+    await trio.sleep(2)
+    assert desk.shown.value.attached == 1
+    await desk.tell(StreamEnded(name, "cut"))
+    await trio.sleep(2)
+    assert desk.shown.value.attached == 0
+    assert len(desk.started) == 2
+    await trio.sleep(31)
+    job = await desk.answer(11, 12)
+    assert job.query.first_id == 11  # type: ignore[union-attr]
+    assert desk.out() == [10, 11, 12]
+
+
+async def test_a_question_that_fails_is_put_again(autojump_clock: MockClock, desk: Desk) -> None:
+    name = await desk.attached()
+    await desk.hear(name, 11)
+    await trio.sleep(0.3)
+    await desk.tell(JobFailed(desk.jobs.receive_nowait(), TransientError("reset"), Spent()))
+    await trio.sleep(2)
+    await desk.answer(10)
+    assert desk.out() == [10, 11]
+
+
+async def test_other_settings_add_and_remove_instruments_without_a_new_connection(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    await desk.attached()
+    await desk.tell(SpecChanged(spec_of(BTC, ETH)))
+    await desk.tell(SpecChanged(spec_of(ETH)))
+    assert taken(desk.commands[0]) == [Resubscribe(more=(ETH,)), Resubscribe(less=(BTC,))]
+    assert len(desk.started) == 1
+
+
+async def test_a_merger_that_takes_nothing_keeps_no_subscriber_waiting(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    desk = Desk(nursery, pages_room=1)
+    name = await desk.attached()
+    for each in range(10, 40):
+        await desk.hear(name, each)
+        await trio.sleep(0.5)
+    assert desk.out() == list(range(10, 40))
+    arrived = [each for each in taken(desk.events) if isinstance(each, RowsArrived)]
+    assert len(arrived) == 1, "the others are not on their way yet"
+    got: list[int] = []
+    with trio.move_on_after(60):
+        async for page in desk.pages:
+            assert isinstance(page, PageFetched)
+            got += page.trades["a"].to_list()
+    assert got == list(range(10, 40))
+
+
+async def test_the_stop_hands_over_what_was_gathered_and_ends_connections(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    name = await desk.attached()
+    await desk.hear(name, 10, 11)
+    await desk.tell(StopRequested())
+    (page,) = taken(desk.pages)
+    assert isinstance(page, PageFetched)
+    assert page.trades["a"].to_list() == [10, 11]
+    with pytest.raises(trio.EndOfChannel):
+        desk.commands[0].receive_nowait()
+    await desk.inbox.aclose()
+
+
+async def test_sixty_quiet_futures_cost_at_most_sixty_weight_a_minute(autojump_clock: MockClock, desk: Desk) -> None:
+    quiet = [Instrument.parse(f"um:S{number}USDT") for number in range(60)]
+    desk.start(*quiet)
+    await trio.sleep(1)
+    await desk.tell(StreamOpened(desk.started[0][0]))
+    await trio.sleep(6)
+    await desk.tell(*(FollowFrom(each, 10) for each in quiet))
+    await trio.sleep(61)
+    asked = 0
+    for _ in range(600):
+        await trio.sleep(1)
+        for job in taken(desk.jobs):
+            asked += 1
+            await desk.tell(JobAnswered(job, NOTHING, Spent()))  # type: ignore[arg-type]
+    assert 0 < asked <= 10 * 60 / 20 + 1
