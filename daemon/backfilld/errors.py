@@ -34,7 +34,7 @@ EXIT_TRY_LATER = 75
 EXIT_SETTINGS = 78
 """sysexits' EX_CONFIG: the operator must change it; the unit does not start the daemon again after it."""
 
-ArchiveFault = Literal["absent", "checksum", "cut", "shape", "value", "empty"]
+ArchiveFault = Literal["absent", "checksum", "cut", "shape", "value", "empty", "large"]
 """Why a file of the archive cannot be used."""
 
 
@@ -109,7 +109,8 @@ class ArchiveError(ExchangeError):
 
     ``kind`` says why: ``absent`` (announced, but not there), ``checksum`` (other bytes than published, twice),
     ``cut`` (an incomplete or damaged zip), ``shape`` (no CSV of aggregate trades), ``value`` (a field that cannot be
-    read or is impossible; the message names line and column), ``empty`` (no trade of the day).
+    read or is impossible; the message names line and column), ``empty`` (no trade of the day), ``large`` (beyond all
+    bounds of size).
     """
 
     def __init__(self, message: str, *, kind: ArchiveFault) -> None:

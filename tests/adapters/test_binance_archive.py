@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from backfilld.adapters import binance_archive
 from backfilld.adapters.binance_archive import BinanceArchive, Tempo, open_archive
 from backfilld.core.model import Instrument
 from backfilld.core.retry import Backoff
@@ -111,7 +112,7 @@ async def test_a_checksum_of_another_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"abc  x.zip", b"0" * 5_000_000])
 async def test_what_is_no_checksum_is_refused(tmp_path: Path, body: bytes) -> None:
     async with archive(tmp_path, sent(response(200, body, {}))) as (source, _):
-        with pytest.raises(UnexpectedAnswer, match="is no checksum"):
+        with pytest.raises(UnexpectedAnswer, match="is not a checksum"):
             await source.checksum(SPOT, DAY)
 
 
@@ -255,4 +256,29 @@ async def test_a_cancelled_download_leaves_nothing(tmp_path: Path) -> None:
         with trio.move_on_after(0.2) as scope:
             await source.download(SPOT, DAY, tmp_path / "day.zip", "0" * 64)
         assert scope.cancelled_caught
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"a" * 64 + b" " * 2000 + b"\r" * 2000,
+        b"a" * 64 + b"  " + NAME.encode() + b"\n" * 5000,
+        b"a" * 64 + b"  other\x1b[2J\n<0>forged",
+        b"\xd9\xa5" * 64 + b"  " + NAME.encode(),
+    ],
+    ids=["blanks", "endless", "control", "digits"],
+)
+async def test_a_hostile_checksum_costs_nothing_and_is_one_printable_line(tmp_path: Path, body: bytes) -> None:
+    async with archive(tmp_path, sent(response(200, body, {}))) as (source, _):
+        with pytest.raises(UnexpectedAnswer) as raised, trio.fail_after(5):
+            await source.checksum(SPOT, DAY)
+    assert str(raised.value).isprintable()
+
+
+async def test_a_file_larger_than_any_day_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binance_archive, "MOST_ZIP_BYTES", 1_000_000)
+    async with archive(tmp_path, checksum(), whole()) as (source, _):
+        with pytest.raises(ArchiveError, match="larger than 1,000,000 bytes"):
+            await source.fetch(SPOT, DAY)
     assert list(tmp_path.iterdir()) == []

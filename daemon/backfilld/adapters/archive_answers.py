@@ -4,14 +4,20 @@ Owns the translation of its status codes, headers and pages into the project's e
 """
 
 import re
+import string
 
 import httpx
 
 from backfilld.core.backfill.outcome import CLOSED_TO_US
+from backfilld.core.text import plain
 from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
 
-_CHECKSUM = re.compile(r"([0-9a-fA-F]{64})[ \t]+\*?(.+?)[\r\n]*")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+MOST_CHECKSUM_BYTES = 4096
+"""The longest checksum file that is read; the archive's have 98 bytes."""
+
+_DIGITS = 64
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-[0-9]{1,15}/([0-9]{1,15}|\*)")
+_LENGTH = re.compile(r"[0-9]{1,15}")
 _TRANSIENT = {403, 408, 425, 429}
 """403 is what the bucket says for hours at times, and the CDN when it is asked too much."""
 
@@ -31,7 +37,7 @@ def refusal_of(answer: httpx.Response, *, partial: bool = False) -> ExchangeErro
     if status == CLOSED_TO_US:
         return RequestRejected(f"{where(answer)}: {status}, the archive is closed to us here", status=status, code=None)
     if httpx.codes.is_redirect(status):
-        elsewhere = answer.headers.get("location", "nowhere")
+        elsewhere = plain(answer.headers.get("location", "nowhere"))
         reason = f"{where(answer)}: {status}, a redirect to {elsewhere}: this is no base URL of the archive"
         return RequestRejected(reason, status=status, code=None)
     return RequestRejected(f"{where(answer)}: {status}: this is no base URL of the archive", status=status, code=None)
@@ -39,12 +45,16 @@ def refusal_of(answer: httpx.Response, *, partial: bool = False) -> ExchangeErro
 
 def sha256_in(body: bytes, name: str, place: str) -> str:
     """The checksum that ``body``, the file at ``place``, names of the file ``name``. Raises UnexpectedAnswer."""
-    found = _CHECKSUM.fullmatch(body.decode(errors="replace"))
-    if found is None:
-        raise UnexpectedAnswer(f"{place} is no checksum: it begins with {body[:60]!r}")
-    if found[2] != name:
-        raise UnexpectedAnswer(f"{place} is the checksum of {found[2][:120]}, not of {name}")
-    return found[1].lower()
+    if len(body) > MOST_CHECKSUM_BYTES:
+        raise UnexpectedAnswer(f"{place} is not a checksum: it is longer than {MOST_CHECKSUM_BYTES:,} bytes")
+    # Split by hand: a pattern with two runs of blanks takes cubic time on a hostile text.
+    digest, _, rest = body.decode(errors="replace").strip().partition(" ")
+    if len(digest) != _DIGITS or not set(digest) <= set(string.hexdigits):
+        raise UnexpectedAnswer(f"{place} is not a checksum: it begins with {body[:60]!r}")
+    found = rest.strip().removeprefix("*")
+    if found != name:
+        raise UnexpectedAnswer(f"{place} is the checksum of {plain(found, 120)}, not of {name}")
+    return digest.lower()
 
 
 def size_in(answer: httpx.Response) -> int:
@@ -52,7 +62,7 @@ def size_in(answer: httpx.Response) -> int:
     if refusal := refusal_of(answer):
         raise refusal
     length = answer.headers.get("content-length", "")
-    if not length.isdecimal():
+    if not _LENGTH.fullmatch(length):
         raise UnexpectedAnswer(f"{where(answer)} does not tell its size")
     return int(length)
 

@@ -17,19 +17,30 @@ from urllib.parse import quote
 import httpx
 import trio
 
-from backfilld.adapters.archive_answers import absent, refusal_of, resumed_at, sha256_in, size_in, where
-from backfilld.adapters.binance_refusals import without_addresses
+from backfilld.adapters.archive_answers import (
+    MOST_CHECKSUM_BYTES,
+    absent,
+    refusal_of,
+    resumed_at,
+    sha256_in,
+    size_in,
+    where,
+)
+from backfilld.adapters.routes import reason_of
 from backfilld.adapters.spool import Spool, same_bytes
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument
 from backfilld.core.retry import Backoff
-from backfilld.errors import ArchiveError, ExchangeError, TransientError
+from backfilld.errors import ArchiveError, ExchangeError, TransientError, Unreachable
 from backfilld.ports import Published
 from backfilld.store.atomic import translated
 
 T = TypeVar("T")
 
-MOST_CHECKSUM_BYTES = 4096
+MOST_ZIP_BYTES = 512 << 20
+"""The largest file that is downloaded: a day of 2 million trades has 25 MB."""
+
+LONGEST_ETAG = 200
 CONNECT_S = 5.0
 TRIES_TO_CONNECT = 2
 
@@ -119,7 +130,7 @@ class BinanceArchive:
                 async for chunk in chunks:
                     body += chunk
                     if len(body) > MOST_CHECKSUM_BYTES:
-                        sha256_in(body, name, where(answer))
+                        return sha256_in(body, name, where(answer))  # which refuses it
             return sha256_in(body, name, where(answer))
 
         return await self._persistently(lambda: self._answered("GET", url, ask))
@@ -163,12 +174,14 @@ class BinanceArchive:
             if refusal := refusal_of(answer, partial=spool.size > 0):
                 raise refusal
             if answer.status_code != httpx.codes.PARTIAL_CONTENT:
-                spool.begin_anew(answer.headers.get("etag"))
+                spool.begin_anew(_etag_of(answer))
             elif resumed_at(answer) != spool.size:
                 spool.begin_anew()
                 raise TransientError(f"{where(answer)} went on elsewhere than it was asked to")
             async with _chunks_of(answer) as chunks:
                 async for chunk in chunks:
+                    if spool.size + len(chunk) > MOST_ZIP_BYTES:
+                        raise ArchiveError(f"{where(answer)} is larger than {MOST_ZIP_BYTES:,} bytes", kind="large")
                     if spool.put(chunk, where(answer)):
                         await trio.to_thread.run_sync(spool.write)
 
@@ -193,6 +206,7 @@ class BinanceArchive:
             with pace.scope:
                 request = self._http.build_request(method, url, headers=headers)
                 answer = await self._http.send(request, stream=True)
+                self._http.cookies.clear()
                 answer.stream = _Paced(answer.stream, pace)  # type: ignore[arg-type]  # of an asynchronous client
                 try:
                     return await use(answer)
@@ -200,9 +214,9 @@ class BinanceArchive:
                     with trio.CancelScope(shield=True):
                         await answer.aclose()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _Unreachable(f"{url}: out of reach: {_cause(error)}") from error
+            raise Unreachable(f"{url}: out of reach: {reason_of(error)}") from error
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise TransientError(f"{url}: {_cause(error)}") from error
+            raise TransientError(f"{url}: {reason_of(error)}") from error
         raise TransientError(f"{url}: {pace.complaint}")
 
     async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -213,17 +227,13 @@ class BinanceArchive:
                 return await attempt()
             except TransientError as error:
                 failures += 1
-                if isinstance(error, _Unreachable) and failures >= TRIES_TO_CONNECT:
+                if isinstance(error, Unreachable) and failures >= TRIES_TO_CONNECT:
                     raise
                 jitter = random.random()  # noqa: S311 - it only spreads requests
                 wait_s = self._tempo.backoff.wait_s(failures, trio.current_time() - began_s, jitter)
                 if wait_s is None:
                     raise
             await trio.sleep(wait_s)
-
-
-class _Unreachable(TransientError):
-    """There is not even a connection: REST can do the work meanwhile."""
 
 
 class _Pace:
@@ -298,8 +308,10 @@ async def _spooled(target: Path) -> AsyncIterator[Spool]:
             await trio.to_thread.run_sync(spool.close)
 
 
-def _cause(error: Exception) -> str:
-    return without_addresses(str(error)) or type(error).__name__
+def _etag_of(answer: httpx.Response) -> str | None:
+    """The name of this version of the file, if it can be sent back as it is."""
+    etag = str(answer.headers.get("etag", ""))
+    return etag if etag.isascii() and etag.isprintable() and 0 < len(etag) <= LONGEST_ETAG else None
 
 
 def file_name(instrument: Instrument, day: date) -> str:

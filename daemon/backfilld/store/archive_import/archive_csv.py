@@ -8,12 +8,10 @@ naming line and column. Memory does not grow with the file. What order the rows 
 import io
 import math
 import struct
-import sys
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -24,11 +22,26 @@ import pyarrow.csv as pc
 from pyarrow import compute
 
 from backfilld.core.model import INT64_MAX, SCHEMA
+from backfilld.core.text import plain
 from backfilld.errors import ArchiveError
 from backfilld.store.atomic import translated
 
 BLOCK_BYTES = 1 << 21
 """What is parsed at once: some 25,000 rows: with twice as many it is a tenth faster and takes 100 MB more."""
+
+MOST_ENTRIES = 16
+"""Entries of a zip; the archive's have one, some had two."""
+
+MOST_CSV_BYTES = 2 << 30
+"""Bytes that a zip may unpack to: a day of 2 million trades has 137 MB."""
+
+MOST_RATIO = 100
+"""How much larger than its packed form a member may be; CSVs of trades are six times as large."""
+
+_END, _END_OF_ZIP64 = b"PK\x05\x06", b"PK\x06\x07"
+_LONGEST_END_BYTES = 22 + 65_535 + 20
+_LONGEST_ENTRY_BYTES = 4096
+_LOCAL_HEADER_BYTES = 30
 
 MICROSECONDS_FROM = 10**14
 """A time from here on is in microseconds: in milliseconds it would lie in the year 5138."""
@@ -49,8 +62,6 @@ _ARROW_TYPES = {"T": pa.int64(), "p": pa.float64(), "q": pa.float64(), "m": pa.b
 _TRUE, _FALSE = ["True", "true", "TRUE"], ["False", "false", "FALSE"]
 _BOM = b"\xef\xbb\xbf"
 _LONGEST_LINE_BYTES = 4096
-_SETTLING_S = 0.05
-"""Arrow's threads give back what they read a moment after they were stopped. Nothing tells when."""
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -59,6 +70,8 @@ _DAMAGE = (
     RuntimeError,
     struct.error,
     UnicodeDecodeError,
+    ValueError,
+    OverflowError,
 )
 """What :mod:`zipfile` raises on a zip that is cut, damaged, encrypted or packed in some way it does not know."""
 
@@ -69,7 +82,13 @@ def trade_frames(path: Path) -> Generator[pl.DataFrame, None, None]:
     Raises ArchiveError for a zip that is cut or damaged, which may show only after the last frame, and for a CSV that
     is none of trades; StoreError if the disk refuses.
     """
-    with translated(path, "read"), _damage_named(path), zipfile.ZipFile(path) as archive:
+    with translated(path, "read"), _damage_named(path):
+        _check_directory(path)
+        yield from _frames_of(path)
+
+
+def _frames_of(path: Path) -> Iterator[pl.DataFrame]:
+    with zipfile.ZipFile(path) as archive:
         for member in _csvs(archive, path):
             yield from _frames(archive, member, path)
 
@@ -78,16 +97,55 @@ def trade_frames(path: Path) -> Generator[pl.DataFrame, None, None]:
 def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
-    except _DAMAGE as error:
-        reason = str(error) or type(error).__name__
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault; a decompressor raises OSError without a number
+        reason = plain(str(error)) or "it cannot be unpacked"
         raise ArchiveError(f"{path.name} is cut or damaged: {reason}", kind="cut") from error
 
 
 def _csvs(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """The CSVs, by the directory of the zip alone: nothing is unpacked before all of it is within its bounds."""
+    members = sorted(archive.infolist(), key=lambda member: member.header_offset)
+    stop = archive.start_dir
+    for member in reversed(members):
+        fault = _fault_of(member, stop)
+        if fault:
+            raise ArchiveError(f"{path.name}: {plain(member.filename, 80)}: {fault}", kind="shape")
+        stop = member.header_offset
+    if sum(member.file_size for member in members) > MOST_CSV_BYTES:
+        raise ArchiveError(f"{path.name} unpacks to more than {MOST_CSV_BYTES:,} bytes", kind="large")
     found = [member for member in archive.infolist() if member.filename.lower().endswith(".csv")]
     if not found:
         raise ArchiveError(f"{path.name} holds no CSV", kind="shape")
     return found
+
+
+def _fault_of(member: zipfile.ZipInfo, stop: int) -> str | None:
+    """Why a member is not read, if ``stop`` is where the one behind it begins."""
+    if member.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        return "it is neither stored nor deflated"
+    if member.header_offset < 0 or member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > stop:
+        return "it overlaps with what follows it"
+    if member.file_size > MOST_RATIO * member.compress_size + BLOCK_BYTES:
+        return f"it unpacks to {member.file_size:,} bytes from {member.compress_size:,}"
+    return None
+
+
+def _check_directory(path: Path) -> None:
+    """Raise ArchiveError for a zip of many entries before :mod:`zipfile` reads its whole directory into memory."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _LONGEST_END_BYTES))
+        tail = file.read()
+    has_comment = tail[-22:-18] != _END or tail[-2:] != b"\0\0"
+    start = tail.rfind(_END) if has_comment else len(tail) - 22
+    if start < 0 or len(tail) < start + 22:
+        raise ArchiveError(f"{path.name} is cut or damaged: it is not a zip", kind="cut")
+    entries, directory_bytes = struct.unpack("<HI", tail[start + 10 : start + 16])
+    is_large = start >= 20 and tail[start - 20 : start - 16] == _END_OF_ZIP64  # noqa: PLR2004 - its length
+    if is_large or entries > MOST_ENTRIES or directory_bytes > MOST_ENTRIES * _LONGEST_ENTRY_BYTES:
+        raise ArchiveError(f"{path.name} has more than {MOST_ENTRIES} entries", kind="shape")
 
 
 def _frames(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[pl.DataFrame]:
@@ -95,61 +153,34 @@ def _frames(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> It
     if shape is None:
         return
     try:
-        with archive.open(member) as packed, _batches(packed, shape) as batches:
-            for batch in batches:
-                frame = _typed(batch)
+        with archive.open(member) as packed:
+            for block in _blocks(packed, has_header=shape.has_header):
+                frame = _typed(shape.parsed(block))
                 _refuse_impossible(frame)
                 yield frame
     except (pa.ArrowInvalid, _Impossible) as error:
         place = _place_of_the_fault(archive, member, shape) or str(error).splitlines()[0][:200]
-        raise ArchiveError(f"{path.name}: {member.filename}: {place}", kind="value") from error
+        raise ArchiveError(f"{path.name}: {plain(member.filename, 80)}: {plain(place)}", kind="value") from error
 
 
-@contextmanager
-def _batches(packed: IO[bytes], shape: "_Shape") -> Iterator[pc.CSVStreamingReader]:
-    """Arrow reads ahead on a thread of its own: at the end of the context it reads no more, whatever ended it.
-
-    An interpreter that ends while it reads is aborted, so whoever iterates must close what they iterate over.
-    """
-    stream = _Stoppable(packed)
-    reader = shape.reader_of(cast("IO[bytes]", stream))
-    try:
-        yield reader
-    finally:
-        if not stream.is_at_end:
-            stream.stop()
-            with suppress(StopIteration, pa.ArrowInvalid, *_DAMAGE):
-                while not sys.is_finalizing():
-                    reader.read_next_batch()
-            time.sleep(_SETTLING_S)
-
-
-class _Stoppable(io.RawIOBase):
-    """A stream that can be told, from another thread, that this is its end."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._is_stopped = False
-        self._is_reading = False
-        self.is_at_end = False
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        self._is_reading = True  # said first, so that stop() does not overlook it
-        try:
-            content = b"" if self._is_stopped else self._stream.read(size)
-            self.is_at_end |= not content
-            return content
-        finally:
-            self._is_reading = False
-
-    def stop(self) -> None:
-        """Give nothing more; return when nobody is reading."""
-        self._is_stopped = True
-        while self._is_reading and not sys.is_finalizing():
-            time.sleep(0.001)
+def _blocks(packed: IO[bytes], *, has_header: bool) -> Iterator[bytes]:
+    """The text without its header in blocks that end where a line ends: each is parsed for itself, on this thread."""
+    rest, is_first = b"", True
+    while chunk := packed.read(BLOCK_BYTES):
+        text = rest + chunk
+        end = text.rfind(b"\n") + 1
+        if not end and len(text) > BLOCK_BYTES:
+            raise _Impossible(f"a line is longer than {BLOCK_BYTES:,} bytes")
+        block, rest = text[:end], text[end:]
+        if is_first and block:
+            block, is_first = block.removeprefix(_BOM), False
+            block = block.partition(b"\n")[2] if has_header else block
+        if block.strip():
+            yield block
+    if is_first:
+        rest = b"" if has_header else rest.removeprefix(_BOM)
+    if rest.strip():
+        yield rest
 
 
 # -- shapes
@@ -162,11 +193,11 @@ class _Shape:
     columns: tuple[str, ...]
     has_header: bool
 
-    def reader_of(self, stream: IO[bytes]) -> pc.CSVStreamingReader:
-        """Arrow's reader of it. Nothing stands for a null, so an empty field is an error."""
-        return pc.open_csv(
-            stream,
-            pc.ReadOptions(column_names=list(self.columns), skip_rows=int(self.has_header), block_size=BLOCK_BYTES),
+    def parsed(self, block: bytes) -> pa.Table:
+        """The rows of whole lines. Nothing stands for a null, so an empty field is an error."""
+        return pc.read_csv(
+            io.BytesIO(block),
+            pc.ReadOptions(column_names=list(self.columns), use_threads=False, block_size=len(block) + 1),
             pc.ParseOptions(quote_char=False),
             pc.ConvertOptions(
                 column_types={name: _ARROW_TYPES.get(name, pa.int64()) for name in self.columns},
@@ -189,7 +220,7 @@ def _shape_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> 
     columns = tuple(COLUMNS)[: len(fields)]
     if len(fields) not in {len(COLUMNS), len(COLUMNS) - 1} or (has_header and not _fits(fields)):
         raise ArchiveError(
-            f"{path.name}: {member.filename} begins with {line[:120]!r}: "
+            f"{path.name}: {plain(member.filename, 80)} begins with {line[:120]!r}: "
             f"the columns of aggregate trades are {', '.join(COLUMNS.values())}, the last one optional",
             kind="shape",
         )
@@ -209,8 +240,9 @@ class _Impossible(Exception):
     """A value that no row may have."""
 
 
-def _typed(batch: pa.RecordBatch) -> pl.DataFrame:
+def _typed(table: pa.Table) -> pl.DataFrame:
     """The columns of SCHEMA, times in ms. Arrow's arithmetic, for polars' wakes its thread pool for each batch."""
+    (batch,) = table.combine_chunks().to_batches() or [pa.RecordBatch.from_pylist([], table.schema)]
     columns = {name: batch.column(name) for name in batch.schema.names}
     columns["T"] = _in_ms(columns["T"])
     columns.setdefault("M", pa.repeat(True, batch.num_rows))
