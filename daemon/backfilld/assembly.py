@@ -26,7 +26,7 @@ from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.sync.spec import LiveSpec, RunSpec
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.budget import Budget
-from backfilld.core.weight.pauses import Pauses
+from backfilld.core.weight.pauses import LONGEST_PAUSE_MS, MOST_BANS, Pauses
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
 from backfilld.errors import SettingsError
@@ -229,10 +229,13 @@ def _pauses(remembered: RememberedBudget | None, local_minus_wall_ms: float) -> 
     """The pauses that a process before us was told of, by the clock of this one."""
     if remembered is None:
         return Pauses()
-    bans = [end_ms + local_minus_wall_ms for end_ms in remembered.bans_ms]
+    # A file can hold anything: the exchange bans for three days at most.
+    latest_ms = _wall_ms() + LONGEST_PAUSE_MS
+    bans = [min(end_ms, latest_ms) + local_minus_wall_ms for end_ms in remembered.bans_ms[-MOST_BANS:]]
     if remembered.paused_until_ms is None or remembered.reason is None:
         return Pauses(bans)
-    return Pauses(bans, until_ms=remembered.paused_until_ms + local_minus_wall_ms, reason=remembered.reason)
+    until_ms = min(remembered.paused_until_ms, latest_ms) + local_minus_wall_ms
+    return Pauses(bans, until_ms=until_ms, reason=remembered.reason)
 
 
 def _wall_ms() -> float:

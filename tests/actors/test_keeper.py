@@ -88,3 +88,14 @@ async def test_what_cannot_be_saved_is_said_once_until_it_could(autojump_clock: 
                 await trio.sleep(SHOWN_EVERY_S)
     assert len(memory.saved) == 1
     assert [each["event"] for each in logs] == ["governor_unsaved"] * 2
+
+
+async def test_figures_that_change_all_the_time_are_saved_only_now_and_then(autojump_clock: MockClock) -> None:
+    """Also as time goes on: without a pause nothing of consequence changes."""
+    memory = Memory()
+    async with keeping(memory) as value:
+        for used in range(1, 100):
+            await trio.sleep(SHOWN_EVERY_S / 10)
+            value.value = shown_of(used)
+            await wait_all_tasks_blocked()
+    assert len(memory.saved) in {10, 11}

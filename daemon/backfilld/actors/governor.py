@@ -24,9 +24,11 @@ from backfilld.actors.permits import (
     SetShare,
     TellTime,
 )
+from backfilld.core.markets import RULES
 from backfilld.core.model import Market
 from backfilld.core.weight.budget import Budget, BudgetStatistics
 from backfilld.core.weight.fair_queue import FairQueue
+from backfilld.core.weight.limits import bounded
 from backfilld.core.weight.pauses import Reason
 from backfilld.errors import RateLimited
 
@@ -88,7 +90,7 @@ class _Governor:
             case PauseUntil():
                 self._pause(message)
             case SetLimits(market, limits):
-                self._budgets[market].set_limits(limits)
+                self._budgets[market].set_limits(bounded(limits, RULES[market].limits))
             case SetShare(share, max_in_flight):
                 self._free += max_in_flight - self._most_in_flight
                 self._most_in_flight = max_in_flight

@@ -41,7 +41,8 @@ async def run_keeper(
         async for statistics in values:
             now = trio.current_time()
             of_consequence = {
-                market: (each.reason, len(each.bans_ms_ago), round(now + each.paused_ms / 1000), each.learned)
+                # The end of a pause to the second; without a pause there is none, not the clock itself.
+                market: (each.reason, len(each.bans_ms_ago), _end_s(each, now), each.learned)
                 for market, each in statistics.items()
             }
             if of_consequence == lasting and now < saved_at + SHOWN_EVERY_S:
@@ -55,3 +56,7 @@ async def run_keeper(
                 is_failing = True
                 continue
             lasting, saved_at, is_failing = of_consequence, now, False
+
+
+def _end_s(budget: BudgetStatistics, now: float) -> int | None:
+    return round(now + budget.paused_ms / 1000) if budget.paused_ms else None

@@ -45,7 +45,7 @@ def load_remembered(cache_dir: Path) -> Remembered:
     try:
         with translated(path, "read"):
             return msgspec.json.decode(path.read_bytes() if path.exists() else b"{}", type=Remembered)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         move_aside(path)
         return {}
 
@@ -54,7 +54,7 @@ def peek_remembered(cache_dir: Path) -> Remembered:
     """The same for a reader that must not touch anything."""
     try:
         return msgspec.json.decode(_path(cache_dir).read_bytes(), type=Remembered)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
 

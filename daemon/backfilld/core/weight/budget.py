@@ -6,10 +6,10 @@ server's clock shows, each of them must have room, for what others on the IP are
 local milliseconds of any monotonic clock; nothing here reads a clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from backfilld.core.weight.limits import MINUTE_MS, NO_LIMIT, Limit
+from backfilld.core.weight.limits import MINUTE_MS, MOST_LIMITS, NO_LIMIT, Limit
 from backfilld.core.weight.pauses import Pauses, Reason
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.usage import Counter, Ticket, flying
@@ -17,6 +17,12 @@ from backfilld.core.weight.weights import WeightTable
 
 DOUBTFUL_PART = 0.1
 """The part of a window's share that may be sent while it is not known which window it will be charged in."""
+BELIEVED_TIMES = 3
+"""A reported count above this many times its limit is not believed."""
+MET_MS = 60 * MINUTE_MS
+"""How long a limit that was met below its name is respected. A refusal for another reason must not slow us for good."""
+LEAST_MET_PART = 0.1
+"""A limit that was met counts as at least this part of the named one: one odd refusal must not stop us."""
 LOOKS = 16
 """How finely the moment is searched when others leave room again: a window's length over two to this."""
 
@@ -70,6 +76,7 @@ class Budget:
         self.weights = weights or WeightTable({})
         self.pauses = pauses or Pauses()
         self._counters: list[Counter] = []
+        self._met: dict[str, tuple[int, float]] = {}
         self.set_limits(limits)
 
     @property
@@ -95,10 +102,27 @@ class Budget:
 
     def pause(self, now_ms: float, until_ms: float | None, reason: Reason) -> float:
         """Spend nothing before ``until_ms``, or as long as the reason asks for; returns the instant when it ends."""
+        if reason is not Reason.BLOCKED and self.pauses.wait_ms(now_ms) == 0:
+            self._meet_limit(now_ms)
         if until_ms is None and reason is not Reason.BLOCKED:
             until_ms = self.next_window_ms(now_ms)
         self.pauses.pause(now_ms, until_ms, reason)
         return self.pauses.until_ms
+
+    def _meet_limit(self, now_ms: float) -> None:
+        """The exchange refused: where the fullest count is below its limit, the limit in force is lower than named, and
+        no more than that count is used for a while. A few such steps find any limit, and none undercuts a tenth."""
+        fullest = max(self._weighed(now_ms), key=lambda each: each[0] / each[1].limit.limit, default=None)
+        if fullest is None or not 0 < fullest[0] < fullest[1].limit.limit:
+            return
+        used, counter = fullest
+        self._met[counter.limit.name] = max(used, int(counter.limit.limit * LEAST_MET_PART)), now_ms + MET_MS
+
+    def _weighed(self, now_ms: float) -> Iterator[tuple[int, Counter]]:
+        """The settled count of each limit by weight in the windows that the server's clock may show."""
+        for counter in self._counters:
+            if counter.limit.by_weight and counter.limit.limit != NO_LIMIT:
+                yield max(map(counter.used, self._possible_windows(counter, now_ms))), counter
 
     def spend(self, now_ms: float, weight: int, endpoint: str = "") -> Ticket:
         """Charge a request that is about to be sent."""
@@ -119,6 +143,7 @@ class Budget:
         """
         self._remove(ticket)
         self.pauses.ended(ticket, accepted=accepted)
+        used = self._believable(used)
         self._count_also(used)
         learned = [self._settle(counter, ticket, now_ms, used.get(counter.limit.name)) for counter in self._counters]
         return any(learned)
@@ -144,7 +169,16 @@ class Budget:
         """Count in intervals that headers tell of before exchangeInfo has named their limits."""
         counted = {counter.limit.name for counter in self._counters if counter.limit.by_weight}
         limits = (Limit.unknown(name) for name in used.keys() - counted)
-        self._counters += [Counter(limit) for limit in limits if limit is not None]
+        room = MOST_LIMITS - len(self._counters)
+        self._counters += [Counter(limit) for limit in limits if limit is not None][: max(0, room)]
+
+    def _believable(self, used: Mapping[str, int]) -> Mapping[str, int]:
+        """The reported counts without impossible ones, which would stop us for windows to come. The exchange refuses
+        long before a count is a few times its limit."""
+        limits = {counter.limit.name: counter.limit.limit for counter in self._counters if counter.limit.by_weight}
+        return {
+            name: count for name, count in used.items() if 0 <= count <= BELIEVED_TIMES * limits.get(name, NO_LIMIT)
+        }
 
     def _settle(self, counter: Counter, ticket: Ticket, now_ms: float, header: int | None) -> bool:
         interval_ms = counter.limit.interval_ms
@@ -212,7 +246,9 @@ class Budget:
 
     def _allowed(self, limit: Limit, now_ms: float) -> int:
         """The share of ``limit``, in weight. A single request dearer than that may have an unused window to itself."""
-        return int(limit.limit * self.share * self.pauses.caution(now_ms))
+        met, until_ms = self._met.get(limit.name, (limit.limit, now_ms)) if limit.by_weight else (limit.limit, now_ms)
+        in_force = min(limit.limit, met) if now_ms < until_ms else limit.limit
+        return int(in_force * self.share * self.pauses.caution(now_ms))
 
     def used(self, limit: Limit, number: int) -> int:
         """What counts as used of ``limit`` in window ``number``: settled, reported and in flight."""

@@ -21,6 +21,10 @@ PROBE_MS = 60 * SECOND_MS
 CAUTION_MS = 10 * MINUTE_MS
 """How long a ban makes us careful after its end; twice as long after the second within a day."""
 LEAST_CAUTION = 0.125
+LONGEST_PAUSE_MS = 3 * DAY_MS
+"""The exchange bans for three days at most. A longer pause is a fault or a lie, and the bound is used."""
+MOST_BANS = 16
+"""How many bans of a day are remembered: after three of them the caution grows no more."""
 
 
 class Reason(StrEnum):
@@ -52,12 +56,13 @@ class Pauses:
         if until_ms is None:
             is_new = now_ms >= self.until_ms
             self._absences += is_new
-            until_ms = now_ms + min(LONGEST_SILENCE_MS, SILENCE_MS * 2 ** max(0, self._absences - 1))
+            until_ms = now_ms + min(LONGEST_SILENCE_MS, SILENCE_MS * 2 ** min(8, max(0, self._absences - 1)))
+        until_ms = min(until_ms, now_ms + LONGEST_PAUSE_MS)
         if reason is Reason.BANNED:
             if not (self.bans and self.bans[-1] > now_ms):
                 self.bans.append(until_ms)
             self.bans[-1] = max(self.bans[-1], until_ms)
-            self.bans = [end_ms for end_ms in self.bans if end_ms > now_ms - DAY_MS]
+            self.bans = [end_ms for end_ms in self.bans if end_ms > now_ms - DAY_MS][-MOST_BANS:]
         if until_ms > self.until_ms:
             self.until_ms, self.reason = until_ms, reason
 

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
 
+MOST_TIMES = 15
+"""The largest weight that headers can teach, in documented weights. The exchange doubled its weights at times; a larger
+one would be a lie that stops us."""
 LESSONS = 8
 """So many steps of the header, all alike and none smaller, teach a larger weight."""
 
@@ -26,7 +29,10 @@ class WeightTable:
 
     def __init__(self, documented: Mapping[str, int], learned: Mapping[str, int] | None = None) -> None:
         self._documented = documented
-        self.learned = {name: weight for name, weight in (learned or {}).items() if weight > documented.get(name, 0)}
+        self.learned: dict[str, int] = {}
+        self.learned = {
+            name: weight for name, weight in (learned or {}).items() if self[name] < weight <= self._most(name)
+        }
         self._window: object = None
         self._reports: list[tuple[int, str]] = []
 
@@ -44,10 +50,13 @@ class WeightTable:
     def _learn(self, endpoint: str) -> bool:
         steps = [b - a for (a, _), (b, kind) in pairwise(self._reports) if kind == endpoint]
         least = min(steps, default=0)
-        if least <= self[endpoint] or steps.count(least) < LESSONS:
+        if not self[endpoint] < least <= self._most(endpoint) or steps.count(least) < LESSONS:
             return False
         self.learned[endpoint] = least
         return True
+
+    def _most(self, endpoint: str) -> int:
+        return MOST_TIMES * self._documented.get(endpoint, 1)
 
     def unlearn(self) -> bool:
         """The server has counted less than we did: what was learned is not so, or not any more."""
