@@ -233,3 +233,9 @@ def test_a_demo_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     assert done.returncode == 78
     assert done.stderr.splitlines()[-1].endswith("pip install 'backfilld[demo]'")
     assert "Traceback" not in done.stderr
+
+
+def test_the_summaries_of_help_are_whole_at_60_columns(tmp_path: Path) -> None:
+    done = backfilld("--help", cwd=tmp_path, COLUMNS="60")
+    assert not [line for line in done.stdout.splitlines() if line.endswith("...") and "ARGS" not in line]
+    assert max(map(len, done.stdout.splitlines())) <= 60

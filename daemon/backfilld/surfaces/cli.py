@@ -23,7 +23,7 @@ for _command in COMMANDS:
     cli.add_command(_command)
 
 
-@cli.command()
+@cli.command(short_help="Backfill, then stay up to date.")
 @options("config", "instrument", "cache-dir")
 @click.option("--once", is_flag=True, help="End after the first complete backfill.")
 def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, once: bool) -> None:
@@ -48,7 +48,7 @@ def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None
     sys.exit(trio.run(main))
 
 
-@cli.command()
+@cli.command(short_help="Fill a span of past days.")
 @options("config", "instrument", "cache-dir")
 @click.option("--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first UTC day.")
 @click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="The last UTC day; yesterday if not given.")
@@ -97,7 +97,7 @@ def fill(
     sys.exit(trio.run(main))
 
 
-@cli.command()
+@cli.command(short_help="Run on an embedded exchange.")
 @click.option(
     "--trades", default=50_000, show_default=True, type=click.IntRange(1_000, 2_000_000), help="Trades of today."
 )
@@ -125,7 +125,7 @@ def demo(trades: int, cache_dir: Path | None) -> None:
     sys.exit(trio.run(main))
 
 
-@cli.command("check-config")
+@cli.command("check-config", short_help="Check and print the settings.")
 @options("config", "instrument", "cache-dir")
 def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> None:
     """Check the settings and print them as they are in force."""

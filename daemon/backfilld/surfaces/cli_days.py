@@ -11,7 +11,7 @@ import click
 from backfilld.surfaces.options import options, settings_of
 
 
-@click.command()
+@click.command(short_help="Show what the cache stores.")
 @options("config", "instrument", "cache-dir")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def status(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, as_json: bool) -> None:
@@ -22,7 +22,7 @@ def status(config: Path | None, instruments: tuple[str, ...], cache_dir: str | N
     print_status(settings.cache_dir, settings.instrument_list() if instruments else None, as_json=as_json)
 
 
-@click.command()
+@click.command(short_help="Check every day file; --repair.")
 @options("config", "instrument", "cache-dir")
 @click.option(
     "--against", type=click.Choice(["archive"]), help="Compare with what is published, too; it costs no request weight."
@@ -53,7 +53,7 @@ def verify(
     sys.exit(verify_cache(settings, wanted, against_archive=against is not None, as_json=as_json))
 
 
-@click.command()
+@click.command(short_help="Take over the files of an earlier program.")
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @options("config", "cache-dir")
 @click.option("--instrument", required=True, help="Whose trades they are: market:SYMBOL, such as spot:BTCUSDT.")
@@ -70,7 +70,7 @@ def adopt(directory: Path, config: Path | None, cache_dir: str | None, instrumen
     sys.exit(adopt_directory(directory, settings.cache_dir, whose, encoding_of(settings)))
 
 
-@click.command()
+@click.command(short_help="Draw a stored day.")
 @click.argument("instrument")
 @options("config", "cache-dir")
 @click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="The UTC day; today if not given.")
@@ -84,7 +84,7 @@ def chart(instrument: str, config: Path | None, cache_dir: str | None, day: date
     draw(settings.cache_dir, settings.instrument_list()[0], day.date() if day else today_utc(), out)
 
 
-@click.command()
+@click.command(short_help="Print trades as they come.")
 @click.argument("instrument")
 @options("config", "cache-dir")
 @click.option("--from-id", type=click.IntRange(min=0), help="Begin with this trade; with the next one if not given.")
@@ -113,7 +113,7 @@ def tail(config: Path | None, instrument: str, cache_dir: str | None, from_id: i
         sys.stdout = None
 
 
-@click.command()
+@click.command(short_help="Write stored days as CSV, Parquet, Feather.")
 @click.argument("instrument")
 @options("config", "cache-dir")
 @click.option("--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first UTC day.")
@@ -140,7 +140,7 @@ def export(
     export_days(settings, settings.instrument_list()[0], first.date(), stop, every, form, out)
 
 
-@click.command()
+@click.command(short_help="Delete old day files.")
 @options("config", "instrument", "cache-dir")
 @click.option(
     "--keep-days",
