@@ -49,6 +49,7 @@ def test_the_defaults_are_the_contracts() -> None:
         "max_concurrent": 5,
         "weight_share": 0.8,
         "checkpoint_seconds": 10,
+        "save_seconds": 300,
         "poll_seconds": 30,
         "live": True,
         "live_silence_seconds": 60,

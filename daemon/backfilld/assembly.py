@@ -151,7 +151,7 @@ def encoding_of(settings: Settings) -> Encoding:
 
 def parquet_store(settings: Settings) -> ParquetStore:
     """The cache of the settings."""
-    return ParquetStore(settings.cache_dir, encoding_of(settings))
+    return ParquetStore(settings.cache_dir, encoding_of(settings), settings.save_seconds)
 
 
 def open_exchange_client(settings: Settings) -> AbstractAsyncContextManager[ExchangeClient]:

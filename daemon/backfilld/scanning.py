@@ -5,14 +5,17 @@ no lock and changes nothing.
 """
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import Certificate
@@ -61,15 +64,23 @@ def scan(
     root = Path(cache_dir) if cache_dir is not None else (settings or Settings()).cache_dir
     shelves = [_Shelf(root, each if isinstance(each, Instrument) else Instrument.parse(each)) for each in wanted]
     _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete)
-    frame = _lazy([path for shelf in shelves for path in shelf.paths(start_ms, stop_ms)])
+    frame = _lazy([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
     within = frame.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
     chosen = within.select(list(SCHEMA)) if single else within
     return chosen.with_columns(pl.col("T").cast(pl.Datetime("ms", "UTC")).alias("time")) if times else chosen
 
 
-def _lazy(paths: list[Path]) -> pl.LazyFrame:
-    if not paths:
-        return empty_trades().lazy().with_columns(pl.lit("").alias(name) for name in _HIVE)
+def _lazy(sources: Sequence["Path | pl.LazyFrame"]) -> pl.LazyFrame:
+    """Files that follow each other are one scan, so that a filter skips those without a match."""
+    frames: list[pl.LazyFrame] = []
+    for is_file, group in groupby(sources, lambda each: isinstance(each, Path)):
+        members = list(group)
+        files = [each for each in members if isinstance(each, Path)]
+        frames += [_of_files(files)] if is_file else [each for each in members if isinstance(each, pl.LazyFrame)]
+    return pl.concat(frames) if frames else empty_trades().lazy().with_columns(pl.lit("").alias(name) for name in _HIVE)
+
+
+def _of_files(paths: list[Path]) -> pl.LazyFrame:
     # polars takes every "key=value" above the files for a partition, and wants the types of all of them.
     keys = {part.partition("=")[0]: pl.String() for path in paths for part in path.parent.parts if "=" in part}
     frame = pl.scan_parquet(paths, glob=False, hive_partitioning=True, hive_schema=keys)
@@ -98,15 +109,33 @@ class _Shelf:
         return BackfillCacheManager(instrument_directory(self.root, self.instrument), self.instrument)
 
     @cached_property
-    def _facts(self) -> dict[date, Certificate | str]:
-        """The certificate of each day that has a file, or why there is none to be trusted."""
-        return {day: self._facts_of(day) for day in self._manager.days()}
+    def _facts(self) -> "_Certificates":
+        return _Certificates(self._manager)
 
-    def paths(self, start_ms: int, stop_ms: int) -> Iterator[Path]:
-        """The files that hold something of the span."""
-        for day in _days(start_ms, stop_ms):
-            if isinstance(self._facts.get(day), Certificate):
-                yield self._manager.get_cache_path(day)
+    def sources(self, start_ms: int, stop_ms: int) -> "Iterator[Path | pl.LazyFrame]":
+        """The files that have something of the span; a day with a journal is read by this program."""
+        return (source for day in _days(start_ms, stop_ms) for source in self._sources_of(day))
+
+    def _sources_of(self, day: date) -> "Iterator[Path | pl.LazyFrame]":
+        if isinstance(self._facts.get(day), Certificate):
+            has_journal = self._manager.journal_path(day).exists()
+            yield self._joined(day) if has_journal else self._manager.get_cache_path(day)
+
+    def _joined(self, day: date) -> pl.LazyFrame:
+        """A day of which a part is in the journal: read when collected, whatever was rewritten since."""
+
+        def read(
+            columns: list[str] | None, predicate: pl.Expr | None, most_rows: int | None, _: int | None
+        ) -> Iterator[pl.DataFrame]:
+            for piece in self._manager.row_groups(day):
+                rows = piece if predicate is None else piece.filter(predicate)
+                rows = rows if most_rows is None else rows.head(most_rows)
+                most_rows = None if most_rows is None else most_rows - rows.height
+                yield rows if columns is None else rows.select(columns)
+
+        names = {"market": str(self.instrument.market), "symbol": self.instrument.symbol}
+        frame = register_io_source(read, schema=SCHEMA)
+        return frame.with_columns(pl.lit(text).alias(name) for name, text in names.items())
 
     def gaps(self, start_ms: int, stop_ms: int) -> Iterator[str]:
         """What could be missing of the span, day by day."""
@@ -121,25 +150,48 @@ class _Shelf:
                 missing = self._gaps_of(day, facts, max(start_ms, day_start_ms(day)), min(stop_ms, day_stop_ms(day)))
             yield from (f"{self.instrument} {day}: {each}" for each in missing)
 
-    def _facts_of(self, day: date) -> Certificate | str:
-        try:
-            return self._manager.facts(day)
-        except (UntrustedFile, DayLocked, StoreError) as reason:
-            return f"the file cannot be used, {reason}"
-
     def _gaps_of(self, day: date, facts: Certificate, start_ms: int, stop_ms: int) -> list[str]:
         try:
-            return list(_gaps_of(self._manager.get_cache_path(day), facts, start_ms, stop_ms))
+            return list(_gaps_of(_lazy(list(self._sources_of(day))), facts, start_ms, stop_ms))
         except (pl.exceptions.PolarsError, OSError) as reason:
             return [f"the file cannot be used, {str(reason).splitlines()[0][:120]}"]
 
     def _is_proven_empty(self, day: date) -> bool:
         """Whether the days around name each other's ids as neighbours: then nothing was traded between them."""
-        earlier = self._facts.get(max((each for each in self._facts if each < day), default=day))
-        later = self._facts.get(min((each for each in self._facts if each > day), default=day))
+        earlier, later = self._facts.beside(day)
         if not (isinstance(earlier, Certificate) and isinstance(later, Certificate)):
             return False
         return earlier.closed and earlier.next_first_id == later.first_id
+
+
+class _Certificates:
+    """The certificates of an instrument's days, each read once and only if somebody asks for it."""
+
+    def __init__(self, manager: BackfillCacheManager) -> None:
+        self._manager = manager
+        self._days = manager.days()
+        self._known: dict[date, Certificate | str | None] = {}
+
+    def get(self, day: date) -> Certificate | str | None:
+        """The certificate of the day, why there is none to be trusted, or None for no file."""
+        if day not in self._known:
+            self._known[day] = self._read(day)
+        return self._known[day]
+
+    def beside(self, day: date) -> tuple[Certificate | str | None, Certificate | str | None]:
+        """Those of the nearest stored days before and after a day without a file."""
+        at = bisect_left(self._days, day)
+        earlier = self.get(self._days[at - 1]) if at else None
+        return earlier, self.get(self._days[at]) if at < len(self._days) else None
+
+    def _read(self, day: date) -> Certificate | str | None:
+        at = bisect_left(self._days, day)
+        if self._days[at : at + 1] != [day]:
+            return None
+        try:
+            return self._manager.facts(day)
+        except (UntrustedFile, DayLocked, StoreError) as reason:
+            return f"the file cannot be used, {reason}"
 
 
 def _days(start_ms: int, stop_ms: int) -> Iterator[date]:
@@ -149,10 +201,10 @@ def _days(start_ms: int, stop_ms: int) -> Iterator[date]:
         day += timedelta(days=1)
 
 
-def _gaps_of(path: Path, facts: Certificate, start_ms: int, stop_ms: int) -> Iterator[str]:
+def _gaps_of(trades: pl.LazyFrame, facts: Certificate, start_ms: int, stop_ms: int) -> Iterator[str]:
     """What could be missing of the span in a day that is not sealed."""
     edges = [trade_id for hole in facts.holes for trade_id in (hole.first_id - 1, hole.last_id + 1)]
-    rows = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(["a", "T", "p", "q", "f", "l"])
+    rows = trades.select(["a", "T", "p", "q", "f", "l"])
     ends = rows.filter(~MARKER).select(first=pl.col("T").first(), last=pl.col("T").last())
     beside = rows.filter(pl.col("a").is_in(edges)).select("a", "T")
     (first_ms, last_ms), *_ = ends.collect().rows()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import count
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,6 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from backfilld.actors.merger import NOTHING_NEW
 from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
 from backfilld.actors.writer import Disk, run_writer
+from backfilld.adapters.ram_store import RamStore
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.merge import Merged
@@ -311,3 +313,66 @@ async def test_a_damaged_day_on_a_disk_that_fails_is_tried_until_it_works(autoju
         store.fails.clear()
         assert isinstance(await desk.events.receive(), DaySaved)
         assert store.ids(BTC) == [1]
+
+
+class Journaled(FakeStore):
+    """Appends wait for the next save, at most 300 s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: dict[tuple[Instrument, date], float] = {}
+
+    async def append(
+        self, instrument: Instrument, day: date, trades: pl.DataFrame, *arguments: Any, **words: Any
+    ) -> Saved:
+        """Note when the row was appended."""
+        saved = await RamStore.save(self, instrument, day, trades, *arguments, **words)
+        self.waits.setdefault((instrument, day), trio.current_time() + 300)
+        return saved
+
+    async def save(self, instrument: Instrument, day: date, *arguments: Any, **words: Any) -> Saved:
+        """Nothing waits any longer."""
+        self.waits.pop((instrument, day), None)
+        return await super().save(instrument, day, *arguments, **words)
+
+    def waiting(self) -> dict[tuple[Instrument, date], float]:
+        """What was appended since the last save."""
+        return self.waits
+
+
+async def test_what_waits_is_saved_when_it_is_due_though_nothing_more_comes(autojump_clock: MockClock) -> None:
+    """A quiet day's file gets no older than one that is written to."""
+    store = Journaled()
+    async with writing(store) as desk:
+        await desk.send.send(merged(trades_at(0, DAY_MS)))
+        await trio.sleep(299)
+        assert not store.saves
+        await trio.sleep(2)
+        assert [saved[:3] for saved in store.saves] == [(BTC, DAY, 0)]
+
+
+async def test_the_first_round_and_the_end_leave_nothing_waiting(autojump_clock: MockClock) -> None:
+    """READY means that other programs see all; so does the end of the daemon. Rounds in between may wait."""
+    store = Journaled()
+    async with writing(store) as desk:
+        for round_number in range(2):
+            await desk.send.send(merged(trades_at(round_number, DAY_MS)))
+            await desk.send.send(DaysFlushed(BTC))
+            await wait_all_tasks_blocked()
+            assert len(store.saves) == 1
+    assert len(store.saves) == 2
+    assert not store.waits
+
+
+async def test_a_single_run_writes_the_files_at_the_end_of_every_round(autojump_clock: MockClock) -> None:
+    """Each RoundSaved then means that other programs see it all."""
+    store = Journaled()
+    send, days = trio.open_memory_channel[WriterMessage](math.inf)
+    send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
+    for trade_id in range(2):
+        send.send_nowait(merged(trades_at(trade_id, DAY_MS)))
+        send.send_nowait(DaysFlushed(BTC))
+    send.close()
+    await run_writer(days, send_event, store, Disk(is_patient=False), settles_rounds=True)
+    assert len(store.saves) == 2
+    assert [type(event) for event in drained(events)] == [DaySaved, DaySaved, RoundSaved] * 2

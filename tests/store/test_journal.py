@@ -14,16 +14,24 @@ from polars.testing import assert_frame_equal
 from backfilld.core.day.certificate import Source, Suspicion
 from backfilld.core.model import IdRange, empty_trades
 from backfilld.errors import StoreError
+from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.journal import (
     HEADER,
     JournalWriter,
     Note,
     Record,
     ascending,
-    read_journal,
+    reading_journal,
     remove_journal,
 )
 from tests.store.frames import day_frame
+
+
+def read_journal(path: Path) -> list[tuple[Note, pl.DataFrame]]:
+    """The records of a journal, with their rows."""
+    with reading_journal(path) as records:
+        return [(each.note, each.read()) for each in records]
+
 
 NOTE = Note(Source("archive", "ab" * 32), (1000,), (IdRange(7, 9),), (Suspicion(IdRange(11, 11), 5),))
 PIECES = [day_frame(range(1000, 1040)), day_frame(range(900, 905)), day_frame(range(1040, 1041))]
@@ -50,8 +58,8 @@ def assert_reads(path: Path, pieces: list[pl.DataFrame]) -> None:
     records = read_journal(path)
     assert len(records) == len(pieces)
     for record, piece in zip(records, pieces, strict=True):
-        assert_frame_equal(record.trades, piece)
-        assert record.note == NOTE
+        assert_frame_equal(record[1], piece)
+        assert record[0] == NOTE
 
 
 def test_what_was_appended_is_read(path: Path) -> None:
@@ -153,7 +161,7 @@ def test_what_is_not_a_plain_file_is_refused(path: Path, kind: str) -> None:
 @given(st.lists(st.sets(st.integers(1000, 1060), max_size=20), max_size=8))
 def test_rows_of_all_records_ascend_and_each_comes_once(saves: list[set[int]]) -> None:
     """Whatever overlaps or comes late: the pieces together are the union, by id."""
-    records = [Record(NOTE, day_frame(sorted(ids))) for ids in saves]
+    records = [Record.of(NOTE, day_frame(sorted(ids))) for ids in saves]
     pieces = [piece.trades for piece in ascending(records)]
     found = pl.concat([empty_trades(), *pieces])
     assert_frame_equal(found, day_frame(sorted(set[int]().union(*saves))))
@@ -163,7 +171,7 @@ def test_of_two_versions_of_a_row_the_first_appended_stays() -> None:
     """As in the day file: a row that is stored is not replaced, whichever record begins lower."""
     first = day_frame([1005, 1006])
     other = day_frame([1000, 1005]).with_columns(p=pl.lit(999.0))
-    pieces = list(ascending([Record(NOTE, first), Record(NOTE, other)]))
+    pieces = list(ascending([Record.of(NOTE, first), Record.of(NOTE, other)]))
     found = pl.concat(piece.trades for piece in pieces)
     assert found.filter(pl.col("a") == 1005)["p"].to_list() == first["p"].head(1).to_list()
     assert_frame_equal(pl.concat(piece.conflicts for piece in pieces), other[1:])
@@ -172,5 +180,35 @@ def test_of_two_versions_of_a_row_the_first_appended_stays() -> None:
 def test_records_that_do_not_interleave_are_not_joined_in_memory() -> None:
     """The pages of a backfill follow each other: the pieces stay as small as the records."""
     saves = [range(start, start + 10) for start in range(1000, 1100, 10)]
-    pieces = list(ascending([Record(NOTE, day_frame(ids)) for ids in saves]))
+    pieces = list(ascending([Record.of(NOTE, day_frame(ids)) for ids in saves]))
     assert [piece.trades.height for piece in pieces] == [10] * 10
+
+
+def test_a_journal_of_a_newer_version_is_refused_and_stays(path: Path) -> None:
+    """A downgrade must not cut off what a newer program wrote."""
+    path.parent.mkdir()
+    path.write_bytes(b"backfilld journal 2\nwhatever follows")
+    with pytest.raises(UntrustedFile, match="another version"):
+        JournalWriter(path)
+    with pytest.raises(UntrustedFile, match="another version"):
+        read_journal(path)
+    assert path.read_bytes() == b"backfilld journal 2\nwhatever follows"
+
+
+def test_a_whole_record_that_is_nonsense_is_refused(path: Path) -> None:
+    """Rows that descend, with a right CRC: somebody else wrote them."""
+    with JournalWriter(path) as journal:
+        journal.append(NOTE, PIECES[0].reverse())
+    with pytest.raises(UntrustedFile, match="ascending"):
+        read_journal(path)
+
+
+def test_an_owner_that_knows_the_size_appends_without_reading(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An append costs what is new, however long the journal is."""
+    with JournalWriter(path) as journal:
+        journal.append(NOTE, PIECES[0])
+    monkeypatch.setattr(os, "pread", None)
+    with JournalWriter(path, journal.size_bytes) as again:
+        again.append(NOTE, PIECES[2])
+    monkeypatch.undo()
+    assert_reads(path, [PIECES[0], PIECES[2]])

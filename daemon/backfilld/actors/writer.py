@@ -30,6 +30,8 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     WriterMessage,
 )
+from backfilld.core.merge import Merged
+from backfilld.core.model import Instrument, empty_trades
 from backfilld.errors import ArchiveError, DayDamaged, ObjectRefused, StoreError
 from backfilld.ports import Saved, TradeStore
 from backfilld.ports.remote import RemoteDays
@@ -88,28 +90,67 @@ async def run_writer(
     clock: Callable[[], float] = time.perf_counter,
     remote: RemoteDays | None = None,
     on_sealed: Callable[[DaySealed], None] = lambda _: None,
+    *,
+    settles_rounds: bool = False,
 ) -> None:
     """Save every stretch in turn until there are no more. A save in progress is not cancelled.
 
     ``remote`` puts days out of the bucket in place; ``on_sealed`` is called for every sealed day that was saved, and
-    must not wait.
+    must not wait. Other programs see all rows at the end, after the first round of an instrument, and with
+    ``settles_rounds`` after every round.
     """
+    writer = _Writer(events, store, disk, clock, remote, on_sealed)
+    settled: set[Instrument] = set()
     async with days, events:
-        async for message in days:
-            match message:
-                case DayMerged():
-                    saved = await _save(message, store, disk, clock)
-                    _report_sealed(saved, on_sealed)
-                    await events.send(saved)
-                case DayPublished():
-                    taken = await _take(message, store, disk, clock)
-                    _report_sealed(taken, on_sealed)
-                    await events.send(taken)
-                case DayPulled() if remote is not None:
-                    await events.send(await _admit(message, store, disk, remote))
-                case DaysFlushed():
-                    disk.trouble.value = None
-                    await events.send(RoundSaved(message.instrument))
+        while True:
+            message: WriterMessage | None = None
+            with trio.move_on_at(min(store.waiting().values(), default=math.inf)):
+                try:
+                    message = await days.receive()
+                except trio.EndOfChannel:
+                    break
+            if message is None:
+                await writer.settle(due_by=trio.current_time())
+            elif not isinstance(message, DaysFlushed):
+                await writer.handle(message)
+            else:
+                disk.trouble.value = None
+                if settles_rounds or message.instrument not in settled:
+                    settled.add(message.instrument)
+                    await writer.settle(message.instrument)
+                await events.send(RoundSaved(message.instrument))
+        await writer.settle()
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    events: trio.MemorySendChannel[SchedulerMessage]
+    store: TradeStore
+    disk: Disk
+    clock: Callable[[], float]
+    remote: RemoteDays | None
+    on_sealed: Callable[[DaySealed], None]
+
+    async def handle(self, message: DayMerged | DayPublished | DayPulled) -> None:
+        """Save one stretch, and report it."""
+        match message:
+            case DayMerged():
+                await self._report(await _save(self.store.append, message, self.store, self.disk, self.clock))
+            case DayPublished():
+                await self._report(await _take(message, self.store, self.disk, self.clock))
+            case DayPulled() if self.remote is not None:
+                await self.events.send(await _admit(message, self.store, self.disk, self.remote))
+
+    async def settle(self, instrument: Instrument | None = None, due_by: float = math.inf) -> None:
+        """Write the day files whose rows wait in a journal: of one instrument or all, those that are due by then."""
+        for (each, day), at in sorted(self.store.waiting().items()):
+            if instrument in {None, each} and at <= due_by:
+                message = DayMerged(each, day, Merged(empty_trades(), 0, empty_trades()), frozenset())
+                await self._report(await _save(self.store.save, message, self.store, self.disk, self.clock))
+
+    async def _report(self, event: DaySaved | ArchiveDayEnded) -> None:
+        _report_sealed(event, self.on_sealed)
+        await self.events.send(event)
 
 
 def _report_sealed(event: DaySaved | ArchiveDayEnded, on_sealed: Callable[[DaySealed], None]) -> None:
@@ -117,12 +158,17 @@ def _report_sealed(event: DaySaved | ArchiveDayEnded, on_sealed: Callable[[DaySe
         on_sealed(DaySealed(event.instrument, event.record.day))
 
 
-async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> DaySaved:
+async def _save(
+    save: Callable[..., Awaitable[Saved]],
+    message: DayMerged,
+    store: TradeStore,
+    disk: Disk,
+    clock: Callable[[], float],
+) -> DaySaved:
     began = clock()
     new = message.new.trades
-    attempt = partial(
-        store.save, message.instrument, message.day, new, message.day_starts, message.absence, message.source
-    )
+    about_save = (message.instrument, message.day, new, message.day_starts, message.absence, message.source)
+    attempt = partial(save, *about_save)
     saved = await _insist(attempt, message, new.height, store, disk)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     downloaded = new.height

@@ -4,7 +4,7 @@ Owns the thread hop and nothing else.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -23,23 +23,27 @@ from backfilld.ports import Published, Saved
 from backfilld.store import BackfillCacheManager
 from backfilld.store.atomic import sweep_temporary_files, translated
 from backfilld.store.format.dayfile import Encoding, warm_up
-from backfilld.store.layout import instrument_directory
+from backfilld.store.journal import remove_journal
+from backfilld.store.layout import Stamp, instrument_directory, stamp_of
+from backfilld.store.manager import Appended
+from backfilld.store.waiting_days import WaitingDays
 
 log = structlog.get_logger()
 T = TypeVar("T")
-_Stamp = tuple[int, int, int] | None
-"""Which file stands at a path, as far as can be told without reading it; None for no file."""
+SAVE_S = 300.0
+"""How long a row may wait in a journal before the day file is rewritten, unless the settings name another time."""
 
 
 class ParquetStore:
     """Day files below ``cache_dir``. Implements :class:`backfilld.ports.TradeStore`."""
 
-    def __init__(self, cache_dir: Path, encoding: Encoding) -> None:
+    def __init__(self, cache_dir: Path, encoding: Encoding, save_s: float = SAVE_S) -> None:
         self._cache_dir = cache_dir
         self._encoding = encoding
         self.may_delete: Callable[[Instrument, date], bool] = lambda _instrument, _day: True
         """Whether a day file may be deleted for its age; asked on a thread."""
-        self._seen: dict[tuple[Instrument, date], _Stamp] = {}
+        self._seen: dict[tuple[Instrument, date], Stamp | None] = {}
+        self._waiting = WaitingDays(save_s)
 
     async def open(self) -> None:
         """Create the directory and sweep temporary files that a crash left."""
@@ -64,6 +68,7 @@ class ParquetStore:
         manager = self._manager(instrument)
         began = time.perf_counter()
         record = await _on_thread(lambda: manager.record(day))
+        await _on_thread(partial(self._waiting.loaded, manager, day, trio.current_time()))
         self.see(instrument, day)
         if record is not None:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
@@ -86,13 +91,32 @@ class ParquetStore:
     ) -> Saved:
         """Merge trades into a day file and replace it."""
         manager = self._manager(instrument)
-        append = partial(
-            manager.append, day, trades, day_starts, source=source, absent=absence.absent, suspected=absence.suspected
-        )
-        # A caller that must not wait for a disk that hangs may leave it: the file is replaced whole or not at all.
-        done = await trio.to_thread.run_sync(append, abandon_on_cancel=True)
+        rewrite = partial(self._waiting.rewrite, manager, day, trades, day_starts, absence, source)
+        return await self._saved(instrument, day, rewrite)
+
+    async def append(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        absence: AbsentIds = NO_ABSENCES,
+        source: Source = REST,
+    ) -> Saved:
+        """The same; the rows may wait in the journal of the day."""
+        manager, now_s = self._manager(instrument), trio.current_time()
+        append = partial(self._waiting.append, manager, day, trades, day_starts, absence, source, now_s)
+        return await self._saved(instrument, day, append)
+
+    def waiting(self) -> Mapping[tuple[Instrument, date], float]:
+        """When the file of each day is to be rewritten that has rows in its journal."""
+        return {(instrument, day): at for (instrument, day), at in self._waiting.due_at().items() if instrument}
+
+    async def _saved(self, instrument: Instrument, day: date, save: Callable[[], Appended]) -> Saved:
+        # A caller that must not wait for a disk that hangs may leave it: a file is replaced whole or not at all.
+        done = await trio.to_thread.run_sync(save, abandon_on_cancel=True)
         self.see(instrument, day)
-        file = str(manager.get_cache_path(day))
+        file = None if done.is_in_journal else str(self._manager(instrument).get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
 
     async def take(
@@ -120,6 +144,8 @@ class ParquetStore:
                 path.unlink(missing_ok=True)
                 raise
             path.unlink(missing_ok=True)
+            remove_journal(manager.journal_path(day))
+            self._waiting.forget(manager, day)
             return taken
 
         taken = await trio.to_thread.run_sync(join, abandon_on_cancel=True)
@@ -167,16 +193,16 @@ class ParquetStore:
         """The days whose file is another one than was seen here last."""
         manager = self._manager(instrument)
 
-        def stamps() -> dict[date, _Stamp]:
+        def stamps() -> dict[date, Stamp | None]:
             days = {*manager.days(), *(day for held, day in self._seen if held == instrument)}
-            return {day: _stamp(manager.get_cache_path(day)) for day in days}
+            return {day: stamp_of(manager.get_cache_path(day)) for day in days}
 
         found = await _on_thread(stamps)
         return frozenset(day for day, stamp in found.items() if self._seen.get((instrument, day)) != stamp)
 
     def see(self, instrument: Instrument, day: date) -> None:
         """Note the day file as it is: this program has just read or written it."""
-        self._seen[instrument, day] = _stamp(self._manager(instrument).get_cache_path(day))
+        self._seen[instrument, day] = stamp_of(self._manager(instrument).get_cache_path(day))
 
     def _manager(self, instrument: Instrument) -> BackfillCacheManager:
         return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self._encoding)
@@ -187,14 +213,6 @@ class ParquetStore:
             if day_of(start_ms) <= day <= day_of(stop_ms - 1):
                 for trades in manager.row_groups(day):
                     yield within(trades, start_ms, stop_ms)
-
-
-def _stamp(path: Path) -> _Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def within(trades: pl.DataFrame, start_ms: int, stop_ms: int) -> pl.DataFrame:

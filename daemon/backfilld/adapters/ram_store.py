@@ -1,6 +1,6 @@
 """The TradeStore of a switched-off cache: the same backfill, and no file is read or written."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -90,6 +90,22 @@ class RamStore:
         )
         self._days[key], self._records[key] = merged.trades, record.with_provenance(known)
         return Saved(self._records[key], None, 0, held.height, merged.duplicates, merged.conflicts)
+
+    async def append(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        absence: AbsentIds = NO_ABSENCES,
+        source: Source = REST,
+    ) -> Saved:
+        """The same: nothing waits in memory."""
+        return await self.save(instrument, day, trades, day_starts, absence, source)
+
+    def waiting(self) -> Mapping[tuple[Instrument, date], float]:
+        """Nothing."""
+        return {}
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """The figures of the span."""

@@ -89,6 +89,13 @@ class IdSet:
                     break
                 at += 1
 
+    def marked(self, ids: pl.Series) -> pl.Series:
+        """Which of the ids of an int64 series are in the set."""
+        firsts = pl.Series([-1, *(each.first_id for each in self.ranges)], dtype=pl.Int64)
+        lasts = pl.Series([-1, *(each.last_id for each in self.ranges)], dtype=pl.Int64)
+        before = firsts.search_sorted(ids, side="right").cast(pl.Int64) - 1
+        return ids <= lasts.gather(before)
+
     def _missing(self, wanted: IdRange) -> Iterator[IdRange]:
         next_id = wanted.first_id
         for at in range(bisect_left(self.ranges, next_id, key=_last_id), len(self.ranges)):

@@ -218,6 +218,23 @@ class TradeStore(Protocol):
         only the proof is renewed."""
         ...
 
+    async def append(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        absence: AbsentIds = NO_ABSENCES,
+        source: Source = REST,
+    ) -> Saved:
+        """The same, and as safe from a crash; but other programs may see the rows only after the next :meth:`save` of
+        the day."""
+        ...
+
+    def waiting(self) -> Mapping[tuple[Instrument, date], float]:
+        """The days to save for other programs, each with the latest time for that, in trio's time."""
+        ...
+
     async def take(
         self,
         instrument: Instrument,

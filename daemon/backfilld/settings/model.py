@@ -42,19 +42,14 @@ _FIXED = {
     "cache_dir",
     "compression",
     "compression_level",
+    "save_seconds",
     *_URL_OF.values(),
     *_STREAM_URL_OF.values(),
     "archive_url",
     "live",
     "request_timeout_seconds",
     "log_format",
-    "remote_url",
-    "remote_endpoint",
-    "remote_region",
-    "remote_allow_http",
-    "remote_push",
-    "remote_pull",
-    "remote_concurrent",
+    *(f"remote_{name}" for name in ("url", "endpoint", "region", "allow_http", "push", "pull", "concurrent")),
 }
 """What is built once, when the daemon starts; SIGHUP changes the others."""
 
@@ -83,6 +78,7 @@ class Settings(BaseModel):
     max_concurrent: int = Field(5, ge=1, le=64)
     weight_share: float = Field(0.8, gt=0, le=1)
     checkpoint_seconds: Seconds = 10
+    save_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300
     poll_seconds: Seconds = 30
     live: bool = True
     live_silence_seconds: Seconds = 60

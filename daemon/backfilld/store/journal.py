@@ -16,7 +16,8 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -27,11 +28,16 @@ import pyarrow as pa
 
 from backfilld.core.day.certificate import REST, Source, Suspicion
 from backfilld.core.merge import Merged, deduplicate
-from backfilld.core.model import IdRange, empty_trades
+from backfilld.core.model import MAX_ID, IdRange, empty_trades
+from backfilld.core.timespan import StoredSpan
 from backfilld.store.atomic import translated
+from backfilld.store.format.dayfile import spans_of
+from backfilld.store.format.footer import UntrustedFile
 
 HEADER = b"backfilld journal 1\n"
 """The first bytes of a journal; the number is the version of its format."""
+
+_ANY_HEADER = b"backfilld journal "
 
 _MAGIC = b"BfJ1"
 _PREFIX = struct.Struct("<4sIIII")
@@ -49,26 +55,35 @@ class Note(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One save: its note, and its rows, which share the memory of the journal that was read."""
+    """One save: its note, and the spans of its rows, which stay on disk. Usable inside of :func:`reading_journal`."""
 
     note: Note
-    trades: pl.DataFrame
+    spans: tuple[StoredSpan, ...]
+    read: Callable[[], pl.DataFrame]
+
+    @classmethod
+    def of(cls, note: Note, trades: pl.DataFrame) -> Self:
+        """A record of rows in memory."""
+        return cls(note, tuple(spans_of(trades)), lambda: trades)
 
 
 class JournalWriter:
     """Appends to a journal, which is made if there is none. Use it as a context manager. Raises StoreError.
 
-    ``cut_bytes`` is how much of a torn end was cut off. A failed append is cut off by the next one.
+    ``known_bytes`` is the size after this process appended last, which spares reading it all; 0 for a journal that it
+    does not know. ``cut_bytes`` is how much of a torn end was cut off. The next append cuts off a failed one.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, known_bytes: int = 0) -> None:
         self._path = path
+        self.size_bytes, self.cut_bytes, self.entries, self.rows = known_bytes, 0, 0, 0
         with translated(path, "write"):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = _opened(path, os.O_RDWR | os.O_CREAT)
         try:
             with translated(path, "write"):
-                self._begin()
+                if not len(HEADER) <= known_bytes <= os.fstat(self._descriptor).st_size:
+                    self._begin()
         except BaseException:
             self.close()
             raise
@@ -98,12 +113,13 @@ class JournalWriter:
             self._descriptor = -1
 
     def _begin(self) -> None:
-        body = _read_all(self._descriptor)
-        records = list(_whole_records(body))
-        self.size_bytes = records[-1].stop if records else len(HEADER)
-        self.cut_bytes = max(0, len(body) - self.size_bytes) if body.startswith(HEADER) else len(body)
-        self.entries, self.rows = len(records), sum(each.rows for each in records)
-        if not body.startswith(HEADER):
+        places = list(_whole_records(self._descriptor))
+        size = os.fstat(self._descriptor).st_size
+        is_ours = os.pread(self._descriptor, len(HEADER), 0) == HEADER
+        self.size_bytes = places[-1].stop if places else len(HEADER)
+        self.cut_bytes = max(0, size - self.size_bytes) if is_ours else size
+        self.entries, self.rows = len(places), sum(each.rows for each in places)
+        if not is_ours:
             os.ftruncate(self._descriptor, 0)
             _write_all(self._descriptor, HEADER, 0)
         os.ftruncate(self._descriptor, self.size_bytes)
@@ -111,42 +127,61 @@ class JournalWriter:
         _sync_directory(self._path.parent)
 
 
-def read_journal(path: Path) -> list[Record]:
-    """The records of a journal, as they were appended; none if there is no journal. Raises StoreError.
+@contextmanager
+def reading_journal(path: Path) -> Iterator[list[Record]]:
+    """Yield the records of a journal, as they were appended; none if there is no journal.
 
-    A torn end is ignored and left where it is: this is for readers beside a writer.
+    A torn end is ignored and left where it is: this is for readers beside a writer. Raises StoreError, and
+    UntrustedFile for a journal of a newer version or with a whole record that this program did not write.
     """
+    descriptor = _opened_to_read(path)
+    if descriptor is None:
+        yield []
+        return
+    try:
+        with translated(path, "read"):
+            records = [_record(descriptor, place) for place in _whole_records(descriptor)]
+        yield records
+    finally:
+        os.close(descriptor)
+
+
+def _opened_to_read(path: Path) -> int | None:
     with translated(path, "read"):
         try:
-            descriptor = _opened(path, os.O_RDONLY)
-        except FileNotFoundError:
-            return []
-        try:
-            body = _read_all(descriptor)
-        finally:
-            os.close(descriptor)
-    return [_decoded(body, place) for place in _whole_records(body)]
+            return _opened(path, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
 
-def remove_journal(path: Path) -> None:
-    """Delete a journal whose rows stand in the day file; nothing if there is none. Raises StoreError."""
+def remove_journal(path: Path, *, is_final: bool = False) -> None:
+    """Delete a journal; nothing if there is none. Raises StoreError.
+
+    ``is_final`` syncs it: without, a power cut may bring the journal back, which is harmless if its rows stand in the
+    day file.
+    """
     with translated(path, "delete"):
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if is_final:
+            _sync_directory(path.parent)
 
 
-def ascending(records: list[Record]) -> Iterator[Merged]:
+def ascending(records: Sequence[Record]) -> Iterator[Merged]:
     """The rows of all records, each id once, in ascending pieces. Of two rows under one id the first appended stays; a
     row that differs from it is among the conflicts of its piece.
 
-    Only records whose ids interleave are copied together, so the pieces stay as small as the records.
+    A record is read when its first id is reached. Only records whose ids interleave are in memory together.
     """
-    numbered = [(number, each.trades) for number, each in enumerate(records) if each.trades.height]
+    numbered = [(number, each) for number, each in enumerate(records) if each.spans]
     open_frames: dict[int, pl.DataFrame] = {}
-    for number, trades in sorted(numbered, key=lambda each: int(each[1]["a"][0])):
-        first_id = int(trades["a"][0])
+    for number, record in sorted(numbered, key=lambda each: each[1].spans[0].ids):
+        first_id = record.spans[0].ids.first_id
         yield from _joined(frame[: _below(frame, first_id)] for _, frame in sorted(open_frames.items()))
         left = {each: frame[_below(frame, first_id) :] for each, frame in open_frames.items()}
-        open_frames = {each: frame for each, frame in left.items() if frame.height} | {number: trades}
+        open_frames = {each: frame for each, frame in left.items() if frame.height} | {number: record.read()}
     yield from _joined(frame for _, frame in sorted(open_frames.items()))
 
 
@@ -186,28 +221,57 @@ def _check(rows: int, text: bytes | memoryview, batch: bytes | memoryview) -> in
     return zlib.crc32(batch, zlib.crc32(text, zlib.crc32(lengths)))
 
 
-def _whole_records(body: bytes) -> Iterator[_Place]:
+def _whole_records(descriptor: int) -> Iterator[_Place]:
     """The records up to the first that is torn or damaged."""
-    view, at = memoryview(body), len(HEADER)
-    while body.startswith(HEADER) and at + _PREFIX.size <= len(body):
-        magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack_from(body, at)
+    size = os.fstat(descriptor).st_size
+    header = os.pread(descriptor, len(HEADER), 0)
+    if header != HEADER and len(header) == len(HEADER) and header.startswith(_ANY_HEADER):
+        raise UntrustedFile("it is a journal of another version than 1")
+    at = len(HEADER)
+    while header == HEADER and at + _PREFIX.size <= size:
+        magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack(os.pread(descriptor, _PREFIX.size, at))
         note = at + _PREFIX.size
         batch, stop = note + note_bytes, note + note_bytes + batch_bytes
-        is_whole = magic == _MAGIC and stop <= len(body)
-        if not is_whole or _check(rows, view[note:batch], view[batch:stop]) != check:
+        if magic != _MAGIC or stop > size:
+            return
+        text, rest = os.pread(descriptor, note_bytes, note), os.pread(descriptor, batch_bytes, batch)
+        if len(rest) != batch_bytes or _check(rows, text, rest) != check:
             return
         yield _Place(note, batch, stop, rows)
         at = stop
 
 
-def _decoded(body: bytes, place: _Place) -> Record:
-    note = msgspec.json.decode(body[place.note : place.batch], type=Note)
+def _record(descriptor: int, place: _Place) -> Record:
+    try:
+        note = msgspec.json.decode(os.pread(descriptor, place.batch - place.note, place.note), type=Note)
+    except (ValueError, RecursionError) as error:
+        raise UntrustedFile("it has a note that cannot be read") from error
+    return Record(note, tuple(spans_of(_rows(descriptor, place))), lambda: _rows(descriptor, place))
+
+
+def _rows(descriptor: int, place: _Place) -> pl.DataFrame:
     if not place.rows:
-        return Record(note, empty_trades())
-    batch = pa.ipc.read_record_batch(pa.py_buffer(memoryview(body)[place.batch : place.stop]), _ARROW_SCHEMA)
+        return empty_trades()
+    try:
+        body = pa.py_buffer(os.pread(descriptor, place.stop - place.batch, place.batch))
+        batch = pa.ipc.read_record_batch(body, _ARROW_SCHEMA)
+        batch.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UntrustedFile("it has rows that cannot be read") from error
     trades = pl.from_arrow(pa.Table.from_batches([batch]))
-    assert isinstance(trades, pl.DataFrame)  # noqa: S101 - a table makes a frame; for the type checker
-    return Record(note, trades)
+    if not isinstance(trades, pl.DataFrame) or not _is_sound(trades, place.rows):
+        raise UntrustedFile("it has rows that are no trades in ascending sequence")
+    return trades
+
+
+def _is_sound(trades: pl.DataFrame, rows: int) -> bool:
+    ids = trades["a"]
+    return (
+        trades.height == rows
+        and not sum(trades.null_count().row(0))
+        and 0 <= ids[0] <= ids[-1] <= MAX_ID
+        and bool((ids.diff().drop_nulls() > 0).all())
+    )
 
 
 def _opened(path: Path, flags: int) -> int:
@@ -217,12 +281,6 @@ def _opened(path: Path, flags: int) -> int:
         os.close(descriptor)
         raise OSError(0, "it is not a regular file")
     return descriptor
-
-
-def _read_all(descriptor: int) -> bytes:
-    with open(os.dup(descriptor), "rb") as file:  # noqa: PTH123 - of a descriptor
-        file.seek(0)
-        return file.read()
 
 
 def _write_all(descriptor: int, content: bytes, offset: int) -> None:

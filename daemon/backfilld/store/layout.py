@@ -11,6 +11,9 @@ from backfilld.errors import SettingsError
 STATE_DIRECTORY = ".backfilld"
 """Holds the instance lock and what the governor remembers."""
 
+Stamp = tuple[int, int, int]
+"""Inode, size and time of change in ns: another file at a path has another stamp."""
+
 _DAY_FILE = re.compile(r"backfill_(\d{4}-\d\d-\d\d)\.parquet")
 
 
@@ -27,6 +30,18 @@ def state_directory(cache_dir: Path) -> Path:
 def archive_directory(cache_dir: Path) -> Path:
     """Where published files are kept from their download until their day stands."""
     return cache_dir / STATE_DIRECTORY / "archive"
+
+
+def journal_directory(directory: Path) -> Path:
+    """Where the journals of an instrument's days are: below the state directory of the cache."""
+    if instrument_of(directory.absolute()) is None:
+        return directory / STATE_DIRECTORY / "journal"
+    return directory.parent.parent / STATE_DIRECTORY / "journal" / directory.parent.name / directory.name
+
+
+def journal_name(day: date) -> str:
+    """The journal of one day: ``2025-11-07.journal``."""
+    return f"{day:%Y-%m-%d}.journal"
 
 
 def instrument_of(directory: Path) -> Instrument | None:
@@ -66,3 +81,12 @@ def _day_of_name(name: str) -> date | None:
         return date.fromisoformat(match[1]) if match else None
     except ValueError:
         return None
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Which file stands at a path, as far as this can be seen without reading it; None for no file."""
+    try:
+        found = path.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

@@ -8,7 +8,7 @@ import datetime as dt
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,15 +17,16 @@ import structlog
 
 from backfilld.core.day.certificate import REST, Certificate, Provenance, Source, Suspicion
 from backfilld.core.ids import IdSet
-from backfilld.core.merge import deduplicate, merge, typed
-from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms, empty_trades
+from backfilld.core.merge import deduplicate, typed
+from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
 from backfilld.errors import DayDamaged, DayLocked, SettingsError, StoreError, TradeConflict
 from backfilld.store.atomic import move_aside, translated
-from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.dayfile import Encoding, rewriting
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.layout import day_file_name, days_in, instrument_of
+from backfilld.store.joined_day import JoinedDay, Tally, spliced
+from backfilld.store.journal import remove_journal
+from backfilld.store.layout import day_file_name, days_in, instrument_of, journal_directory, journal_name
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -43,21 +44,28 @@ class Appended:
     cached: int
     duplicates: int
     conflicts: pl.DataFrame
+    is_in_journal: bool = False
 
 
 class BackfillCacheManager:
     """The day files ``backfill_<day>.parquet`` of one instrument in ``directory``, which need not exist yet.
 
     The instrument is read off a directory in Hive's form if it is not given; without one, files of any instrument are
-    accepted. Days are UTC; a datetime is taken for the UTC day it falls in.
+    accepted. Days are UTC; a datetime is taken for the UTC day it falls in. What a daemon has appended to the
+    ``journals`` beside the files is read with them.
     """
 
     def __init__(
-        self, directory: str | Path, instrument: Instrument | None = None, encoding: Encoding | None = None
+        self,
+        directory: str | Path,
+        instrument: Instrument | None = None,
+        encoding: Encoding | None = None,
+        journals: Path | None = None,
     ) -> None:
         self.directory = Path(directory)
         self.instrument = instrument or instrument_of(self.directory.absolute())
         self.encoding = encoding or Encoding()
+        self._journals = journals or journal_directory(self.directory)
 
     def get_cache_path(self, date: dt.date) -> Path:
         """Where the day's file is, whether it exists or not."""
@@ -69,7 +77,7 @@ class BackfillCacheManager:
         Such a file is moved aside as ``<name>.bad-<utc time>`` and logged. Raises StoreError if the disk refuses, or
         for a file of a newer version of this program, which is left where it is.
         """
-        return self._read(_utc_day(date), DayReader.trades)
+        return self._read(_utc_day(date), JoinedDay.trades)
 
     def save_trades_to_cache(self, trades: Trades, date: dt.date) -> Path:
         """Merge trades into the day's file and replace it; return its path.
@@ -105,14 +113,23 @@ class BackfillCacheManager:
 
     # -- what the daemon needs besides
 
+    def journal_path(self, day: dt.date) -> Path:
+        """Where the journal of the day is, whether it exists or not."""
+        return self._journals / journal_name(day)
+
+    def drop_journal(self, day: dt.date) -> None:
+        """Delete the journal of the day for good, so that no row of it comes back."""
+        remove_journal(self.journal_path(day), is_final=True)
+
     def days(self) -> list[dt.date]:
         """The days that have a file, ascending."""
         with translated(self.directory, "list"):
             return days_in(self.directory)
 
     def delete(self, day: dt.date) -> Path:
-        """Delete the day's file."""
+        """Delete the day's file, and its journal first: rows without a file are nobody's."""
         path = self.get_cache_path(day)
+        self.drop_journal(day)
         with translated(path, "delete"):
             path.unlink(missing_ok=True)
         return path
@@ -120,6 +137,7 @@ class BackfillCacheManager:
     def distrust(self, day: dt.date, reason: str) -> None:
         """Move the day's file aside, as one that is not to be believed."""
         path = self.get_cache_path(day)
+        self.drop_journal(day)
         moved = move_aside(path)
         log.warning("day_quarantined", file=str(path), moved_to=moved.name, reason=reason)
 
@@ -129,7 +147,7 @@ class BackfillCacheManager:
         A file that has ids in common with the nearest stored day is not trusted, unless it is sealed and the other one
         is not.
         """
-        certificate = self._read(day, DayReader.checked)
+        certificate = self._read(day, JoinedDay.checked)
         reason = None if certificate is None else self._overlap(certificate)
         if reason is None:
             return certificate
@@ -149,6 +167,11 @@ class BackfillCacheManager:
         with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
             return reader.certificate
 
+    def rows_in_file(self, day: dt.date) -> int:
+        """How many rows the file of the day has, without its journal. Raises as :meth:`facts` does."""
+        with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
+            return reader.rows_in_file
+
     def nearest(self, day: dt.date) -> tuple[Certificate | None, Certificate | None]:
         """The certificates of the nearest stored days before and after ``day``; None where there is none to trust."""
         days = self.days()
@@ -156,13 +179,14 @@ class BackfillCacheManager:
         later = at + 1 if at < len(days) and days[at] == day else at
         return self._known(days[at - 1]) if at else None, self._known(days[later]) if later < len(days) else None
 
-    def row_groups(self, day: dt.date) -> Iterator[pl.DataFrame]:
-        """The trades of the day, a row group at a time; none if there is no file. Raises StoreError."""
+    def row_groups(self, day: dt.date, tally: Tally | None = None) -> Iterator[pl.DataFrame]:
+        """The trades of the day, a row group at a time; none if there is no file. ``tally`` counts what the journal
+        repeats of the file. Raises StoreError."""
         path = self.get_cache_path(day)
         if not path.exists():
             return
         try:
-            with translated(path, "read"), self._open(day) as reader:
+            with translated(path, "read"), self._open(day, tally) as reader:
                 yield from reader.row_groups()
         except UntrustedFile as error:
             raise self._damaged(day, error) from error
@@ -194,11 +218,11 @@ class BackfillCacheManager:
         starts = {*day_starts, *known.day_starts}
         earlier, later = self.nearest(day)
         last_id = max(before.last_id if before else -1, new["a"][-1] if new.height else -1)
-        tally = _Tally()
+        tally = Tally()
         # A day that goes on needs no digest, which would cost a fifth of writing it.
         is_over = later is not None or any(start > last_id for start in starts)
         with rewriting(self.get_cache_path(day), day, self.instrument, self.encoding, digested=is_over) as writer:
-            for piece in _spliced(self._trusted_groups(day), new, tally):
+            for piece in spliced(self._trusted_groups(day, tally), iter([new]), tally):
                 writer.add(piece)
             if refuse_conflicts:
                 _refuse_conflicts(tally.conflicts)
@@ -211,7 +235,9 @@ class BackfillCacheManager:
                 conflicting=(*known.conflicting, *IdSet.of_ids(tally.conflicts["a"].unique().sort()).ranges),
             )
             certificate = writer.finish(known, earlier, later)
-        return Appended(certificate, writer.bytes, tally.cached, tally.duplicates, tally.conflicts)
+        remove_journal(self.journal_path(day))
+        cached = before.rows if before else 0
+        return Appended(certificate, writer.bytes, cached, tally.duplicates, tally.conflicts)
 
     def _insist(self, day: dt.date, new: pl.DataFrame) -> None:
         """Append; a file that turns out to be damaged is moved aside by the first attempt."""
@@ -233,10 +259,10 @@ class BackfillCacheManager:
             self.distrust(day, str(error))
             raise self._damaged(day, error) from error
 
-    def _trusted_groups(self, day: dt.date) -> Iterator[pl.DataFrame]:
+    def _trusted_groups(self, day: dt.date, tally: Tally) -> Iterator[pl.DataFrame]:
         """As :meth:`row_groups`; a file that turns out to be damaged is moved aside."""
         try:
-            yield from self.row_groups(day)
+            yield from self.row_groups(day, tally)
         except DayDamaged as error:
             self.distrust(day, str(error))
             raise
@@ -261,10 +287,10 @@ class BackfillCacheManager:
     def _damaged(self, day: dt.date, reason: UntrustedFile) -> DayDamaged:
         return DayDamaged(f"{self.get_cache_path(day)} was damaged while in use: {reason}")
 
-    def _open(self, day: dt.date) -> DayReader:
-        return DayReader(self.get_cache_path(day), day, self.instrument)
+    def _open(self, day: dt.date, tally: Tally | None = None) -> JoinedDay:
+        return JoinedDay(self.get_cache_path(day), self.journal_path(day), day, self.instrument, tally)
 
-    def _read(self, day: dt.date, read: Callable[[DayReader], T]) -> T | None:
+    def _read(self, day: dt.date, read: Callable[[JoinedDay], T]) -> T | None:
         path = self.get_cache_path(day)
         try:
             with translated(path, "read"), self._open(day) as reader:
@@ -275,29 +301,6 @@ class BackfillCacheManager:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
         return None
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What a splice has come across."""
-
-    cached: int = 0
-    duplicates: int = 0
-    conflicts: pl.DataFrame = field(default_factory=empty_trades)
-
-
-def _spliced(stored: Iterator[pl.DataFrame], new: pl.DataFrame, tally: _Tally) -> Iterator[pl.DataFrame]:
-    """Both, in order of ``a``; only the row groups that ``new`` reaches into are merged, the others pass through."""
-    for group in stored:
-        tally.cached += group.height
-        upto = int(new["a"].search_sorted(group["a"][-1], side="right")) if new.height else 0
-        merged = merge(group, new[:upto])
-        tally.duplicates += merged.duplicates
-        tally.conflicts = pl.concat([tally.conflicts, merged.conflicts])
-        new = new[upto:]
-        yield merged.trades
-    if new.height:
-        yield new
 
 
 def _refuse_conflicts(conflicts: pl.DataFrame) -> None:

@@ -39,7 +39,7 @@ def forget(
             known = manager.facts(day).provenance()
             kept = 0
             for piece in manager.row_groups(day):
-                wrong = _is_among(gone, piece["a"])
+                wrong = gone.marked(piece["a"])
                 removed.append(piece.filter(wrong))
                 kept += piece.height - removed[-1].height
                 if removed[-1].height < piece.height:
@@ -48,17 +48,10 @@ def forget(
             if not kept:
                 raise _NothingLeft  # noqa: TRY301 - the rewrite must fail, so that the file stays
             writer.finish(_untold(known, gone, day_starts))
+        manager.drop_journal(day)
     except _NothingLeft:
         manager.distrust(day, "every row of it is wrong")
     return sum(piece.height for piece in removed)
-
-
-def _is_among(ids: IdSet, ascending: pl.Series) -> pl.Series:
-    """Which of these ids are among the others."""
-    firsts = pl.Series([-1, *(each.first_id for each in ids.ranges)], dtype=pl.Int64)
-    lasts = pl.Series([-1, *(each.last_id for each in ids.ranges)], dtype=pl.Int64)
-    before = firsts.search_sorted(ascending, side="right").cast(pl.Int64) - 1
-    return ascending <= lasts.gather(before)
 
 
 def _versions(removed: pl.DataFrame, sources: Collection[Sourced]) -> pl.DataFrame:

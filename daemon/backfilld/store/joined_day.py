@@ -1,0 +1,150 @@
+"""One day as its file and its journal describe it together: each id once, whichever of the two was replaced last.
+
+Owns how the two are joined. The journal is read before the file, so rows that have left it since are in the file.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Self
+
+import polars as pl
+
+from backfilld.core.day.certificate import Certificate, Provenance, Sourced
+from backfilld.core.ids import IdSet
+from backfilld.core.merge import merge
+from backfilld.core.model import Instrument, empty_trades
+from backfilld.core.timespan import StoredSpan, joined
+from backfilld.store.format.day_reader import DayReader
+from backfilld.store.format.dayfile import spans_of
+from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.journal import Note, Record, ascending, reading_journal
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a splice has come across."""
+
+    cached: int = 0
+    duplicates: int = 0
+    conflicts: pl.DataFrame = field(default_factory=empty_trades)
+
+
+class JoinedDay:
+    """An open day file with the journal beside it. Raises what :class:`DayReader` raises.
+
+    A journal that cannot be read counts as none: the exchange brings its rows again.
+    """
+
+    def __init__(
+        self, path: Path, journal: Path, day: date, instrument: Instrument | None, tally: Tally | None = None
+    ) -> None:
+        with ExitStack() as opening:
+            self._records: Sequence[Record] = ()
+            try:
+                self._records = opening.enter_context(reading_journal(journal))
+            except UntrustedFile:
+                self._records = ()
+            self._reader = opening.enter_context(DayReader(path, day, instrument))
+            self.certificate = certificate_with(self._reader.certificate, self._records)
+            self.tally = tally or Tally()
+            self._opened = opening.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @property
+    def rows_in_file(self) -> int:
+        """How many trades the file has, without the journal."""
+        return self._reader.certificate.rows
+
+    def checked(self) -> Certificate:
+        """The certificate of a day whose file is byte for byte as it was written."""
+        self._reader.checked()
+        return self.certificate
+
+    def row_groups(self) -> Iterator[pl.DataFrame]:
+        """The trades, about a row group at a time, in strictly ascending sequence of ``a`` throughout."""
+        pieces = self._reader.row_groups()
+        return spliced(pieces, self._journaled(), self.tally) if self._records else pieces
+
+    def trades(self) -> pl.DataFrame:
+        """All trades of a day whose file is as it was written."""
+        self.checked()
+        return pl.concat(self.row_groups(), rechunk=True)
+
+    def _journaled(self) -> Iterator[pl.DataFrame]:
+        for each in ascending(self._records):
+            self.tally.duplicates += each.duplicates
+            self.tally.conflicts = pl.concat([self.tally.conflicts, each.conflicts])
+            yield each.trades
+
+
+def spliced(stored: Iterator[pl.DataFrame], new: Iterator[pl.DataFrame], tally: Tally) -> Iterator[pl.DataFrame]:
+    """Both streams, each of which ascends strictly, in sequence of ``a``; under one id the stored row stays. Only the
+    stored pieces that ``new`` reaches into are merged, the others pass through."""
+    waiting = next(new, empty_trades())
+    for group in stored:
+        tally.cached += group.height
+        trades, last_id = group, group["a"][-1]
+        while waiting.height and waiting["a"][0] <= last_id:
+            upto = int(waiting["a"].search_sorted(last_id, side="right"))
+            merged = merge(trades, waiting[:upto])
+            tally.duplicates += merged.duplicates
+            tally.conflicts = pl.concat([tally.conflicts, merged.conflicts])
+            trades = merged.trades
+            waiting = waiting[upto:] if upto < waiting.height else next(new, empty_trades())
+        yield trades
+    while waiting.height:
+        yield waiting
+        waiting = next(new, empty_trades())
+
+
+def certificate_with(certificate: Certificate, records: Sequence[Record]) -> Certificate:
+    """The certificate of a day file and these records together. What is odd in the rows of records is counted when the
+    day file is written."""
+    if not records:
+        return certificate
+    stored, spans = certificate.coverage, list(certificate.spans)
+    for record in records:
+        spans += _new_spans(record, stored)
+        stored |= IdSet.of(each.ids for each in record.spans)
+    known = noted(certificate.provenance(), records)
+    digest = certificate.digest if len(spans) == len(certificate.spans) else None
+    return replace(certificate, spans=tuple(joined(spans)), digest=digest).with_provenance(known)
+
+
+def noted(known: Provenance, records: Sequence[Record]) -> Provenance:
+    """What is known of a day, with what the notes add. The first that names the source of an id counts."""
+    return replace(
+        known,
+        day_starts={*known.day_starts, *(start for each in records for start in each.note.day_starts)},
+        sources=(*known.sources, *(source for each in records for source in _sources(each))),
+        absent=(*known.absent, *(ids for each in records for ids in each.note.absent)),
+        suspected=(*known.suspected, *(suspicion for each in records for suspicion in each.note.suspected)),
+    )
+
+
+def _sources(record: Record) -> Iterator[Sourced]:
+    return (Sourced(record.note.source, span.ids) for span in record.spans)
+
+
+def _new_spans(record: Record, stored: IdSet) -> Sequence[StoredSpan]:
+    """The spans of the rows that are not stored otherwise."""
+    own = IdSet.of(each.ids for each in record.spans)
+    if not own & stored:
+        return record.spans
+    if not own - stored:
+        return ()
+    trades = record.read()
+    return spans_of(trades.filter(~stored.marked(trades["a"])))
+
+
+def with_rows(certificate: Certificate, note: Note, trades: pl.DataFrame) -> Certificate:
+    """The certificate after one more record."""
+    return certificate_with(certificate, [Record.of(note, trades)])

@@ -1,0 +1,139 @@
+"""The days whose rows wait in a journal: what the file and the journal of each have, and since when.
+
+Owns the choice between an append and a rewrite, for one process that has the cache to itself. Synchronous.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+
+import polars as pl
+
+from backfilld.core.day.absences import AbsentIds
+from backfilld.core.day.certificate import Certificate, Source
+from backfilld.core.day.saving import Unsaved, is_rewrite_due
+from backfilld.core.ids import IdSet
+from backfilld.core.model import Instrument, empty_trades
+from backfilld.store.joined_day import with_rows
+from backfilld.store.journal import JournalWriter, Note
+from backfilld.store.layout import Stamp, stamp_of
+from backfilld.store.manager import Appended, BackfillCacheManager
+
+Key = tuple[Instrument | None, date]
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """A day as file and journal have it together. ``since_s`` is when the journal got its first entry."""
+
+    stamp: Stamp | None
+    certificate: Certificate
+    journal_rows: int = 0
+    journal_bytes: int = 0
+    since_s: float = math.inf
+
+    def takes(self, trades: pl.DataFrame, now_s: float, save_s: float) -> bool:
+        """Whether the rows may wait in the journal. Rows of which an id is stored are compared with it, in a
+        rewrite."""
+        unsaved = Unsaved(self.journal_rows + trades.height, max(0.0, now_s - self.since_s))
+        if is_rewrite_due(unsaved, self.certificate.rows - self.journal_rows, save_s):
+            return False
+        return not self.certificate.coverage & IdSet.of_ids(trades["a"])
+
+
+class WaitingDays:
+    """Saves days, by an append to the journal where that will do. ``save_s`` is how long a row may wait there."""
+
+    def __init__(self, save_s: float) -> None:
+        self._save_s = save_s
+        self._days: dict[Key, _Day] = {}
+
+    def due_at(self) -> Mapping[Key, float]:
+        """When the file of each day is to be rewritten that has rows in its journal."""
+        return {key: each.since_s + self._save_s for key, each in self._days.items() if each.since_s < math.inf}
+
+    def append(
+        self,
+        manager: BackfillCacheManager,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        absence: AbsentIds,
+        source: Source,
+        now_s: float,
+    ) -> Appended:
+        """Save trades as :meth:`BackfillCacheManager.append` does, in the journal or in the file."""
+        known = self._known(manager, day)
+        if known is None or not known.takes(trades, now_s, self._save_s):
+            return self.rewrite(manager, day, trades, day_starts, absence, source)
+        note = Note(source, tuple(day_starts), absence.absent, absence.suspected)
+        after = with_rows(known.certificate, note, trades).proven_beside(*manager.nearest(day))
+        is_news = bool(trades.height) or after != known.certificate
+        if is_news and after.sealed:
+            return self.rewrite(manager, day, trades, day_starts, absence, source)
+        if is_news:
+            note = Note(source, tuple(sorted(after.proven_starts())), absence.absent, absence.suspected)
+            self._note(manager, day, known, note, trades, after, now_s)
+        return Appended(after, 0, known.certificate.rows, 0, empty_trades(), is_in_journal=True)
+
+    def rewrite(
+        self,
+        manager: BackfillCacheManager,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[int],
+        absence: AbsentIds,
+        source: Source,
+    ) -> Appended:
+        """Put trades, and all that waits, into the file of the day."""
+        self.forget(manager, day)
+        done = manager.append(
+            day, trades, day_starts, source=source, absent=absence.absent, suspected=absence.suspected
+        )
+        if not done.record.sealed:
+            self._days[manager.instrument, day] = _Day(stamp_of(manager.get_cache_path(day)), done.record)
+        return done
+
+    def loaded(self, manager: BackfillCacheManager, day: date, now_s: float) -> None:
+        """What an earlier process left in the journal of a day is due now."""
+        self.forget(manager, day)
+        if manager.journal_path(day).exists() and (known := self._known(manager, day)) is not None:
+            self._days[manager.instrument, day] = replace(known, since_s=now_s - self._save_s)
+
+    def forget(self, manager: BackfillCacheManager, day: date) -> None:
+        """Look at the files again before the next save."""
+        self._days.pop((manager.instrument, day), None)
+
+    def _known(self, manager: BackfillCacheManager, day: date) -> _Day | None:
+        """The day, read again if the file is another one than this process wrote or read last."""
+        stamp = stamp_of(manager.get_cache_path(day))
+        known = self._days.get((manager.instrument, day))
+        if known is not None and known.stamp == stamp:
+            return known
+        certificate = manager.record(day) if stamp is not None else None
+        if certificate is None:
+            return None
+        rows = certificate.rows - manager.rows_in_file(day)
+        return _Day(stamp, certificate, rows, 0, math.inf)
+
+    def _note(
+        self,
+        manager: BackfillCacheManager,
+        day: date,
+        known: _Day,
+        note: Note,
+        trades: pl.DataFrame,
+        after: Certificate,
+        now_s: float,
+    ) -> None:
+        with JournalWriter(manager.journal_path(day), known.journal_bytes) as journal:
+            journal.append(note, trades)
+            size = journal.size_bytes
+        self._days[manager.instrument, day] = replace(
+            known,
+            certificate=after,
+            journal_rows=known.journal_rows + trades.height,
+            journal_bytes=size,
+            since_s=min(known.since_s, now_s),
+        )

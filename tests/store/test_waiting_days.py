@@ -1,0 +1,177 @@
+"""Days whose rows wait in a journal: read together with the file, every row once, whatever a crash left of the two."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+import backfilld
+from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
+from backfilld.core.day.certificate import REST, STREAM
+from backfilld.core.model import IdRange, Instrument, empty_trades
+from backfilld.store import BackfillCacheManager
+from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import Appended
+from backfilld.store.waiting_days import WaitingDays
+from tests.store.frames import DAY, day_frame
+
+SAVE_S = 300.0
+BTC = Instrument.parse("spot:BTCUSDT")
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> BackfillCacheManager:
+    """The days of one instrument in a cache."""
+    return BackfillCacheManager(instrument_directory(tmp_path, BTC), BTC)
+
+
+def appended(
+    waiting: WaitingDays,
+    manager: BackfillCacheManager,
+    ids: range,
+    now_s: float = 0.0,
+    absence: AbsentIds = NO_ABSENCES,
+) -> Appended:
+    """Save rows with these ids."""
+    return waiting.append(manager, DAY, day_frame(ids), (), absence, REST, now_s)
+
+
+def assert_has(manager: BackfillCacheManager, ids: list[int]) -> None:
+    """Every reader sees exactly these rows, each once and by id."""
+    expected = day_frame(ids)
+    certificate = manager.facts(DAY)
+    assert certificate.rows == len(ids)
+    assert_frame_equal(pl.concat([empty_trades(), *manager.row_groups(DAY)]), expected)
+    found = manager.load_cached_trades(DAY)
+    assert found is not None
+    assert_frame_equal(found, expected)
+    with pytest.warns(backfilld.IncompleteSpan):
+        frame = backfilld.scan(BTC, DAY, DAY.replace(day=DAY.day + 1), cache_dir=root(manager), incomplete="warn")
+    assert_frame_equal(frame.collect(), expected)
+    assert frame.select(pl.len()).collect().item() == len(ids)
+    assert frame.filter(pl.col("a") == ids[-1]).select("a").collect()["a"].to_list() == ids[-1:]
+
+
+def root(manager: BackfillCacheManager) -> Path:
+    """The cache of the manager."""
+    return manager.directory.parent.parent
+
+
+@contextmanager
+def crash_before_the_journal_was_removed(manager: BackfillCacheManager) -> Iterator[None]:
+    """What the block rewrites, and the journal as it was before."""
+    path = manager.journal_path(DAY)
+    body = path.read_bytes() if path.exists() else None
+    yield
+    if body is not None:
+        path.write_bytes(body)
+
+
+def test_a_top_up_leaves_the_file_alone_and_every_reader_sees_it(manager: BackfillCacheManager) -> None:
+    """Between two rewrites only the journal grows."""
+    waiting = WaitingDays(SAVE_S)
+    assert not appended(waiting, manager, range(1000, 2000)).is_in_journal
+    before = manager.get_cache_path(DAY).read_bytes()
+    for start in (2000, 2100, 2200):
+        saved = appended(waiting, manager, range(start, start + 100), now_s=1.0)
+        assert saved.is_in_journal
+        assert saved.record == manager.facts(DAY)
+    assert manager.get_cache_path(DAY).read_bytes() == before
+    assert_has(manager, [*range(1000, 2300)])
+    assert waiting.due_at() == {(BTC, DAY): 1.0 + SAVE_S}
+
+
+def test_a_hole_is_filled_out_of_the_journal(manager: BackfillCacheManager) -> None:
+    """Rows that come late stand at their place."""
+    waiting = WaitingDays(SAVE_S)
+    appended(waiting, manager, range(1000, 2000, 2))
+    appended(waiting, manager, range(1001, 1101, 2))
+    assert_has(manager, sorted([*range(1000, 2000, 2), *range(1001, 1101, 2)]))
+
+
+def test_the_file_is_rewritten_when_its_time_has_come(manager: BackfillCacheManager) -> None:
+    """After SAVE_SECONDS with the next save, which then leaves nothing in the journal."""
+    waiting = WaitingDays(SAVE_S)
+    appended(waiting, manager, range(1000, 2000))
+    appended(waiting, manager, range(2000, 2010), now_s=10.0)
+    assert not appended(waiting, manager, range(2010, 2020), now_s=10.0 + SAVE_S).is_in_journal
+    assert not manager.journal_path(DAY).exists()
+    assert waiting.due_at() == {}
+    assert_has(manager, [*range(1000, 2020)])
+
+
+def test_rows_that_are_stored_already_are_compared(manager: BackfillCacheManager) -> None:
+    """A conflict is found with the save that brings it, not with a later rewrite."""
+    waiting = WaitingDays(SAVE_S)
+    appended(waiting, manager, range(1000, 2000))
+    appended(waiting, manager, range(2000, 2010))
+    other = day_frame(range(2005, 2015)).with_columns(p=pl.lit(999.0))
+    saved = waiting.append(manager, DAY, other, (), NO_ABSENCES, REST, 1.0)
+    assert saved.conflicts["a"].to_list() == [*range(2005, 2010)]
+    assert saved.record.conflicting == (IdRange(2005, 2009),)
+
+
+def test_notes_come_into_the_certificate(manager: BackfillCacheManager) -> None:
+    """Absent ids and the source of rows survive a restart before any rewrite, and the rewrite."""
+    waiting = WaitingDays(SAVE_S)
+    appended(waiting, manager, range(1000, 2000))
+    appended(waiting, manager, range(2001, 2005), absence=AbsentIds(absent=(IdRange(2000, 2000),)))
+    waiting.append(manager, DAY, day_frame(range(2005, 2007)), (), NO_ABSENCES, STREAM, 1.0)
+    for _ in range(2):
+        certificate = manager.record(DAY)
+        assert certificate is not None
+        assert certificate.absent == (IdRange(2000, 2000),)
+        assert certificate.sources[-1].source == STREAM
+        assert certificate.sources[-1].ids == IdRange(2005, 2006)
+        WaitingDays(SAVE_S).rewrite(manager, DAY, empty_trades(), (), NO_ABSENCES, REST)
+
+
+def test_what_an_earlier_process_left_is_due_at_once(manager: BackfillCacheManager) -> None:
+    """Nobody knows how long it has waited."""
+    waiting = WaitingDays(SAVE_S)
+    appended(waiting, manager, range(1000, 2000))
+    appended(waiting, manager, range(2000, 2010))
+    again = WaitingDays(SAVE_S)
+    again.loaded(manager, DAY, 50.0)
+    assert again.due_at() == {(BTC, DAY): 50.0}
+
+
+def test_a_deleted_day_does_not_come_back(manager: BackfillCacheManager) -> None:
+    """The journal goes with its file, also when the file is moved aside."""
+    for remove in (manager.delete, lambda day: manager.distrust(day, "a test")):
+        waiting = WaitingDays(SAVE_S)
+        appended(waiting, manager, range(1000, 2000))
+        appended(waiting, manager, range(2000, 2010))
+        remove(DAY)
+        assert not manager.journal_path(DAY).exists()
+        appended(WaitingDays(SAVE_S), manager, range(3000, 3010))
+        assert manager.facts(DAY).rows == 10
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 15), st.sampled_from(["append", "rewrite", "crash"])))
+)
+def test_whatever_is_saved_and_whenever_it_crashes_every_row_is_there_once(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, str]]
+) -> None:
+    """Appends in any sequence, rewrites, and rewrites that a crash parts from the removal of the journal."""
+    manager = BackfillCacheManager(instrument_directory(tmp_path_factory.mktemp("cache"), BTC), BTC)
+    waiting, ids = WaitingDays(SAVE_S), set(range(1000, 1100))
+    appended(waiting, manager, range(1000, 1100))
+    for start, count, step in steps:
+        new = range(1060 + start, 1060 + start + count)
+        ids |= {*new}
+        if step == "append":
+            appended(waiting, manager, new)
+        elif step == "rewrite":
+            waiting.rewrite(manager, DAY, day_frame(new), (), NO_ABSENCES, REST)
+        else:
+            with crash_before_the_journal_was_removed(manager):
+                waiting.rewrite(manager, DAY, day_frame(new), (), NO_ABSENCES, REST)
+            waiting = WaitingDays(SAVE_S)
+    assert_has(manager, sorted(ids))
