@@ -35,7 +35,7 @@ from backfilld.settings import Settings
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
 from backfilld.store.layout import archive_directory, state_directory
-from backfilld.store.lock import locked
+from backfilld.store.lock import CacheLock, locked
 from backfilld.supervisor import Pipeline
 from backfilld.supervisor_live import LiveDoor, LiveWorld
 from backfilld.supervisor_remote import Remote
@@ -75,12 +75,12 @@ def assembled(
     The cache is locked meanwhile, unless the caller ``locks`` it itself. Without ``uses_archive`` the exchange alone is
     asked. Raises CacheLocked if another instance holds the cache, StoreError if its directory cannot be used.
     """
-    with locked(settings.cache_dir) if settings.cache_enabled and locks else nullcontext():
+    with locked(settings.cache_dir) if settings.cache_enabled and locks else nullcontext() as lock:
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
         spec = spec_of(settings, once=once, instruments=instruments, window=window)
         spec = spec if uses_archive else replace(spec, uses_archive=False)
         remembered = load_remembered(settings.cache_dir) if settings.cache_enabled else {}
-        store: TradeStore = parquet_store(settings) if settings.cache_enabled else RamStore()
+        store: TradeStore = parquet_store(settings, lock) if settings.cache_enabled else RamStore()
         pipeline = Pipeline(
             spec=spec,
             store=store,
@@ -149,9 +149,10 @@ def encoding_of(settings: Settings) -> Encoding:
     return Encoding(settings.compression, settings.compression_level)
 
 
-def parquet_store(settings: Settings) -> ParquetStore:
-    """The cache of the settings."""
-    return ParquetStore(settings.cache_dir, encoding_of(settings), settings.save_seconds)
+def parquet_store(settings: Settings, lock: CacheLock | None = None) -> ParquetStore:
+    """The cache of the settings; with its ``lock`` nothing is saved beside another writer."""
+    insist = (lambda: None) if lock is None else lock.insist
+    return ParquetStore(settings.cache_dir, encoding_of(settings), settings.save_seconds, insist)
 
 
 def open_exchange_client(settings: Settings) -> AbstractAsyncContextManager[ExchangeClient]:

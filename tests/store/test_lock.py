@@ -1,6 +1,7 @@
 """One writer per cache directory, across processes, and no lock that outlives its holder."""
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from backfilld import CacheLocked, StoreError
+from backfilld.adapters.parquet_store import ParquetStore
+from backfilld.store.format.dayfile import Encoding
 from backfilld.store.lock import locked
+from tests.store.frames import DAY, SPOT, day_frame
 
 HOLDER = """
 import sys
@@ -94,3 +98,70 @@ def test_a_holder_that_has_not_written_its_name_yet_is_waited_for(tmp_path: Path
         with pytest.raises(CacheLocked, match=rf"process {holder.pid}$"), locked(tmp_path):
             pass
         late.join()
+
+
+def lock_path(cache_dir: Path) -> Path:
+    """The lock file of a cache."""
+    return cache_dir / ".backfilld" / "lock"
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "fifo"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, kind: str) -> None:
+    """Whoever may write in the directory could otherwise have any file of ours truncated."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path = lock_path(tmp_path)
+    path.parent.mkdir()
+    if kind == "link":
+        path.symlink_to(victim)
+    elif kind == "hard link":
+        path.hardlink_to(victim)
+    else:
+        os.mkfifo(path)
+    with pytest.raises(StoreError, match="cannot open"):
+        locked(tmp_path).__enter__()
+    assert victim.read_text() == "precious"
+
+
+def test_only_its_owner_can_open_the_lock(tmp_path: Path) -> None:
+    """Also one that an older version made: whoever can read it can lock it, and keep the daemon out."""
+    path = lock_path(tmp_path)
+    path.parent.mkdir()
+    path.touch(0o644)
+    with locked(tmp_path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_removed_directory_is_noticed_and_locked_again(tmp_path: Path) -> None:
+    """Nobody else has come: the work goes on, and others are refused as before."""
+    with locked(tmp_path / "cache") as lock:
+        assert lock.is_still_ours()
+        (tmp_path / "cache").rename(tmp_path / "away")
+        assert not lock.is_still_ours()
+        lock.insist()
+        assert lock.is_still_ours()
+        with pytest.raises(CacheLocked):
+            locked(tmp_path / "cache").__enter__()
+
+
+def test_a_directory_that_another_process_took_meanwhile_is_let_go(tmp_path: Path) -> None:
+    """The lock of the directory that was there before is worth nothing."""
+    with locked(tmp_path / "cache") as lock:
+        (tmp_path / "cache").rename(tmp_path / "away")
+        with other_holder(tmp_path / "cache") as holder:
+            for _ in range(2):
+                with pytest.raises(CacheLocked, match=f"process {holder.pid}$"):
+                    lock.insist()
+
+
+async def test_nothing_is_saved_beside_another_writer(tmp_path: Path) -> None:
+    """Neither in a file nor in a journal."""
+    with locked(tmp_path / "cache") as lock:
+        store = ParquetStore(tmp_path / "cache", Encoding(), insist=lock.insist)
+        await store.save(SPOT, DAY, day_frame(range(1000, 1100)), ())
+        (tmp_path / "cache").rename(tmp_path / "away")
+        with other_holder(tmp_path / "cache"):
+            for save in (store.save, store.append):
+                with pytest.raises(CacheLocked):
+                    await save(SPOT, DAY, day_frame(range(1100, 1200)), ())
+            assert await store.days(SPOT) == []

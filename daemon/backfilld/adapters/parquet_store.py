@@ -35,9 +35,15 @@ SAVE_S = 300.0
 
 
 class ParquetStore:
-    """Day files below ``cache_dir``. Implements :class:`backfilld.ports.TradeStore`."""
+    """Day files below ``cache_dir``. Implements :class:`backfilld.ports.TradeStore`.
 
-    def __init__(self, cache_dir: Path, encoding: Encoding, save_s: float = SAVE_S) -> None:
+    ``insist`` is called before each save. It raises CacheLocked once another process has the cache.
+    """
+
+    def __init__(
+        self, cache_dir: Path, encoding: Encoding, save_s: float = SAVE_S, insist: Callable[[], None] = lambda: None
+    ) -> None:
+        self._insist = insist
         self._cache_dir = cache_dir
         self._encoding = encoding
         self.may_delete: Callable[[Instrument, date], bool] = lambda _instrument, _day: True
@@ -114,7 +120,11 @@ class ParquetStore:
 
     async def _saved(self, instrument: Instrument, day: date, save: Callable[[], Appended]) -> Saved:
         # A caller that must not wait for a disk that hangs may leave it: a file is replaced whole or not at all.
-        done = await trio.to_thread.run_sync(save, abandon_on_cancel=True)
+        def insisted() -> Appended:
+            self._insist()
+            return save()
+
+        done = await trio.to_thread.run_sync(insisted, abandon_on_cancel=True)
         self.see(instrument, day)
         file = None if done.is_in_journal else str(self._manager(instrument).get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
