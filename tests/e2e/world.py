@@ -92,6 +92,8 @@ class Daemon:
             "CM_URL": url,
             "ARCHIVE_URL": url,
             "LIVE": "false",
+            # Tests look at the files. What waits in a journal has tests of its own.
+            "SAVE_SECONDS": "0",
             "CACHE_DIR": str(self.cache_dir),
         } | self.settings
         return foreign | {f"BACKFILL_{name}": value for name, value in mine.items()}
