@@ -234,3 +234,27 @@ async def test_the_manifest_names_what_is_in_the_bucket(tmp_path: Path, location
     assert found is not None
     assert list(found) == past(3)
     assert all(day_of_key(line.key) == (BTC, day) for day, line in found.items())
+
+
+async def test_push_pull_and_catalog_by_hand(tmp_path: Path, location: RemoteLocation) -> None:
+    async with exchange_at(16, {BTC: tape_of(3)}, PROMPT) as exchange:
+        daemon = with_bucket(exchange, tmp_path / "a", location, 3)
+        for day in (each + timedelta(days=400) for each in past(3)):
+            seal(daemon.cache_dir, day)
+        old = [day - timedelta(days=400) for day in past(3)]
+        for day in old:
+            seal(daemon.cache_dir, day)
+        assert "0 day files" in (await daemon.run("cleanup", "--keep-days", "30")).stdout
+        run = await daemon.run("push")
+        assert (run.code, run.stderr) == (0, "")
+        assert "6 days pushed" in run.stdout
+        assert "3 day files" in (await daemon.run("cleanup", "--keep-days", "30")).stdout
+        other = with_bucket(exchange, tmp_path / "b", location, 3)
+        first, last = past(3)[0] + timedelta(days=400), past(3)[-1] + timedelta(days=400)
+        pull = ("pull", "--from", first.isoformat(), "--to", last.isoformat())
+        run = await other.run(*pull)
+        assert (run.code, run.stderr) == (0, "")
+        assert files(other) == files(daemon)
+        assert "0 days pulled, 3 were there already" in (await other.run(*pull)).stdout
+        run = await other.run("catalog")
+        assert (run.code, "6 days in the manifests" in run.stdout) == (0, True), run

@@ -32,7 +32,7 @@ from backfilld.ports import Saved
 from backfilld.ports.remote import ObjectStore, Pushed, StagedDay, StoredObject
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.tail import TAIL_BYTES, certificate_in, missing_bytes
-from backfilld.store.layout import instrument_directory
+from backfilld.store.layout import instrument_directory, instrument_of
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.manifest import MAX_MANIFEST_BYTES, ManifestDay, decode_manifest, encode_manifest
 from backfilld.store.push_notes import load_notes, save_notes
@@ -164,6 +164,17 @@ class CachedDaysInBucket:
         named = ((day_of_key(each.key), each) for each in listed)
         return {name[1]: each for name, each in named if name is not None and name[0] == instrument}
 
+    async def instruments(self) -> list[Instrument]:
+        """The instruments that have a folder in the bucket."""
+        markets = [each for each in await self.objects.folders("") if each.startswith("market=")]
+        folders = [folder for market in markets for folder in await self.objects.folders(market)]
+        named = (instrument_of(Path(folder)) for folder in folders)
+        return sorted(instrument for instrument in named if instrument is not None)
+
+    async def replace_manifest(self, instrument: Instrument) -> None:
+        """Put the days that were noted in the place of whatever the manifest names."""
+        await self._merge_manifest(instrument, self._fresh.pop(instrument, {}), anew=True)
+
     async def manifest(self, instrument: Instrument) -> dict[date, ManifestDay] | None:
         """The days that the manifest names; None without a manifest. Raises ObjectRefused."""
         found = await self.objects.get(manifest_key(instrument), limit_bytes=MAX_MANIFEST_BYTES)
@@ -210,11 +221,13 @@ class CachedDaysInBucket:
         self._notes_of(instrument)[file.certificate.day] = PushNote(ours, theirs)
         return Pushed("conflicted", ours, len(file.body), theirs)
 
-    async def _merge_manifest(self, instrument: Instrument, fresh: dict[date, ManifestDay]) -> None:
+    async def _merge_manifest(
+        self, instrument: Instrument, fresh: dict[date, ManifestDay], *, anew: bool = False
+    ) -> None:
         key = manifest_key(instrument)
         for _ in range(MOST_RACES):
             found = await self.objects.get(key, limit_bytes=MAX_MANIFEST_BYTES)
-            known = {} if found is None else await _on_thread(partial(_readable, found.body, instrument))
+            known = {} if found is None or anew else await _on_thread(partial(_readable, found.body, instrument))
             body = await _on_thread(partial(encode_manifest, (known | fresh).values()))
             if found is None:
                 done = await self.objects.put_if_absent(key, body, {})

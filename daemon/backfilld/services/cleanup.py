@@ -1,21 +1,47 @@
 """Deleting old day files by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from backfilld.core.model import Instrument
+from backfilld.core.replication import PushNote, is_pushed
 from backfilld.core.retention import expired_days
 from backfilld.errors import SettingsError
 from backfilld.services.status import managers
+from backfilld.store import BackfillCacheManager
+from backfilld.store.atomic import translated
+from backfilld.store.layout import instrument_directory, state_directory
 from backfilld.store.lock import locked
+from backfilld.store.push_notes import load_notes
+from backfilld.store.replica import digest_of
+
+MayDelete = Callable[[Instrument, date], bool]
+
+
+def pushed_only(cache_dir: Path, remote_url: str) -> MayDelete:
+    """Whether a day is noted as pushed to this bucket with the rows that it has on disk."""
+    noted: dict[Instrument, dict[date, PushNote]] = {}
+
+    def may_delete(instrument: Instrument, day: date) -> bool:
+        if instrument not in noted:
+            noted[instrument] = load_notes(state_directory(cache_dir), remote_url, instrument)
+        manager = BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
+        return is_pushed(digest_of(manager, day), noted[instrument].get(day))
+
+    return may_delete
 
 
 def clean_up(
-    cache_dir: Path, instruments: Sequence[Instrument] | None, keep_days: int, *, dry_run: bool = False
+    cache_dir: Path,
+    instruments: Sequence[Instrument] | None,
+    keep_days: int,
+    *,
+    dry_run: bool = False,
+    may_delete: MayDelete = lambda _instrument, _day: True,
 ) -> list[Path]:
     """Delete the day files of more than ``keep_days`` days before today; return their paths. A dry run deletes nothing
-    and takes no lock.
+    and takes no lock. Days that ``may_delete`` denies stay.
 
     Raises CacheLocked while a daemon runs on the cache, and SettingsError where there is no such directory.
     """
@@ -23,18 +49,25 @@ def clean_up(
         raise SettingsError(f"cache_dir = {cache_dir}: there is no such directory")
     today = datetime.now(UTC).date()
     if dry_run:
-        return _expired(cache_dir, instruments, keep_days, today)
+        return _expired(cache_dir, instruments, keep_days, today, may_delete)
     with locked(cache_dir):
-        return [
-            path
-            for manager in managers(cache_dir, instruments)
-            for path in manager.cleanup_old_cache(keep_days, today=today)
-        ]
+        expired = _expired(cache_dir, instruments, keep_days, today, may_delete)
+        for path in expired:
+            with translated(path, "delete"):
+                path.unlink(missing_ok=True)
+        return expired
 
 
-def _expired(cache_dir: Path, instruments: Sequence[Instrument] | None, keep_days: int, today: date) -> list[Path]:
+def _expired(
+    cache_dir: Path,
+    instruments: Sequence[Instrument] | None,
+    keep_days: int,
+    today: date,
+    may_delete: MayDelete,
+) -> list[Path]:
     return [
         manager.get_cache_path(day)
         for manager in managers(cache_dir, instruments)
         for day in expired_days(manager.days(), today, keep_days)
+        if manager.instrument is None or may_delete(manager.instrument, day)
     ]

@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from backfilld.actors.replicator import log_pushed
+from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.model import Instrument
 from backfilld.core.replication import DayName
 from backfilld.errors import BackfillError, ObjectRefused, RemoteError, StoreError
@@ -133,3 +134,27 @@ async def _publish(days: RemoteDays, instrument: Instrument) -> None:
         await days.publish(instrument)
     except RemoteError as error:
         log.warning("manifest_unpublished", instrument=str(instrument), error=str(error))
+
+
+async def make_manifests(
+    days: CachedDaysInBucket, instruments: Sequence[Instrument] | None, concurrent: int
+) -> Transfers:
+    """Make the manifest of each instrument (None: of all in the bucket) anew, from the certificates of its days."""
+    found = Transfers()
+    for instrument in await days.instruments() if instruments is None else instruments:
+        names = [(instrument, day) for day in await days.days(instrument)]
+
+        async def look(name: DayName) -> None:
+            try:
+                there = await days.look(*name)
+            except ObjectRefused as refusal:
+                found.refused.append((name, str(refusal)))
+                return
+            if there is not None:
+                days.note_pushed(name[0], there)
+                found.done.append(name)
+
+        await _transfer(names, look, found, concurrent)
+        if found.error is None:
+            await days.replace_manifest(instrument)
+    return found

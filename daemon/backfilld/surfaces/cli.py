@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from backfilld.errors import EXIT_INCOMPLETE, EXIT_SETTINGS, BackfillError, SettingsError
+from backfilld.surfaces.cli_bucket import BUCKET_COMMANDS
 from backfilld.surfaces.cli_days import COMMANDS
 from backfilld.surfaces.options import options, settings_of
 
@@ -19,7 +20,7 @@ def cli() -> None:
     banned."""
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, *BUCKET_COMMANDS):
     cli.add_command(_command)
 
 

@@ -157,7 +157,8 @@ def cleanup(
 
     settings = settings_of(config, instruments, cache_dir)
     wanted = settings.instrument_list() if instruments else None
-    print_cleanup(settings.cache_dir, wanted, keep_days, dry_run=dry_run)
+    pushed_to = settings.remote_url if settings.remote_push else ""
+    print_cleanup(settings.cache_dir, wanted, keep_days, dry_run=dry_run, pushed_to=pushed_to)
 
 
 COMMANDS = (status, verify, adopt, chart, tail, export, cleanup)

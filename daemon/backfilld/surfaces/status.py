@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from backfilld.core.model import Instrument, Market, iso
-from backfilld.services.cleanup import clean_up
+from backfilld.services.cleanup import clean_up, pushed_only
 from backfilld.services.status import CacheStatus, cache_status
 from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
 from backfilld.store.daemon_state import Activity
@@ -52,9 +52,22 @@ def print_status(cache_dir: Path, instruments: Sequence[Instrument] | None, *, a
         click.echo(_described(market, budget, time.time() * 1000))
 
 
-def print_cleanup(cache_dir: Path, instruments: Sequence[Instrument] | None, keep_days: int, *, dry_run: bool) -> None:
-    """Delete old day files, and print which. Raises CacheLocked while a daemon runs on the cache."""
-    paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run)
+def print_cleanup(
+    cache_dir: Path,
+    instruments: Sequence[Instrument] | None,
+    keep_days: int,
+    *,
+    dry_run: bool,
+    pushed_to: str = "",
+) -> None:
+    """Delete old day files, and print which: with ``pushed_to``, a bucket's URL, only those that are there. Raises
+    CacheLocked while a daemon runs on the cache."""
+    if pushed_to:
+        may_delete = pushed_only(cache_dir, pushed_to)
+        paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run, may_delete=may_delete)
+        click.echo(f"days that are not in {pushed_to} yet are kept")
+    else:
+        paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run)
     for path in paths:
         click.echo(f"would delete {path}" if dry_run else f"deleted {path}")
     if keep_days == 0:
