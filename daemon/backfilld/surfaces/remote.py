@@ -10,10 +10,9 @@ import trio
 
 from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.assembly import remote_days
-from backfilld.core.backfill.outcome import EXIT_DONE, EXIT_INCOMPLETE, EXIT_TRY_LATER
 from backfilld.core.model import Instrument
 from backfilld.core.replication import DayName
-from backfilld.errors import DayLocked, StoreError
+from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_TRY_LATER, DayLocked, StoreError
 from backfilld.services.remote import Transfers, days_between, make_manifests, pull_days, push_days
 from backfilld.services.status import managers
 from backfilld.settings import Settings
