@@ -62,8 +62,9 @@ test-s3: .venv/dev
 
 # The end-to-end tests at another time of day: AT=23:58, or two of them.
 AT ?= 00:01 20:00
+AT_TESTS ?= tests/e2e
 test-at: .venv/dev
-	@for at in $(AT); do echo "at $$at UTC:"; $(BIN)/python -m tests.clock $$at tests/e2e || exit $$?; done
+	@for at in $(AT); do echo "at $$at UTC:"; $(BIN)/python -m tests.clock $$at -q $(AT_TESTS) || exit $$?; done
 
 test-systemd: .venv/run
 	$(BIN)/python tests/systemd/drive.py
