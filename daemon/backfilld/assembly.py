@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +20,7 @@ from backfilld.adapters.state_files import StateFiles
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.live.attachment import Times
 from backfilld.core.live.reports import LiveStatistics
-from backfilld.core.markets import RULES
+from backfilld.core.markets import RULES, Pool, limits_of, markets_of
 from backfilld.core.model import Instrument, Market
 from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.sync.spec import LiveSpec, RunSpec
@@ -210,33 +210,29 @@ def _archive_opener(settings: Settings) -> OpenArchive:
 def _budgets(share: float, remembered: Remembered) -> dict[Market, Budget]:
     now_ms, wall_ms = trio.current_time() * 1000, _wall_ms()
     clock = ServerClock.assumed(now_ms, wall_ms)
-    return {
-        market: Budget(
-            RULES[market].limits,
-            share,
-            clock,
-            weights=WeightTable(RULES[market].weights, _learned(remembered.get(market))),
-            pauses=_pauses(remembered.get(market), now_ms - wall_ms),
-        )
-        for market in Market
-    }
+    pools: dict[Pool, Budget] = {}
+    for pool in Pool:
+        known = [remembered[market] for market in markets_of(pool) if market in remembered]
+        rules = RULES[markets_of(pool)[0]]
+        learned = {name: weight for each in known for name, weight in each.statistics.learned.items()}
+        weights, pauses = WeightTable(rules.weights, learned), _pauses(known, now_ms - wall_ms)
+        pools[pool] = Budget(limits_of(pool), share, clock, weights=weights, pauses=pauses)
+    # Markets of a pool share one budget, as they share the exchange's count.
+    return {market: pools[RULES[market].pool] for market in Market}
 
 
-def _learned(remembered: RememberedBudget | None) -> Mapping[str, int]:
-    return remembered.statistics.learned if remembered else {}
-
-
-def _pauses(remembered: RememberedBudget | None, local_minus_wall_ms: float) -> Pauses:
-    """The pauses that a process before us was told of, by the clock of this one."""
-    if remembered is None:
-        return Pauses()
+def _pauses(known: Sequence[RememberedBudget], local_minus_wall_ms: float) -> Pauses:
+    """The pauses that a process before us was given, by the clock of this one: of several the longest."""
     # A file can hold anything: the exchange bans for three days at most.
     latest_ms = _wall_ms() + LONGEST_PAUSE_MS
-    bans = [min(end_ms, latest_ms) + local_minus_wall_ms for end_ms in remembered.bans_ms[-MOST_BANS:]]
-    if remembered.paused_until_ms is None or remembered.reason is None:
+    ends = sorted({min(end_ms, latest_ms) for each in known for end_ms in each.bans_ms})
+    bans = [end_ms + local_minus_wall_ms for end_ms in ends[-MOST_BANS:]]
+    paused = [(each.paused_until_ms, each.reason) for each in known]
+    named = [(until_ms, reason) for until_ms, reason in paused if until_ms is not None and reason is not None]
+    if not named:
         return Pauses(bans)
-    until_ms = min(remembered.paused_until_ms, latest_ms) + local_minus_wall_ms
-    return Pauses(bans, until_ms=until_ms, reason=remembered.reason)
+    until_ms, reason = max(named)
+    return Pauses(bans, until_ms=min(until_ms, latest_ms) + local_minus_wall_ms, reason=reason)
 
 
 def _wall_ms() -> float:

@@ -74,11 +74,18 @@ def _budget(limit: int, share: float) -> Budget:
 
 @asynccontextmanager
 async def governing(
-    *, limit: int = 100, share: float = 1.0, markets: int = 1, max_in_flight: int = 1000
+    *,
+    limit: int = 100,
+    share: float = 1.0,
+    markets: int = 1,
+    max_in_flight: int = 1000,
+    shared: tuple[Market, ...] = (),
 ) -> AsyncIterator[Desk]:
-    """A governor of spot, or of more markets; its inbox is closed at the end, and that it ends then is checked."""
+    """A governor of spot, or of more markets, of which ``shared`` ones have one budget. Its inbox is closed at the end;
+    that it ends then is checked."""
     send, inbox = trio.open_memory_channel[GovernorMessage](math.inf)
     budgets = {market: _budget(limit, share) for market in list(Market)[:markets]}
+    budgets |= dict.fromkeys(shared, _budget(limit, share))
     desk = Desk(send, budgets)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_governor, inbox, budgets, max_in_flight, desk.shown)
@@ -262,6 +269,18 @@ async def test_markets_have_budgets_of_their_own(autojump_clock: MockClock) -> N
     async with governing(markets=2) as desk:
         spot, waiting, um = desk.ask(100), desk.ask(), desk.ask(100, Market.UM)
         assert await granted([spot, waiting, um]) == [True, False, True]
+
+
+async def test_markets_that_share_a_budget_spend_it_together_and_take_turns(autojump_clock: MockClock) -> None:
+    """As USD-M and COIN-M do since 2026: apart they would spend twice the limit, which ends in a ban."""
+    async with governing(shared=(Market.UM, Market.CM)) as desk:
+        um, cm = desk.ask(60, Market.UM), desk.ask(60, Market.CM)
+        assert await granted([um, cm]) == [True, False]
+        later = desk.ask(10, Market.UM)
+        assert await granted([cm, later]) == [False, False], "a later request of the other market must not overtake"
+        assert um.ticket is not None
+        desk.send.send_nowait(ReturnPermit(Market.UM, um.ticket))
+        assert await granted([cm, later]) == [True, True]
 
 
 async def test_who_went_away_gets_nothing_and_holds_nobody_up(autojump_clock: MockClock) -> None:

@@ -74,7 +74,9 @@ class _Governor:
         self._wait_s = dict.fromkeys(budgets, float("inf"))
         for budget in budgets.values():
             budget.forget_flights(_now_ms())
-        self._waiting: dict[Market, FairQueue[AcquireWeight]] = {market: FairQueue() for market in budgets}
+        # Markets that share a budget share its queue: none of them can starve another.
+        queues: dict[int, FairQueue[AcquireWeight]] = {id(budget): FairQueue() for budget in budgets.values()}
+        self._waiting = {market: queues[id(budget)] for market, budget in budgets.items()}
         self._announced: dict[Market, object] = {}
         self._stopping = False
 
@@ -151,7 +153,7 @@ class _Governor:
                         return wait_ms / 1000
                     request.reply.ticket = budget.spend(now_ms, weight, request.endpoint)
                     self._free -= 1
-                    self._granted[market] += 1
+                    self._granted[request.market] += 1
             queue.pop()
             request.reply.answered.set()
         return float("inf")
