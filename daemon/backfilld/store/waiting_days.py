@@ -7,20 +7,26 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 
 import polars as pl
+import structlog
 
 from backfilld.core.day.absences import AbsentIds
 from backfilld.core.day.certificate import Certificate, Source
 from backfilld.core.day.saving import Unsaved, is_rewrite_due
 from backfilld.core.ids import IdSet
 from backfilld.core.model import Instrument, empty_trades
+from backfilld.store.atomic import move_aside
+from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.joined_day import with_rows
-from backfilld.store.journal import JournalWriter, Note
+from backfilld.store.journal import JournalWriter, Note, reading_journal
 from backfilld.store.layout import Stamp, stamp_of
 from backfilld.store.manager import Appended, BackfillCacheManager
 
 Key = tuple[Instrument | None, date]
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,7 @@ class WaitingDays:
         known = self._days.get((manager.instrument, day))
         if known is not None and known.stamp == stamp:
             return known
+        _quarantine_unreadable(manager.journal_path(day))
         certificate = manager.record(day) if stamp is not None else None
         if certificate is None:
             return None
@@ -137,3 +144,14 @@ class WaitingDays:
             journal_bytes=size,
             since_s=min(known.since_s, now_s),
         )
+
+
+def _quarantine_unreadable(path: Path) -> None:
+    """Move aside a journal that this version cannot read: it would keep the day from being saved. The exchange brings
+    its rows again."""
+    try:
+        with reading_journal(path):
+            return
+    except UntrustedFile as reason:
+        moved = move_aside(path)
+        log.warning("journal_quarantined", file=str(path), moved_to=moved.name, reason=str(reason))
