@@ -27,7 +27,16 @@ from backfilld import (
 from backfilld.core.model import day_start_ms
 from backfilld.core.retry import Backoff
 from backfilld.store.lock import locked
-from binance_simulator import Exchange, ExchangeOptions, Fault, FaultPlan, RequestRecord, Tape, open_exchange
+from binance_simulator import (
+    ORDINARY_FAULTS,
+    Exchange,
+    ExchangeOptions,
+    Fault,
+    FaultPlan,
+    RequestRecord,
+    Tape,
+    open_exchange,
+)
 from binance_simulator.exchange import host_ms
 
 DAY = date(2025, 11, 7)
@@ -254,7 +263,7 @@ async def test_a_hole_that_stays_raises_and_what_was_got_is_kept(
 async def test_faults_that_pass_leave_no_trace(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     """A third of the answers spoilt in every way that is over at once: the frame is the tape's."""
     monkeypatch.setattr(assembly, "Backoff", partial(Backoff, attempts=40, first_s=0.001, cap_s=0.01))
-    kinds = tuple(fault for fault in Fault if fault not in {Fault.SILENCE, Fault.DRIP, Fault.STATUS_451})
+    kinds = tuple(each for each in ORDINARY_FAULTS if each not in {Fault.SILENCE, Fault.DRIP, Fault.STATUS_451})
     exchange.options = ExchangeOptions(
         clock_skew_ms=exchange.options.clock_skew_ms, faults=FaultPlan(share=0.34, kinds=kinds, seed=5)
     )

@@ -9,7 +9,7 @@ import click
 from backfilld.surfaces.options import options, settings_of
 
 
-@click.command()
+@click.command(short_help="Push sealed days to the bucket.")
 @options("config", "instrument", "cache-dir")
 def push(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> None:
     """Push every sealed day that is not in the bucket (REMOTE_URL) yet; nothing there is overwritten.
@@ -22,7 +22,7 @@ def push(config: Path | None, instruments: tuple[str, ...], cache_dir: str | Non
     sys.exit(push_cache(settings, settings.instrument_list() if instruments else None))
 
 
-@click.command()
+@click.command(short_help="Get days from the bucket.")
 @options("config", "instrument", "cache-dir")
 @click.option("--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first UTC day.")
 @click.option("--to", "last", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The last UTC day.")
@@ -39,7 +39,7 @@ def pull(
     sys.exit(pull_cache(settings, settings.instrument_list(), first.date(), last.date()))
 
 
-@click.command()
+@click.command(short_help="Make the bucket's manifests.")
 @options("config", "instrument", "cache-dir")
 def catalog(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> None:
     """Make the manifests in the bucket (REMOTE_URL) anew, from the certificates of its days. Exit codes as for pull."""
