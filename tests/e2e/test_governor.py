@@ -8,7 +8,16 @@ import pytest
 import trio
 
 from backfilld.core.model import Instrument, Market
-from binance_simulator import ExchangeOptions, Fault, FaultPlan, Interval, Pool, RequestRecord, TenantOptions
+from binance_simulator import (
+    ORDINARY_FAULTS,
+    ExchangeOptions,
+    Fault,
+    FaultPlan,
+    Interval,
+    Pool,
+    RequestRecord,
+    TenantOptions,
+)
 from tests.e2e.world import BTC, Daemon, ended, exchange_at, generated, kill, until_held
 
 SHARE = 0.8
@@ -95,7 +104,7 @@ async def test_a_long_ban_is_remembered_and_told_without_asking(tmp_path: Path) 
 
 LIES = tuple(
     fault
-    for fault in Fault
+    for fault in ORDINARY_FAULTS
     if fault not in {Fault.SILENCE, Fault.DRIP, Fault.STATUS_451, Fault.STATUS_403_HTML, Fault.STATUS_503_HTML}
 )
 
