@@ -117,6 +117,8 @@ def configure(instruments: tuple[str, ...] = (BTC,), poll_seconds: float = 2, **
         "live": False,
         "instruments": instruments,
         "poll_seconds": poll_seconds,
+        # The trials look at the day files.
+        "save_seconds": 0,
         "checkpoint_seconds": 1,
         **urls,
         **more,
@@ -149,9 +151,10 @@ def exchange() -> Iterator[None]:
     options = {"port": PORT, "hours": hours, "trades": TRADES, "latency": LATENCY_S, "live-rate": 5}
     arguments = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "binance_simulator", *arguments, f"--instrument={BTC}", f"--instrument={ETH}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    packages = os.environ | {"PYTHONPATH": "/opt/exchange"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=packages) as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        assert process.stdout.readline(), "the embedded exchange did not start"
         try:
             yield
         finally:
@@ -161,7 +164,8 @@ def exchange() -> Iterator[None]:
 def ask(path: str, body: object = None) -> bytes:
     """The answer of the exchange's own paths."""
     data = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(f"{URL}/simulator/{path}", data), timeout=20) as answer:
+    request = Request(f"{URL}/simulator/{path}", data, {"Content-Type": "application/json"})
+    with urlopen(request, timeout=20) as answer:
         return bytes(answer.read())
 
 
