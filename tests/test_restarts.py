@@ -1,4 +1,4 @@
-"""The pipeline on fakes and a virtual clock: started again after a crash, under other spec, and over midnight."""
+"""The pipeline on fakes and a virtual clock: started again after a crash, under another spec, and over midnight."""
 
 import math
 from collections.abc import AsyncIterator, MutableMapping
@@ -209,7 +209,7 @@ async def test_a_disk_that_cannot_be_used_from_the_start_is_the_operators_matter
     assert trio.current_time() == 0
 
 
-# -- other spec
+# -- another spec
 
 
 def reload(pipeline: Pipeline, *instruments: Instrument, **changed: object) -> None:

@@ -58,7 +58,7 @@ DISK_RETRY_S = 10.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reload:
-    """A request to go on under these spec; each one counts, also with the same spec as before."""
+    """A request to continue with this spec; each one counts, also with the same spec as before."""
 
     spec: RunSpec
 
@@ -67,7 +67,7 @@ class Reload:
 class Pipeline:
     """What a pipeline is made of: the spec, the world behind its ports, and how people see and stop it.
 
-    ``stop`` ends it in order; it is set by the pipeline itself when its spec are done. ``outcomes`` gets an Outcome
+    ``stop`` ends it in order; it is set by the pipeline itself when its spec is done. ``outcomes`` gets an Outcome
     an instrument. ``reload`` replaces the spec while it runs. ``restarts`` says how often a crash is met by starting
     again; without it the first one is raised.
     """
@@ -98,7 +98,7 @@ class Pipeline:
 
 
 async def run_pipeline(pipeline: Pipeline) -> None:
-    """Run until the spec are done or ``stop`` is set, then drain; what is not drained ``grace_s`` later is cancelled.
+    """Run until the spec is done or ``stop`` is set, then drain; what is not drained ``grace_s`` later is cancelled.
 
     Raises what an actor could not handle and another start did not mend: a BackfillError (StoreError) by itself,
     anything else as an exception group without the mere symptoms, such as a neighbour's channel that broke.
@@ -290,7 +290,7 @@ async def _relay_reloads(
     events: trio.MemorySendChannel[SchedulerMessage],
     governor: trio.MemorySendChannel[GovernorMessage],
 ) -> None:
-    """Tell those whom other spec than those ``before`` concern, until the stop; the governor, whose budgets outlive a
+    """Pass on each spec that differs from ``before``, until the stop; the governor, whose budgets outlive a
     crash, of ``before`` as well: it may have come while nothing ran."""
     async with events, governor:
         if before is not None:

@@ -60,7 +60,7 @@ def test_a_recorded_page_is_decoded_to_the_values_in_it_and_accepted(name: str) 
     ],
 )
 def test_the_recorded_limits_are_understood(market: str, limits: tuple[Limit, ...]) -> None:
-    """Of weight and of requests; those of spec are not ours."""
+    """Of weight and of requests; those of orders are not ours."""
     content = recorded(f"rest/{market}_exchangeInfo_rateLimits.json")
     info = decode_info(json.dumps(content | {"symbols": []}).encode(), [])
     assert isinstance(info, MarketInfo)

@@ -112,7 +112,7 @@ class Daemon:
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     async def once(self) -> "Ended":
-        """BackfillPlan once, well."""
+        """Backfill once, well."""
         ended = await self.run("run", "--once")
         assert ended.code == 0, ended
         return ended

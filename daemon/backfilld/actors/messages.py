@@ -272,7 +272,7 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class SpecChanged:
-    """Go on under these spec, and look whether somebody else has touched the day files."""
+    """Continue with this spec, and look whether another program has changed the day files."""
 
     spec: RunSpec
 

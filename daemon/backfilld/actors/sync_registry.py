@@ -113,7 +113,7 @@ class SyncRegistry:
                 pass
 
     async def apply(self, spec: RunSpec) -> tuple[Instrument, ...]:
-        """Mark the plans that other spec, or other files, leave without ground; return the instruments to add."""
+        """Mark the plans that another spec, or altered files, make stale; return the instruments to add."""
         days_differ = (spec.days, spec.window) != (self.spec.days, self.spec.window)
         self.spec = spec
         for instrument, sync in self._syncs.items():
@@ -250,7 +250,7 @@ class SyncRegistry:
         return min((each.rests_until for each in self if each.phase is Phase.RESTING), default=math.inf)
 
     def is_over(self) -> bool:
-        """Whether the spec are done, or no instrument can ever be had as they stand."""
+        """Whether the spec is done, or no instrument can be fetched as it stands."""
         ended = all(sync.rounds for sync in self)
         hopeless = all(sync.error and exit_code(sync.error) == EXIT_SETTINGS for sync in self)
         return ended and (self.spec.once or hopeless)

@@ -24,7 +24,7 @@ from backfilld.surfaces.signals import watch_signals
 async def run_daemon(
     settings: Settings, *, once: bool, read_settings: Callable[[], Settings], window: TimeSpan | None = None
 ) -> int:
-    """Run until the spec are done or a signal ends it; return the exit code. Raises BackfillError.
+    """Run until the spec is done or a signal ends it; return the exit code. Raises BackfillError.
 
     ``window`` is today and DAYS before it, unless it is given. ``read_settings`` reads the settings anew, for SIGHUP.
     What keeps a backfill from being complete is said on stderr, a sentence a reason.
