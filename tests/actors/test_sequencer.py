@@ -169,6 +169,26 @@ async def test_nothing_goes_out_past_a_hole_until_rest_has_filled_it(autojump_cl
     assert (logs[1]["first_id"], logs[1]["last_id"], logs[1]["requests"]) == (11, 12, 1)
 
 
+async def test_what_is_shown_names_the_open_hole_then_how_long_it_stood_and_the_newest_trade(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    name = await desk.attached()
+    await desk.hear(name, 10, 12)
+    await trio.sleep(2)
+    open_hole = desk.shown.value.instruments[BTC]
+    assert open_hole.hole_since_s is not None
+    assert open_hole.hole_since_s > 1
+    assert open_hole.last == trade(10)
+    await desk.answer(11, 12)
+    await trio.sleep(2)
+    shown = desk.shown.value
+    assert (shown.instruments[BTC].hole_since_s, shown.instruments[BTC].last) == (None, trade(12))
+    (report,) = shown.holes
+    assert (report.instrument, report.ids, report.requests, report.is_healed) == (BTC, IdRange(11, 11), 1, True)
+    assert shown.heal_seconds.count == 1
+    assert shown.heal_seconds.total == pytest.approx(report.seconds)
+
+
 async def test_a_hole_that_rest_passes_over_is_given_up_and_everybody_is_told(
     autojump_clock: MockClock, desk: Desk
 ) -> None:

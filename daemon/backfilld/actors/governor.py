@@ -34,7 +34,7 @@ from backfilld.errors import RateLimited
 
 log = structlog.get_logger()
 
-_FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted", "oldest_sent_ms"}
+_FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted", "oldest_sent_ms", "window_ms"}
 
 GovernorStatistics = Mapping[Market, BudgetStatistics]
 """What the governor shows of itself: each market's budget."""

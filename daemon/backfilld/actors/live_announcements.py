@@ -3,12 +3,13 @@
 Owns the words of the live events and the counts behind what is shown. Must not decide anything.
 """
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 
 import structlog
 
 from backfilld.core.live.attachment import Attachment, Healed
-from backfilld.core.live.reports import LiveInstrument, LiveStatistics
+from backfilld.core.live.reports import HOLES_REMEMBERED, NO_HEALS, HoleReport, LiveInstrument, LiveStatistics
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.ports import StreamBatch
 
@@ -16,19 +17,24 @@ log = structlog.get_logger()
 
 
 class LiveAnnouncements:
-    """The log and the counts of one run."""
+    """The log and the counts of one run. ``wall_ms`` is the host's clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall_ms: Callable[[], float]) -> None:
+        self._wall_ms = wall_ms
         self._attached: set[Instrument] = set()
         self._holes: dict[Instrument, int] = {}
+        self._reports: deque[HoleReport] = deque(maxlen=HOLES_REMEMBERED)
+        self._heal_seconds = NO_HEALS
         self._lag_ms: float | None = None
+        self._lags_ms: dict[Instrument, float] = {}
         self._found = self._healed = self._given_up = self._overflowed = self._garbage = 0
 
-    def heard(self, market: Market, batch: StreamBatch, overflowed: int, now_ms: float) -> None:
-        """A connection brought this, ``now_ms`` by the host's clock."""
+    def heard(self, market: Market, batch: StreamBatch, overflowed: int) -> None:
+        """A connection brought this."""
         self._garbage += batch.garbage
         if batch.event_ms:
-            self._lag_ms = now_ms - batch.event_ms
+            self._lag_ms = self._wall_ms() - batch.event_ms
+            self._lags_ms |= dict.fromkeys(batch.trades, self._lag_ms)
         if overflowed:
             self._overflowed += overflowed
             log.warning("live_overflowed", market=market, trades=overflowed, reason="they were not taken in time")
@@ -65,7 +71,9 @@ class LiveAnnouncements:
         """A hole was filled; one that the stream filled itself is not worth a line."""
         if healed is not None and healed.requests:
             self._healed += 1
+            self._heal_seconds = self._heal_seconds.plus(healed.seconds)
             seconds = round(healed.seconds, 3)
+            self._reports.append(HoleReport(instrument, healed.ids, self._wall_ms(), seconds, healed.requests))
             log.info(
                 "live_hole_healed",
                 instrument=str(instrument),
@@ -77,28 +85,39 @@ class LiveAnnouncements:
     def given_up(self, instrument: Instrument, hole: IdRange, seconds: float) -> None:
         """The live side goes on without these ids."""
         self._given_up += 1
+        self._reports.append(HoleReport(instrument, hole, self._wall_ms(), seconds, is_healed=False))
         log.error("live_hole_given_up", instrument=str(instrument), **_ids(hole), seconds=seconds)
 
     def unanswered(self, instrument: Instrument, error: Exception) -> None:
         """REST did not answer."""
         log.warning("live_unanswered", instrument=str(instrument), error=str(error))
 
-    def statistics(self, attachments: Mapping[Instrument, Attachment], connects: int) -> LiveStatistics:
-        """All of it as a value."""
+    def statistics(self, attachments: Mapping[Instrument, Attachment], connects: int, now: float) -> LiveStatistics:
+        """All of it as a value, at ``now`` by the clock of the attachments."""
         tallies = [each.sequence.tally for each in attachments.values()]
         return LiveStatistics(
-            instruments={
-                instrument: LiveInstrument(each.is_attached, each.published, each.next_id)
-                for instrument, each in attachments.items()
-            },
+            instruments={instrument: self._shown(instrument, each, now) for instrument, each in attachments.items()},
             lag_ms=self._lag_ms,
             connects=connects,
             holes_found=self._found,
             holes_healed=self._healed,
             holes_given_up=self._given_up,
+            holes=tuple(self._reports),
+            heal_seconds=self._heal_seconds,
             duplicates=sum(each.duplicates for each in tallies),
             overflowed=self._overflowed + sum(each.dropped for each in tallies),
             garbage=self._garbage + sum(each.implausible for each in tallies),
+        )
+
+    def _shown(self, instrument: Instrument, each: Attachment, now: float) -> LiveInstrument:
+        since = each.sequence.hole_since
+        return LiveInstrument(
+            is_attached=each.is_attached,
+            trades=each.published,
+            next_id=each.next_id,
+            last=each.last,
+            lag_ms=self._lags_ms.get(instrument),
+            hole_since_s=None if since is None else now - since,
         )
 
 

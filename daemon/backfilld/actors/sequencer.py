@@ -123,21 +123,20 @@ class _Sequencer:
         if spec.live is None:
             raise ValueError("the spec does not say how to follow streams")
         self._ports = ports
-        self._wall_ms = wall_ms
         self._shown = shown
         self._times = spec.live.times
         self.groups = LiveGroups(spec.live.urls, start, jitter)
         self.outbox = LiveOutbox(ports.pages, ports.events)
         self.is_stopping = False
         self._attachments: dict[Instrument, Attachment] = {}
-        self._announce = LiveAnnouncements()
+        self._announce = LiveAnnouncements(wall_ms)
         self._asked: dict[Instrument, Ask] = {}
         self._pages: dict[Instrument, pl.DataFrame] = {}
         paces = {Why.JOIN: JOIN_WEIGHT, Why.SILENCE: SILENCE_WEIGHT}
         self._paces = {(pool, why): Pace(weight) for pool in Pool for why, weight in paces.items()}
         self._tick_at = self._shown_at = trio.current_time()
         self._follow(spec.instruments, trio.current_time())
-        self._show()
+        self._show(trio.current_time())
 
     # -- what happened
 
@@ -173,7 +172,7 @@ class _Sequencer:
 
     def _heard(self, message: StreamHeard, now: float) -> None:
         batch, group = message.batch, self.groups.group(message.name)
-        self._announce.heard(message.name.market, batch, message.overflowed, self._wall_ms())
+        self._announce.heard(message.name.market, batch, message.overflowed)
         if group is None:
             return
         if batch.is_ending:
@@ -292,10 +291,10 @@ class _Sequencer:
         self._tick_at = now + (TICK_S if has_holes else QUIET_TICK_S)
         if self._shown_at <= now:
             self._shown_at = now + SHOWN_EVERY_S
-            self._show()
+            self._show(now)
 
-    def _show(self) -> None:
-        self._shown.value = self._announce.statistics(self._attachments, self.groups.connects)
+    def _show(self, now: float) -> None:
+        self._shown.value = self._announce.statistics(self._attachments, self.groups.connects, now)
 
     def _judge(self, instrument: Instrument, attachment: Attachment, now: float) -> None:
         """Notice what time alone brings about."""

@@ -307,8 +307,9 @@ def test_the_state_shown_is_that_of_the_tightest_weight_limit() -> None:
     budget = Budget([daily, MINUTELY, raw], 0.8, exact_clock())
     budget.spend(1000, 4)
     budget.pause(1000, 6000, Reason.LIMITED)
+    window_ms = int(EPOCH_MS // MINUTE_MS) * int(MINUTE_MS)
     assert budget.statistics(1000) == BudgetStatistics(
-        limit=100, interval="1m", allowed=80, used=4, own=4, paused_ms=5000, reason=Reason.LIMITED
+        limit=100, interval="1m", allowed=80, used=4, own=4, paused_ms=5000, reason=Reason.LIMITED, window_ms=window_ms
     )
 
 

@@ -99,6 +99,7 @@ class Attachment:
         self.sequence = Sequence()
         self.state = State.UNKNOWN
         self.published = 0
+        self.last: LiveTrade | None = None
         self._opened_at: float | None = None
         self._heard_at = now
         self._asked_at = -inf
@@ -256,6 +257,7 @@ class Attachment:
 
     def _counted(self, ready: list[LiveTrade]) -> list[LiveTrade]:
         self.published += len(ready)
+        self.last = ready[-1] if ready else self.last
         return ready
 
     def _question_at(self) -> tuple[float, Why]:

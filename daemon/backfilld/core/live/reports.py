@@ -3,21 +3,51 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from backfilld.core.model import Instrument
+from backfilld.core.histogram import Histogram
+from backfilld.core.live.trades import LiveTrade
+from backfilld.core.model import IdRange, Instrument
+
+HOLES_REMEMBERED = 50
+"""The newest holes that are shown one by one; older ones are only counted."""
+
+NO_HEALS = Histogram.empty(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+"""Seconds that holes stood. One REST page takes about 0.1 s; after LIVE_PATIENCE_SECONDS (30) a hole is given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveInstrument:
-    """One instrument: whether the stream brings it, how many trades were given out, from which id it goes on."""
+    """One instrument: whether the stream brings it, how many trades were given out, from which id it goes on, and the
+    newest of them.
+
+    ``lag_ms`` is how far the newest message lay behind its event, by the host's clock; None before the first.
+    ``hole_since_s`` is how long the open hole has stood, None without one.
+    """
 
     is_attached: bool
     trades: int = 0
     next_id: int | None = None
+    last: LiveTrade | None = None
+    lag_ms: float | None = None
+    hole_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HoleReport:
+    """A hole that is over: healed by REST after ``seconds`` and so many requests, or given up. ``ended_ms`` is the
+    host's time, in ms since the epoch."""
+
+    instrument: Instrument
+    ids: IdRange
+    ended_ms: float
+    seconds: float
+    requests: int = 0
+    is_healed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class LiveStatistics:
-    """The live side at a glance; counts are since the start of the pipeline.
+    """The live side at a glance; counts are since the start of the pipeline. ``holes`` are the newest that are over,
+    ``heal_seconds`` counts how long the healed ones stood.
 
     ``lag_ms`` is how far the newest message lay behind its event, by the host's clock; None before the first.
     """
@@ -28,6 +58,8 @@ class LiveStatistics:
     holes_found: int = 0
     holes_healed: int = 0
     holes_given_up: int = 0
+    holes: tuple[HoleReport, ...] = ()
+    heal_seconds: Histogram = NO_HEALS
     duplicates: int = 0
     overflowed: int = 0
     garbage: int = 0

@@ -36,7 +36,7 @@ class BudgetStatistics:
     ``waiting`` requests wait for leave, for ``wait_ms`` still as far as can be told; ``granted`` have had it so far.
     Nothing is sent for ``paused_ms``, because of ``reason``. ``learned`` are the weights by endpoint that differ from
     the documented ones; bans of the last day ended ``bans_ms_ago``. The oldest request on its way was sent at
-    ``oldest_sent_ms``, by the local clock.
+    ``oldest_sent_ms``, by the local clock. The window began at ``window_ms``, by the exchange's clock.
     """
 
     limit: int
@@ -54,6 +54,7 @@ class BudgetStatistics:
     bans_ms_ago: tuple[float, ...] = ()
     learned: Mapping[str, int] = field(default_factory=dict)
     oldest_sent_ms: float | None = None
+    window_ms: int = 0
 
 
 class Budget:
@@ -268,6 +269,7 @@ class Budget:
         return BudgetStatistics(
             limit=counter.limit.limit,
             interval=counter.limit.name,
+            window_ms=number * counter.limit.interval_ms,
             allowed=self._allowed(counter.limit, now_ms),
             used=counter.used(number) + in_flight,
             own=counter.own(number) + in_flight,
