@@ -46,7 +46,7 @@ test: .venv/dev
 	$(BIN)/coverage run -m pytest --ignore=tests/e2e
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest -n 4 --dist loadfile tests/e2e
 
 # SECONDS is also a variable of bash: only make's own counts.
 fuzz: .venv/dev

@@ -122,7 +122,7 @@ async def test_a_follower_gets_history_and_live_without_a_seam_and_the_file_equa
         assert ids[0] == first_id
         assert is_contiguous(ids)
         await end(process)
-        assert_equals_tape(daemon, len(ids) - 500)
+        assert_equals_tape(daemon, len(ids))
 
 
 async def test_a_day_squeezed_in_time_with_every_fault_of_the_stream_comes_out_whole(tmp_path: Path) -> None:
