@@ -24,6 +24,7 @@ from pydantic import (
 
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
+from backfilld.core.serving.addresses import TcpAddress, parse_address
 from backfilld.core.text import plain
 from backfilld.errors import SettingsError
 from backfilld.settings.sources import PREFIX, Given, gathered
@@ -50,6 +51,11 @@ _FIXED = {
     "request_timeout_seconds",
     "log_format",
     *(f"remote_{name}" for name in ("url", "endpoint", "region", "allow_http", "push", "pull", "concurrent")),
+    "api_listen",
+    "stream_listen",
+    "api_hosts",
+    "api_forward",
+    "api_wait_seconds",
 }
 """What is built once, when the daemon starts; SIGHUP changes the others."""
 
@@ -103,6 +109,12 @@ class Settings(BaseModel):
     remote_pull: bool = True
     remote_concurrent: int = Field(4, ge=1, le=32)
     plain_http_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ()
+    api_listen: str = "off"
+    stream_listen: str = "off"
+    api_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ()
+    api_forward: bool = True
+    api_weight_share: float = Field(0.5, ge=0, le=1)
+    api_wait_seconds: Seconds = 8
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -214,6 +226,30 @@ class Settings(BaseModel):
                 f"remote_endpoint = {self.remote_endpoint}: http:// is for this machine alone; use https://, or set "
                 "remote_allow_http"
             )
+        return self
+
+    @field_validator("api_listen", "stream_listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        return str(parse_address(value.strip()) or "off")
+
+    @field_validator("api_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]", host):
+                raise ValueError(f"{host}: write the name that requests carry as Host, without a port")
+        return value
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        for name in ("api_listen", "stream_listen"):
+            address = parse_address(getattr(self, name))
+            if isinstance(address, TcpAddress) and not (address.is_loopback or self.api_hosts):
+                raise ValueError(
+                    f"{name} = {address}: other machines reach it, and nobody logs in; name in api_hosts the Host "
+                    "that they ask, or listen on 127.0.0.1"
+                )
         return self
 
     @field_validator("cache_dir", mode="before")

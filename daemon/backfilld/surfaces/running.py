@@ -16,6 +16,7 @@ from backfilld.errors import EXIT_DONE, EXIT_TRY_LATER
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from backfilld.supervisor_remote import Remote
+from backfilld.surfaces.endpoint import refuse_without_extra, serves
 from backfilld.surfaces.logs import complain
 from backfilld.surfaces.service import Service
 from backfilld.surfaces.signals import watch_signals
@@ -29,6 +30,8 @@ async def run_daemon(
     ``window`` is today and DAYS before it, unless it is given. ``read_settings`` reads the settings anew, for SIGHUP.
     What keeps a backfill from being complete is said on stderr, a sentence a reason.
     """
+    if not once and serves(settings):
+        refuse_without_extra()
     signals: list[str] = []
     outcomes: list[Outcome] = []
     unpushed: str | None = None
@@ -37,7 +40,7 @@ async def run_daemon(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(_gather, assembly, outcomes, show=not once))
                 service = Service(settings, assembly.pipeline, Notifier(), read_settings)
-                unpushed = await _run_attended(assembly.pipeline, service, signals)
+                unpushed = await _run_attended(settings, assembly.pipeline, service, signals)
     except BaseExceptionGroup as group:
         raise cause_of(group) from None
     if once:
@@ -49,7 +52,7 @@ async def run_daemon(
     return code
 
 
-async def _run_attended(pipeline: Pipeline, service: Service, signals: list[str]) -> str | None:
+async def _run_attended(settings: Settings, pipeline: Pipeline, service: Service, signals: list[str]) -> str | None:
     """Run the pipeline with signals, the service manager and, on a terminal, a progress bar beside it; return what is
     left to push of a single run, as a sentence."""
     unpushed: str | None = None
@@ -63,6 +66,11 @@ async def _run_attended(pipeline: Pipeline, service: Service, signals: list[str]
         scope = nursery.cancel_scope
         await nursery.start(watch_signals, pipeline.stop, scope, signals, service.reload, stopping)
         nursery.start_soon(service.attend)
+        if not pipeline.spec.once and serves(settings):
+            from backfilld.serving.endpoint import run_endpoint  # noqa: PLC0415 - most daemons serve nobody
+            from backfilld.serving.world import World  # noqa: PLC0415
+
+            nursery.start_soon(run_endpoint, World(settings, pipeline))
         if sys.stdout.isatty():
             # Only here is rich imported: a daemon that logs to a pipe starts without it.
             from backfilld.surfaces.progress import show_progress  # noqa: PLC0415

@@ -1,0 +1,1 @@
+"""The local endpoint: REST, streams and pages for the programs of this machine. Needs the extra ``[serve]``."""

@@ -1,0 +1,77 @@
+"""The endpoint's life beside the pipeline: it listens, starts again after a failure, and ends with the daemon.
+
+Owns the lifetimes. The pipeline does not know of it: whatever happens here delays neither the writer nor the shutdown.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import trio
+from trio_util import move_on_when
+
+from backfilld.core.serving.addresses import Address, parse_address
+from backfilld.core.text import plain
+from backfilld.serving.application import application
+from backfilld.serving.connections import Connections
+from backfilld.serving.sockets import close_listener, open_listener
+from backfilld.serving.world import World
+
+log = structlog.get_logger()
+
+AGAIN_S = 10.0
+"""A port that is taken, or a failure, is tried again after so long."""
+
+ENDING_PART = 0.2
+"""The part of GRACE_SECONDS that requests in hand are waited for; the rest is the writer's."""
+
+MOST_ENDING_S = 2.0
+
+
+async def run_endpoint(world: World) -> None:
+    """Serve until the daemon stops. Never raises for what a client or the system does."""
+    stop = world.pipeline.stop
+    while not stop.is_set():
+        try:
+            await _serve(world)
+        except Exception as error:  # noqa: BLE001 - the trades are more important than those who read them
+            log.error("endpoint_failed", error=plain(_reason(error)), again_in_s=AGAIN_S)
+            async with move_on_when(stop.wait):
+                await trio.sleep(AGAIN_S)
+
+
+async def _serve(world: World) -> None:
+    settings = world.settings
+    connections = Connections(application(world, ()))
+    ending_s = min(MOST_ENDING_S, ENDING_PART * settings.grace_seconds)
+    with _listening(settings.api_listen, "api") as api:
+        async with trio.open_nursery() as nursery:
+            try:
+                async with move_on_when(world.pipeline.stop.wait):
+                    await connections.accept(api, nursery)
+                await connections.finish(ending_s)
+            finally:
+                # Before the nursery waits: a shielded write ends by nothing else.
+                connections.abort_all()
+                nursery.cancel_scope.cancel()
+
+
+@contextmanager
+def _listening(text: str, name: str) -> Iterator[list[trio.SocketListener]]:
+    """The listener that the setting names, if any."""
+    address: Address | None = parse_address(text)
+    if address is None:
+        yield []
+        return
+    listener = open_listener(address, name)
+    log.info("endpoint_listening", serves=name, address=str(address))
+    try:
+        yield [listener]
+    finally:
+        close_listener(address, listener)
+
+
+def _reason(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or repr(error)

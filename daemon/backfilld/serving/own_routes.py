@@ -1,0 +1,15 @@
+"""The routes that are backfilld's own and not the exchange's: page, events, metrics, health.
+
+Owns their paths: ``/``, ``/events``, ``/metrics``, ``/healthz``, ``/readyz`` and ``/static/``.
+"""
+
+from collections.abc import Sequence
+
+from starlette.routing import BaseRoute
+
+from backfilld.serving.world import World
+
+
+def own_routes(_world: World) -> Sequence[BaseRoute]:
+    """The routes, built for one daemon."""
+    return ()
