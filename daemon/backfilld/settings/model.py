@@ -6,7 +6,6 @@ Owns the rules. Where values come from is in ``sources``. Must not act on any of
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -27,6 +26,7 @@ from backfilld.core.model import Instrument, Market
 from backfilld.core.serving.addresses import TcpAddress, parse_address
 from backfilld.core.text import plain
 from backfilld.errors import SettingsError
+from backfilld.settings.rules import base_url, bucket_url, instrument_text, is_link_local, is_loopback, stream_url
 from backfilld.settings.sources import PREFIX, Given, gathered
 
 __all__ = ["PREFIX", "Settings"]
@@ -166,7 +166,7 @@ class Settings(BaseModel):
     def _check_instruments(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
             raise ValueError("name at least one instrument, such as spot:BTCUSDT")
-        return tuple(map(_instrument_text, value))
+        return tuple(map(instrument_text, value))
 
     @field_validator("log_level", "log_format", "compression", "ready_when", mode="before")
     @classmethod
@@ -177,18 +177,18 @@ class Settings(BaseModel):
     @classmethod
     def _check_urls(cls, value: str) -> str:
         """Several are separated by commas or spaces."""
-        return ", ".join(dict.fromkeys(map(_base_url, value.replace(",", " ").split() or [value])))
+        return ", ".join(dict.fromkeys(map(base_url, value.replace(",", " ").split() or [value])))
 
     @field_validator(*_STREAM_URL_OF.values())
     @classmethod
     def _check_stream_urls(cls, value: str) -> str:
         """Several are separated by commas or spaces."""
-        return ", ".join(dict.fromkeys(map(_stream_url, value.replace(",", " ").split() or [value])))
+        return ", ".join(dict.fromkeys(map(stream_url, value.replace(",", " ").split() or [value])))
 
     @field_validator("archive_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        return _base_url(value)
+        return base_url(value)
 
     @model_validator(mode="after")
     def _check_http(self) -> Self:
@@ -196,7 +196,7 @@ class Settings(BaseModel):
         for name, url in [(each, url) for each in names for url in getattr(self, each).split(", ")]:
             parts = urlsplit(url)
             host, scheme = parts.hostname or "", parts.scheme
-            if scheme in {"http", "ws"} and not _is_loopback(host) and host not in self.plain_http_hosts:
+            if scheme in {"http", "ws"} and not is_loopback(host) and host not in self.plain_http_hosts:
                 raise ValueError(
                     f"{name} = {url}: {scheme}:// is for this machine alone; use {scheme}s://, or name {host} in "
                     "plain_http_hosts"
@@ -206,22 +206,22 @@ class Settings(BaseModel):
     @field_validator("remote_url")
     @classmethod
     def _check_bucket(cls, value: str) -> str:
-        return value and _bucket_url(value)
+        return value and bucket_url(value)
 
     @field_validator("remote_endpoint")
     @classmethod
     def _check_endpoint(cls, value: str) -> str:
-        host = urlsplit(_base_url(value)).hostname or "" if value else ""
-        if _is_link_local(host):
+        host = urlsplit(base_url(value)).hostname or "" if value else ""
+        if is_link_local(host):
             raise ValueError("an address such as 169.254.169.254 gives out credentials, and is not an object store")
-        return value and _base_url(value)
+        return value and base_url(value)
 
     @model_validator(mode="after")
     def _check_remote(self) -> Self:
         if self.remote_url and not self.cache_enabled:
             raise ValueError("remote_url: it stores the day files of the cache, and cache_enabled is false")
         parts = urlsplit(self.remote_endpoint)
-        if parts.scheme == "http" and not (self.remote_allow_http or _is_loopback(parts.hostname or "")):
+        if parts.scheme == "http" and not (self.remote_allow_http or is_loopback(parts.hostname or "")):
             raise ValueError(
                 f"remote_endpoint = {self.remote_endpoint}: http:// is for this machine alone; use https://, or set "
                 "remote_allow_http"
@@ -291,76 +291,6 @@ class Settings(BaseModel):
                 f"keep_days {self.keep_days}: it must not be less than days ({self.days}), or 0 to keep all"
             )
         return self
-
-
-def _instrument_text(text: str) -> str:
-    """The instrument as ``market:SYMBOL``. ``spot:btcusdt``, ``um:BTC/USDT`` and ``BTC/USDT`` (spot) are understood."""
-    market, colon, symbol = text.partition(":")
-    if not colon and "/" in text:
-        market, symbol = Market.SPOT.value, text
-    elif not colon:
-        market, symbol = "", text
-    symbol = symbol.replace("/", "").upper() if symbol.count("/") <= 1 else symbol
-    if not market and re.fullmatch(r"\w{5,60}", symbol):
-        raise ValueError(
-            f"write market:SYMBOL with market one of {', '.join(Market)}; did you mean {Market.SPOT}:{symbol}?"
-        )
-    try:
-        return str(Instrument.parse(f"{market.lower()}:{symbol}" if market else text))
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _is_link_local(host: str) -> bool:
-    try:
-        return ip_address(host).is_link_local
-    except ValueError:
-        return False
-
-
-def _bucket_url(value: str) -> str:
-    parts = urlsplit(value)
-    if "@" in value:
-        raise ValueError("a bucket's URL has no user name and no password: credentials come from the environment")
-    is_plain = not (parts.query or parts.fragment or re.search(r"[\s\\]", value))
-    if parts.scheme not in {"s3", "gs", "az"} or not parts.netloc or not is_plain:
-        raise ValueError("write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX")
-    return value.rstrip("/")
-
-
-def _base_url(value: str) -> str:
-    rule = "a base URL is http:// or https://, a host and perhaps a port, without a path"
-    try:
-        parts = urlsplit(value)
-        host = (parts.hostname or "").encode("idna")
-        good = parts.scheme in {"http", "https"} and host and parts.port != 0 and not re.search(r"[\s\\]", value)
-    except ValueError:
-        good = False
-    if "@" in value:
-        raise ValueError("a base URL has no user name and no password: they would stand in logs")
-    if not good or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(rule)
-    return value.rstrip("/")
-
-
-def _stream_url(value: str) -> str:
-    rule = "a stream address is ws:// or wss://, a host, perhaps a port and a path such as /market"
-    try:
-        parts = urlsplit(value)
-        host = (parts.hostname or "").encode("idna")
-        good = parts.scheme in {"ws", "wss"} and host and parts.port != 0 and not re.search(r"[\s\\]", value)
-    except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(rule)
-    return value.rstrip("/")
 
 
 def _clause(fault: Mapping[str, Any], given: Mapping[str, Given]) -> str:
