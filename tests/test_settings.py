@@ -74,6 +74,12 @@ def test_the_defaults_are_the_contracts() -> None:
         "remote_pull": True,
         "remote_concurrent": 4,
         "plain_http_hosts": (),
+        "api_listen": "off",
+        "stream_listen": "off",
+        "api_hosts": (),
+        "api_forward": True,
+        "api_weight_share": 0.5,
+        "api_wait_seconds": 8,
         "log_format": "auto",
         "log_level": "info",
     }
