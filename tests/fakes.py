@@ -27,7 +27,7 @@ from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.weights import Endpoint
-from backfilld.errors import ExchangeError, RequestRejected
+from backfilld.errors import DayLocked, ExchangeError, RequestRejected
 from backfilld.ports import ArchiveSource, ExchangeClient, MarketInfo, Published, Reply, Saved, Usage
 
 T = TypeVar("T")
@@ -310,6 +310,7 @@ class FakeStore(RamStore):
         self.deleted: list[tuple[Instrument, date]] = []
         self.contexts: list[tuple[Instrument, int, int, float]] = []
         self.loaded: list[tuple[Instrument, date]] = []
+        self.locked: set[Instrument] = set()
 
     async def open(self) -> None:
         """As told."""
@@ -319,6 +320,8 @@ class FakeStore(RamStore):
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         """As told."""
         self._raise("load")
+        if instrument in self.locked:
+            raise DayLocked(f"{instrument} {day} is encrypted, and no key opens it")
         self.loaded.append((instrument, day))
         return await super().load(instrument, day)
 

@@ -53,8 +53,9 @@ def scan(
     instruments come the trades of one after the other, with the columns ``market`` and ``symbol`` besides. The cache is
     ``cache_dir``, or that of the settings, or of the settings in force here.
 
-    Raises BackfillIncomplete if any trade of the time could be missing, naming what is; with ``incomplete="warn"`` it
-    gives what is held and warns of the rest (IncompleteSpan). Raises SettingsError for a naive datetime.
+    Raises BackfillIncomplete if any trade of the time could be missing, naming what is, and DayLocked for a day that no
+    key opens; with ``incomplete="warn"`` it gives what is held and warns of the rest (IncompleteSpan). Raises
+    SettingsError for a naive datetime.
     """
     start_ms, stop_ms = moment_ms(start), moment_ms(stop)
     if start_ms >= stop_ms:
@@ -62,7 +63,8 @@ def scan(
     single = isinstance(instrument, Instrument | str)
     wanted = [instrument] if isinstance(instrument, Instrument | str) else list(instrument)
     root = Path(cache_dir) if cache_dir is not None else (settings or Settings()).cache_dir
-    shelves = [_Shelf(root, each if isinstance(each, Instrument) else Instrument.parse(each)) for each in wanted]
+    named = [each if isinstance(each, Instrument) else Instrument.parse(each) for each in wanted]
+    shelves = [_Shelf(root, each, is_strict=incomplete == "raise") for each in named]
     _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete)
     frame = _lazy([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
     within = frame.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
@@ -103,6 +105,7 @@ class _Shelf:
 
     root: Path
     instrument: Instrument
+    is_strict: bool
 
     @cached_property
     def _manager(self) -> BackfillCacheManager:
@@ -110,7 +113,7 @@ class _Shelf:
 
     @cached_property
     def _facts(self) -> "_Certificates":
-        return _Certificates(self._manager)
+        return _Certificates(self._manager, is_strict=self.is_strict)
 
     def sources(self, start_ms: int, stop_ms: int) -> "Iterator[Path | pl.LazyFrame]":
         """The files that have something of the span; a day with a journal is read by this program."""
@@ -165,10 +168,12 @@ class _Shelf:
 
 
 class _Certificates:
-    """The certificates of an instrument's days, each read once and only if somebody asks for it."""
+    """The certificates of an instrument's days, each read once and only if somebody asks for it. If it ``is_strict``,
+    DayLocked is raised for a day that no key opens."""
 
-    def __init__(self, manager: BackfillCacheManager) -> None:
+    def __init__(self, manager: BackfillCacheManager, *, is_strict: bool) -> None:
         self._manager = manager
+        self._is_strict = is_strict
         self._days = manager.days()
         self._known: dict[date, Certificate | str | None] = {}
 
@@ -191,6 +196,8 @@ class _Certificates:
         try:
             return self._manager.facts(day)
         except (UntrustedFile, DayLocked, StoreError) as reason:
+            if self._is_strict and isinstance(reason, DayLocked):
+                raise
             return f"the file cannot be used, {reason}"
 
 

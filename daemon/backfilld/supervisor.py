@@ -39,7 +39,7 @@ from backfilld.core.model import Market
 from backfilld.core.retry import Restarts
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.budget import Budget
-from backfilld.errors import BackfillError, StoreError
+from backfilld.errors import BackfillError, DayLocked, StoreError
 from backfilld.ports import DaemonWork, OpenArchive, OpenClient, StateFile, TradeStore
 from backfilld.supervisor_live import LiveSide, LiveWorld
 from backfilld.supervisor_remote import Remote, RemoteEnds, start_pullers, start_replicator
@@ -126,7 +126,8 @@ def _wait_after(cause: BaseException, pipeline: Pipeline) -> float | None:
     if restarts is None or pipeline.stop.is_set() or not isinstance(cause, Exception):
         return None
     has_worked = pipeline.statistics.value.steps > 0
-    if isinstance(cause, BackfillError):
+    # After another start the instrument of a file that was locked meanwhile is left out.
+    if isinstance(cause, BackfillError) and not isinstance(cause, DayLocked):
         if not (isinstance(cause, StoreError) and has_worked):
             return None
         trouble = pipeline.disk.trouble.value

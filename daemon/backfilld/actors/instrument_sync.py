@@ -21,7 +21,7 @@ from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_st
 from backfilld.core.sync.known_days import KnownDays
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
-from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
+from backfilld.errors import DayLocked, ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ class InstrumentSync:
         self.began_at = began_at
         self.rests_until = 0.0
         self.rounds = 0
-        self.error: ExchangeError | None = None
+        self.error: ExchangeError | DayLocked | None = None
         self.log = log.bind(instrument=str(instrument))
         self._max_concurrent = max_concurrent
         self.requests = self.weight = 0
@@ -84,6 +84,7 @@ class InstrumentSync:
         self.is_stale = False
         self.is_removed = False
         self.is_followed = False
+        self.is_locked = False
         self.distrusted: tuple[date, str] | None = None
         self.is_out_of_reach = False
         self.needs_seams = self.seams_were_tried = False
@@ -255,6 +256,11 @@ class InstrumentSync:
         """Nothing more can be had of the instrument in this round."""
         self.error = self.error or error
 
+    def lock(self, error: DayLocked) -> None:
+        """No key opens a day file: nothing is asked until the file is gone or can be read."""
+        self.error = error
+        self.is_locked = True
+
     def undescribed(self, error: ExchangeError) -> None:
         """ExchangeInfo could not be had of the instrument; what is held of one that is not listed any more may do."""
         is_unlisted = isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL
@@ -299,7 +305,7 @@ class InstrumentSync:
             error=self.error,
         )
 
-    def _explained(self, error: ExchangeError) -> str:
+    def _explained(self, error: ExchangeError | DayLocked) -> str:
         if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL:
             return f"the exchange lists no such symbol ({error})"
         return str(error)

@@ -128,7 +128,9 @@ class _Scheduler:
         await self._store.open()
         await self._registry.load(self._today, self._times())
         self._show()
-        self._symbol_info.ask(*self._spec.instruments)
+        self._symbol_info.ask(*self._registry.askable())
+        # No answer will come to move on those of which nothing is asked.
+        await self.advance()
 
     async def end(self) -> None:
         """Tell what became of the syncs that the stop cut short."""
@@ -205,7 +207,7 @@ class _Scheduler:
         self._time.heard(Stamp(spent.sent_ms, spent.received_ms, server_ms, precision_ms), self._wall_ms())
         if self._time.is_doubted and not self._in_hand:
             # Any answer settles whether the last one's time was wrong.
-            self._symbol_info.ask(self._spec.instruments[0])
+            self._symbol_info.ask(*self._registry.askable()[:1])
 
     def _book(self, message: JobAnswered | JobFailed | MarketDescribed) -> None:
         match message:
@@ -250,8 +252,8 @@ class _Scheduler:
     async def _apply(self, spec: RunSpec) -> None:
         self._spec = spec
         for instrument in await self._registry.apply(spec):
-            await self._add(instrument)
-            self._symbol_info.ask(instrument)
+            if not (await self._add(instrument)).is_locked:
+                self._symbol_info.ask(instrument)
         self._retired = None
         await self._retire_days()
 
@@ -265,7 +267,10 @@ class _Scheduler:
             log.info("instrument_removed", instrument=str(sync.instrument))
             return
         await self._registry.heed_answers(sync, self._server_ms())
-        (await self._add(sync.instrument)).follow(sync)
+        following = await self._add(sync.instrument)
+        following.follow(sync)
+        if sync.is_locked and not following.is_locked:
+            self._symbol_info.ask(sync.instrument)
 
     async def _round_saved(self, sync: InstrumentSync) -> None:
         if self._stopping or sync.phase not in {Phase.SAVING, Phase.TELLING, Phase.SEALING, Phase.YIELDING}:
@@ -307,8 +312,11 @@ class _Scheduler:
         if today != self._today:
             self._today = today
             log.info("day_turned", day=today.isoformat())
-        self._registry.look_again(sync, today, trio.current_time(), self._server_ms())
-        self._symbol_info.refresh(sync.instrument, self._registry.symbols(), trio.current_time())
+        if sync.is_locked:
+            sync.is_stale = True
+        else:
+            self._registry.look_again(sync, today, trio.current_time(), self._server_ms())
+            self._symbol_info.refresh(sync.instrument, self._registry.symbols(), trio.current_time())
         sync.begin_round()
 
     async def _retire_days(self) -> None:

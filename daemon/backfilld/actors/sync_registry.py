@@ -36,7 +36,7 @@ from backfilld.core.retention import expired_days
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
-from backfilld.errors import EXIT_SETTINGS, DayDamaged
+from backfilld.errors import EXIT_SETTINGS, DayDamaged, DayLocked
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()
@@ -69,6 +69,7 @@ class SyncRegistry:
         self.followed: set[Instrument] = set()
         self._asked: set[tuple[Instrument, date]] = set()
         self._answered: set[tuple[Instrument, date]] = set()
+        self._locked: dict[Instrument, str] = {}
 
     def __iter__(self) -> Iterator[InstrumentSync]:
         return iter(self._syncs.values())
@@ -87,7 +88,11 @@ class SyncRegistry:
     async def add(self, instrument: Instrument, today: date, times: "Times") -> InstrumentSync:
         """Plan for one instrument, from what is on disk, in place of the plan there was."""
         self.drop(instrument)
-        sync = await self._load(instrument, today, times)
+        try:
+            sync = await self._load(instrument, today, times)
+            self._locked.pop(instrument, None)
+        except DayLocked as locked:
+            sync = self._without_records(instrument, today, times, locked)
         self._syncs[instrument] = sync
         self._turns.append(sync)
         return sync
@@ -159,6 +164,21 @@ class SyncRegistry:
         log_start(sync.log, part.start_ms, stop_ms, strategy)
         return sync
 
+    def _without_records(
+        self, instrument: Instrument, today: date, times: "Times", locked: DayLocked
+    ) -> InstrumentSync:
+        """A sync that asks nothing: fetching anew what a locked file holds would need another place for it."""
+        window = self.spec.window or TimeSpan(day_start_ms(today))
+        now_ms, server_ms, began_at = times.now_ms, times.server_ms, times.monotonic_s
+        sync = InstrumentSync(
+            instrument, window, (), now_ms=now_ms, server_ms=server_ms, began_at=began_at, max_concurrent=1
+        )
+        sync.lock(locked)
+        if self._locked.get(instrument) != str(locked):
+            self._locked[instrument] = str(locked)
+            sync.log.error("day_locked", error=str(locked))
+        return sync
+
     async def _records(self, instrument: Instrument, days: Iterable[date]) -> dict[date, Certificate]:
         records = {}
         for day in days:
@@ -219,9 +239,14 @@ class SyncRegistry:
             sync.is_stale = True
 
     def symbols(self) -> dict[Market, tuple[str, ...]]:
-        """The symbols of each market."""
-        markets = dict.fromkeys(instrument.market for instrument in self._syncs)
-        return {market: tuple(each.symbol for each in self._syncs if each.market is market) for market in markets}
+        """The symbols of each market that may be asked about."""
+        named = self.askable()
+        markets = dict.fromkeys(instrument.market for instrument in named)
+        return {market: tuple(each.symbol for each in named if each.market is market) for market in markets}
+
+    def askable(self) -> tuple[Instrument, ...]:
+        """The instruments of which something may be asked: those without a locked day."""
+        return tuple(each.instrument for each in self if not each.is_locked)
 
     def next_job(self, described: Collection[Instrument]) -> FetchJob | None:
         """The most urgent question; syncs with questions alike take turns.

@@ -187,12 +187,13 @@ class ParquetStore:
         self.see(instrument, day)
 
     async def delete(self, instrument: Instrument, day: date) -> bool:
-        """Delete a day file, unless it may not be deleted yet."""
+        """Delete a day file, unless it may not be deleted yet or no key opens it."""
 
         def delete() -> bool:
-            may = self.may_delete(instrument, day)
+            manager = self._manager(instrument)
+            may = self.may_delete(instrument, day) and not manager.is_locked(day)
             if may:
-                self._manager(instrument).delete(day)
+                manager.delete(day)
             return may
 
         is_deleted = await _on_thread(delete)

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 from backfilld.core.model import Instrument
-from backfilld.errors import SettingsError, StoreError
+from backfilld.errors import DayLocked, SettingsError, StoreError
 from backfilld.services.progress import Progress, Watch, unwatched
 from backfilld.store import BackfillCacheManager
 from backfilld.store.format.dayfile import Encoding
@@ -56,7 +56,7 @@ def _adopt_days(
         path = directory / day_file_name(day)
         try:
             taken.append(adopt_file(manager, path, day))
-        except (NotTaken, StoreError) as reason:
+        except (NotTaken, StoreError, DayLocked) as reason:
             refused.append(f"{path} was not taken: {reason}")
         watch(Progress("adopt", path.name, 1, len(days)))
     return taken, refused

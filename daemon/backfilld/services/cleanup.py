@@ -41,7 +41,7 @@ def clean_up(
     may_delete: MayDelete = lambda _instrument, _day: True,
 ) -> list[Path]:
     """Delete the day files of more than ``keep_days`` days before today; return their paths. A dry run deletes nothing
-    and takes no lock. Days that ``may_delete`` denies stay.
+    and takes no lock. Days that ``may_delete`` denies, and those that no key opens, stay.
 
     Raises CacheLocked while a daemon runs on the cache, and SettingsError where there is no such directory.
     """
@@ -69,5 +69,5 @@ def _expired(
         manager.get_cache_path(day)
         for manager in managers(cache_dir, instruments)
         for day in expired_days(manager.days(), today, keep_days)
-        if manager.instrument is None or may_delete(manager.instrument, day)
+        if not manager.is_locked(day) and (manager.instrument is None or may_delete(manager.instrument, day))
     ]

@@ -30,7 +30,7 @@ async def compare_with_archive(
     archive that cannot be reached.
     """
     today = datetime.now(UTC).date()
-    over = [each for each in days if each.day < today]
+    over = [each for each in days if each.day < today and not each.is_locked]
     found: dict[int, Comparison] = {}
     numbered = enumerate(over)
     watch_one = partial(_report, watch, len(over))

@@ -5,7 +5,7 @@ the files give everything before that, and where they do not reach up to it yet,
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +15,7 @@ from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequen
 from backfilld.adapters.live_socket import connect_live
 from backfilld.core.live.trades import frame_of
 from backfilld.core.model import Instrument
-from backfilld.errors import CacheLocked, FollowEnded, StoreError
+from backfilld.errors import CacheLocked, DayLocked, FollowEnded, StoreError
 from backfilld.services.own_stream import own_stream
 from backfilld.settings import Settings
 from backfilld.store import BackfillCacheManager
@@ -134,7 +134,15 @@ async def _from_disk(
             give_up_at = trio.current_time() + DISK_WAIT_S
             yield part
         if next_id < stop_id:
+            _refuse_locked(manager)
             await trio.sleep(DISK_LOOK_S)
+
+
+def _refuse_locked(manager: BackfillCacheManager) -> None:
+    """Raise DayLocked if a day is locked: it may have what is missing."""
+    for day in manager.days():
+        with suppress(UntrustedFile, StoreError):
+            manager.facts(day)
 
 
 def _contiguous(manager: BackfillCacheManager, next_id: int, stop_id: int) -> Iterator[pl.DataFrame]:
@@ -144,7 +152,7 @@ def _contiguous(manager: BackfillCacheManager, next_id: int, stop_id: int) -> It
             if facts.last_id < next_id or facts.first_id >= stop_id:
                 continue
             trades = manager.load_cached_trades(day)
-        except (UntrustedFile, StoreError):
+        except (UntrustedFile, DayLocked, StoreError):
             continue
         if trades is None:
             continue

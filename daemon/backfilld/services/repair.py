@@ -42,6 +42,9 @@ BAD_FILE = {"unreadable", "altered", "order", "duplicate", "time", "value", "cer
 OTHER_ROWS = {"differs", "missing"}
 """The kinds of findings of a file that is sound in itself, and that the archive contradicts."""
 
+NOT_OURS = {"newer", "locked"}
+"""The kinds of findings of a file that is left as it is."""
+
 DayKey = tuple[Instrument, date]
 Beside = Callable[[Pipeline], Awaitable[None]]
 """Runs beside each pipeline, such as a progress display; it is cancelled when the pipeline ends."""
@@ -132,7 +135,7 @@ class _Wrong:
 
 
 def _wrong_days(verified: Verified) -> Mapping[DayKey, _Wrong]:
-    """The days with findings. Those that a newer program wrote are left alone."""
+    """The days with findings. Files that a newer program wrote, or that no key opens, are left alone."""
     days = {(each.instrument, each.day): each for each in verified.days}
     wrong: dict[DayKey, _Wrong] = {}
     for finding in verified.findings:
@@ -143,8 +146,8 @@ def _wrong_days(verified: Verified) -> Mapping[DayKey, _Wrong]:
             its.is_sound &= finding.kind not in BAD_FILE
         if finding.kind == "differs":
             wrong[key].exchange_decides |= _is_ours_from_exchange(days[key], finding)
-    newer = {(each.instrument, each.day) for each in verified.findings if each.kind == "newer"}
-    return {key: each for key, each in wrong.items() if key not in newer}
+    left = {(each.instrument, each.day) for each in verified.findings if each.kind in NOT_OURS}
+    return {key: each for key, each in wrong.items() if key not in left}
 
 
 def _concerned(finding: Finding, days: Sequence[Inspected]) -> Iterator[tuple[DayKey, str | None]]:

@@ -10,13 +10,15 @@ from backfilld.errors import DayLocked, StoreError
 from backfilld.store import BackfillCacheManager
 from backfilld.store.format.footer import UntrustedFile
 
-MARKS = {"sealed": "#", "partial": "+", "missing": ".", "conflicted": "!", "bad": "x"}
-"""How a day is drawn: complete and over; anything less; no file; two versions of a trade; a file of no use."""
+MARKS = {"sealed": "#", "partial": "+", "missing": ".", "conflicted": "!", "bad": "x", "locked": "L"}
+"""How a day is drawn: complete and over; anything less; no file; two versions of a trade; a file of no use; one
+that no key opens."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayStatus:
-    """One day file: ``state`` is sealed (complete and over), whole (no hole, not over or not proven), holes or bad."""
+    """One day file: ``state`` is sealed (complete and over), whole (no hole, not over or not proven), holes, bad
+    or locked (no key opens it)."""
 
     instrument: str
     day: str
@@ -38,8 +40,8 @@ class DayStatus:
     @property
     def mark(self) -> str:
         """The name of how the day is drawn, a key of MARKS."""
-        if self.state == "bad":
-            return "bad"
+        if self.state in {"bad", "locked"}:
+            return self.state
         if self.conflicts:
             return "conflicted"
         return "sealed" if self.state == "sealed" else "partial"
@@ -69,7 +71,10 @@ def day_statuses(manager: BackfillCacheManager) -> Iterator[DayStatus]:
         size = path.stat().st_size
         try:
             facts = manager.facts(day)
-        except (UntrustedFile, DayLocked, StoreError) as reason:
+        except DayLocked as reason:
+            yield DayStatus(name, day.isoformat(), "locked", bytes=size, reason=str(reason))
+            continue
+        except (UntrustedFile, StoreError) as reason:
             yield DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
             continue
         missing = sum(map(len, facts.holes))

@@ -105,11 +105,12 @@ class BackfillCacheManager:
         return merged.trades
 
     def cleanup_old_cache(self, keep_days: int, today: dt.date | None = None) -> list[Path]:
-        """Delete the files of days more than ``keep_days`` days ago (0 deletes none); return the paths deleted."""
+        """Delete the files of days more than ``keep_days`` days ago (0 deletes none); return the paths deleted. Files
+        that no key opens stay."""
         if keep_days < 0:
             raise SettingsError(f"keep_days = {keep_days}: it must be 0, to keep all, or more")
         today = today or dt.datetime.now(dt.UTC).date()
-        return [self.delete(day) for day in expired_days(self.days(), today, keep_days)]
+        return [self.delete(day) for day in expired_days(self.days(), today, keep_days) if not self.is_locked(day)]
 
     # -- what the daemon needs besides
 
@@ -166,6 +167,16 @@ class BackfillCacheManager:
         """The certificate of the day's file, its rows unread. Raises UntrustedFile, DayLocked, StoreError."""
         with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
             return reader.certificate
+
+    def is_locked(self, day: dt.date) -> bool:
+        """Whether the day's file is encrypted and no key opens it."""
+        try:
+            self.facts(day)
+        except DayLocked:
+            return True
+        except (UntrustedFile, StoreError):
+            return False
+        return False
 
     def rows_in_file(self, day: dt.date) -> int:
         """How many rows the file of the day has, without its journal. Raises as :meth:`facts` does."""

@@ -18,7 +18,7 @@ from backfilld.store.governor_state import RememberedBudget
 from backfilld.surfaces.table import Column, table_lines, terminal_width
 from backfilld.surfaces.words import counted
 
-_COLOURS = {"#": "green", "+": "yellow", "!": "magenta", "x": "red"}
+_COLOURS = {"#": "green", "+": "yellow", "!": "magenta", "x": "red", "L": "cyan"}
 
 COLUMNS = (
     Column("instrument"),
@@ -106,13 +106,13 @@ def _coloured(drawn: str) -> str:
 
 
 def _print_table(days: Sequence[DayStatus]) -> None:
-    """The days that are not plainly sealed, one by one, and why the bad ones are."""
+    """The days that are not plainly sealed, one by one, and why some cannot be read."""
     odd = [day for day in days if day.mark != "sealed"]
     for line in table_lines(COLUMNS, [_row(day) for day in odd], terminal_width()):
         click.echo(line)
     for day in odd:
         if day.reason is not None:
-            click.echo(f"{day.instrument} {day.day} is bad: {day.reason}")
+            click.echo(f"{day.instrument} {day.day} is {day.state}: {day.reason}")
 
 
 def _row(day: DayStatus) -> tuple[str, ...]:

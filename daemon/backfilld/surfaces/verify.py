@@ -13,7 +13,7 @@ import click
 
 from backfilld.core.backfill.outcome import overall_exit_code
 from backfilld.core.model import IdRange, Instrument
-from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
+from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS
 from backfilld.services.verify import Verified, day_files, verify_files
 from backfilld.settings import Settings
 from backfilld.store.upkeep.inspection import Finding
@@ -49,7 +49,7 @@ def verify(
             comparisons = trio.run(compare_with_archive, settings, verified.days, watch)
             verified = verified.with_comparisons(comparisons, time.perf_counter() - began)
     _print(settings.cache_dir, verified, as_json=as_json)
-    return EXIT_INCOMPLETE if verified.findings else EXIT_DONE
+    return _exit_code(verified)
 
 
 def repair(
@@ -79,7 +79,14 @@ def repair(
         return EXIT_DONE
     for reason in repaired.reasons:
         click.echo(f"backfilld: {reason}", err=True)
-    return overall_exit_code(repaired.outcomes) or EXIT_INCOMPLETE
+    return max(overall_exit_code(repaired.outcomes), _exit_code(repaired.verified))
+
+
+def _exit_code(verified: Verified) -> int:
+    """A locked file is the operator's: only a key opens it."""
+    if any(each.kind == "locked" for each in verified.findings):
+        return EXIT_SETTINGS
+    return EXIT_INCOMPLETE if verified.findings else EXIT_DONE
 
 
 def _print(cache_dir: Path, verified: Verified, *, as_json: bool, also: Mapping[str, object] | None = None) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.markets import RULES
 from backfilld.core.model import PAGE_ROWS, IdRange, Market, day_stop_ms
-from backfilld.errors import ArchiveError
+from backfilld.errors import ArchiveError, DayLocked
 from backfilld.store.archive_import.archive_csv import trade_frames
 from backfilld.store.archive_import.archive_findings import ANY_ID
 from backfilld.store.archive_import.archivefile import ArchiveDay
@@ -70,7 +70,7 @@ def _facts(manager: BackfillCacheManager, day: date) -> Certificate | None:
         return None
     try:
         return manager.facts(day)
-    except UntrustedFile:
+    except (UntrustedFile, DayLocked):
         return None
 
 

@@ -71,6 +71,11 @@ class Inspected:
     bytes: int
     findings: tuple[Finding, ...]
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether no key opens it."""
+        return any(each.kind == "locked" for each in self.findings)
+
 
 def inspect_day(path: Path, day: date, instrument: Instrument) -> Inspected | None:
     """Read all of a day file and judge it, a row group at a time; None if there is no such file (any more)."""
