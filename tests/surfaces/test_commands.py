@@ -215,7 +215,7 @@ def test_a_cache_that_cannot_be_made_is_one_line_and_1(tmp_path: Path) -> None:
     done = backfilld("run", "--once", "--cache-dir", "file/cache", cwd=tmp_path, BACKFILL_SPOT_URL="http://127.0.0.1:1")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line == "backfilld: cannot use the cache directory file/cache: Not a directory"
+    assert line == f"backfilld: cannot use the cache directory {tmp_path}/file/cache: Not a directory"
 
 
 def test_a_cache_that_is_held_is_one_line_and_75(tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_cache_that_is_held_is_one_line_and_75(tmp_path: Path) -> None:
         done = backfilld("run", "--cache-dir", "cache", cwd=tmp_path, BACKFILL_SPOT_URL="http://127.0.0.1:1")
     assert done.returncode == 75
     (line,) = done.stderr.splitlines()
-    assert line.startswith("backfilld: the cache cache is held by another backfilld, process ")
+    assert line.startswith(f"backfilld: the cache {tmp_path}/cache is held by another backfilld, process ")
 
 
 def test_a_demo_without_its_extra_says_what_to_install(tmp_path: Path) -> None:

@@ -2,16 +2,23 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
+from string import Formatter
 
 import pytest
 import structlog
+from structlog.typing import EventDict
 
+from backfilld.surfaces.log_repeats import Repeats
+from backfilld.surfaces.log_sentences import SENTENCES, sentence
 from backfilld.surfaces.logs import configure_logs, set_level
+from tests.test_events import PROMISED
 
 
 @pytest.fixture(autouse=True)
@@ -68,23 +75,122 @@ def test_auto_is_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -
     assert lines(capsys)[0]["event"] == "happened"
 
 
-def test_auto_is_the_console_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+SAVED = {"instrument": "spot:BTCUSDT", "day": "2025-11-07", "trades": 85_000, "file": "x", "bytes": 172_000, "ms": 1.0}
+
+
+def test_auto_is_sentences_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     configure_logs("auto", "info")
-    structlog.get_logger().info("day_saved", trades=85000)
-    out = capsys.readouterr().out
-    assert "day_saved" in out
-    assert "\x1b[" in out
-    assert not out.startswith("{")
+    structlog.get_logger().info("day_saved", **SAVED)
+    structlog.get_logger().warning("files_changed", instrument="um:ETHUSDT", days=["2025-11-07"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d spot:BTCUSDT saved 2025-11-07: 85,000 trades, 172 kB", first)
+    assert second.startswith("\x1b[33m")
+    assert "warning: um:ETHUSDT another program changed 2025-11-07" in second
 
 
-def test_the_console_has_no_colours_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_has_no_colours_in_a_pipe_or_with_no_color(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     configure_logs("console", "info")
-    structlog.get_logger().info("day_saved", trades=85000)
+    structlog.get_logger().error("disk_failed", error="full", trades_held=1)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    configure_logs("console", "info")
+    structlog.get_logger().error("disk_failed", error="full", trades_held=1)
     out = capsys.readouterr().out
-    assert "day_saved" in out
-    assert "trades=85000" in out
+    assert out.count("error: the disk fails: full") == 2
     assert "\x1b[" not in out
+
+
+def test_a_terminal_gets_no_line_that_is_longer_than_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    configure_logs("auto", "info")
+    structlog.get_logger().error("reload_refused", error="a reason of several words " * 5)
+    written = capsys.readouterr().out.splitlines()
+    assert len(written) > 2
+    assert all(len(line) <= 60 for line in written)
+    assert all(line.startswith(" " * 9) for line in written[1:])
+
+
+def test_what_tells_a_person_nothing_is_for_debug(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    for level in ("info", "debug"):
+        configure_logs("auto", level)
+        structlog.get_logger().info("cache_opened", dir="/srv")
+        assert capsys.readouterr().out.endswith("opened the cache /srv\n" if level == "debug" else "")
+
+
+def test_a_json_line_begins_with_time_level_and_event(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("json", "info")
+    structlog.get_logger().bind(instrument="spot:BTCUSDT").info("day_saved", trades=1)
+    assert list(lines(capsys)[0]) == ["timestamp", "level", "event", "instrument", "trades"]
+
+
+def test_every_documented_event_has_a_sentence_of_its_fields() -> None:
+    """A placeholder that no event has would make its line fall back to bare fields."""
+    context = {"instrument", "market", "day"}
+    assert PROMISED.keys() - SENTENCES.keys() <= {"demo_completed"}
+    for name, template in SENTENCES.items():
+        named = {field for _, field, _, _ in Formatter().parse(template) if field}
+        assert named - context <= PROMISED.get(name, set()), name
+
+
+def test_an_event_without_a_sentence_is_its_name_and_fields() -> None:
+    assert sentence({"event": "day_saved", "level": "info", "trades": 5}) == "day saved trades=5"
+
+
+def outage(clock: list[float], until_s: int, every_s: float) -> list[EventDict]:
+    """What is written of requests that fail all the time, of two instruments, at one host."""
+    repeats, written = Repeats(lambda: clock[0]), []
+    began = clock[0]
+    while clock[0] < began + until_s:
+        for name in ("request_retried", "request_failed"):
+            for symbol in ("spot:A", "spot:B"):
+                text = f"http://127.0.0.1:1 is out of reach: attempt {clock[0]}"
+                with suppress(structlog.DropEvent):
+                    written.append(repeats(None, "warning", {"event": name, "error": text, "instrument": symbol}))
+        with suppress(structlog.DropEvent):
+            lost = {"event": "live_lost", "market": "spot", "reason": "ws://127.0.0.1:1: refused", "next_s": 1}
+            written.append(repeats(None, "warning", lost))
+        clock[0] += every_s
+    return written
+
+
+def test_an_outage_is_one_line_and_one_at_each_doubling() -> None:
+    written = outage([100.0], 60, 0.5)
+    assert [line.get("for_s") for line in written] == [None, 15.0, 30.0]
+    assert [line.get("repeated") for line in written] == [None, 151, 301]
+    assert len(outage([0.0], 3600, 1.0)) <= 10
+
+
+def test_a_host_that_answered_and_fails_again_is_a_new_outage() -> None:
+    clock = [0.0]
+    repeats = Repeats(lambda: clock[0])
+    failure: EventDict = {"event": "request_retried", "error": "https://a.example is out of reach: refused"}
+    assert repeats(None, "warning", dict(failure)) == failure
+    with pytest.raises(structlog.DropEvent):
+        repeats(None, "warning", dict(failure))
+    repeats(None, "info", {"event": "host_reached", "host": "https://a.example", "seconds": 3.0})
+    assert repeats(None, "warning", dict(failure)) == failure
+    clock[0] = 10_000.0
+    assert repeats(None, "warning", dict(failure)) == failure
+
+
+def test_other_failures_and_facts_are_never_dropped() -> None:
+    repeats = Repeats(lambda: 0.0)
+    for host in ("a", "b"):
+        assert repeats(None, "warning", {"event": "request_retried", "error": f"https://{host} is out of reach"})
+    for symbol in ("A", "B"):
+        assert repeats(None, "error", {"event": "request_failed", "error": f"-1121 {symbol} is not listed"})
+    for _ in range(3):
+        assert repeats(None, "warning", {"event": "day_quarantined", "reason": "cut"})
 
 
 def test_any_value_and_any_script_can_be_logged(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ class Hosts:
         self._clock = clock
         self._out_until: dict[str, float] = {}
         self._failures: dict[str, int] = {}
+        self._lost_at: dict[str, float] = {}
         self._proven: set[str] = set()
 
     def __str__(self) -> str:
@@ -42,7 +43,9 @@ class Hosts:
         """It answered."""
         if self._failures.pop(base, None):
             self._out_until.pop(base, None)
-            log.info("host_reached", host=base)
+        lost_at = self._lost_at.pop(base, None)
+        if lost_at is not None:
+            log.info("host_reached", host=base, seconds=round(self._clock() - lost_at, 1))
 
     def answered_well(self, base: str) -> None:
         """It gave an answer of Binance's API, so it is the right base URL: a strange answer later is a passing one."""
@@ -54,6 +57,7 @@ class Hosts:
 
     def unreachable(self, base: str) -> None:
         """No connection, or no answer. The only host there is remains in use."""
+        self._lost_at.setdefault(base, self._clock())
         failures = self._failures.get(base, 0)
         if len(self._bases) > 1 and self._out_until.get(base, 0.0) <= self._clock():
             self._failures[base] = failures + 1

@@ -59,6 +59,8 @@ _FIXED = {
 }
 """What is built once, when the daemon starts; SIGHUP changes the others."""
 
+_SOURCE_KINDS = {"--": "the command line"}
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -134,6 +136,11 @@ class Settings(BaseModel):
     def source_of(self, name: str) -> str:
         """Where the value of a setting came from: a file, the environment, the command line, or ``default``."""
         return self._sources.get(name, "default") or "an argument"
+
+    def sources(self) -> tuple[str, ...]:
+        """Where values that are not defaults came from: files, the environment, the command line."""
+        named = (_SOURCE_KINDS.get(each[:2], each) for each in self._sources.values() if each)
+        return tuple(sorted({"the environment" if each.startswith("the environment") else each for each in named}))
 
     def __eq__(self, other: object) -> bool:
         """Settings are equal by their values, wherever these came from."""

@@ -10,7 +10,7 @@ import click
 from backfilld.errors import EXIT_INCOMPLETE, EXIT_SETTINGS, BackfillError, SettingsError
 from backfilld.surfaces.cli_bucket import BUCKET_COMMANDS
 from backfilld.surfaces.cli_days import COMMANDS
-from backfilld.surfaces.options import options, settings_of
+from backfilld.surfaces.options import daemon_settings_of, options, settings_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,11 +40,13 @@ def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None
     from backfilld.surfaces.startup import settle  # noqa: PLC0415
 
     settle()
-    settings = settings_of(config, instruments, cache_dir)
+    settings = daemon_settings_of(config, instruments, cache_dir)
     configure_logs(settings.log_format, settings.log_level)
 
     async def main() -> int:
-        return await run_daemon(settings, once=once, read_settings=lambda: settings_of(config, instruments, cache_dir))
+        return await run_daemon(
+            settings, once=once, read_settings=lambda: daemon_settings_of(config, instruments, cache_dir)
+        )
 
     sys.exit(trio.run(main))
 
@@ -78,7 +80,7 @@ def fill(
     from backfilld.surfaces.startup import settle  # noqa: PLC0415
 
     settle()
-    settings = settings_of(config, instruments, cache_dir)
+    settings = daemon_settings_of(config, instruments, cache_dir)
     today = today_utc()
     window = fill_window(first.date(), last.date() if last else today - timedelta(days=1), today)
     if dry_run:
@@ -92,7 +94,7 @@ def fill(
 
     async def main() -> int:
         return await run_daemon(
-            settings, once=True, window=window, read_settings=lambda: settings_of(config, instruments, cache_dir)
+            settings, once=True, window=window, read_settings=lambda: daemon_settings_of(config, instruments, cache_dir)
         )
 
     sys.exit(trio.run(main))

@@ -1,16 +1,25 @@
-"""How log events are written: JSON lines for machines, coloured lines for a terminal. Owns structlog's
+"""How log events are written: JSON lines for machines, sentences for people on a terminal. Owns structlog's
 configuration."""
 
 import logging
 import os
+import shutil
 import sys
+import textwrap
+import time
 from collections.abc import Callable, Mapping
 from typing import Literal, TextIO
 
 import structlog
 
+from backfilld.surfaces.log_repeats import Repeats
+from backfilld.surfaces.log_sentences import QUIET, sentence, subject
+
 _THRESHOLD = [logging.INFO]
 """The level in force. Loggers that were bound before it changed heed it too."""
+
+FIRST = ("timestamp", "level", "event")
+"""A JSON line begins with these."""
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """syslog(3)'s, by structlog's names."""
@@ -22,12 +31,35 @@ def _heed_level(_: object, name: str, event: structlog.typing.EventDict) -> stru
     return event
 
 
-_PROCESSORS: list[structlog.typing.Processor] = [
-    _heed_level,
-    structlog.contextvars.merge_contextvars,
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
+def _ordered(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**{name: event[name] for name in FIRST}, **event}
+
+
+class Sentences:
+    """A structlog renderer for people: the time (UTC), what the line is about, a sentence. A line that is longer than
+    the terminal goes on below, indented."""
+
+    def __init__(self, *, colours: bool) -> None:
+        self._colours = colours
+
+    def __call__(self, _: object, name: str, event: structlog.typing.EventDict) -> str:
+        """The lines of an event."""
+        if event["event"] in QUIET and _THRESHOLD[0] > logging.DEBUG:
+            raise structlog.DropEvent
+        parts = (event["timestamp"][11:19], _MARKS.get(name, ""), subject(event), sentence(event))
+        text = " ".join(part for part in parts if part)
+        if sys.stdout.isatty():
+            text = textwrap.fill(text, shutil.get_terminal_size().columns, subsequent_indent=_INDENT)
+        return self._coloured(text, name)
+
+    def _coloured(self, text: str, name: str) -> str:
+        colour = _COLOURS.get(name) if self._colours else None
+        return f"{colour}{text}\x1b[0m" if colour else text
+
+
+_INDENT = " " * 9
+_MARKS = {"warning": "warning:", "error": "error:", "critical": "error:"}
+_COLOURS = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m", "critical": "\x1b[31m"}
 
 
 class _Stdout:
@@ -46,15 +78,26 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str) -> None
     """
     console = form == "console" or (form == "auto" and sys.stdout.isatty())
     renderers: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        [Sentences(colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
+        else [
+            structlog.processors.dict_tracebacks,
+            _ordered,
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+        ]
     )
     if _is_journal(sys.stdout, os.environ):
         renderers = [_prioritized(renderers)]
     set_level(level)
     structlog.configure(
-        processors=[*_PROCESSORS, *renderers],
+        processors=[
+            _heed_level,
+            structlog.contextvars.merge_contextvars,
+            Repeats(time.monotonic),
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *renderers,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=lambda *_: _Stdout(),
         cache_logger_on_first_use=False,

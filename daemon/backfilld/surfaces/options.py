@@ -43,3 +43,9 @@ def settings_of(config: Path | None, instruments: tuple[str, ...], cache_dir: st
         "cache_dir": Given(cache_dir, "--cache-dir") if cache_dir is not None else None,
     }
     return Settings(config=config, **given)
+
+
+def daemon_settings_of(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> "Settings":
+    """The same for what runs long: its log names paths that can be used from anywhere."""
+    settings = settings_of(config, instruments, cache_dir)
+    return settings.model_copy(update={"cache_dir": settings.cache_dir.absolute()})

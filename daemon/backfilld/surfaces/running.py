@@ -1,18 +1,21 @@
 """Running a pipeline as a process: signals around it, progress beside it, a summary after it, an exit code out of
 it."""
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 
+import structlog
 import trio
 from trio_util import move_on_when
 
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import Assembly, assembled
-from backfilld.core.backfill.outcome import Outcome, overall_exit_code
+from backfilld.core.backfill.outcome import Outcome, exit_code, overall_exit_code
 from backfilld.core.timespan import TimeSpan
-from backfilld.errors import EXIT_DONE, EXIT_TRY_LATER
+from backfilld.errors import EXIT_DONE, EXIT_TRY_LATER, BackfillError
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from backfilld.supervisor_remote import Remote
@@ -20,6 +23,8 @@ from backfilld.surfaces.endpoint import refuse_without_extra, serves
 from backfilld.surfaces.logs import complain
 from backfilld.surfaces.service import Service
 from backfilld.surfaces.signals import watch_signals
+
+log = structlog.get_logger()
 
 
 async def run_daemon(
@@ -33,6 +38,49 @@ async def run_daemon(
     if not once and serves(settings):
         refuse_without_extra()
     signals: list[str] = []
+    began = trio.current_time()
+    _log_start(settings, once=once)
+    try:
+        code = await _run(settings, signals, once=once, read_settings=read_settings, window=window)
+    except BackfillError as error:
+        _log_stop(str(error), exit_code(error), began)
+        raise
+    _log_stop(_outcome(code, signals, once=once), code, began)
+    return code
+
+
+def _log_start(settings: Settings, *, once: bool) -> None:
+    log.info(
+        "daemon_started",
+        version=version("backfilld"),
+        pid=os.getpid(),
+        instruments=[str(each) for each in settings.instrument_list()],
+        cache_dir=str(settings.cache_dir.absolute()) if settings.cache_enabled else None,
+        settings_from=list(settings.sources()),
+        once=once,
+    )
+
+
+def _log_stop(outcome: str, code: int, began: float) -> None:
+    log.info("daemon_stopped", outcome=outcome, exit_code=code, seconds=round(trio.current_time() - began, 3))
+
+
+def _outcome(code: int, signals: list[str], *, once: bool) -> str:
+    if signals and not once:
+        return f"stopped by {signals[-1]}"
+    if signals and code:
+        return f"stopped by {signals[-1]} before it was complete"
+    return "complete" if code == EXIT_DONE else "incomplete"
+
+
+async def _run(
+    settings: Settings,
+    signals: list[str],
+    *,
+    once: bool,
+    read_settings: Callable[[], Settings],
+    window: TimeSpan | None,
+) -> int:
     outcomes: list[Outcome] = []
     unpushed: str | None = None
     try:
@@ -114,4 +162,6 @@ def _conclude(outcomes: list[Outcome], signals: list[str], *, once: bool) -> int
     for outcome in outcomes:
         for reason in outcome.reasons:
             complain(f"{outcome.instrument}: {reason}")
+    if signals and not all(outcome.complete for outcome in outcomes):
+        complain("stopped before it was complete; what came is saved, and the same command goes on from there")
     return overall_exit_code(outcomes)

@@ -1,0 +1,144 @@
+"""What a log event says to a person: one sentence per event.
+
+Owns the words on a terminal. JSON lines carry the event and its fields instead. An event that has no sentence here, or
+lacks a field of it, is written as its name with its fields.
+"""
+
+from collections.abc import Mapping, Sequence
+from string import Formatter
+
+SENTENCES = {
+    "daemon_started": "backfilld {version}, pid {pid}: {instruments} in {cache_dir}",
+    "daemon_stopped": "{outcome}, after {seconds:.1f} s",
+    "cache_opened": "opened the cache {dir}",
+    "cache_disabled": "stores nothing: the cache is switched off",
+    "backfill_started": "backfills from {start}",
+    "day_loaded": "read {trades:,} stored trades of {day}",
+    "gap_found": "{trades:,} trades stored, the newest {gap_hours} h old; {missing_ids:,} known to be missing",
+    "cache_missed": "nothing stored of {day} yet",
+    "fetch_planned": "fetches {trades:,} trades in {chunks:,} requests",
+    "trades_merged": "merged {downloaded:,} new trades of {day} with {cached:,} stored ones",
+    "day_saved": "saved {day}: {trades:,} trades, {bytes}",
+    "backfill_completed": "complete: {trades:,} trades, {requests:,} requests, {seconds:.1f} s",
+    "backfill_incomplete": "incomplete: {reasons}",
+    "request_retried": "{error}; asks again",
+    "request_failed": "{error}; gave up for this round",
+    "unanswered": "the exchange does not answer for this time any more: {error}",
+    "first_id_unproven": "the exchange did not name the trade before the first one: {error}",
+    "trade_conflicted": "two versions of trade {id} on {day}: the first stays",
+    "day_turned": "midnight: {day} begins",
+    "day_deleted": "deleted {day}, older than KEEP_DAYS",
+    "day_kept": "kept {day}: it is not in the bucket yet",
+    "day_quarantined": "moved a bad file aside: {reason} ({moved_to})",
+    "day_damaged": "{error}; fetches it again",
+    "day_lost_trades": "{day} has fewer trades than before; fetches them again",
+    "files_changed": "another program changed {days}",
+    "temporary_file_swept": "deleted a file that a crash left: {file}",
+    "archive_planned": "takes {days} from the archive",
+    "archive_taken": "stored {day} from the archive: {trades:,} trades, {bytes}",
+    "archive_refused": "{day}: {reason}",
+    "exchange_paused": "{reason} by the exchange: sends nothing for {seconds:.0f} s",
+    "governor_state": "uses up to {allowed:,} of {limit:,} weight per {interval}, {used:,} used",
+    "weight_changed": "the exchange charges another weight: {weights}",
+    "governor_unsaved": "cannot save bans and learned weights: {error}",
+    "host_left": "{host} is {reason}; asks {next} for {seconds:.0f} s",
+    "host_reached": "{host} answers again, after {seconds:.0f} s",
+    "host_clock_wrong": "this machine's clock says {host_day}; the exchange's says {server_day}, which counts",
+    "disk_failed": "the disk fails: {error}; tries until it works",
+    "disk_recovered": "the disk works again, after {seconds:.0f} s",
+    "trades_unsaved": "could not save {trades:,} trades: {error}",
+    "pipeline_crashed": "a bug: {causes}",
+    "settings_reloaded": "new settings in force: {instruments}",
+    "reload_refused": "the old settings stay: {error}",
+    "reload_ignored": "does not read the settings again: {reason}",
+    "restart_needed": "only a restart applies {settings}",
+    "instrument_removed": "removed; its trades stay",
+    "stop_requested": "{signal}: finishes what is in hand",
+    "stopped_at_once": "second {signal}: ends at once",
+    "journal_quarantined": "moved a journal aside that cannot be read: {reason} ({moved_to})",
+    "report_quarantined": "moved a report of conflicts aside: {reason} ({moved_to})",
+    "live_connected": "connected to the stream of {market}",
+    "live_attached": "live: the stream brings its trades",
+    "live_rotated": "renewed the connection to the stream of {market}",
+    "live_lost": "no stream of {market}: {reason}; connects again in {next_s:.0f} s",
+    "live_silent": "the stream is silent: {reason}",
+    "live_refused": "the exchange refused a subscription: {reason}",
+    "live_overflowed": "dropped {trades:,} trades of the stream, {reason}; REST brings them",
+    "live_unanswered": "{error}; asks again for what the stream lacks",
+    "live_hole_found": "the stream lacks ids {first_id} to {last_id}; asks REST",
+    "live_hole_healed": "REST brought ids {first_id} to {last_id} in {seconds:.1f} s",
+    "live_hole_given_up": "nobody has ids {first_id} to {last_id}; goes on without them",
+    "live_socket_failed": "other programs cannot follow this daemon: {error}",
+    "follower_dropped": "dropped a follower: {reason}",
+    "day_pushed": "pushed {day}, {bytes}",
+    "day_pulled": "took {day} from the bucket: {trades:,} trades, {bytes}",
+    "remote_held": "the bucket has {day} already",
+    "remote_conflicted": "the bucket has other rows of {day}; it is not replaced",
+    "remote_refused": "{day} in the bucket is not used: {reason}",
+    "remote_unread": "{day} in the bucket cannot be read: {error}",
+    "remote_failed": "the bucket is out of reach: {error}",
+    "remote_recovered": "the bucket answers again, after {seconds:.0f} s",
+    "manifest_unpublished": "the bucket's manifest could not be replaced: {error}",
+    "push_failed": "{day} could not be read for the bucket: {error}",
+    "push_unnoted": "cannot note what was pushed: {error}",
+}
+
+QUIET = frozenset({"cache_opened", "governor_state", "trades_merged", "day_loaded", "cache_missed", "live_connected"})
+"""Events that say nothing which a person needs; LOG_LEVEL = debug shows them."""
+
+_ABOUT = ("instrument", "market")
+_HIDDEN = {"event", "level", "timestamp", *_ABOUT}
+_KILO = 1000
+
+
+def subject(event: Mapping[str, object]) -> str:
+    """What the event is about: an instrument, a market, or nothing."""
+    return next((str(event[name]) for name in _ABOUT if name in event), "")
+
+
+def sentence(event: Mapping[str, object]) -> str:
+    """The event in words."""
+    template = SENTENCES.get(str(event["event"]))
+    if template is not None:
+        try:
+            text = _WORDS.vformat(template, (), event)
+        except (KeyError, ValueError, TypeError):
+            pass
+        else:
+            return text + _repeated(event)
+    fields = (f"{name}={value}" for name, value in event.items() if name not in _HIDDEN)
+    return " ".join([str(event["event"]).replace("_", " "), *fields])
+
+
+def _repeated(event: Mapping[str, object]) -> str:
+    times, seconds = event.get("repeated"), event.get("for_s")
+    return f" ({times:,} times in {seconds:.0f} s)" if isinstance(times, int) and isinstance(seconds, float) else ""
+
+
+class _Words(Formatter):
+    """Formats values as people write them: lists by commas, a few days or a span of them, bytes with a unit."""
+
+    def get_value(self, key: int | str, args: Sequence[object], kwargs: Mapping[str, object]) -> object:  # noqa: ARG002
+        value = kwargs[str(key)]
+        if key == "bytes" and isinstance(value, int):
+            return size(value)
+        return _listed(value) if isinstance(value, list | tuple) else value
+
+
+_WORDS = _Words()
+MOST_LISTED = 3
+
+
+def _listed(values: Sequence[object]) -> str:
+    if len(values) <= MOST_LISTED:
+        return ", ".join(map(str, values))
+    return f"{values[0]} to {values[-1]} ({len(values):,})"
+
+
+def size(count: int) -> str:
+    """``812 B``, ``172 kB``, ``3.5 MB``, ``1.2 GB``."""
+    if count < _KILO:
+        return f"{count} B"
+    if count < _KILO**2:
+        return f"{count / _KILO:.0f} kB"
+    return f"{count / _KILO**2:.1f} MB" if count < _KILO**3 else f"{count / _KILO**3:.1f} GB"
