@@ -1,4 +1,4 @@
-"""What a person sees: the summary's figures, and a bar that never fails for what is not known yet."""
+"""What a person sees: the summary's figures, and rows that never fail for what is not known yet."""
 
 import io
 import re
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import pyte
 import pytest
 import rich
 import trio
@@ -54,8 +55,9 @@ def summary(*outcomes: Outcome) -> dict[str, list[str]]:
     print_summary(outcomes, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b" not in text
-    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in text.splitlines()]
-    return {row[0]: row[1:] for row in rows if len(row) > 1}
+    first, *lines = text.splitlines() or [""]
+    rows = [re.split(r"  +", line) for line in lines]
+    return {"": first.split(), **{row[0]: row[1:] for row in rows}}
 
 
 def test_the_summary_holds_the_figures() -> None:
@@ -64,7 +66,7 @@ def test_the_summary_holds_the_figures() -> None:
     assert rows["complete"] == ["yes"]
     assert rows["trades"] == ["85,382"]
     assert rows["downloaded"] == ["14,950"]
-    assert rows["cache hit ratio"] == ["82.5%"]
+    assert rows["stored before"] == ["82.5%"]
     assert rows["seconds"] == ["12.35"] or rows["seconds"] == ["12.34"]
     assert (rows["requests"], rows["weight"]) == (["18"], ["1,072"])
     prices, quantities = TRADES["p"].to_list(), TRADES["q"].to_list()
@@ -87,11 +89,24 @@ def test_a_day_without_volume_has_no_figures_and_no_failure() -> None:
     """Complete, and nothing was traded."""
     rows = summary(replace(LOST, complete=True, context=Figures(0.1)))
     assert rows["VWAP"] == rows["POC"] == rows["range"] == ["-"]
-    assert rows["cache hit ratio"] == ["100.0%"]
+    assert rows["stored before"] == ["-"]
 
 
-def test_no_outcome_at_all_is_an_empty_table() -> None:
-    summary()
+def test_no_outcome_at_all_is_no_table() -> None:
+    assert summary() == {"": []}
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_summary_of_many_instruments_is_cut_and_wrapped_nowhere(width: int) -> None:
+    """Instruments that do not fit side by side stand below each other."""
+    names = [f"um:A{n}USDT" for n in range(12)]
+    outcomes = [replace(DONE, instrument=Instrument.parse(name)) for name in names]
+    console = Console(file=io.StringIO(), width=width)
+    print_summary(outcomes, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in text.splitlines())
+    assert [word for word in text.split() if word.startswith("um:")] == names
+    assert "…" not in text
 
 
 class _Terminal(io.StringIO):
@@ -119,19 +134,21 @@ async def wait_shown(screen: _Terminal, text: str) -> None:
             await trio.sleep(0.01)
 
 
-async def test_the_bar_draws_what_is_known_and_ends_when_cancelled() -> None:
+async def test_rows_draw_what_is_known_and_nothing_of_them_stays() -> None:
     """First nothing is known; then a part is fetched, with the weight used so far and a pause."""
     settings = Settings(cache_enabled=False, spot_url="http://127.0.0.1:1")
     with terminal() as screen, assembled(settings, once=True) as assembly:
         pipeline = assembly.pipeline
         async with trio.open_nursery() as nursery:
             nursery.start_soon(show_progress, pipeline)
-            await wait_shown(screen, "0 of …")
+            await wait_shown(screen, "spot:BTCUSDT")
             pipeline.statistics.value = Statistics(wanted=50_000, fetched=12_345, cached=0, requests=13, weight=72)
             await wait_shown(screen, "12,345 of 50,000")
-            await wait_shown(screen, "trades/s")
             pipeline.governor.value = {
                 Market.SPOT: BudgetStatistics(6000, "1m", allowed=4800, used=72, paused_ms=90_000, reason=Reason.BANNED)
             }
-            await wait_shown(screen, "spot weight 72/4800 per 1m, banned for 90 s")
+            await wait_shown(screen, "spot weight 72 of 4,800 per 1m, banned for 90 s")
             nursery.cancel_scope.cancel()
+    terminal_now = pyte.Screen(120, 40)
+    pyte.Stream(terminal_now).feed(screen.getvalue().replace("\n", "\r\n"))
+    assert [line for line in terminal_now.display if line.strip()] == []

@@ -1,94 +1,98 @@
-"""What a person sees on a terminal: a progress bar while it runs, a summary at the end. Owns rich."""
+"""What a person sees on a terminal: the rows of all instruments while it runs, a summary at the end. Owns rich."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import rich
 import trio
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.live import Live
 from rich.text import Text
 
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.markets import RULES
 from backfilld.supervisor import Pipeline
+from backfilld.surfaces.rows import GAP, Line, Row, part_lines, row_lines
+from backfilld.surfaces.running_rows import RowMaker
 
-REFRESH_S = 0.1
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:>9,.0f} trades/s", style="cyan")
+REFRESH_S = 0.2
+LEAST_HEIGHT = 8
+"""Lines of the smallest terminal that is reckoned with."""
+_TROUBLED_FIRST = ("failing", "starting", "fetching", "live", "complete")
 
 
 async def show_progress(pipeline: Pipeline) -> None:
-    """Draw a bar of trades done of those known to be wanted, with speed, used weight and time left, until cancelled."""
-    columns: list[ProgressColumn] = [
-        SpinnerColumn(),
-        BarColumn(bar_width=30),
-        TextColumn("{task.completed:>11,.0f} of {task.fields[wanted]}"),
-        _Rate(),
-        TextColumn("{task.fields[weight]}", style="magenta"),
-        TextColumn("{task.fields[archive]}", style="blue"),
-        TimeRemainingColumn(),
-    ]
-    with Progress(*columns, transient=True, refresh_per_second=1 / REFRESH_S) as progress:
-        task = progress.add_task("", total=None, wanted="…", weight="", archive="")
+    """Draw the rows of all instruments and the request weight, until cancelled; then nothing of it stays."""
+    console, maker = rich.get_console(), RowMaker(pipeline)
+    with Live(console=console, transient=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            statistics = pipeline.statistics.value
-            known = statistics.wanted > 0
-            progress.update(
-                task,
-                completed=statistics.fetched,
-                total=statistics.wanted if known else None,
-                wanted=f"{statistics.wanted:,}" if known else "…",
-                weight=_weight(pipeline),
-                archive=f"{statistics.archive_days:,} days from the archive" if statistics.archive_days else "",
-            )
+            lines = screen_lines(maker.rows(), maker.notes(), console.width, console.height)
+            live.update(_drawn(lines), refresh=True)
             await trio.sleep(REFRESH_S)
 
 
-def _weight(pipeline: Pipeline) -> str:
-    parts = []
-    for market, budget in pipeline.governor.value.items():
-        text = f"{market} weight {budget.used}/{budget.allowed} per {budget.interval}"
-        if budget.others:
-            text += f", others {budget.others}"
-        if budget.paused_ms:
-            text += f", {budget.reason} for {budget.paused_ms / 1000:.0f} s"
-        parts.append(text)
-    return "  ".join(parts)
+def screen_lines(rows: Sequence[Row], notes: Sequence[str], width: int, height: int) -> list[Line]:
+    """The lines of a screen. Where not all rows fit, those that wait or fail come first, and the others are counted."""
+    below = part_lines(notes, width)
+    room = max(height, LEAST_HEIGHT) - len(below) - 2
+    lines = row_lines(rows, width)
+    if len(lines) <= room:
+        return [*lines, *below]
+    urgent = sorted(rows, key=lambda row: _TROUBLED_FIRST.index(row.state))
+    shown = next(n for n in range(len(urgent), -1, -1) if len(row_lines(urgent[:n], width)) < room)
+    more = f"and {len(urgent) - shown:,} more"
+    return [*row_lines(urgent[:shown], width), ((more, "dim"),), *below]
+
+
+def _drawn(lines: Iterable[Line]) -> Text:
+    return Text("\n", no_wrap=True, overflow="crop").join(Text.assemble(*line) for line in lines)
 
 
 def print_summary(outcomes: Sequence[Outcome], console: Console | None = None) -> None:
-    """Print a table with a column an instrument."""
-    table = Table(title="BackfillPlan", title_style="bold", title_justify="left")
-    table.add_column("")
-    for outcome in outcomes:
-        colour = "green" if outcome.complete else "red"
-        table.add_column(f"[{colour}]{outcome.instrument}", justify="right")
-    for name, cells in _rows(outcomes):
-        table.add_row(name, *cells)
-    (console or Console()).print(table)
+    """Print a table with a column per instrument; as many side by side as fit."""
+    console = console or rich.get_console()
+    left = list(outcomes)
+    while left:
+        count = next((n for n in range(len(left), 1, -1) if _width(left[:n]) <= console.width), 1)
+        console.print(_table(left[:count]), soft_wrap=True, highlight=False)
+        left = left[count:]
 
 
-def _rows(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
-    def each(form: str, figure: str) -> list[str]:
-        values = [getattr(o, figure) for o in outcomes]
-        return ["-" if value is None else format(value, form) for value in values]
+def _width(outcomes: Sequence[Outcome]) -> int:
+    return max(map(len, _lines(outcomes)))
+
+
+def _table(outcomes: Sequence[Outcome]) -> Text:
+    first, *others = _lines(outcomes)
+    colour = "green" if all(outcome.complete for outcome in outcomes) else "red"
+    return Text("\n").join([Text(first, style=f"bold {colour}"), *map(Text, others)])
+
+
+def _lines(outcomes: Sequence[Outcome]) -> list[str]:
+    cells = [("", [str(o.instrument) for o in outcomes]), *_figures(outcomes)]
+    names = max(len(name) for name, _ in cells)
+    widths = [max(len(values[at]) for _, values in cells) for at in range(len(outcomes))]
+    return [
+        GAP.join([name.ljust(names), *(value.rjust(width) for value, width in zip(values, widths, strict=True))])
+        for name, values in cells
+    ]
+
+
+def _figures(outcomes: Sequence[Outcome]) -> list[tuple[str, list[str]]]:
+    def each(form: str, value_of: Callable[[Outcome], Any]) -> list[str]:
+        return ["-" if (value := value_of(o)) is None else format(value, form) for o in outcomes]
 
     def of_context(form: str, figure: str) -> list[str]:
-        values: list[Any] = [o.context and getattr(o.context, figure) for o in outcomes]
-        return ["-" if value is None else format(value, form) for value in values]
+        return each(form, lambda o: o.context and getattr(o.context, figure))
 
     return [
         ("complete", ["yes" if o.complete else "NO" for o in outcomes]),
-        ("trades", each(",", "trades")),
-        ("downloaded", each(",", "downloaded")),
-        ("cache hit ratio", each(".1%", "hit_ratio")),
-        ("seconds", each(".2f", "seconds")),
-        ("requests", each(",", "requests")),
-        ("weight", each(",", "weight")),
+        ("trades", each(",", lambda o: o.trades)),
+        ("downloaded", each(",", lambda o: o.downloaded)),
+        ("stored before", each(".1%", lambda o: o.hit_ratio if o.trades else None)),
+        ("seconds", each(".2f", lambda o: o.seconds)),
+        ("requests", each(",", lambda o: o.requests)),
+        ("weight", each(",", lambda o: o.weight)),
         ("VWAP", of_context(",.8g", "vwap")),
         ("POC", of_context(",.10g", "poc")),
         ("range", of_context(",.8g", "price_range")),
