@@ -14,8 +14,17 @@ import trio
 from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
 from backfilld.adapters.live_socket import connect_live
 from backfilld.core.live.trades import frame_of
-from backfilld.core.model import Instrument
-from backfilld.errors import CacheLocked, DayLocked, FollowEnded, StoreError
+from backfilld.core.model import Instrument, day_of, iso
+from backfilld.core.moments import Moment, moment_ms
+from backfilld.errors import (
+    BackfillIncomplete,
+    CacheLocked,
+    DayDamaged,
+    DayLocked,
+    FollowEnded,
+    SettingsError,
+    StoreError,
+)
 from backfilld.services.own_stream import own_stream
 from backfilld.settings import Settings
 from backfilld.store import BackfillCacheManager
@@ -36,17 +45,27 @@ FRAME_ROWS = 100_000
 
 
 async def follow(
-    instrument: Instrument | str, *, from_id: int | None = None, settings: Settings | None = None
+    instrument: Instrument | str,
+    *,
+    from_id: int | None = None,
+    start: Moment | None = None,
+    settings: Settings | None = None,
 ) -> AsyncGenerator[pl.DataFrame, None]:
-    """The trades of an instrument as frames, each where the one before ended, from ``from_id`` on, or from now on.
+    """The trades of an instrument as frames, each where the one before ended, from ``from_id`` on, from the first trade
+    at or after ``start``, or from now on.
 
     What is on disk comes from there, and what follows by way of the running daemon, or of a stream of its own if no
     daemon runs; it then keeps the cache as a daemon does. Never ends by itself: raises FollowEnded, whose ``next_id``
-    says where to go on, and what the settings, the cache or the exchange are to blame for.
+    says where to go on, and what the settings, the cache or the exchange are to blame for. Raises BackfillIncomplete if
+    the cache does not reach back to ``start``.
     """
     wanted = Instrument.parse(instrument) if isinstance(instrument, str) else instrument
     settings = settings or Settings()
     next_id = from_id
+    if start is not None:
+        if from_id is not None:
+            raise SettingsError("from_id and start exclude each other: give one of them")
+        next_id = _first_id(_manager(settings.cache_dir, wanted), moment_ms(start))
     lost_at: float | None = None
     while True:
         ended: Ended | None = None
@@ -126,7 +145,7 @@ async def _from_disk(
     cache_dir: Path, instrument: Instrument, next_id: int, stop_id: int
 ) -> AsyncGenerator[pl.DataFrame, None]:
     """The trades with next_id <= a < stop_id, as far as the files have them without a hole."""
-    manager = BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
+    manager = _manager(cache_dir, instrument)
     give_up_at = trio.current_time() + DISK_WAIT_S
     while next_id < stop_id and trio.current_time() < give_up_at:
         for part in _contiguous(manager, next_id, stop_id):
@@ -145,21 +164,50 @@ def _refuse_locked(manager: BackfillCacheManager) -> None:
             manager.facts(day)
 
 
+def _manager(cache_dir: Path, instrument: Instrument) -> BackfillCacheManager:
+    return BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
+
+
 def _contiguous(manager: BackfillCacheManager, next_id: int, stop_id: int) -> Iterator[pl.DataFrame]:
+    """What the files and journals have from ``next_id`` on, up to the first hole. A file that cannot be read is a hole;
+    it is left to the daemon."""
     for day in manager.days():
         try:
             facts = manager.facts(day)
             if facts.last_id < next_id or facts.first_id >= stop_id:
                 continue
-            trades = manager.load_cached_trades(day)
-        except (UntrustedFile, DayLocked, StoreError):
+            for piece in manager.row_groups(day):
+                part = piece.filter(pl.col("a").is_between(next_id, stop_id - 1))
+                jumps = (part["a"].diff() != 1).arg_true()
+                part = part if jumps.is_empty() else part.head(int(jumps[0]))
+                if part.is_empty() and piece["a"][-1] < next_id:
+                    continue
+                if part.is_empty() or part["a"][0] != next_id:
+                    return
+                next_id = int(part["a"][-1]) + 1
+                yield from part.iter_slices(FRAME_ROWS)
+        except (UntrustedFile, StoreError, DayDamaged, DayLocked):
             continue
-        if trades is None:
+
+
+def _first_id(manager: BackfillCacheManager, start_ms: int) -> int:
+    """The first id held at or after the instant, or the one after all that are held. Raises BackfillIncomplete where an
+    earlier trade could be missing."""
+    last_id: int | None = None
+    for day in manager.days():
+        facts = manager.facts(day)
+        if day < day_of(start_ms):
+            last_id = facts.last_id
             continue
-        part = trades.filter(pl.col("a").is_between(next_id, stop_id - 1))
-        jumps = (part["a"].diff() != 1).arg_true()
-        part = part if jumps.is_empty() else part.head(int(jumps[0]))
-        if part.is_empty() or part["a"][0] != next_id:
-            return
-        next_id = int(part["a"][-1]) + 1
-        yield from part.iter_slices(FRAME_ROWS)
+        reaches_back = facts.opened
+        for piece in manager.row_groups(day):
+            reaches_back |= bool((piece["T"] < start_ms).any())
+            later = piece.filter(pl.col("T") >= start_ms)
+            if not later.is_empty():
+                if not reaches_back:
+                    raise BackfillIncomplete(f"{manager.instrument}: held from {iso(int(piece['T'][0]))} only")
+                return int(later["a"][0])
+        last_id = facts.last_id
+    if last_id is None:
+        raise BackfillIncomplete(f"{manager.instrument}: nothing is held at {iso(start_ms)} or before")
+    return last_id + 1

@@ -88,8 +88,17 @@ def chart(instrument: str, config: Path | None, cache_dir: str | None, day: date
 @click.argument("instrument")
 @options("config", "cache-dir")
 @click.option("--from-id", type=click.IntRange(min=0), help="Begin with this trade; with the next one if not given.")
+@click.option("--from", "start", help="Begin with the first trade at or after this UTC day or ISO 8601 time.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per trade instead of a line to read.")
-def tail(config: Path | None, instrument: str, cache_dir: str | None, from_id: int | None, *, as_json: bool) -> None:
+def tail(
+    config: Path | None,
+    instrument: str,
+    cache_dir: str | None,
+    from_id: int | None,
+    start: str | None,
+    *,
+    as_json: bool,
+) -> None:
     """Print an instrument's trades, from disk through to live, until Ctrl-C.
 
     They come by way of the running daemon, or by a stream of its own if none runs. Exit codes as for run; stderr names
@@ -107,7 +116,7 @@ def tail(config: Path | None, instrument: str, cache_dir: str | None, from_id: i
     configure_logs(settings.log_format, "error")
     wanted = Instrument.parse(instrument)
     try:
-        trio.run(partial(print_trades, settings, wanted, from_id, as_json=as_json))
+        trio.run(partial(print_trades, settings, wanted, from_id, start, as_json=as_json))
     except (KeyboardInterrupt, BrokenPipeError):
         # Whoever reads has seen enough.
         sys.stdout = None

@@ -13,10 +13,12 @@ from backfilld.services.following import follow
 from backfilld.settings import Settings
 
 
-async def print_trades(settings: Settings, instrument: Instrument, from_id: int | None, *, as_json: bool) -> None:
+async def print_trades(
+    settings: Settings, instrument: Instrument, from_id: int | None, start: str | None, *, as_json: bool
+) -> None:
     """Print trades as they come. Raises FollowEnded, which says where it stopped."""
     lines = _json_lines if as_json else _plain_lines
-    async with aclosing(follow(instrument, from_id=from_id, settings=settings)) as frames:
+    async with aclosing(follow(instrument, from_id=from_id, start=start, settings=settings)) as frames:
         async for frame in frames:
             sys.stdout.write("".join(lines(frame)))
             sys.stdout.flush()
