@@ -28,7 +28,7 @@ from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import DayLocked, ExchangeError, RequestRejected
-from backfilld.ports import ArchiveSource, ExchangeClient, MarketInfo, Published, Reply, Saved, Usage
+from backfilld.ports import ArchiveSource, Forwarded, MarketInfo, Published, Reply, RestClient, Saved, Usage
 
 T = TypeVar("T")
 
@@ -163,7 +163,7 @@ class Misbehaviour:
 
 @dataclass
 class FakeExchange:
-    """Tapes behind :class:`backfilld.ports.ExchangeClient`, on trio's clock. Its time is ``epoch_ms`` at virtual 0."""
+    """Tapes behind :class:`backfilld.ports.RestClient`, on trio's clock. Its time is ``epoch_ms`` at virtual 0."""
 
     tapes: Mapping[Instrument, Tape]
     epoch_ms: int = DAY_MS + 43_200_000
@@ -182,7 +182,7 @@ class FakeExchange:
     weight_by_minute: Counter[int] = field(default_factory=Counter)
 
     @asynccontextmanager
-    async def open_client(self) -> AsyncIterator[ExchangeClient]:
+    async def open_client(self) -> AsyncIterator[RestClient]:
         """One connection; all share this exchange."""
         self.open_connections += 1
         try:
@@ -217,6 +217,11 @@ class FakeExchange:
         if isinstance(played.result, ExchangeError):
             return Reply(played.usage, played.result)
         return Reply(usage, MarketInfo(self.limits, dict.fromkeys(symbols, self.tick)))
+
+    async def forward(self, market: Market, target: str) -> Reply[Forwarded]:
+        """Answer that the target was asked for; 2 weight."""
+        usage = await self._travel(2)
+        return Reply(usage, Forwarded(200, {"content-type": "application/json"}, f"{market} {target}".encode()))
 
     async def _travel(self, weight: int) -> Usage:
         self.in_flight += 1

@@ -8,8 +8,9 @@ import trio
 
 from backfilld.actors.fetcher import Patience
 from backfilld.actors.writer import Disk
+from backfilld.adapters.governed import governed
 from backfilld.core.backfill.outcome import Outcome
-from backfilld.core.markets import RULES
+from backfilld.core.markets import RULES, Pool, markets_of
 from backfilld.core.model import Instrument
 from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.sync.spec import RunSpec
@@ -19,6 +20,7 @@ from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
 from backfilld.supervisor import Pipeline, run_pipeline
+from backfilld.supervisor_governor import governor_room
 from tests.fakes import BTC, ETH, SOL, FakeExchange, FakeStore, Tape, drained
 
 
@@ -47,7 +49,7 @@ class World:
         send, self._outcomes = trio.open_memory_channel[Outcome](math.inf)
         now_ms = trio.current_time() * 1000
         clock = ServerClock.assumed(now_ms, self.exchange.now_ms + self.wall_error_ms)
-        markets = {each.market for each in self.instruments}
+        room = governor_room({pool: self._budget(pool, clock) for pool in Pool})
         return Pipeline(
             spec=RunSpec(
                 self.instruments,
@@ -60,17 +62,18 @@ class World:
                 grace_s=self.grace_s,
             ),
             store=self.store,
-            open_client=self.exchange.open_client,
-            budgets={
-                market: Budget([Limit(self.limit, 1, "MINUTE")], 0.8, clock, weights=WeightTable(RULES[market].weights))
-                for market in markets
-            },
+            open_client=governed(self.exchange.open_client, room.handle),
+            room=room,
             patience=Patience(Backoff(deadline_s=6.0, attempts=4), self.longest_pause_s, jitter=lambda: 0.5),
             wall_ms=lambda: self.exchange.now_ms + self.wall_error_ms,
             outcomes=send,
             restarts=self.restarts,
             disk=Disk(is_patient=self.is_patient),
         )
+
+    def _budget(self, pool: Pool, clock: ServerClock) -> Budget:
+        weights = WeightTable(RULES[markets_of(pool)[0]].weights)
+        return Budget([Limit(self.limit, 1, "MINUTE")], 0.8, clock, weights=weights)
 
     async def run(self, after: Callable[[Pipeline], object] | None = None, after_s: float = 0.0) -> list[Outcome]:
         """Run to the end; ``after`` is called once ``after_s`` have passed."""

@@ -61,12 +61,14 @@ def test_there_is_something_to_look_at() -> None:
 
 
 def test_nurseries_are_opened_only_where_lifetimes_are_owned() -> None:
-    assert where("open_nursery") <= inside("supervisor", "surfaces", "services", "serving")
+    assert where("open_nursery") <= inside("supervisor", "supervisor_governor", "surfaces", "services", "serving")
 
 
 def test_channels_are_opened_only_by_those_who_wire() -> None:
     """The assembly opens the one through which outcomes come out."""
-    wiring = inside("supervisor", "supervisor_live", "supervisor_remote", "surfaces", "assembly", "serving")
+    wiring = inside(
+        "supervisor", "supervisor_governor", "supervisor_live", "supervisor_remote", "surfaces", "assembly", "serving"
+    )
     assert where("open_memory_channel") <= wiring
 
 

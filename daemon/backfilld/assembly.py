@@ -14,6 +14,7 @@ from trio_util import AsyncValue
 from backfilld.actors.fetcher import Patience
 from backfilld.actors.writer import Disk
 from backfilld.adapters.binance_rest import opener
+from backfilld.adapters.governed import governed
 from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.adapters.ram_store import RamStore
 from backfilld.adapters.state_files import StateFiles
@@ -21,7 +22,7 @@ from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.live.attachment import Times
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import RULES, Pool, limits_of, markets_of
-from backfilld.core.model import Instrument, Market
+from backfilld.core.model import Instrument
 from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.sync.spec import LiveSpec, RunSpec
 from backfilld.core.timespan import TimeSpan
@@ -30,13 +31,14 @@ from backfilld.core.weight.pauses import LONGEST_PAUSE_MS, MOST_BANS, Pauses
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
 from backfilld.errors import SettingsError
-from backfilld.ports import ArchiveSource, ExchangeClient, OpenArchive, TradeStore
+from backfilld.ports import ArchiveSource, OpenArchive, OpenClient, TradeStore
 from backfilld.settings import Settings
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
 from backfilld.store.layout import archive_directory, state_directory
 from backfilld.store.lock import CacheLock, locked
 from backfilld.supervisor import Pipeline
+from backfilld.supervisor_governor import GovernorRoom, governor_room
 from backfilld.supervisor_live import LiveDoor, LiveWorld
 from backfilld.supervisor_remote import Remote
 
@@ -79,16 +81,13 @@ def assembled(
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
         spec = spec_of(settings, once=once, instruments=instruments, window=window)
         spec = spec if uses_archive else replace(spec, uses_archive=False)
-        remembered = load_remembered(settings.cache_dir) if settings.cache_enabled else {}
+        room, open_client = exchange(settings, load_remembered(settings.cache_dir) if settings.cache_enabled else {})
         store: TradeStore = parquet_store(settings, lock) if settings.cache_enabled else RamStore()
         pipeline = Pipeline(
             spec=spec,
             store=store,
-            open_client=opener(
-                settings.urls,
-                settings.request_timeout_seconds,
-            ),
-            budgets=_budgets(settings.weight_share, remembered),
+            open_client=open_client,
+            room=room,
             patience=Patience(Backoff(), LONGEST_PAUSE_ONCE_S if once else float("inf"), random.random),
             wall_ms=_wall_ms,
             outcomes=send_outcome,
@@ -155,9 +154,11 @@ def parquet_store(settings: Settings, lock: CacheLock | None = None) -> ParquetS
     return ParquetStore(settings.cache_dir, encoding_of(settings), settings.save_seconds, insist)
 
 
-def open_exchange_client(settings: Settings) -> AbstractAsyncContextManager[ExchangeClient]:
-    """A client for the few questions of an estimate."""
-    return opener(settings.urls, settings.request_timeout_seconds)()
+def exchange(settings: Settings, remembered: Remembered) -> tuple[GovernorRoom, OpenClient]:
+    """A governor that continues from what is remembered, and a function that opens clients of the exchange: they send
+    nothing without its permit, so it must run before they are asked."""
+    room = governor_room(_budgets(settings.weight_share, remembered))
+    return room, governed(opener(settings.urls, settings.request_timeout_seconds), room.handle)
 
 
 def remote_days(settings: Settings, store: ParquetStore | None = None) -> "CachedDaysInBucket":
@@ -207,18 +208,16 @@ def _archive_opener(settings: Settings) -> OpenArchive:
     return open_it
 
 
-def _budgets(share: float, remembered: Remembered) -> dict[Market, Budget]:
+def _budgets(share: float, remembered: Remembered) -> dict[Pool, Budget]:
     now_ms, wall_ms = trio.current_time() * 1000, _wall_ms()
     clock = ServerClock.assumed(now_ms, wall_ms)
-    pools: dict[Pool, Budget] = {}
+    budgets: dict[Pool, Budget] = {}
     for pool in Pool:
-        known = [remembered[market] for market in markets_of(pool) if market in remembered]
-        rules = RULES[markets_of(pool)[0]]
+        known = [remembered[pool]] if pool in remembered else []
         learned = {name: weight for each in known for name, weight in each.statistics.learned.items()}
-        weights, pauses = WeightTable(rules.weights, learned), _pauses(known, now_ms - wall_ms)
-        pools[pool] = Budget(limits_of(pool), share, clock, weights=weights, pauses=pauses)
-    # Markets of a pool share one budget, as they share the exchange's count.
-    return {market: pools[RULES[market].pool] for market in Market}
+        weights = WeightTable(RULES[markets_of(pool)[0]].weights, learned)
+        budgets[pool] = Budget(limits_of(pool), share, clock, weights=weights, pauses=_pauses(known, now_ms - wall_ms))
+    return budgets
 
 
 def _pauses(known: Sequence[RememberedBudget], local_minus_wall_ms: float) -> Pauses:

@@ -2,11 +2,11 @@
 
 Owns lifetimes and buffer sizes, and no decision. On the good path no actor is cancelled: the scheduler closes the jobs,
 the fetchers end, then the merger, then the writer, and with it the scheduler's inbox. A pipeline that crashes is wired
-anew, its state read from disk.
+anew, its state read from disk; the governor and its keeper stand above that and go on.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,8 +17,7 @@ from trio_util import AsyncValue, move_on_when
 
 from backfilld.actors.archivist import run_archivist
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
-from backfilld.actors.governor import GovernorStatistics, run_governor
-from backfilld.actors.keeper import run_keeper
+from backfilld.actors.governor import GovernorStatistics
 from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
     Job,
@@ -30,17 +29,16 @@ from backfilld.actors.messages import (
     TakeFromArchive,
     WriterMessage,
 )
-from backfilld.actors.permits import GovernorMessage, SetShare
+from backfilld.actors.permits import SetShare
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.actors.writer import Disk, DiskTrouble, run_writer
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.crashes import described
-from backfilld.core.model import Market
 from backfilld.core.retry import Restarts
 from backfilld.core.sync.spec import RunSpec
-from backfilld.core.weight.budget import Budget
 from backfilld.errors import BackfillError, DayLocked, StoreError
 from backfilld.ports import DaemonWork, OpenArchive, OpenClient, StateFile, TradeStore
+from backfilld.supervisor_governor import GovernorRoom, Keeping, run_governed
 from backfilld.supervisor_live import LiveSide, LiveWorld
 from backfilld.supervisor_remote import Remote, RemoteEnds, start_pullers, start_replicator
 
@@ -75,7 +73,7 @@ class Pipeline:
     spec: RunSpec
     store: TradeStore
     open_client: OpenClient
-    budgets: Mapping[Market, Budget]
+    room: GovernorRoom
     patience: Patience
     wall_ms: Callable[[], float]
     outcomes: trio.MemorySendChannel[Outcome]
@@ -87,8 +85,12 @@ class Pipeline:
     stop: trio.Event = field(default_factory=trio.Event)
     reload: AsyncValue[Reload | None] = field(default_factory=lambda: AsyncValue(None))
     statistics: AsyncValue[Statistics] = field(default_factory=lambda: AsyncValue(Statistics()))
-    governor: AsyncValue[GovernorStatistics] = field(default_factory=lambda: AsyncValue({}))
     disk: Disk = field(default_factory=lambda: Disk(is_patient=False))
+
+    @property
+    def governor(self) -> AsyncValue[GovernorStatistics]:
+        """What the governor shows of itself."""
+        return self.room.statistics
 
     @property
     def spec_now(self) -> RunSpec:
@@ -103,21 +105,51 @@ async def run_pipeline(pipeline: Pipeline) -> None:
     Raises what an actor could not handle and another start did not mend: a BackfillError (StoreError) by itself,
     anything else as an exception group without the mere symptoms, such as a neighbour's channel that broke.
     """
+    failures: list[BaseException] = []
+
+    async def work() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_relay_to_governor, pipeline)
+            failures.extend(await _run_with_restarts(pipeline))
+            nursery.cancel_scope.cancel()
+
+    memory = pipeline.memory
+    keeping = None if memory is None else Keeping(memory, lambda: _work_of(pipeline), pipeline.disk.shielded)
     async with pipeline.outcomes:
-        while True:
-            try:
-                await _run_actors(pipeline)
-            except BaseExceptionGroup as group:
-                cause = cause_of(group)
-            else:
-                return
-            wait_s = _wait_after(cause, pipeline)
-            if wait_s is None:
-                raise cause
-            with trio.move_on_after(wait_s):
-                await pipeline.stop.wait()
-            if pipeline.stop.is_set():
-                raise cause
+        try:
+            await run_governed(pipeline.room, pipeline.spec_now.max_concurrent, work, keeping)
+        except BaseExceptionGroup as group:
+            raise cause_of(group) from None
+    for failure in failures:
+        raise failure
+
+
+async def _run_with_restarts(pipeline: Pipeline) -> tuple[BaseException, ...]:
+    """Run the actors until they end in order; return what ended them otherwise, if another start did not mend it."""
+    while True:
+        try:
+            await _run_actors(pipeline)
+        except BaseExceptionGroup as group:
+            cause = cause_of(group)
+        else:
+            return ()
+        wait_s = _wait_after(cause, pipeline)
+        if wait_s is None:
+            return (cause,)
+        with trio.move_on_after(wait_s):
+            await pipeline.stop.wait()
+        if pipeline.stop.is_set():
+            return (cause,)
+
+
+async def _relay_to_governor(pipeline: Pipeline) -> None:
+    """Pass on the share of each new spec, and the stop."""
+    governor = pipeline.room.handle
+    async with move_on_when(pipeline.stop.wait), aclosing(pipeline.reload.eventual_values()) as reloads:
+        async for reload in reloads:
+            if reload is not None:
+                governor.tell(SetShare(reload.spec.weight_share, reload.spec.max_concurrent))
+    governor.tell(StopRequested())
 
 
 def _wait_after(cause: BaseException, pipeline: Pipeline) -> float | None:
@@ -165,23 +197,16 @@ async def _run_actors(pipeline: Pipeline) -> None:
     send_day, days = trio.open_memory_channel[WriterMessage](1)
     # Never full: events are answers to jobs and days in flight, which are bounded above.
     send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
-    # Never full: a fetcher has one request in hand.
-    send_governor, governor = trio.open_memory_channel[GovernorMessage](math.inf)
 
     async with trio.open_nursery() as nursery:
-        workers = _Workers(
-            pipeline, nursery, FetcherPorts(jobs, send_page.clone(), send_event.clone(), send_governor.clone())
-        )
-        nursery.start_soon(run_governor, governor, pipeline.budgets, spec.max_concurrent, pipeline.governor)
+        workers = _Workers(pipeline, nursery, FetcherPorts(jobs, send_page.clone(), send_event.clone()))
         remote = start_replicator(nursery, pipeline.remote, pipeline.stop)
         writer = partial(run_writer, remote=remote.days, on_sealed=remote.on_sealed, settles_rounds=spec.once)
         nursery.start_soon(writer, days, send_event.clone(), pipeline.store, pipeline.disk)
         remote.on_instruments(spec.instruments)
         nursery.start_soon(_run_merger, pages, send_day, pipeline)
         workers.grow(spec.fetchers)
-        nursery.start_soon(
-            _relay_reloads, pipeline, pipeline.reload.value, workers, remote, send_event.clone(), send_governor.clone()
-        )
+        nursery.start_soon(_relay_reloads, pipeline, pipeline.reload.value, workers, remote, send_event.clone())
         # Never full: a job an instrument, and the days of none are asked for twice.
         send_wanted, wanted = trio.open_memory_channel[TakeFromArchive](math.inf)
         wanted = start_pullers(nursery, pipeline.remote, wanted, send_day, pipeline.stop)
@@ -191,13 +216,10 @@ async def _run_actors(pipeline: Pipeline) -> None:
         live = None
         if pipeline.live is not None and spec.live is not None and not spec.once:
             live = LiveSide(nursery, pipeline.live)
-            wired = send_page.clone(), send_event.clone(), send_governor.clone()
+            wired = send_page.clone(), send_event.clone()
             live.start(spec, pipeline.open_client, pipeline.patience, pipeline.stop, pipeline.wall_ms, *wired)
             nursery.start_soon(live.relay, pipeline.reload, pipeline.stop)
-        nursery.start_soon(_relay_stop, pipeline.stop, send_event, send_governor)
-        keeping = trio.CancelScope()
-        if pipeline.memory is not None:
-            nursery.start_soon(_keep, keeping, pipeline, pipeline.memory)
+        nursery.start_soon(_relay_stop, pipeline.stop, send_event)
         drain = trio.CancelScope()
         nursery.start_soon(_limit_drain, drain, pipeline, workers, nursery.cancel_scope)
         await run_scheduler(
@@ -216,13 +238,6 @@ async def _run_actors(pipeline: Pipeline) -> None:
             pipeline.stop,
         )
         drain.cancel()
-        keeping.cancel()
-
-
-async def _keep(scope: trio.CancelScope, pipeline: Pipeline, memory: StateFile) -> None:
-    """The keeper has no channel whose end it could wait for: it only looks."""
-    with scope:
-        await run_keeper(pipeline.governor, lambda: _work_of(pipeline), memory, pipeline.disk.shielded)
 
 
 def _work_of(pipeline: Pipeline) -> DaemonWork:
@@ -289,34 +304,24 @@ async def _relay_reloads(
     workers: _Workers,
     remote: RemoteEnds,
     events: trio.MemorySendChannel[SchedulerMessage],
-    governor: trio.MemorySendChannel[GovernorMessage],
 ) -> None:
-    """Pass on each spec that differs from ``before``, until the stop; the governor, whose budgets outlive a
-    crash, of ``before`` as well: it may have come while nothing ran."""
-    async with events, governor:
-        if before is not None:
-            await governor.send(SetShare(before.spec.weight_share, before.spec.max_concurrent))
+    """Pass on each spec that differs from ``before``, until the stop."""
+    async with events:
         async with move_on_when(pipeline.stop.wait), aclosing(pipeline.reload.eventual_values()) as reloads:
             async for reload in reloads:
                 if reload is None or reload is before:
                     continue
                 workers.grow(reload.spec.fetchers)
                 remote.on_instruments(reload.spec.instruments)
-                await governor.send(SetShare(reload.spec.weight_share, reload.spec.max_concurrent))
                 await events.send(SpecChanged(reload.spec))
         workers.close()
 
 
-async def _relay_stop(
-    stop: trio.Event,
-    events: trio.MemorySendChannel[SchedulerMessage],
-    governor: trio.MemorySendChannel[GovernorMessage],
-) -> None:
-    """Tell those who wait on a channel that the stop event was set."""
-    async with events, governor:
+async def _relay_stop(stop: trio.Event, events: trio.MemorySendChannel[SchedulerMessage]) -> None:
+    """Tell the scheduler, which waits on a channel, that the stop event was set."""
+    async with events:
         await stop.wait()
         await events.send(StopRequested())
-        await governor.send(StopRequested())
 
 
 async def _limit_drain(

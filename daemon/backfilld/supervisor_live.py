@@ -24,7 +24,6 @@ from backfilld.actors.live_messages import (
     Subscribed,
 )
 from backfilld.actors.messages import Job, MergerMessage, SchedulerMessage, SpecChanged, StopRequested
-from backfilld.actors.permits import GovernorMessage
 from backfilld.actors.publisher import SUBSCRIBER_FRAMES, run_publisher
 from backfilld.actors.sequencer import SequencerPorts, run_sequencer
 from backfilld.core.live.reports import LiveStatistics
@@ -108,14 +107,13 @@ class LiveSide:
         wall_ms: Callable[[], float],
         pages: trio.MemorySendChannel[MergerMessage],
         events: trio.MemorySendChannel[SchedulerMessage],
-        governor: trio.MemorySendChannel[GovernorMessage],
     ) -> None:
         """Start the actors; the channel ends are clones of their own."""
         # Never full: one question an instrument.
         send_job, jobs = trio.open_memory_channel[Job](math.inf)
         # Never full: the publisher only passes on.
         send_frame, frames = trio.open_memory_channel[PublisherMessage](math.inf)
-        ports = FetcherPorts(jobs, self.inbox.clone(), self.inbox.clone(), governor)
+        ports = FetcherPorts(jobs, self.inbox.clone(), self.inbox.clone())
         for _ in range(HEALERS):
             self._nursery.start_soon(run_fetcher, ports.clone(), open_client, patience, stop)
         ports.close()

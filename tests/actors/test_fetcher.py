@@ -24,11 +24,21 @@ from backfilld.actors.messages import (
     PageFetched,
     SchedulerMessage,
 )
-from backfilld.actors.permits import AcquireWeight, GovernorMessage, PauseUntil, ReportUsage, ReturnPermit, SetLimits
+from backfilld.actors.permits import (
+    AcquireWeight,
+    Governor,
+    GovernorMessage,
+    PauseUntil,
+    ReportUsage,
+    ReturnPermit,
+    SetLimits,
+)
+from backfilld.adapters.governed import governed
 from backfilld.core.backfill.questions import Before, Found, Page, Query, Since, Tail
 from backfilld.core.markets import RULES
 from backfilld.core.model import IdRange, Market
 from backfilld.core.retry import Backoff
+from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.usage import Ticket
 from backfilld.core.weight.weights import Endpoint
@@ -77,7 +87,9 @@ class Bench:
 
     def grant(self) -> Ticket:
         request = self.waiting.pop(0)
-        request.reply.ticket = Ticket(RULES[request.market].weights[request.endpoint], trio.current_time() * 1000)
+        request.reply.ticket = Ticket(
+            RULES[request.market].weights[Endpoint(request.endpoint)], trio.current_time() * 1000
+        )
         request.reply.answered.set()
         return request.reply.ticket
 
@@ -114,8 +126,9 @@ async def fetching(
 
     async def work() -> None:
         with bench.scope:
-            ports = FetcherPorts(jobs, send_page, send_event, send_governor)
-            await run_fetcher(ports, exchange.open_client, patience, bench.stop)
+            ports = FetcherPorts(jobs, send_page, send_event)
+            await run_fetcher(ports, governed(exchange.open_client, Governor(send_governor)), patience, bench.stop)
+        send_governor.close()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(work)
@@ -269,7 +282,10 @@ async def test_a_rate_limit_pauses_everyone_and_is_sat_out(autojump_clock: MockC
     async with fetching(attempts=1, misbehaves=[Misbehaviour(refuse(error))]) as bench:
         event = await bench.do(PAGE)
         assert isinstance(event, JobAnswered)
-        assert event.spent.requests == 2
+        assert event.spent.requests == 3, "the limits are asked for before the question again"
+        assert bench.exchange.described == [("BTCUSDT",)]
+        assert bench.told_of(SetLimits) == [SetLimits(Market.SPOT, bench.exchange.limits)]
+        assert [each.rank for each in bench.told if isinstance(each, AcquireWeight)][1] is Rank.HEAL
         assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 30_000, Reason.LIMITED)]
         kinds = [type(message) for message in bench.told[:4]]
         assert kinds == [AcquireWeight, PauseUntil, ReportUsage, AcquireWeight], (

@@ -4,7 +4,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import trio
@@ -22,6 +22,7 @@ from backfilld.actors.permits import (
     ReturnPermit,
     SetLimits,
 )
+from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument, Market
 from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.fair_queue import Rank
@@ -29,7 +30,7 @@ from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.usage import Ticket
-from backfilld.core.weight.weights import Endpoint, WeightTable
+from backfilld.core.weight.weights import WeightTable
 from backfilld.errors import RateLimited
 from backfilld.ports import Usage
 from tests.fakes import BTC, ETH
@@ -46,13 +47,13 @@ class Desk:
     """A governor at work: what can be said to it, and what it shows."""
 
     send: trio.MemorySendChannel[GovernorMessage]
-    budgets: dict[Market, Budget]
+    budgets: dict[Pool, Budget]
     shown: AsyncValue[GovernorStatistics] = field(default_factory=lambda: AsyncValue({}))
 
     def ask(self, weight: int = WEIGHT, market: Market = Market.SPOT, **about: Any) -> PermitSlot:
         """Ask for leave; the budgets here know endpoints that are named by their weight."""
         slot = PermitSlot()
-        self.send.send_nowait(AcquireWeight(market, cast("Endpoint", str(weight)), slot, **about))
+        self.send.send_nowait(AcquireWeight(market, str(weight), slot, **about))
         return slot
 
     def pause(self, until_ms: float | None, *, reason: Reason = Reason.LIMITED) -> None:
@@ -77,15 +78,13 @@ async def governing(
     *,
     limit: int = 100,
     share: float = 1.0,
-    markets: int = 1,
+    pools: int = 1,
     max_in_flight: int = 1000,
-    shared: tuple[Market, ...] = (),
 ) -> AsyncIterator[Desk]:
-    """A governor of spot, or of more markets, of which ``shared`` ones have one budget. Its inbox is closed at the end;
-    that it ends then is checked."""
+    """A governor of the first ``pools``: spot, futures. Its inbox is closed at the end; that it ends then is
+    checked."""
     send, inbox = trio.open_memory_channel[GovernorMessage](math.inf)
-    budgets = {market: _budget(limit, share) for market in list(Market)[:markets]}
-    budgets |= dict.fromkeys(shared, _budget(limit, share))
+    budgets = {pool: _budget(limit, share) for pool in list(Pool)[:pools]}
     desk = Desk(send, budgets)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_governor, inbox, budgets, max_in_flight, desk.shown)
@@ -150,7 +149,7 @@ async def test_what_the_exchange_counts_of_others_is_counted(autojump_clock: Moc
 async def test_an_answer_tells_the_time_of_the_next_minute(autojump_clock: MockClock) -> None:
     """The server says that only two seconds of its minute are left."""
     async with governing() as desk:
-        desk.budgets[Market.SPOT].clock = ServerClock.assumed(0.0, SERVER_MS, error_ms=60_000)
+        desk.budgets[Pool.SPOT].clock = ServerClock.assumed(0.0, SERVER_MS, error_ms=60_000)
         first = desk.ask(100)
         await first.answered.wait()
         desk.report(first.ticket, Usage({"1m": 100}, server_ms=SERVER_MS + 48_000, precision_ms=1), 0.0)
@@ -232,7 +231,7 @@ async def test_a_larger_weight_that_headers_teach_is_charged_from_then_on(autoju
         ticket = await ticket_of(slot)
         assert ticket is not None
         assert ticket.weight == 8
-        assert desk.shown.value[Market.SPOT].learned == {"4": 8}
+        assert desk.shown.value[Pool.SPOT].learned == {"4": 8}
 
 
 async def test_a_ban_is_never_shortened_by_a_later_pause(autojump_clock: MockClock) -> None:
@@ -265,15 +264,15 @@ async def test_a_pause_to_any_instant_ends_there_late_in_the_life_of_a_daemon(
         assert trio.current_time() * 1000 == pytest.approx(start_ms + until_ms, abs=1e-3)
 
 
-async def test_markets_have_budgets_of_their_own(autojump_clock: MockClock) -> None:
-    async with governing(markets=2) as desk:
+async def test_pools_have_budgets_of_their_own(autojump_clock: MockClock) -> None:
+    async with governing(pools=2) as desk:
         spot, waiting, um = desk.ask(100), desk.ask(), desk.ask(100, Market.UM)
         assert await granted([spot, waiting, um]) == [True, False, True]
 
 
 async def test_markets_that_share_a_budget_spend_it_together_and_take_turns(autojump_clock: MockClock) -> None:
     """As USD-M and COIN-M do since 2026: apart they would spend twice the limit, which ends in a ban."""
-    async with governing(shared=(Market.UM, Market.CM)) as desk:
+    async with governing(pools=2) as desk:
         um, cm = desk.ask(60, Market.UM), desk.ask(60, Market.CM)
         assert await granted([um, cm]) == [True, False]
         later = desk.ask(10, Market.UM)
@@ -328,14 +327,14 @@ async def test_levels_show_what_is_used_of_what_is_allowed(autojump_clock: MockC
     async with governing(share=0.8) as desk:
         await desk.ask(30).answered.wait()
         await wait_all_tasks_blocked()
-        level = desk.shown.value[Market.SPOT]
+        level = desk.shown.value[Pool.SPOT]
         assert (level.used, level.allowed, level.limit, level.interval, level.paused_ms) == (30, 80, 100, "1m", 0)
         desk.pause(5_000)
         await wait_all_tasks_blocked()
-        assert desk.shown.value[Market.SPOT].paused_ms == 5_000
+        assert desk.shown.value[Pool.SPOT].paused_ms == 5_000
         desk.send.send_nowait(SetLimits(Market.SPOT, ()))
         await wait_all_tasks_blocked()
-        assert desk.shown.value[Market.SPOT].limit == 6000, "none named means that the documented ones stay"
+        assert desk.shown.value[Pool.SPOT].limit == 6000, "none named means that the documented ones stay"
 
 
 async def test_it_ends_when_its_inbox_does_though_someone_waits(autojump_clock: MockClock) -> None:
@@ -347,14 +346,14 @@ async def test_it_ends_when_its_inbox_does_though_someone_waits(autojump_clock: 
 
 
 async def test_nothing_to_govern_is_no_reason_to_fail(autojump_clock: MockClock) -> None:
-    async with governing(markets=0) as desk:
+    async with governing(pools=0) as desk:
         desk.send.send_nowait(StopRequested())
         await wait_all_tasks_blocked()
         assert desk.shown.value == {}
 
 
 async def test_no_more_than_so_many_requests_are_on_their_way(autojump_clock: MockClock) -> None:
-    async with governing(markets=2, max_in_flight=2) as desk:
+    async with governing(pools=2, max_in_flight=2) as desk:
         spot, um = list(Market)[:2]
         first, second, third, fourth = (desk.ask(1, each) for each in (spot, um, spot, um))
         assert await granted([first, second, third, fourth]) == [True, True, False, False]
@@ -363,3 +362,71 @@ async def test_no_more_than_so_many_requests_are_on_their_way(autojump_clock: Mo
         assert second.ticket is not None
         desk.send.send_nowait(ReturnPermit(um, second.ticket))
         assert await granted([fourth]) == [True]
+
+
+# -- other programs
+
+
+async def test_clients_use_up_their_share_and_then_the_backfill_goes_on(autojump_clock: MockClock) -> None:
+    """Half of 100 is theirs; a client that must wait for the next minute holds nobody up."""
+    async with governing() as desk:
+        slots = [desk.ask(25, rank=Rank.CLIENT) for _ in range(3)]
+        older = desk.ask(30, rank=Rank.OLDER)
+        assert await granted([*slots, older]) == [True, True, False, True]
+        await wait_all_tasks_blocked()
+        level = desk.shown.value[Pool.SPOT]
+        assert (level.clients, level.own, level.used) == (50, 30, 80)
+        for slot in (*slots[:2], older):
+            desk.report(slot.ticket, Usage(), 0)
+        await slots[2].answered.wait()
+        assert 50 < trio.current_time() < 50 + SLACK_S
+
+
+async def test_clients_go_before_the_backfill_and_after_top_ups(autojump_clock: MockClock) -> None:
+    async with governing(limit=60, max_in_flight=100) as desk:
+        taken = desk.ask(60)
+        await granted([taken])
+        order: list[Rank] = []
+
+        async def wait(rank: Rank) -> None:
+            await desk.ask(30, rank=rank).answered.wait()
+            order.append(rank)
+
+        async with trio.open_nursery() as nursery:
+            for rank in (Rank.OLDER, Rank.TODAY, Rank.CLIENT, Rank.TOP_UP, Rank.HEAL):
+                nursery.start_soon(wait, rank)
+                await wait_all_tasks_blocked()
+            assert taken.ticket is not None
+            desk.send.send_nowait(ReturnPermit(Market.SPOT, taken.ticket))
+            await wait_all_tasks_blocked()
+            assert order == [Rank.HEAL, Rank.TOP_UP]
+            desk.send.send_nowait(SetLimits(Market.SPOT, (Limit(90, 1, "MINUTE"),)))
+            await wait_all_tasks_blocked()
+            assert order == [Rank.HEAL, Rank.TOP_UP, Rank.CLIENT]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_client_is_told_at_once_when_weight_will_not_be_there_in_time(autojump_clock: MockClock) -> None:
+    async with governing() as desk:
+        desk.report(await ticket_of(desk.ask(100)), Usage({"1m": 100}), 0.0)
+        hasty, patient = (desk.ask(20, rank=Rank.CLIENT, until_s=until_s) for until_s in (8.0, 55.0))
+        assert await granted([hasty, patient]) == [False, False]
+        assert isinstance(hasty.refusal, RateLimited)
+        assert hasty.refusal.retry_after_s == pytest.approx(50, abs=SLACK_S)
+        assert not patient.answered.is_set()
+
+
+async def test_requests_of_clients_on_their_way_do_not_take_the_place_of_ours(autojump_clock: MockClock) -> None:
+    async with governing(max_in_flight=1) as desk:
+        slots = [desk.ask(1, rank=rank) for rank in (Rank.CLIENT, Rank.CLIENT, Rank.TODAY)]
+        assert await granted(slots) == [True, False, True]
+
+
+async def test_the_most_urgent_request_of_all_pools_goes_first(autojump_clock: MockClock) -> None:
+    """While fewer may be on their way than could be paid for."""
+    async with governing(pools=2, max_in_flight=1) as desk:
+        first = desk.ask(1)
+        slots = [desk.ask(1, Market.SPOT, rank=Rank.OLDER), desk.ask(1, Market.UM, rank=Rank.HEAL)]
+        assert await granted([first, *slots]) == [True, False, False]
+        desk.report(first.ticket, Usage(), 0)
+        assert await granted(slots) == [False, True]

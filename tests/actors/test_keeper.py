@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_util import AsyncValue
 
 from backfilld.actors.keeper import SHOWN_EVERY_S, run_keeper
-from backfilld.core.model import Market
+from backfilld.core.markets import Pool
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
 from backfilld.errors import StoreError
@@ -18,7 +18,7 @@ from backfilld.ports import DaemonWork
 
 WORK = DaemonWork(5, 7, "gone")
 
-Shown = Mapping[Market, BudgetStatistics]
+Shown = Mapping[Pool, BudgetStatistics]
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Memory:
 
 def shown_of(used: int, paused_ms: float = 0.0) -> Shown:
     reason = Reason.BANNED if paused_ms else None
-    return {Market.SPOT: BudgetStatistics(6000, "1m", 4800, used, paused_ms=paused_ms, reason=reason)}
+    return {Pool.SPOT: BudgetStatistics(6000, "1m", 4800, used, paused_ms=paused_ms, reason=reason)}
 
 
 @asynccontextmanager

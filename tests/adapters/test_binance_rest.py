@@ -18,7 +18,7 @@ from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since
 from backfilld.core.model import SCHEMA, IdRange, Market
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer, Unreachable
-from backfilld.ports import ExchangeClient, MarketInfo, Reply
+from backfilld.ports import MarketInfo, Reply, RestClient
 from tests.adapters.conftest import OpenPair
 from tests.adapters.raw_server import (
     HTML,
@@ -48,7 +48,7 @@ def page_of(**changed: Any) -> Answer:
     return sent(response(200, json.dumps([ROW | changed])))
 
 
-async def ask(client: ExchangeClient, query: Query = ASKED, instrument: Instrument = BTC) -> Reply[pl.DataFrame]:
+async def ask(client: RestClient, query: Query = ASKED, instrument: Instrument = BTC) -> Reply[pl.DataFrame]:
     """Ask one question, with a bound on the test that is not the client's."""
     with trio.fail_after(30):
         return await client.trades(instrument, query)

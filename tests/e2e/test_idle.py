@@ -28,7 +28,7 @@ from backfilld.core.day.figures import Figures
 from backfilld.core.model import SCHEMA, Instrument, Market, empty_trades
 from backfilld.core.timespan import joined
 from backfilld.core.weight.limits import Limit
-from backfilld.ports import ExchangeClient, MarketInfo, Reply, Saved, TradeStore, Usage
+from backfilld.ports import Forwarded, MarketInfo, Reply, RestClient, Saved, TradeStore, Usage
 from backfilld.store.format.dayfile import spans_of
 from backfilld.supervisor import run_pipeline
 from tests.e2e.world import Daemon, ended, exchange_at, generated
@@ -110,6 +110,10 @@ class Endless(FakeExchange):
         self.rows_in_all += stop - first
         return Reply(Usage({}, now_ms // 1000 * 1000), self._rows(first, stop))
 
+    async def forward(self, market: Market, target: str) -> Reply[Forwarded]:
+        """Nobody asks for it."""
+        raise NotImplementedError
+
     async def market_info(self, _: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
         """As ever."""
         await trio.sleep(self.latency_s)
@@ -133,7 +137,7 @@ class Endless(FakeExchange):
         return pl.select(**columns).cast(dict(SCHEMA)) if stop > first else empty_trades()
 
     @asynccontextmanager
-    async def open_client(self) -> AsyncIterator[ExchangeClient]:
+    async def open_client(self) -> AsyncIterator[RestClient]:
         """One connection."""
         yield self
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backfilld.core.model import Market
+from backfilld.core.markets import Pool
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
 from backfilld.errors import StoreError
@@ -17,13 +17,13 @@ BANNED = BudgetStatistics(
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert load_remembered(tmp_path) == peek_remembered(tmp_path) == {}
-    remembered = remembered_now({Market.SPOT: BANNED, Market.UM: BudgetStatistics(2400, "1m", 1920, 0)}, 1_000_000.0)
+    remembered = remembered_now({Pool.SPOT: BANNED, Pool.FUTURES: BudgetStatistics(2400, "1m", 1920, 0)}, 1_000_000.0)
     save_remembered(tmp_path, remembered)
     assert load_remembered(tmp_path) == peek_remembered(tmp_path) == remembered
-    spot = remembered[Market.SPOT]
+    spot = remembered[Pool.SPOT]
     assert spot.paused_until_ms == 1_005_000
     assert spot.bans_ms == (1_005_000, 940_000)
-    assert remembered[Market.UM].paused_until_ms is None
+    assert remembered[Pool.FUTURES].paused_until_ms is None
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"spot": {}}', b"\xff", b'{"moon": {}}'])

@@ -11,7 +11,7 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from backfilld import supervisor
+from backfilld import supervisor, supervisor_governor
 from backfilld.actors.writer import DiskTrouble
 from backfilld.adapters.systemd import Notifier
 from backfilld.core.backfill.questions import Page, Tail
@@ -316,7 +316,8 @@ async def freeze(*_: object, **__: object) -> None:
 
 def stuck(role: str) -> Callable[[pytest.MonkeyPatch], None]:
     """An actor that does nothing at all, its channels open."""
-    return lambda patch: patch.setattr(supervisor, f"run_{role}", freeze)
+    place = supervisor_governor if role == "governor" else supervisor
+    return lambda patch: patch.setattr(place, f"run_{role}", freeze)
 
 
 @pytest.mark.parametrize("role", ["governor", "fetcher", "merger", "writer", "scheduler"])

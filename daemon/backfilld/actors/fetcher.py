@@ -1,4 +1,4 @@
-"""The fetcher: takes a job, waits for leave, asks the exchange, checks the answer, hands the rows on.
+"""The fetcher: takes a job, asks the exchange, checks the answer, hands the rows on.
 
 Owns one connection and the patience with it. Must not merge, plan or judge budgets: it reports, and others decide.
 """
@@ -24,26 +24,11 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     Spent,
 )
-from backfilld.actors.permits import (
-    AcquireWeight,
-    GovernorMessage,
-    PauseUntil,
-    PermitSlot,
-    ReportUsage,
-    ReturnPermit,
-    SetLimits,
-    TellTime,
-)
 from backfilld.core.backfill.answers import check_page, cut
 from backfilld.core.backfill.questions import Before
-from backfilld.core.model import Instrument, Market
 from backfilld.core.retry import Backoff
-from backfilld.core.weight.fair_queue import Rank
-from backfilld.core.weight.pauses import Reason
-from backfilld.core.weight.usage import Ticket
-from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import ExchangeError, RateLimited, TransientError, UnexpectedAnswer
-from backfilld.ports import ExchangeClient, OpenClient, Reply, Undecoded, Usage
+from backfilld.ports import ExchangeClient, NoPermit, OpenClient, Reply, Undecoded, Urgency
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -52,8 +37,8 @@ PAUSES = 5
 """One question sits out pauses for so many times the longest one, all together."""
 
 AFTER_YOU_S = 0.002
-"""Before an answer is read, whoever got leave by its coming sends: decoding holds the loop for longer than that takes,
-and a request on its way costs it nothing."""
+"""Before an answer is decoded, whoever got the permit that it freed sends: decoding holds the loop for about 1 ms, and
+a request on its way costs it nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +60,23 @@ class FetcherPorts:
     jobs: trio.MemoryReceiveChannel[Job]
     pages: trio.MemorySendChannel[MergerMessage]
     events: trio.MemorySendChannel[SchedulerMessage]
-    governor: trio.MemorySendChannel[GovernorMessage]
 
     def clone(self) -> "FetcherPorts":
         """The same channels, for another fetcher."""
-        return FetcherPorts(self.jobs.clone(), self.pages.clone(), self.events.clone(), self.governor.clone())
+        return FetcherPorts(self.jobs.clone(), self.pages.clone(), self.events.clone())
 
     def close(self) -> None:
         """Close these ends."""
-        for end in (self.jobs, self.pages, self.events, self.governor):
+        for end in (self.jobs, self.pages, self.events):
             end.close()
 
 
 async def run_fetcher(ports: FetcherPorts, open_client: OpenClient, patience: Patience, stop: trio.Event) -> None:
     """Do jobs until there are no more. After ``stop`` the request in hand is finished, and no other begun."""
-    async with ports.jobs, ports.pages, ports.events, ports.governor, open_client() as client:
+    async with ports.jobs, ports.pages, ports.events, open_client() as client:
         fetcher = _Fetcher(ports, client, patience, stop)
         async for job in ports.jobs:
             await fetcher.do(job)
-
-
-class _Stopping(Exception):
-    """The governor grants nothing any more."""
 
 
 class _Fetcher:
@@ -114,17 +94,14 @@ class _Fetcher:
             event = await (self._describe(job) if isinstance(job, DescribeMarket) else self._fetch(job))
         except ExchangeError as error:
             event = JobFailed(job, error, self._spent)
-        except _Stopping:
+        except NoPermit:
             event = JobDropped(job)
         await self._ports.events.send(event)
 
     async def _fetch(self, job: FetchJob) -> JobAnswered:
+        urgency = Urgency(job.rank, self._patience.longest_pause_s)
         request = _Request(
-            job.instrument.market,
-            Endpoint.TRADES,
-            rank=job.rank,
-            claimant=job.instrument,
-            ask=partial(self._client.trades, job.instrument, job.query),
+            ask=partial(self._client.trades, job.instrument, job.query, urgency),
             check=partial(check_page, query=job.query),
             about={"instrument": str(job.instrument), "query": repr(job.query)},
             retries_lies=not isinstance(job.query, Before),
@@ -135,19 +112,13 @@ class _Fetcher:
         return JobAnswered(job, found, self._spent)
 
     async def _describe(self, job: DescribeMarket) -> MarketDescribed:
+        urgency = Urgency(patience_s=self._patience.longest_pause_s)
         request = _Request(
-            job.market,
-            Endpoint.INFO,
-            ask=partial(self._client.market_info, job.market, job.symbols),
+            ask=partial(self._client.market_info, job.market, job.symbols, urgency),
             check=lambda _: None,
             about={"market": str(job.market), "query": "exchangeInfo"},
         )
-        info = await self._insist(request)
-        self._ports.governor.send_nowait(SetLimits(job.market, info.limits))
-        if info.server_ms is not None:
-            told = TellTime(job.market, self._spent.sent_ms, self._spent.received_ms, info.server_ms)
-            self._ports.governor.send_nowait(told)
-        return MarketDescribed(job, info, self._spent)
+        return MarketDescribed(job, await self._insist(request), self._spent)
 
     async def _insist(self, request: "_Request[T]") -> T:
         """Ask until the answer is accepted, time will not help, or patience is over."""
@@ -173,19 +144,8 @@ class _Fetcher:
                 await self._pause(wait_s)
 
     async def _ask_once(self, request: "_Request[T]") -> T:
-        ticket = await self._permit(request)
-        usage, accepted = Usage(), False
-        try:
-            reply = await request.ask()
-            usage, accepted = reply.usage, not isinstance(reply.result, RateLimited | TransientError)
-            if isinstance(reply.result, RateLimited):
-                # Before the report, which lets the next one go.
-                self._tell_pause(request.market, reply.result)
-        finally:
-            received_ms = _now_ms()
-            report = ReportUsage(request.market, ticket, usage, received_ms, accepted=accepted)
-            self._ports.governor.send_nowait(report)
-        self._spent = self._spent.plus(ticket, usage, received_ms)
+        reply = await request.ask()
+        self._spent = self._spent.plus(reply.cost, reply.usage)
         if isinstance(reply.result, Undecoded):
             await trio.sleep(AFTER_YOU_S)
         result = reply.read()
@@ -193,30 +153,6 @@ class _Fetcher:
             raise result
         request.check(result)
         return result
-
-    async def _permit(self, request: "_Request[T]") -> Ticket:
-        slot, market, patience_s = PermitSlot(), request.market, self._patience.longest_pause_s
-        await self._ports.governor.send(
-            AcquireWeight(market, request.endpoint, slot, request.rank, request.claimant, patience_s)
-        )
-        try:
-            await slot.answered.wait()
-        except trio.Cancelled:
-            slot.abandoned = True
-            if slot.ticket is not None:
-                self._ports.governor.send_nowait(ReturnPermit(market, slot.ticket))
-            raise
-        if slot.refusal is not None:
-            raise slot.refusal
-        if slot.ticket is None:
-            raise _Stopping
-        return slot.ticket
-
-    def _tell_pause(self, market: Market, refusal: RateLimited) -> None:
-        wait_s = refusal.retry_after_s
-        until_ms = None if wait_s is None else _now_ms() + wait_s * 1000
-        reason = Reason.BANNED if refusal.banned else Reason.BLOCKED if refusal.blocked else Reason.LIMITED
-        self._ports.governor.send_nowait(PauseUntil(market, until_ms, reason))
 
     async def _pause(self, wait_s: float) -> None:
         with trio.move_on_after(wait_s):
@@ -227,14 +163,10 @@ class _Fetcher:
 class _Request(Generic[T]):
     """How to ask once, what to make of the answer, and what to call it in the log."""
 
-    market: Market
-    endpoint: Endpoint
     ask: Callable[[], Awaitable[Reply[T]]]
     check: Callable[[T], None]
     about: Mapping[str, str]
     retries_lies: bool = True
-    rank: Rank = Rank.TOP_UP
-    claimant: Instrument | None = None
 
     def believes(self, error: ExchangeError, failures: int, attempts: int) -> bool:
         """Whether an answer that is not what was asked for will be none another time either. Ids that are passed over
@@ -243,7 +175,3 @@ class _Request(Generic[T]):
             return False
         is_passed_over = error.absent is not None and not error.may_lag
         return not self.retries_lies or (is_passed_over and failures >= attempts)
-
-
-def _now_ms() -> float:
-    return trio.current_time() * 1000

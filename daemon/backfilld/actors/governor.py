@@ -1,13 +1,13 @@
-"""The governor: nobody sends a request without its leave, and nobody gets it beyond the budget.
+"""The governor: nobody sends a request without its permit, and nobody gets one beyond the budget.
 
-Owns one budget per market and the queue of those who wait for it. Decides nothing itself:
+Owns one budget per pool and the queues of those who wait for it. Decides nothing itself:
 :mod:`backfilld.core.weight.budget` knows what may be spent, :mod:`backfilld.core.weight.fair_queue` whose turn it is.
 Must not talk to the exchange.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import structlog
 import trio
@@ -24,10 +24,10 @@ from backfilld.actors.permits import (
     SetShare,
     TellTime,
 )
-from backfilld.core.markets import RULES
+from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Market
 from backfilld.core.weight.budget import Budget, BudgetStatistics
-from backfilld.core.weight.fair_queue import FairQueue
+from backfilld.core.weight.fair_queue import FairQueue, Rank
 from backfilld.core.weight.limits import bounded
 from backfilld.core.weight.pauses import Reason
 from backfilld.errors import RateLimited
@@ -36,18 +36,18 @@ log = structlog.get_logger()
 
 _FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted", "oldest_sent_ms", "window_ms"}
 
-GovernorStatistics = Mapping[Market, BudgetStatistics]
-"""What the governor shows of itself: each market's budget."""
+GovernorStatistics = Mapping[Pool, BudgetStatistics]
+"""What the governor shows of itself: each pool's budget."""
 
 
 async def run_governor(
     inbox: trio.MemoryReceiveChannel[GovernorMessage],
-    budgets: Mapping[Market, Budget],
+    budgets: Mapping[Pool, Budget],
     max_in_flight: int,
     shown: AsyncValue[GovernorStatistics],
 ) -> None:
     """Grant permits by rank and in turn, each as soon as its budget allows and fewer than ``max_in_flight`` requests
-    are on their way, until the inbox closes."""
+    are on their way, until the inbox closes. Requests of other programs are counted apart, up to as many again."""
     governor = _Governor(budgets, max_in_flight)
     governor.announce_pauses()
     async with inbox:
@@ -66,101 +66,163 @@ def _now_ms() -> float:
     return trio.current_time() * 1000
 
 
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """Requests that wait for one pool, ours or those of other programs."""
+
+    is_clients: bool
+    queue: FairQueue[AcquireWeight] = field(default_factory=FairQueue)
+
+
+@dataclass(slots=True, eq=False)
+class _PoolState:
+    """One pool: its budget, who waits for it, how long at least, and how many permits it has given."""
+
+    budget: Budget
+    own: _Lane = field(default_factory=lambda: _Lane(is_clients=False))
+    clients: _Lane = field(default_factory=lambda: _Lane(is_clients=True))
+    wait_s: float = math.inf
+    granted: int = 0
+    turn: int = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self.own.queue) + len(self.clients.queue)
+
+
 class _Governor:
-    def __init__(self, budgets: Mapping[Market, Budget], max_in_flight: int) -> None:
-        self._budgets = budgets
-        self._most_in_flight = self._free = max_in_flight
-        self._granted = dict.fromkeys(budgets, 0)
-        self._wait_s = dict.fromkeys(budgets, float("inf"))
+    def __init__(self, budgets: Mapping[Pool, Budget], max_in_flight: int) -> None:
+        self._pools = {pool: _PoolState(budget) for pool, budget in budgets.items()}
+        self._most_in_flight = max_in_flight
+        self._in_flight = {False: 0, True: 0}
+        self._turns = 0
         for budget in budgets.values():
             budget.forget_flights(_now_ms())
-        # Markets that share a budget share its queue: none of them can starve another.
-        queues: dict[int, FairQueue[AcquireWeight]] = {id(budget): FairQueue() for budget in budgets.values()}
-        self._waiting = {market: queues[id(budget)] for market, budget in budgets.items()}
-        self._announced: dict[Market, object] = {}
+        self._announced: dict[Pool, object] = {}
         self._stopping = False
 
     def handle(self, message: GovernorMessage) -> None:
         match message:
-            case AcquireWeight(market, rank=rank, claimant=claimant):
-                self._waiting[market].add(message, rank, claimant)
+            case AcquireWeight(rank=rank, claimant=claimant):
+                pool = self._pool(message.market)
+                lane = pool.clients if rank is Rank.CLIENT else pool.own
+                lane.queue.add(message, rank, claimant)
             case ReportUsage():
                 self._report(message)
             case ReturnPermit(market, ticket):
-                self._free += 1
-                self._budgets[market].give_back(ticket)
+                self._in_flight[ticket.is_clients] -= 1
+                self._pool(market).budget.give_back(ticket)
             case PauseUntil():
                 self._pause(message)
             case SetLimits(market, limits):
-                self._budgets[market].set_limits(bounded(limits, RULES[market].limits))
-            case SetShare(share, max_in_flight):
-                self._free += max_in_flight - self._most_in_flight
+                self._pool(market).budget.set_limits(bounded(limits, RULES[market].limits))
+            case SetShare(share, max_in_flight, client_share):
                 self._most_in_flight = max_in_flight
-                for budget in self._budgets.values():
-                    budget.share = share
+                for pool in self._pools.values():
+                    pool.budget.share, pool.budget.client_share = share, client_share
             case TellTime(market, sent_ms, received_ms, server_ms):
-                budget = self._budgets[market]
+                budget = self._pool(market).budget
                 budget.clock = budget.clock.observed(sent_ms, received_ms, server_ms, 1)
             case StopRequested():
                 self._stopping = True
 
+    def _pool(self, market: Market) -> _PoolState:
+        return self._pools[RULES[market].pool]
+
     def grant(self, now_ms: float) -> float:
         """Grant what may be granted; return the seconds until the next permit can be, infinite if nobody waits."""
-        self._wait_s = {market: self._grant(market, now_ms) for market in self._budgets}
-        return min(self._wait_s.values(), default=float("inf"))
+        while True:
+            candidates = [each for pool in self._pools.values() for each in self._candidates(pool, now_ms)]
+            if not candidates:
+                return min((pool.wait_s for pool in self._pools.values()), default=math.inf)
+            pool, lane = min(candidates, key=lambda each: (_first(each[1]).rank, each[0].turn))
+            self._give(pool, lane, now_ms)
+
+    def _candidates(self, pool: _PoolState, now_ms: float) -> Iterator[tuple[_PoolState, _Lane]]:
+        """The lanes of a pool whose first request may go now. A cheap request does not overtake a dear one, but those
+        of other programs hold nobody up when their share is spent."""
+        pool.wait_s = math.inf
+        for lane in (pool.own, pool.clients):
+            self._dismiss(pool, lane, now_ms)
+        lanes = [lane for lane in (pool.own, pool.clients) if lane.queue.first() is not None]
+        for lane in sorted(lanes, key=lambda each: _first(each).rank):
+            if self._in_flight[lane.is_clients] >= self._most_in_flight:
+                continue
+            wait_ms = self._wait_ms(pool, lane, now_ms)
+            if wait_ms <= 0:
+                yield pool, lane
+                return
+            pool.wait_s = min(pool.wait_s, wait_ms / 1000)
+            if not lane.is_clients or pool.budget.wait_ms(now_ms, self._weight(pool, lane)) > 0:
+                return
+
+    def _dismiss(self, pool: _PoolState, lane: _Lane, now_ms: float) -> None:
+        """Send away who no longer waits, and who would have to wait for too long."""
+        while (request := lane.queue.first()) is not None:
+            if not (request.reply.abandoned or self._stopping):
+                request.reply.refusal = self._refusal(pool, lane, request, now_ms)
+                if request.reply.refusal is None:
+                    return
+            lane.queue.pop()
+            request.reply.answered.set()
+
+    def _refusal(self, pool: _PoolState, lane: _Lane, request: AcquireWeight, now_ms: float) -> RateLimited | None:
+        budget = pool.budget
+        if budget.pauses.wait_ms(now_ms) > request.patience_s * 1000:
+            return _outlasted(request.market, budget, now_ms)
+        if lane.is_clients:
+            wait_ms = self._wait_ms(pool, lane, now_ms)
+            if now_ms + wait_ms > request.until_s * 1000:
+                sentence = f"{request.market}: the request weight is used up for another {wait_ms / 1000:.0f} s"
+                return RateLimited(sentence, retry_after_s=wait_ms / 1000)
+        return None
+
+    def _wait_ms(self, pool: _PoolState, lane: _Lane, now_ms: float) -> float:
+        return pool.budget.wait_ms(now_ms, self._weight(pool, lane), is_clients=lane.is_clients)
+
+    def _weight(self, pool: _PoolState, lane: _Lane) -> int:
+        request = _first(lane)
+        return max(request.weight, pool.budget.weights[request.endpoint])
+
+    def _give(self, pool: _PoolState, lane: _Lane, now_ms: float) -> None:
+        weight = self._weight(pool, lane)
+        request = lane.queue.pop()
+        request.reply.ticket = pool.budget.spend(now_ms, weight, request.endpoint, is_clients=lane.is_clients)
+        self._in_flight[lane.is_clients] += 1
+        self._turns += 1
+        pool.turn = self._turns
+        pool.granted += 1
+        request.reply.answered.set()
 
     def statistics(self) -> GovernorStatistics:
         """Every budget whose limits are known; a change that an operator should know of is logged."""
         now_ms = _now_ms()
-        known = {market: budget.statistics(now_ms) for market, budget in self._budgets.items()}
+        known = {name: (pool, pool.budget.statistics(now_ms)) for name, pool in self._pools.items()}
         result = {
-            market: replace(
+            name: replace(
                 each,
-                waiting=len(self._waiting[market]),
-                wait_ms=0.0 if math.isinf(self._wait_s[market]) else self._wait_s[market] * 1000,
-                granted=self._granted[market],
-                oldest_sent_ms=self._budgets[market].oldest_sent_ms,
+                waiting=pool.waiting,
+                wait_ms=0.0 if math.isinf(pool.wait_s) else pool.wait_s * 1000,
+                granted=pool.granted,
+                oldest_sent_ms=pool.budget.oldest_sent_ms,
             )
-            for market, each in known.items()
-            if each is not None and self._is_of_interest(market, each)
+            for name, (pool, each) in known.items()
+            if each is not None and _is_of_interest(pool, each)
         }
-        for market, each in result.items():
-            self._announce(market, each)
+        for name, each in result.items():
+            self._announce(name, each)
         return result
-
-    def _is_of_interest(self, market: Market, of: BudgetStatistics) -> bool:
-        return bool(self._granted[market] or self._waiting[market] or of.bans_ms_ago or of.learned or of.paused_ms)
 
     def announce_pauses(self) -> None:
         """Say which pauses outlasted the process that was told them."""
-        for market, budget in self._budgets.items():
-            pauses = budget.pauses
+        for name, pool in self._pools.items():
+            pauses = pool.budget.pauses
             if pauses.reason is not None and pauses.until_ms > _now_ms():
-                self._log_pause(market, pauses.reason, pauses.until_ms)
-
-    def _grant(self, market: Market, now_ms: float) -> float:
-        budget, queue = self._budgets[market], self._waiting[market]
-        while (request := queue.first()) is not None:
-            if not (request.reply.abandoned or self._stopping):
-                if budget.pauses.wait_ms(now_ms) > request.patience_s * 1000:
-                    request.reply.refusal = _outlasted(market, budget, now_ms)
-                elif self._free <= 0:
-                    return float("inf")
-                else:
-                    weight = budget.weights[request.endpoint]
-                    wait_ms = budget.wait_ms(now_ms, weight)
-                    if wait_ms > 0:
-                        return wait_ms / 1000
-                    request.reply.ticket = budget.spend(now_ms, weight, request.endpoint)
-                    self._free -= 1
-                    self._granted[request.market] += 1
-            queue.pop()
-            request.reply.answered.set()
-        return float("inf")
+                _log_pause(name, pauses.reason, pauses.until_ms)
 
     def _report(self, report: ReportUsage) -> None:
-        budget, usage, ticket = self._budgets[report.market], report.usage, report.ticket
-        self._free += 1
+        budget, usage, ticket = self._pool(report.market).budget, report.usage, report.ticket
+        self._in_flight[ticket.is_clients] -= 1
         if usage.server_ms is not None:
             budget.clock = budget.clock.observed(
                 ticket.sent_ms, report.received_ms, usage.server_ms, usage.precision_ms
@@ -170,20 +232,32 @@ class _Governor:
             log.warning("weight_changed", market=str(report.market), weights=weights)
 
     def _pause(self, pause: PauseUntil) -> None:
-        until_ms = self._budgets[pause.market].pause(_now_ms(), pause.until_ms, pause.reason)
-        self._log_pause(pause.market, pause.reason, until_ms)
+        until_ms = self._pool(pause.market).budget.pause(_now_ms(), pause.until_ms, pause.reason)
+        _log_pause(RULES[pause.market].pool, pause.reason, until_ms, market=str(pause.market))
 
-    def _log_pause(self, market: Market, reason: Reason, until_ms: float) -> None:
-        seconds = round((until_ms - _now_ms()) / 1000, 1)
-        log.warning("exchange_paused", market=str(market), reason=str(reason), seconds=seconds)
-
-    def _announce(self, market: Market, now: BudgetStatistics) -> None:
-        is_crowded = now.used - now.own > now.allowed
+    def _announce(self, name: Pool, now: BudgetStatistics) -> None:
+        is_crowded = now.used - now.own - now.clients > now.allowed
         state = (now.limit, now.interval, now.allowed, now.reason, is_crowded, tuple(now.learned.items()))
-        if self._announced.get(market) != state:
-            self._announced[market] = state
+        if self._announced.get(name) != state:
+            self._announced[name] = state
             figures = {name: value for name, value in asdict(now).items() if name not in _FLEETING}
-            log.info("governor_state", market=str(market), crowded=is_crowded, **figures)
+            log.info("governor_state", pool=str(name), crowded=is_crowded, **figures)
+
+
+def _first(lane: _Lane) -> AcquireWeight:
+    request = lane.queue.first()
+    if request is None:
+        raise LookupError("nobody waits")
+    return request
+
+
+def _is_of_interest(pool: _PoolState, of: BudgetStatistics) -> bool:
+    return bool(pool.granted or pool.waiting or of.bans_ms_ago or of.learned or of.paused_ms)
+
+
+def _log_pause(pool: Pool, reason: Reason, until_ms: float, **about: str) -> None:
+    seconds = round((until_ms - _now_ms()) / 1000, 1)
+    log.warning("exchange_paused", pool=str(pool), **about, reason=str(reason), seconds=seconds)
 
 
 def _outlasted(market: Market, budget: Budget, now_ms: float) -> RateLimited:

@@ -10,7 +10,7 @@ import structlog
 import trio
 from trio_util import AsyncValue
 
-from backfilld.core.model import Market
+from backfilld.core.markets import Pool
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.errors import StoreError
 from backfilld.ports import DaemonWork, StateFile
@@ -25,7 +25,7 @@ def _shielded() -> AbstractContextManager[object]:
 
 
 async def run_keeper(
-    shown: AsyncValue[Mapping[Market, BudgetStatistics]],
+    shown: AsyncValue[Mapping[Pool, BudgetStatistics]],
     work: Callable[[], DaemonWork],
     memory: StateFile,
     shielded: Callable[[], AbstractContextManager[object]] = _shielded,
@@ -42,8 +42,8 @@ async def run_keeper(
             now = trio.current_time()
             of_consequence = {
                 # The end of a pause to the second; without a pause there is none, not the clock itself.
-                market: (each.reason, len(each.bans_ms_ago), _end_s(each, now), each.learned)
-                for market, each in statistics.items()
+                pool: (each.reason, len(each.bans_ms_ago), _end_s(each, now), each.learned)
+                for pool, each in statistics.items()
             }
             if of_consequence == lasting and now < saved_at + SHOWN_EVERY_S:
                 continue

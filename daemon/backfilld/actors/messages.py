@@ -13,9 +13,8 @@ from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.fair_queue import Rank
-from backfilld.core.weight.usage import Ticket
 from backfilld.errors import ExchangeError
-from backfilld.ports import MarketInfo, Published, Usage
+from backfilld.ports import Cost, MarketInfo, Published, Usage
 from backfilld.ports.remote import StagedDay
 
 # -- scheduler -> fetcher
@@ -52,9 +51,12 @@ class Spent:
     sent_ms: float = 0.0
     received_ms: float = 0.0
 
-    def plus(self, ticket: Ticket, usage: Usage, received_ms: float) -> "Spent":
-        """With one more request counted."""
-        return Spent(self.requests + 1, self.weight + ticket.weight, usage, ticket.sent_ms, received_ms)
+    def plus(self, cost: Cost, usage: Usage) -> "Spent":
+        """With one more reply counted; one for which nothing was sent changes nothing."""
+        if not cost.requests:
+            return self
+        requests, weight = self.requests + cost.requests, self.weight + cost.weight
+        return Spent(requests, weight, usage, cost.sent_ms, cost.received_ms)
 
 
 # -- fetcher -> scheduler

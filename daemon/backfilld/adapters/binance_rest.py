@@ -5,6 +5,7 @@ Owns how a question becomes a request and how a connection fails. What answers m
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -26,8 +27,15 @@ from backfilld.core.backfill.outcome import CLOSED_TO_US
 from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
-from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer, Unreachable
-from backfilld.ports import MarketInfo, OpenClient, Reply, Undecoded, Usage
+from backfilld.errors import (
+    ExchangeError,
+    RateLimited,
+    RequestRejected,
+    TransientError,
+    UnexpectedAnswer,
+    Unreachable,
+)
+from backfilld.ports import Forwarded, MarketInfo, OpenRestClient, Reply, Undecoded, Usage
 
 T = TypeVar("T")
 Decode = Callable[[bytes], T | ExchangeError]
@@ -45,10 +53,13 @@ BAN_BODY_S = 0.25
 """How long a 429 or 418 waits for its body, which can only name a later instant than its headers. Until it is over,
 other requests may still leave: it comes with the head, or it is not worth a request in a ban."""
 
+_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]{0,8000}")
+"""A path with its query: printable ASCII, no fragment."""
+
 _HEADERS = [("accept", "*/*"), ("accept-encoding", "gzip"), ("user-agent", "backfilld")]
 
 
-def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenClient:
+def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenRestClient:
     """A function that opens one client of the exchange, for each fetcher its own.
 
     Each market has its base URLs in order of preference. ``timeout_s`` bounds each request in all, from its first byte
@@ -69,7 +80,7 @@ def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenC
 
 
 class BinanceRest:
-    """Connections to the markets that are asked. Implements :class:`backfilld.ports.ExchangeClient`."""
+    """Connections to the markets that are asked. Implements :class:`backfilld.ports.RestClient`."""
 
     def __init__(self, hosts: Mapping[Market, Hosts], timeout_s: float) -> None:
         self._routes: dict[str, Route] = {}
@@ -83,13 +94,29 @@ class BinanceRest:
 
     async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
         """Ask aggTrades one question."""
-        target = f"aggTrades?symbol={quote(instrument.symbol)}&{_parameters(query)}"
+        path = RULES[instrument.market].rest_path
+        target = f"{path}/aggTrades?symbol={quote(instrument.symbol)}&{_parameters(query)}"
         return await self._ask(instrument.market, target, decode_trades, TRADES_BYTES)
 
     async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
         """Read exchangeInfo; spot is asked for the symbols alone, futures answer all in any case."""
-        target = f"exchangeInfo{_symbol_parameters(market, symbols)}"
+        target = f"{RULES[market].rest_path}/exchangeInfo{_symbol_parameters(market, symbols)}"
         return await self._ask(market, target, partial(decode_info, symbols=symbols), INFO_BYTES)
+
+    async def forward(self, market: Market, target: str) -> Reply[Forwarded]:
+        """GET any target; whatever the exchange answers is passed on. Raises ValueError for one that is not a path."""
+        if not _TARGET.fullmatch(target):
+            raise ValueError(f"{target[:60]!r} is not a path of the exchange")
+        usage, answer = await self._get(market, target, INFO_BYTES)
+        if isinstance(answer, ExchangeError):
+            return Reply(usage, answer)
+        body = answer.body(INFO_BYTES)
+        if answer.status == httpx.codes.OK and isinstance(body, ExchangeError):
+            return Reply(usage, body)
+        refusal = None if answer.status == httpx.codes.OK else refusal_in(answer)
+        limited = refusal if isinstance(refusal, RateLimited) else None
+        known = b"" if isinstance(body, ExchangeError) else body
+        return Reply(usage, Forwarded(answer.status, answer.headers, known, limited))
 
     def _route(self, base: str) -> Route:
         if base not in self._routes:
@@ -108,16 +135,15 @@ class BinanceRest:
         hosts = self._hosts[market]
         base = hosts.preferred()
         route = self._route(base)
-        path = f"{RULES[market].rest_path}/{target}"
         usage = Usage()
         try:
             with trio.fail_after(self._timeout_s):
                 response = await route.transport.handle_async_request(
-                    httpx.Request("GET", f"{base}{path}", headers=_HEADERS)
+                    httpx.Request("GET", f"{base}{target}", headers=_HEADERS)
                 )
                 try:
                     answer = Answer(
-                        base, path.partition("?")[0], response.status_code, headers_in(response.headers.raw)
+                        base, target.partition("?")[0], response.status_code, headers_in(response.headers.raw)
                     )
                     usage = usage_of(answer)
                     hosts.reached(base)
@@ -126,9 +152,7 @@ class BinanceRest:
                     await response.aclose()
         except trio.TooSlowError:
             hosts.unreachable(base)
-            return usage, TransientError(
-                f"{base} did not answer {target.partition('?')[0]} within {self._timeout_s:g} s"
-            )
+            return usage, TransientError(f"{base} did not answer {_name(target)} within {self._timeout_s:g} s")
         except ExchangeError as error:
             return usage, type(error)(f"{base}: {error}")
         except (httpx.ConnectError, httpx.ProxyError) as error:
@@ -182,6 +206,11 @@ def _decoded(answer: Answer, decode: Decode[T], limit: int, hosts: Hosts) -> T |
 
 
 # -- asking
+
+
+def _name(target: str) -> str:
+    """The endpoint of a target, for sentences."""
+    return target.partition("?")[0].rpartition("/")[2]
 
 
 def _parameters(query: Query) -> str:

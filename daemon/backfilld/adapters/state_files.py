@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from backfilld.core.model import Market
+from backfilld.core.markets import Pool
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.ports import DaemonWork
 from backfilld.store.daemon_state import Activity, save_activity
@@ -21,7 +21,7 @@ class StateFiles:
         self._error: str | None = None
         self._error_ms: float | None = None
 
-    async def save(self, budgets: Mapping[Market, BudgetStatistics], work: DaemonWork) -> None:
+    async def save(self, budgets: Mapping[Pool, BudgetStatistics], work: DaemonWork) -> None:
         """Replace the files."""
         now_ms = time.time() * 1000
         if work.last_error != self._error:

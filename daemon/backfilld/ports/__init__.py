@@ -8,91 +8,60 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 import polars as pl
 
-from backfilld.core.backfill.questions import Query
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
 from backfilld.core.live.trades import LiveTrade
-from backfilld.core.model import Instrument, Market
+from backfilld.core.markets import Pool
+from backfilld.core.model import Instrument
 from backfilld.core.weight.budget import BudgetStatistics
-from backfilld.core.weight.limits import Limit
-from backfilld.errors import ExchangeError
+from backfilld.ports.exchange import (
+    USUAL,
+    Cost,
+    ExchangeClient,
+    Forwarded,
+    MarketInfo,
+    NoPermit,
+    OpenClient,
+    OpenRestClient,
+    Precision,
+    Reply,
+    RestClient,
+    Undecoded,
+    Urgency,
+    Usage,
+)
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What an answer told beside its body: used weight by interval name (``1m``), and the server's time in ms, which is
-    exact to ``precision_ms``. Empty where there was no answer."""
-
-    used: Mapping[str, int] = field(default_factory=dict)
-    server_ms: int | None = None
-    precision_ms: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Reply(Generic[T]):
-    """One request's end: its usage, and the result or the error it came to; an accepted answer may still have to be
-    decoded, which takes the loop a millisecond or more."""
-
-    usage: Usage
-    result: T | ExchangeError | "Undecoded[T]"
-
-    def read(self) -> T | ExchangeError:
-        """The result, decoded."""
-        return self.result.decode() if isinstance(self.result, Undecoded) else self.result
-
-
-@dataclass(frozen=True, slots=True)
-class Undecoded(Generic[T]):
-    """An answer with status 200, as it came."""
-
-    decode: Callable[[], T | ExchangeError]
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """Digits after the point of a symbol's prices and quantities."""
-
-    price: int
-    quantity: int
-
-
-@dataclass(frozen=True, slots=True)
-class MarketInfo:
-    """What exchangeInfo says: the weight limits, and of each symbol asked for its tick size; the server's time in ms.
-
-    ``onboard_ms`` is when a symbol was listed, ``precisions`` are its digits and ``statuses`` its state (``TRADING``),
-    each for the symbols of which the exchange says it. No limit by weight in ``limits`` means that the known ones stay.
-    """
-
-    limits: tuple[Limit, ...]
-    ticks: Mapping[str, float]
-    server_ms: int | None = None
-    onboard_ms: Mapping[str, int] = field(default_factory=dict)
-    precisions: Mapping[str, Precision] = field(default_factory=dict)
-    statuses: Mapping[str, str] = field(default_factory=dict)
-
-
-class ExchangeClient(Protocol):
-    """One connection to the exchange. Never raises ExchangeError: refusals are results."""
-
-    async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
-        """Ask one question; the frame has the columns of SCHEMA, in the order of the answer, unchecked."""
-        ...
-
-    async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
-        """Read exchangeInfo. RequestRejected with code -1121 for a symbol that is not listed."""
-        ...
-
-
-OpenClient = Callable[[], AbstractAsyncContextManager[ExchangeClient]]
-"""Opens one connection; each fetcher has its own."""
+__all__ = [
+    "USUAL",
+    "ArchiveSource",
+    "Cost",
+    "DaemonWork",
+    "ExchangeClient",
+    "Forwarded",
+    "MarketInfo",
+    "NoPermit",
+    "OpenArchive",
+    "OpenClient",
+    "OpenRestClient",
+    "OpenStream",
+    "Precision",
+    "Published",
+    "Reply",
+    "RestClient",
+    "Saved",
+    "StateFile",
+    "StreamBatch",
+    "TradeStore",
+    "TradeStream",
+    "Undecoded",
+    "Urgency",
+    "Usage",
+]
 
 
 @dataclass(slots=True)
@@ -181,7 +150,7 @@ class StateFile(Protocol):
     """Where the governor's state outlives the process, and other processes see what the daemon does. Raises
     StoreError."""
 
-    async def save(self, budgets: Mapping[Market, BudgetStatistics], work: DaemonWork) -> None:
+    async def save(self, budgets: Mapping[Pool, BudgetStatistics], work: DaemonWork) -> None:
         """Keep this in place of what was kept."""
         ...
 

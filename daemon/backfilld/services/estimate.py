@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import trio
 
 from backfilld.adapters.binance_archive import open_archive
-from backfilld.assembly import open_exchange_client, parquet_store
+from backfilld.assembly import exchange, parquet_store
 from backfilld.core.backfill.estimate import Estimate, Known, estimate
 from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
 from backfilld.core.backfill.questions import Before, Since
@@ -18,16 +19,21 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.markets import RULES, Pool, limits_of
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import TimeSpan
+from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.weights import Endpoint
-from backfilld.errors import ExchangeError, RateLimited, RequestRejected, SettingsError
-from backfilld.ports import ArchiveSource, ExchangeClient
+from backfilld.errors import ExchangeError, RequestRejected, SettingsError
+from backfilld.ports import ArchiveSource, ExchangeClient, OpenClient, Urgency
 from backfilld.settings import Settings
 from backfilld.store.governor_state import peek_remembered
 from backfilld.store.layout import archive_directory
 from backfilld.supervisor import cause_of
+from backfilld.supervisor_governor import run_governed
 
 AT_ONCE = 8
 """How many questions go to the archive at a time. They cost no request weight; more would be impolite."""
+
+HASTY = Urgency(Rank.TODAY, patience_s=0.0)
+"""An estimate waits for weight, and for no pause: who asks for it is told of that instead."""
 
 FIRST_DAY = date(2017, 7, 14)
 """When Binance opened."""
@@ -66,18 +72,32 @@ async def estimate_fill(settings: Settings, window: TimeSpan) -> FillEstimate:
 
     Raises ExchangeError, naming the instrument, for what nobody answers; RateLimited while a ban lasts.
     """
-    instruments = settings.instrument_list()
-    _refuse_in_a_ban(settings, instruments)
-    estimates = {}
+    room, open_client = exchange(settings, peek_remembered(settings.cache_dir))
+    estimates: dict[Instrument, Estimate] = {}
+    try:
+        await run_governed(
+            room, settings.max_concurrent, partial(_estimate_each, settings, window, open_client, estimates)
+        )
+    except BaseExceptionGroup as group:
+        raise cause_of(group) from None
+    return _summed(settings, estimates)
+
+
+async def _estimate_each(
+    settings: Settings, window: TimeSpan, open_client: OpenClient, estimates: dict[Instrument, Estimate]
+) -> None:
     async with (
         open_archive(settings.archive_url, archive_directory(settings.cache_dir)) as archive,
-        open_exchange_client(settings) as client,
+        open_client() as client,
     ):
-        for instrument in instruments:
+        for instrument in settings.instrument_list():
             known = await _known(settings, instrument, window, archive)
             weight = RULES[instrument.market].weights[Endpoint.TRADES]
             estimates[instrument] = estimate(known, await _last_ids(known, instrument, client), weight)
-    info = {market: RULES[market].weights[Endpoint.INFO] for market in {each.market for each in instruments}}
+
+
+def _summed(settings: Settings, estimates: Mapping[Instrument, Estimate]) -> FillEstimate:
+    info = {market: RULES[market].weights[Endpoint.INFO] for market in {each.market for each in estimates}}
     per_pool = Counter[Pool]()
     for market, weight in info.items():
         per_pool[RULES[market].pool] += weight
@@ -90,15 +110,6 @@ async def estimate_fill(settings: Settings, window: TimeSpan) -> FillEstimate:
         bytes=sum(each.bytes for each in estimates.values()),
         minutes=max(weight / (limits_of(pool)[0].limit * settings.weight_share) for pool, weight in per_pool.items()),
     )
-
-
-def _refuse_in_a_ban(settings: Settings, instruments: Sequence[Instrument]) -> None:
-    now_ms = time.time() * 1000
-    for market, budget in peek_remembered(settings.cache_dir).items():
-        until_ms = budget.paused_until_ms or 0.0
-        if until_ms > now_ms and market in {each.market for each in instruments}:
-            wait_s = (until_ms - now_ms) / 1000
-            raise RateLimited(f"{market}: the exchange has {budget.reason} us for {wait_s:.0f} s", retry_after_s=wait_s)
 
 
 async def _known(settings: Settings, instrument: Instrument, window: TimeSpan, archive: ArchiveSource) -> Known:
@@ -169,7 +180,7 @@ async def _asked(
     known: Known, instrument: Instrument, client: ExchangeClient, question: Before | Since
 ) -> list[int] | None:
     """The ids of the answer; None where the exchange does not answer for that time or symbol any more."""
-    trades = (await client.trades(instrument, question)).read()
+    trades = (await client.trades(instrument, question, HASTY)).read()
     if isinstance(trades, RequestRejected) and (
         trades.code == TOO_OLD or (trades.code == UNKNOWN_SYMBOL and (known.sizes or known.certificates))
     ):

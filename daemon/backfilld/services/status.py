@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backfilld.core.model import Instrument, Market
+from backfilld.core.markets import Pool
+from backfilld.core.model import Instrument
 from backfilld.services.stored_days import DayStatus, InstrumentStatus, day_statuses, instrument_statuses
 from backfilld.store import BackfillCacheManager
 from backfilld.store.daemon_state import Activity, peek_activity
@@ -20,7 +21,7 @@ class CacheStatus:
 
     days: tuple[DayStatus, ...]
     instruments: tuple[InstrumentStatus, ...]
-    budgets: Mapping[Market, RememberedBudget]
+    budgets: Mapping[Pool, RememberedBudget]
     activity: Activity | None
 
 

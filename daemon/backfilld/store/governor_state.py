@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from backfilld.core.model import Market
+from backfilld.core.markets import Pool
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
 from backfilld.store.atomic import move_aside, replacing, translated
@@ -13,7 +13,7 @@ from backfilld.store.layout import STATE_DIRECTORY
 
 
 class RememberedBudget(msgspec.Struct, frozen=True):
-    """One market's budget. Times are the host's, in ms since the epoch: the exchange's may be far off."""
+    """One pool's budget. Times are the host's, in ms since the epoch: the exchange's may be far off."""
 
     saved_ms: float
     paused_until_ms: float | None
@@ -22,20 +22,20 @@ class RememberedBudget(msgspec.Struct, frozen=True):
     statistics: BudgetStatistics
 
 
-Remembered = dict[Market, RememberedBudget]
+Remembered = dict[Pool, RememberedBudget]
 
 
-def remembered_now(shown: Mapping[Market, BudgetStatistics], wall_ms: float) -> Remembered:
+def remembered_now(shown: Mapping[Pool, BudgetStatistics], wall_ms: float) -> Remembered:
     """What there is to remember of these budgets at this instant of the host's clock."""
     return {
-        market: RememberedBudget(
+        pool: RememberedBudget(
             saved_ms=wall_ms,
             paused_until_ms=wall_ms + each.paused_ms if each.paused_ms else None,
             reason=each.reason,
             bans_ms=tuple(wall_ms - ago_ms for ago_ms in each.bans_ms_ago),
             statistics=each,
         )
-        for market, each in shown.items()
+        for pool, each in shown.items()
     }
 
 

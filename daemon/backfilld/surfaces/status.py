@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from backfilld.core.model import Instrument, Market, iso
+from backfilld.core.markets import Pool
+from backfilld.core.model import Instrument, iso
 from backfilld.services.cleanup import clean_up, pushed_only
 from backfilld.services.status import CacheStatus, cache_status
 from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
@@ -48,8 +49,8 @@ def print_status(cache_dir: Path, instruments: Sequence[Instrument] | None, *, a
         click.echo(f"{cache_dir} has no day files{whose}")
     for line in _activity_lines(status.activity):
         click.echo(line)
-    for market, budget in status.budgets.items():
-        click.echo(_described(market, budget, time.time() * 1000))
+    for pool, budget in status.budgets.items():
+        click.echo(_described(pool, budget, time.time() * 1000))
 
 
 def print_cleanup(
@@ -135,10 +136,10 @@ def _activity_lines(activity: Activity | None) -> Iterator[str]:
         yield f"last error{when}: {activity.last_error}"
 
 
-def _described(market: Market, budget: RememberedBudget, now_ms: float) -> str:
+def _described(pool: Pool, budget: RememberedBudget, now_ms: float) -> str:
     """What the daemon last reported of a budget, in a line."""
     seen = budget.statistics
-    parts = [f"{market} weight {seen.used} of {seen.allowed} allowed of {seen.limit} per {seen.interval}"]
+    parts = [f"{pool} weight {seen.used} of {seen.allowed} allowed of {seen.limit} per {seen.interval}"]
     parts.append(f"own {seen.own}, others {seen.others}, waiting {seen.waiting}")
     if budget.paused_until_ms is not None and budget.paused_until_ms > now_ms:
         parts.append(f"{budget.reason} until {iso(int(budget.paused_until_ms))}")

@@ -30,8 +30,8 @@ LOOKS = 16
 @dataclass(frozen=True, slots=True)
 class BudgetStatistics:
     """A budget at one instant, by its tightest weight limit: ``used`` of ``allowed``, out of ``limit`` per
-    ``interval``; ``own`` of the used is ours, in flight included, ``others`` is not; ``expected`` is kept free for
-    others.
+    ``interval``; ``own`` of the used is ours, in flight included, ``clients`` is what other programs have asked through
+    us, ``others`` what they have asked past us; ``expected`` is kept free for others.
 
     ``waiting`` requests wait for leave, for ``wait_ms`` still as far as can be told; ``granted`` have had it so far.
     Nothing is sent for ``paused_ms``, because of ``reason``. ``learned`` are the weights by endpoint that differ from
@@ -55,10 +55,12 @@ class BudgetStatistics:
     learned: Mapping[str, int] = field(default_factory=dict)
     oldest_sent_ms: float | None = None
     window_ms: int = 0
+    clients: int = 0
 
 
 class Budget:
-    """The request weight of one market for everybody on this IP, of which ``share`` may be used up."""
+    """The request weight of one pool for everybody on this IP, of which ``share`` may be used up; other programs may
+    use up ``client_share`` of that through us."""
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Budget:
         guard_ms: float = 50.0,
     ) -> None:
         self.share = share
+        self.client_share = 0.5
         self._guard_ms = guard_ms
         self._in_flight: list[Ticket] = []
         self.clock = clock
@@ -90,10 +93,24 @@ class Budget:
         known = {(counter.limit.by_weight, counter.limit.name): counter for counter in self._counters}
         self._counters = [known.get((each.by_weight, each.name), Counter(each)).under(each) for each in limits]
 
-    def wait_ms(self, now_ms: float, weight: int) -> float:
-        """Milliseconds until ``weight`` may be spent, as far as can be told now; 0 if it may be spent at once."""
+    def wait_ms(self, now_ms: float, weight: int, *, is_clients: bool = False) -> float:
+        """Milliseconds until ``weight`` may be spent, as far as can be told now; 0 if it may be spent at once.
+        ``is_clients``: for a request of another program."""
         waits = [self._wait_ms(counter, now_ms, weight) for counter in self._counters]
+        if is_clients:
+            waits += [self._clients_wait_ms(counter, now_ms, weight) for counter in self._counters]
         return max(0.0, self.pauses.wait_ms(now_ms), *waits)
+
+    def _clients_wait_ms(self, counter: Counter, now_ms: float, weight: int) -> float:
+        """Until other programs have room in their share of every window that the server's clock may show. A request
+        dearer than that may have the share to itself."""
+        cost, allowed = counter.limit.cost(weight), self._allowed(counter.limit, now_ms) * self.client_share
+        in_flight = flying(counter.limit, (ticket for ticket in self._in_flight if ticket.is_clients))
+        for number in reversed(self._possible_windows(counter, now_ms)):
+            used = counter.clients(number) + in_flight
+            if used > 0 and used + cost > allowed:
+                return self._until_over_ms(counter, number, now_ms)
+        return 0.0
 
     def next_window_ms(self, now_ms: float) -> float:
         """The local instant by which every window of a minute or less has surely turned over."""
@@ -125,9 +142,9 @@ class Budget:
             if counter.limit.by_weight and counter.limit.limit != NO_LIMIT:
                 yield max(map(counter.used, self._possible_windows(counter, now_ms))), counter
 
-    def spend(self, now_ms: float, weight: int, endpoint: str = "") -> Ticket:
+    def spend(self, now_ms: float, weight: int, endpoint: str = "", *, is_clients: bool = False) -> Ticket:
         """Charge a request that is about to be sent."""
-        ticket = Ticket(weight, now_ms, endpoint)
+        ticket = Ticket(weight, now_ms, endpoint, is_clients)
         self._in_flight.append(ticket)
         self.pauses.sent(ticket, now_ms)
         return ticket
@@ -265,6 +282,7 @@ class Budget:
     def _statistics(self, counter: Counter, now_ms: float) -> BudgetStatistics:
         number = self._possible_windows(counter, now_ms)[0]
         in_flight = flying(counter.limit, self._in_flight)
+        clients = counter.clients(number) + flying(counter.limit, (t for t in self._in_flight if t.is_clients))
         paused_ms = max(0.0, self.pauses.until_ms - now_ms)
         return BudgetStatistics(
             limit=counter.limit.limit,
@@ -272,7 +290,8 @@ class Budget:
             window_ms=number * counter.limit.interval_ms,
             allowed=self._allowed(counter.limit, now_ms),
             used=counter.used(number) + in_flight,
-            own=counter.own(number) + in_flight,
+            own=counter.own(number) + in_flight - clients,
+            clients=clients,
             others=counter.others.seen(number),
             expected=self._expected(counter, number, now_ms),
             paused_ms=paused_ms,

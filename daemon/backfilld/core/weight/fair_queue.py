@@ -13,12 +13,13 @@ T = TypeVar("T")
 
 
 class Rank(IntEnum):
-    """What a request is for; a lower rank goes first."""
+    """What a request is for; a lower rank goes first. CLIENT is what other programs ask through us."""
 
     HEAL = 0
     TOP_UP = 1
-    TODAY = 2
-    OLDER = 3
+    CLIENT = 2
+    TODAY = 3
+    OLDER = 4
 
 
 class FairQueue(Generic[T]):

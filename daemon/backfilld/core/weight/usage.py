@@ -17,11 +17,13 @@ from backfilld.core.weight.limits import Limit
 
 @dataclass(slots=True)
 class Ticket:
-    """One request: its weight, when it was sent (local ms), and which endpoint it asks. Given back once."""
+    """One request: its weight, when it was sent (local ms), which endpoint it asks, and whether it is one of another
+    program. Given back once."""
 
     weight: int
     sent_ms: float
     endpoint: str = ""
+    is_clients: bool = False
 
 
 @dataclass(slots=True)
@@ -29,7 +31,7 @@ class _Window:
     """The count of one window: the most that a header told, and what no header has told of yet.
 
     ``certain`` is our own count of what was charged here: the least that is used, whatever headers say. ``perhaps`` is
-    what of ours may have been charged here or not.
+    what of ours may have been charged here or not. ``clients`` is the part of both that other programs asked for.
 
     ``untold`` are the costs of settled requests that came without a header, or may belong to the window beside, each
     with the instant when it was settled: a header of a request sent later tells of it, if it was charged here.
@@ -37,6 +39,7 @@ class _Window:
 
     certain: int = 0
     perhaps: int = 0
+    clients: int = 0
     told: int = 0
     untold: list[tuple[float, int]] = field(default_factory=list)
 
@@ -76,6 +79,10 @@ class Counter:
         window = self._windows.get(number, _Window())
         return window.certain + window.perhaps
 
+    def clients(self, number: int) -> int:
+        """What of our own other programs have asked for, or may have."""
+        return self._windows.get(number, _Window()).clients
+
     def doubtful(self, number: int) -> int:
         """What may belong to the window or not, until a header of the window tells."""
         return self._windows.get(number, _Window()).untold_cost
@@ -90,6 +97,7 @@ class Counter:
         cost = self.limit.cost(ticket.weight)
         for number in numbers:
             window = self._windows.setdefault(number, _Window())
+            window.clients += cost * ticket.is_clients
             if len(numbers) > 1 or (told is None and self.limit.by_weight):
                 window.untold.append((settled_ms, cost))
                 window.perhaps += cost

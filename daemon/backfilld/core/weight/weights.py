@@ -48,9 +48,17 @@ class WeightTable:
         return len(self._reports) % LESSONS == 1 and self._learn(endpoint)
 
     def _learn(self, endpoint: str) -> bool:
+        if endpoint not in self._documented:
+            # Of forwarded requests each has its own weight, which its sender knows.
+            return False
         steps = [b - a for (a, _), (b, kind) in pairwise(self._reports) if kind == endpoint]
         least = min(steps, default=0)
-        if not self[endpoint] < least <= self._most(endpoint) or steps.count(least) < LESSONS:
+        # Of a forwarded request each has its own weight, which its sender knows.
+        if (
+            endpoint not in self._documented
+            or not self[endpoint] < least <= self._most(endpoint)
+            or steps.count(least) < LESSONS
+        ):
             return False
         self.learned[endpoint] = least
         return True

@@ -1,0 +1,59 @@
+"""The governor under the supervisor: its channel, its actor and its keeper.
+
+Owns their lifetime, which is longer than the pipeline's: what the exchange was promised outlives a crash.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import trio
+from trio_util import AsyncValue
+
+from backfilld.actors.governor import GovernorStatistics, run_governor
+from backfilld.actors.keeper import run_keeper
+from backfilld.actors.permits import Governor, GovernorMessage
+from backfilld.core.markets import Pool
+from backfilld.core.weight.budget import Budget
+from backfilld.ports import DaemonWork, StateFile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GovernorRoom:
+    """A governor that has not begun: the handle that asks it, its inbox, its budgets, and what it shows."""
+
+    handle: Governor
+    inbox: trio.MemoryReceiveChannel[GovernorMessage]
+    budgets: Mapping[Pool, Budget]
+    statistics: AsyncValue[GovernorStatistics] = field(default_factory=lambda: AsyncValue({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What the keeper needs: where to save, what else the daemon does, and what protects a save from cancellation."""
+
+    memory: StateFile
+    work: Callable[[], DaemonWork]
+    shielded: Callable[[], AbstractContextManager[object]]
+
+
+def governor_room(budgets: Mapping[Pool, Budget]) -> GovernorRoom:
+    """Open the channel of a governor of these budgets."""
+    # Never full: whoever asks waits for the answer before asking again.
+    send, inbox = trio.open_memory_channel[GovernorMessage](math.inf)
+    return GovernorRoom(Governor(send), inbox, budgets)
+
+
+async def run_governed(
+    room: GovernorRoom, max_in_flight: int, work: Callable[[], Awaitable[object]], keeping: Keeping | None = None
+) -> None:
+    """Run the governor while ``work`` runs, and its keeper until the governor has ended."""
+    async with trio.open_nursery() as keepers:
+        if keeping is not None:
+            keepers.start_soon(run_keeper, room.statistics, keeping.work, keeping.memory, keeping.shielded)
+        async with trio.open_nursery() as governors:
+            governors.start_soon(run_governor, room.inbox, room.budgets, max_in_flight, room.statistics)
+            await work()
+            room.handle.close()
+        keepers.cancel_scope.cancel()
