@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
@@ -19,6 +19,15 @@ from backfilld.adapters.object_store import RemoteLocation
 Fault = Literal["pass", "500", "503", "429", "lose", "cut", "cut_upload", "silence", "refuse"]
 """What happens to a request: an answer of this status; the answer is lost after the deed; half of the answer, or of the
 request, gets through; there is no answer; the connection is closed at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A request that the server answered."""
+
+    method: str
+    path: str
+    status: int
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -54,6 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
             if is_cut:
                 return None, b""
             answer = upstream.getresponse()
+            self.server.passed.append(Passed(self.command, self.path, answer.status))
             return answer, answer.read()
 
     def _reply(self, answer: HTTPResponse | None, content: bytes, fault: Fault) -> None:
@@ -98,6 +108,7 @@ class _Proxy(ThreadingHTTPServer):
         self.upstream = upstream
         self.ended = threading.Event()
         self.seen: list[Fault] = []
+        self.passed: list[Passed] = []
         self._faults = list(faults)
         self._lock = threading.Lock()
 
@@ -115,6 +126,19 @@ class _Proxy(ThreadingHTTPServer):
 @contextmanager
 def faulty_proxy(location: RemoteLocation, faults: Sequence[Fault]) -> Iterator[tuple[RemoteLocation, list[Fault]]]:
     """The location by way of a proxy that plays these faults, one a request, and the faults played so far."""
+    with _running(location, faults) as (proxied, proxy):
+        yield proxied, proxy.seen
+
+
+@contextmanager
+def recording_proxy(location: RemoteLocation) -> Iterator[tuple[RemoteLocation, list[Passed]]]:
+    """The location by way of a proxy that plays no fault, and the requests so far."""
+    with _running(location, ()) as (proxied, proxy):
+        yield proxied, proxy.passed
+
+
+@contextmanager
+def _running(location: RemoteLocation, faults: Sequence[Fault]) -> Iterator[tuple[RemoteLocation, _Proxy]]:
     assert location.endpoint is not None
     parts = urlsplit(location.endpoint)
     proxy = _Proxy((parts.hostname or "", parts.port or 80), faults)
@@ -122,7 +146,7 @@ def faulty_proxy(location: RemoteLocation, faults: Sequence[Fault]) -> Iterator[
     thread.start()
     try:
         host, port = proxy.server_address[:2]
-        yield replace(location, endpoint=f"http://{host!s}:{port}"), proxy.seen
+        yield replace(location, endpoint=f"http://{host!s}:{port}"), proxy
     finally:
         proxy.ended.set()
         proxy.shutdown()

@@ -1,8 +1,11 @@
 """Real processes with a real S3 server: a new machine warms from the bucket, two machines never overwrite each other,
 and a process that is killed leaves bucket and cache whole. Run by ``make test-s3``."""
 
+import json
 import random
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,15 +13,18 @@ import pytest
 import trio
 
 from backfilld.adapters.object_store import RemoteLocation, open_object_store
+from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.replication import day_key, day_of_key
-from binance_simulator import Exchange
+from backfilld.services.remote import Transfers, push_days
+from binance_simulator import Exchange, RequestRecord
 from tests.e2e.test_archive import PROMPT, daemon_of, faults_of, past, tape_of
-from tests.e2e.world import BTC, TODAY, Daemon, Ended, allowed_requests, ended, exchange_at, kill
+from tests.e2e.world import BTC, TODAY, Daemon, Ended, ended, exchange_at, kill
 from tests.remote.days import day_trades, seal
-from tests.remote.faulty_proxy import faulty_proxy
+from tests.remote.faulty_proxy import faulty_proxy, recording_proxy
 from tests.remote.radosgw import ACCESS_KEY, SECRET_KEY
 
 DAYS = 30
+OUT_OF_REACH = {"REMOTE_ENDPOINT": "http://127.0.0.1:1", "REQUEST_TIMEOUT_SECONDS": "1"}
 
 
 def with_bucket(exchange: Exchange, directory: Path, location: RemoteLocation, days: int, **settings: str) -> Daemon:
@@ -34,6 +40,10 @@ def with_bucket(exchange: Exchange, directory: Path, location: RemoteLocation, d
 
 def counted(run: Ended) -> Counter[str]:
     return Counter(event["event"] for event in run.events)
+
+
+def weight_of(asked: Sequence[RequestRecord]) -> int:
+    return sum(record.weight for record in asked)
 
 
 async def bucket_days(location: RemoteLocation) -> dict[str, bytes]:
@@ -67,7 +77,7 @@ async def test_a_new_machine_has_thirty_past_days_from_the_bucket_byte_for_byte(
         assert await bucket_days(location) == files(first)
 
         second = with_bucket(exchange, tmp_path / "b", location, DAYS)
-        before = len(exchange.requests)
+        before, archived = len(exchange.requests), len(exchange.archive_requests)
         run = await second.once()
         asked = list(exchange.requests)[before:]
         assert counted(run)["day_pulled"] == DAYS
@@ -75,34 +85,85 @@ async def test_a_new_machine_has_thirty_past_days_from_the_bucket_byte_for_byte(
         # Every row that was asked for is of today, and there were no more questions than today alone takes.
         first_id = second.manager().facts(TODAY).first_id
         assert all(record.first_id is None or record.first_id >= first_id for record in asked)
-        assert len(asked) <= allowed_requests(second.held().height)
+        assert list(exchange.archive_requests)[archived:] == []
+        # And no more of them than a machine takes that wants today alone, but for a last look for newer trades.
+        before = len(exchange.requests)
+        (tmp_path / "c").mkdir()
+        await daemon_of(exchange, tmp_path / "c", 0).once()
+        assert weight_of(asked) <= weight_of(list(exchange.requests)[before:]) + 4
         assert files(second) == files(first)
         assert list(faults_of(second, past(DAYS))) == []
         assert counted(run)["day_pushed"] == 0
 
 
 async def test_two_machines_at_once_overwrite_nothing(tmp_path: Path, location: RemoteLocation) -> None:
+    """They seal the same 50 days at once, in files of other bytes."""
     days = 50
     async with exchange_at(16, {BTC: tape_of(days, rows=300)}, PROMPT) as exchange:
         settings = {"REMOTE_PULL": "false"}
         one = with_bucket(exchange, tmp_path / "a", location, days, **settings)
         two = with_bucket(exchange, tmp_path / "b", location, days, COMPRESSION="snappy", **settings)
-        runs: list[Ended] = []
-
-        async def run(daemon: Daemon) -> None:
-            runs.append(await daemon.once())
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run, one)
-            nursery.start_soon(run, two)
+        with recording_proxy(location) as (proxied, seen):
+            for daemon in (one, two):
+                daemon.settings["REMOTE_ENDPOINT"] = proxied.endpoint or ""
+            runs = await at_once(one, two)
         events = counted(runs[0]) + counted(runs[1])
-        assert events["day_pushed"] == days
-        assert events["remote_held"] == days
-        assert events["remote_conflicted"] == 0
-        stored = await bucket_days(location)
-        a, b = files(one), files(two)
-        assert all(body in (a[key], b[key]) for key, body in stored.items())
-        assert len(stored) == days
+        assert (events["day_pushed"], events["remote_held"], events["remote_conflicted"]) == (days, days, 0)
+        # By the server's own answers: one write of each day was accepted.
+        puts = [each for each in seen if (each.method, each.status) == ("PUT", 200)]
+        written = Counter(each.path for each in puts if "backfill_" in each.path)
+        assert (len(written), set(written.values())) == (days, {1})
+        await assert_from_one_of_them(location, one, two, days)
+
+
+async def test_two_machines_that_push_at_once_twenty_times_write_each_day_once(
+    tmp_path: Path, location: RemoteLocation
+) -> None:
+    """Both are sealed; only the pushes race."""
+    days = 50
+    async with exchange_at(16, {BTC: tape_of(days, rows=200)}, PROMPT) as exchange:
+        settings = {"REMOTE_PUSH": "false", "REMOTE_PULL": "false"}
+        one = with_bucket(exchange, tmp_path / "a", location, days, **settings)
+        two = with_bucket(exchange, tmp_path / "b", location, days, COMPRESSION="snappy", **settings)
+        await at_once(one, two)
+        for number in range(20):
+            here = replace(location, url=f"{location.url}/{number}")
+            caches = [each.cache_dir for each in (one, two)]
+            buckets = [
+                CachedDaysInBucket(open_object_store(here), here.url, cache, tmp_path / f"{index}-{number}")
+                for index, cache in enumerate(caches)
+            ]
+            found: list[Transfers] = []
+
+            async def push(bucket: CachedDaysInBucket, found: list[Transfers] = found) -> None:
+                found.append(await push_days(bucket, [BTC], 4))
+
+            async with trio.open_nursery() as nursery:
+                for bucket in buckets:
+                    nursery.start_soon(push, bucket)
+            assert sum(len(each.done) for each in found) == days
+            assert sum(len(each.stored) for each in found) == days
+            assert not any(each.conflicted or each.left for each in found)
+            await assert_from_one_of_them(here, one, two, days)
+
+
+async def at_once(*daemons: Daemon) -> list[Ended]:
+    runs: list[Ended] = []
+
+    async def run(daemon: Daemon) -> None:
+        runs.append(await daemon.once())
+
+    async with trio.open_nursery() as nursery:
+        for daemon in daemons:
+            nursery.start_soon(run, daemon)
+    return runs
+
+
+async def assert_from_one_of_them(location: RemoteLocation, one: Daemon, two: Daemon, days: int) -> None:
+    """Each day is there, and is a file of one of the two."""
+    stored, a, b = await bucket_days(location), files(one), files(two)
+    assert len(stored) == days
+    assert all(body in (a[key], b[key]) for key, body in stored.items())
 
 
 async def test_a_day_with_other_rows_is_a_conflict_and_its_object_stays(
@@ -125,7 +186,7 @@ async def test_a_bucket_out_of_reach_stops_nothing_and_the_rest_is_pushed_later(
     async with exchange_at(16, {BTC: tape_of(3)}, PROMPT) as exchange:
         daemon = with_bucket(exchange, tmp_path / "a", location, 3)
         good = daemon.settings["REMOTE_ENDPOINT"]
-        daemon.settings["REMOTE_ENDPOINT"] = "http://127.0.0.1:1"
+        daemon.settings |= OUT_OF_REACH
         run = await daemon.run("run", "--once")
         assert run.code == 75, run
         assert "3 sealed days are not pushed" in run.stderr
@@ -212,20 +273,22 @@ async def test_old_days_are_deleted_only_when_they_are_in_the_bucket(tmp_path: P
             "REMOTE_PUSH": "true",
             "DAYS": "1",
             "KEEP_DAYS": "2",
-            "REMOTE_ENDPOINT": "http://127.0.0.1:1",
-        }
+        } | OUT_OF_REACH
         assert (await daemon.run("run", "--once")).code == 75
         assert len(files(daemon)) == 4
-        daemon.settings["REMOTE_ENDPOINT"] = location.endpoint or ""
+        daemon.settings |= {"REMOTE_ENDPOINT": location.endpoint or "", "REQUEST_TIMEOUT_SECONDS": "5"}
         assert counted(await daemon.once())["day_pushed"] == 4
-        await daemon.once()
+        process = daemon.start("run")
+        with trio.fail_after(30):
+            while len(files(daemon)) > 2:
+                await trio.sleep(0.1)
+        process.terminate()
+        assert await ended(process) == 0
         assert len(files(daemon)) == 2
         assert len(await bucket_days(location)) == 4
 
 
 async def test_the_manifest_names_what_is_in_the_bucket(tmp_path: Path, location: RemoteLocation) -> None:
-    from backfilld.adapters.remote_days import CachedDaysInBucket  # noqa: PLC0415
-
     async with exchange_at(16, {BTC: tape_of(3)}, PROMPT) as exchange:
         daemon = with_bucket(exchange, tmp_path / "a", location, 3)
         await daemon.once()
@@ -258,3 +321,35 @@ async def test_push_pull_and_catalog_by_hand(tmp_path: Path, location: RemoteLoc
         assert "0 days pulled, 3 were there already" in (await other.run(*pull)).stdout
         run = await other.run("catalog")
         assert (run.code, "6 days in the manifests" in run.stdout) == (0, True), run
+
+
+async def test_status_and_verify_of_the_bucket_and_a_repair_by_the_command_line(
+    tmp_path: Path, location: RemoteLocation
+) -> None:
+    async with exchange_at(16, {BTC: tape_of(3)}, PROMPT) as exchange:
+        daemon = with_bucket(exchange, tmp_path / "a", location, 3)
+        await daemon.once()
+        run = await daemon.run("status", "--remote", "--json")
+        (state,) = json.loads(run.stdout)["instruments"]
+        assert (state["days"]["stored"], state["lag"], state["conflicted"]) == (3, 0, [])
+        assert "spot:BTCUSDT: 3 stored" in (await daemon.run("status", "--remote")).stdout
+        run = await daemon.run("verify", "--remote", "--deep")
+        assert (run.code, "3 days" in run.stdout, "every object is what it claims" in run.stdout) == (0, True, True)
+        # The rows of another tape, whole and sealed, in the place of a day.
+        day, store = past(3)[1], open_object_store(location)
+        there = await store.head(day_key(BTC, day))
+        assert there is not None
+        other = seal(tmp_path / "x", day).get_cache_path(day).read_bytes()
+        assert await store.put_if_match(day_key(BTC, day), other, {}, there.etag) is not None
+        run = await daemon.run("verify", "--remote", "--json")
+        assert run.code == 1
+        assert (day.isoformat(), "conflict") in [
+            (each["day"], each["kind"]) for each in json.loads(run.stdout)["findings"]
+        ]
+        run = await daemon.run("verify", "--remote", "--repair")
+        assert (run.code, "replaced by the cache's day" in run.stdout) == (0, True), run
+        assert await bucket_days(location) == files(daemon)
+        daemon.settings |= OUT_OF_REACH
+        for command in (("verify", "--remote"), ("status", "--remote"), ("push",)):
+            run = await daemon.run(*command)
+            assert (run.code, "the connection was refused" in run.stderr) == (75, True), run

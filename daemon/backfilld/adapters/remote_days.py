@@ -5,54 +5,38 @@ disk. What is compared is the digest in the certificate, never the tag or the si
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import polars as pl
-import trio
 
-from backfilld.core.day.certificate import Certificate
+from backfilld.adapters.bucket_days import OTHER_DIGEST, DaysInBucket, RemoteDay, on_thread
 from backfilld.core.model import Instrument, empty_trades
 from backfilld.core.replication import (
     PushNote,
     Standing,
     day_key,
-    day_of_key,
-    folder_of,
     is_pushed,
     manifest_key,
+    replaced_key,
     standing_of,
     unpushed_days,
 )
-from backfilld.errors import ObjectRefused
+from backfilld.errors import DayLocked, ObjectRefused
 from backfilld.ports import Saved
 from backfilld.ports.remote import ObjectStore, Pushed, StagedDay, StoredObject
-from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.format.tail import TAIL_BYTES, certificate_in, missing_bytes
-from backfilld.store.layout import instrument_directory, instrument_of
+from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.manifest import MAX_MANIFEST_BYTES, ManifestDay, decode_manifest, encode_manifest
 from backfilld.store.push_notes import load_notes, save_notes
 from backfilld.store.replica import MAX_DAY_BYTES, SealedFile, StagedFile, admit, digest_of, digests, sealed_file, stage
 
-T = TypeVar("T")
-
 MOST_RACES = 8
 """How often a manifest is tried to be replaced while others replace it, too. It may lag: the next push takes it up."""
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteDay:
-    """A day in the bucket, as its certificate describes it; the rows are unread."""
-
-    object: StoredObject
-    certificate: Certificate
-
-
-class CachedDaysInBucket:
+class CachedDaysInBucket(DaysInBucket):
     """The days of one cache directory and one bucket. Implements :class:`backfilld.ports.remote.RemoteDays`."""
 
     def __init__(
@@ -65,7 +49,7 @@ class CachedDaysInBucket:
         writes: bool = True,
         saw: Callable[[Instrument, date], None] = lambda _instrument, _day: None,
     ) -> None:
-        self.objects = objects
+        super().__init__(objects)
         self._url = url
         self._cache_dir = cache_dir
         self._state_dir = state_dir
@@ -88,11 +72,11 @@ class CachedDaysInBucket:
             # A conflict is looked at again by the next process, and not by this one.
             return [day for day in days if (instrument, day, found[day]) not in self._conflicting]
 
-        return await _on_thread(look)
+        return await on_thread(look)
 
     async def push(self, instrument: Instrument, day: date) -> Pushed | None:
         """Look, then create; somebody else may be first, or our own answer may have been lost: then look again."""
-        file = await _on_thread(partial(sealed_file, self._manager(instrument), day))
+        file = await on_thread(partial(sealed_file, self._manager(instrument), day))
         if file is None:
             return None
         there = await self._there(instrument, day)
@@ -108,7 +92,7 @@ class CachedDaysInBucket:
     async def publish(self, instrument: Instrument) -> None:
         """Save the notes, and take new days up in the manifest, by its tag."""
         notes = dict(self._notes_of(instrument))
-        await _on_thread(partial(save_notes, self._state_dir, self._url, instrument, notes))
+        await on_thread(partial(save_notes, self._state_dir, self._url, instrument, notes))
         fresh = self._fresh.pop(instrument, {})
         if fresh:
             try:
@@ -122,16 +106,16 @@ class CachedDaysInBucket:
         found = await self.objects.get(day_key(instrument, day), limit_bytes=MAX_DAY_BYTES)
         if found is None:
             return None
-        staged = await _on_thread(partial(stage, self._manager(instrument), day, found.body))
+        staged = await on_thread(partial(stage, self._manager(instrument), day, found.body))
         if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
             staged.path.unlink(missing_ok=True)
-            raise ObjectRefused("its rows have another digest than its attributes name")
+            raise ObjectRefused(OTHER_DIGEST)
         return StagedDay(str(staged.path), staged.certificate, staged.bytes)
 
     async def admit(self, instrument: Instrument, day: date, staged: StagedDay) -> Saved:
         """Rename the staged file, if it has all that is stored."""
         manager = self._manager(instrument)
-        await _on_thread(partial(admit, manager, day, StagedFile(Path(staged.path), staged.record, staged.bytes)))
+        await on_thread(partial(admit, manager, day, StagedFile(Path(staged.path), staged.record, staged.bytes)))
         self._saw(instrument, day)
         self._notes_of(instrument)[day] = PushNote(staged.record.digest or "")
         file = str(manager.get_cache_path(day))
@@ -139,46 +123,23 @@ class CachedDaysInBucket:
 
     # -- what the commands need besides
 
-    async def look(self, instrument: Instrument, day: date) -> RemoteDay | None:
-        """The certificate of a day in the bucket; None if it is not there. Raises ObjectRefused for an object without
-        one that can be read, or of another day."""
-        key = day_key(instrument, day)
-        found = await self.objects.tail(key, tail_bytes=TAIL_BYTES)
-        try:
-            more = 0 if found is None else missing_bytes(found.body, found.object.bytes)
-            if more:
-                found = await self.objects.tail(key, tail_bytes=more)
-            if found is None:
-                return None
-            certificate = certificate_in(found.body)
-        except UntrustedFile as error:
-            raise ObjectRefused(f"{key}: {error}") from error
-        if (certificate.day, certificate.market, certificate.symbol) != (day, instrument.market, instrument.symbol):
-            whose = f"{certificate.market}:{certificate.symbol} {certificate.day}"
-            raise ObjectRefused(f"{key}: it is of another day or instrument, {whose}")
-        return RemoteDay(found.object, certificate)
-
-    async def days(self, instrument: Instrument) -> dict[date, StoredObject]:
-        """The days that the bucket lists, with their objects."""
-        listed = await self.objects.objects(folder_of(instrument))
-        named = ((day_of_key(each.key), each) for each in listed)
-        return {name[1]: each for name, each in named if name is not None and name[0] == instrument}
-
-    async def instruments(self) -> list[Instrument]:
-        """The instruments that have a folder in the bucket."""
-        markets = [each for each in await self.objects.folders("") if each.startswith("market=")]
-        folders = [folder for market in markets for folder in await self.objects.folders(market)]
-        named = (instrument_of(Path(folder)) for folder in folders)
-        return sorted(instrument for instrument in named if instrument is not None)
+    async def replace(self, instrument: Instrument, file: SealedFile, examined: StoredObject) -> bool:
+        """Put a day of the disk in the place of the object that was examined; False if that is not there any more. What
+        was there stays under another key."""
+        key = day_key(instrument, file.certificate.day)
+        old = await self.objects.get(key, limit_bytes=MAX_DAY_BYTES)
+        if old is None or old.object.etag != examined.etag:
+            return False
+        await self.objects.put_if_absent(replaced_key(key, examined.etag), old.body, old.attributes)
+        made = await self.objects.put_if_match(key, file.body, _attributes(file), examined.etag)
+        if made is not None:
+            self._conflicting.discard((instrument, file.certificate.day, _digest(file)))
+            self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate))
+        return made is not None
 
     async def replace_manifest(self, instrument: Instrument) -> None:
         """Put the days that were noted in the place of whatever the manifest names."""
         await self._merge_manifest(instrument, self._fresh.pop(instrument, {}), anew=True)
-
-    async def manifest(self, instrument: Instrument) -> dict[date, ManifestDay] | None:
-        """The days that the manifest names; None without a manifest. Raises ObjectRefused."""
-        found = await self.objects.get(manifest_key(instrument), limit_bytes=MAX_MANIFEST_BYTES)
-        return None if found is None else await _on_thread(partial(decode_manifest, found.body, instrument))
 
     def note_pushed(self, instrument: Instrument, remote: RemoteDay) -> None:
         """Take a day up in the next manifest."""
@@ -202,10 +163,11 @@ class CachedDaysInBucket:
             return await self.look(instrument, day)
         except ObjectRefused as refusal:
             return refusal
+        except DayLocked as locked:
+            return ObjectRefused(str(locked))
 
     async def _create(self, instrument: Instrument, day: date, file: SealedFile) -> StoredObject | None:
-        attributes = {"digest": _digest(file), "rows": str(file.certificate.rows)}
-        return await self.objects.put_if_absent(day_key(instrument, day), file.body, attributes)
+        return await self.objects.put_if_absent(day_key(instrument, day), file.body, _attributes(file))
 
     def _noted(
         self, instrument: Instrument, file: SealedFile, standing: Standing, there: RemoteDay | ObjectRefused | None
@@ -227,8 +189,8 @@ class CachedDaysInBucket:
         key = manifest_key(instrument)
         for _ in range(MOST_RACES):
             found = await self.objects.get(key, limit_bytes=MAX_MANIFEST_BYTES)
-            known = {} if found is None or anew else await _on_thread(partial(_readable, found.body, instrument))
-            body = await _on_thread(partial(encode_manifest, (known | fresh).values()))
+            known = {} if found is None or anew else await on_thread(partial(_readable, found.body, instrument))
+            body = await on_thread(partial(encode_manifest, (known | fresh).values()))
             if found is None:
                 done = await self.objects.put_if_absent(key, body, {})
             else:
@@ -252,13 +214,13 @@ def _digest(file: SealedFile) -> str:
     return file.certificate.digest or ""
 
 
+def _attributes(file: SealedFile) -> dict[str, str]:
+    return {"digest": _digest(file), "rows": str(file.certificate.rows)}
+
+
 def _readable(body: bytes, instrument: Instrument) -> dict[date, ManifestDay]:
     """What a manifest names; nothing if it cannot be read: it is derived, and made anew."""
     try:
         return decode_manifest(body, instrument)
     except ObjectRefused:
         return {}
-
-
-async def _on_thread(work: Callable[[], T]) -> T:
-    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)

@@ -55,6 +55,11 @@ def manifest_key(instrument: Instrument) -> str:
     return f"{STATE_FOLDER}/manifest/{instrument.market}-{instrument.symbol}.manifest"
 
 
+def replaced_key(key: str, etag: str) -> str:
+    """Where the object stays that a repair replaces; no pattern that names all day files matches it."""
+    return f"{STATE_FOLDER}/replaced/{key}.{re.sub('[^A-Za-z0-9-]', '', etag) or 'untagged'}"
+
+
 Standing = Literal["pushed", "stored", "conflicted"]
 """What a push comes to: created; there already with the same rows; there with other rows."""
 

@@ -15,7 +15,7 @@ from backfilld.actors.replicator import log_pushed
 from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.model import Instrument
 from backfilld.core.replication import DayName
-from backfilld.errors import BackfillError, ObjectRefused, RemoteError, StoreError
+from backfilld.errors import BackfillError, ObjectRefused, RemoteDenied, RemoteError, StoreError
 from backfilld.ports.remote import RemoteDays
 
 log = structlog.get_logger()
@@ -55,7 +55,7 @@ async def push_days(days: RemoteDays, instruments: Iterable[Instrument], concurr
             log_pushed(log.bind(instrument=str(name[0]), day=name[1].isoformat()), pushed)
             {"pushed": found.done, "stored": found.stored, "conflicted": found.conflicted}[pushed.standing].append(name)
 
-        await _transfer(waiting, push, found, concurrent)
+        await transfer(waiting, push, found, concurrent)
         if waiting and found.error is None:
             await _publish(days, instrument)
     return found
@@ -85,7 +85,7 @@ async def pull_days(
         about.info("day_pulled", file=saved.file, trades=saved.record.rows, bytes=saved.bytes)
         found.done.append(name)
 
-    await _transfer(wanted, pull, found, concurrent)
+    await transfer(wanted, pull, found, concurrent)
     return found
 
 
@@ -95,11 +95,15 @@ def days_between(instruments: Iterable[Instrument], first: date, last: date) -> 
     return [(instrument, first + timedelta(days=number)) for instrument in instruments for number in range(count)]
 
 
-async def _transfer(
+async def transfer(
     names: Sequence[DayName], work: Callable[[DayName], Awaitable[None]], found: Transfers, concurrent: int
 ) -> None:
-    """Do the work for each name, some at a time; a bucket that is out of reach is waited for a little, then left."""
+    """Do the work for each name, some at a time; a bucket that is out of reach is waited for a little, then left.
+
+    Raises StoreError and RemoteDenied, which no waiting mends.
+    """
     waiting, failures = deque(names), [0]
+    fatal: list[BackfillError] = []
 
     async def worker() -> None:
         while waiting:
@@ -110,8 +114,9 @@ async def _transfer(
             try:
                 await work(name)
                 failures[0] = 0
-            except StoreError:
-                raise
+            except (StoreError, RemoteDenied) as error:
+                fatal.append(error)
+                nursery.cancel_scope.cancel()
             except RemoteError as error:
                 failures[0] += 1
                 found.error = error
@@ -124,6 +129,8 @@ async def _transfer(
     async with trio.open_nursery() as nursery:
         for _ in range(min(concurrent, len(names))):
             nursery.start_soon(worker)
+    if fatal:
+        raise fatal[0]
     if not found.left:
         found.error = None
 
@@ -154,7 +161,7 @@ async def make_manifests(
                 days.note_pushed(name[0], there)
                 found.done.append(name)
 
-        await _transfer(names, look, found, concurrent)
+        await transfer(names, look, found, concurrent)
         if found.error is None:
             await days.replace_manifest(instrument)
     return found

@@ -111,7 +111,7 @@ def instrument_statuses(days: Sequence[DayStatus]) -> Iterator[InstrumentStatus]
             missing=sum(each.missing for each in held),
             first_at=next((each.first_at for each in held if each.first_at), None),
             last_at=next((each.last_at for each in reversed(held) if each.last_at), None),
-            calendar=_calendar(marks),
+            calendar=calendar_of({day: MARKS[mark] for day, mark in marks.items()}),
         )
 
 
@@ -124,10 +124,10 @@ def _marks(held: Sequence[DayStatus]) -> Iterator[tuple[date, str]]:
         day += timedelta(days=1)
 
 
-def _calendar(marks: dict[date, str]) -> dict[str, str]:
-    """A string a month: the place is the day of the month, days before the first file are blank."""
+def calendar_of(drawn: dict[date, str]) -> dict[str, str]:
+    """A string a month of a character a day: the place is the day of the month, days before the first one are blank."""
     months: dict[str, str] = {}
-    for day, mark in marks.items():
+    for day, character in drawn.items():
         name = f"{day:%Y-%m}"
-        months[name] = months.get(name, " " * (day.day - 1)) + MARKS[mark]
+        months[name] = months.get(name, " " * (day.day - 1)) + character
     return months

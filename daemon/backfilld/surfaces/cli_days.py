@@ -14,12 +14,21 @@ from backfilld.surfaces.options import options, settings_of
 @click.command(short_help="Show what the cache stores.")
 @options("config", "instrument", "cache-dir")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-def status(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, as_json: bool) -> None:
+@click.option("--remote", is_flag=True, help="What the bucket (REMOTE_URL) stores, beside the cache.")
+def status(
+    config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, as_json: bool, remote: bool
+) -> None:
     """Show what the cache holds, by instrument and day."""
+    settings = settings_of(config, instruments, cache_dir)
+    wanted = settings.instrument_list() if instruments else None
+    if remote:
+        from backfilld.surfaces.remote import status as print_remote  # noqa: PLC0415
+
+        print_remote(settings, wanted, as_json=as_json)
+        return
     from backfilld.surfaces.status import print_status  # noqa: PLC0415
 
-    settings = settings_of(config, instruments, cache_dir)
-    print_status(settings.cache_dir, settings.instrument_list() if instruments else None, as_json=as_json)
+    print_status(settings.cache_dir, wanted, as_json=as_json)
 
 
 @click.command(short_help="Check every day file; --repair.")
@@ -28,6 +37,8 @@ def status(config: Path | None, instruments: tuple[str, ...], cache_dir: str | N
     "--against", type=click.Choice(["archive"]), help="Compare with what is published, too; it costs no request weight."
 )
 @click.option("--repair", is_flag=True, help="Move aside or take out what is bad, and fetch exactly that again.")
+@click.option("--remote", is_flag=True, help="Verify the bucket (REMOTE_URL); --repair replaces from the cache.")
+@click.option("--deep", is_flag=True, help="With --remote: read every object, not its certificate alone.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 def verify(
     config: Path | None,
@@ -36,6 +47,8 @@ def verify(
     against: str | None,
     *,
     repair: bool,
+    remote: bool,
+    deep: bool,
     as_json: bool,
 ) -> None:
     """Read every day file and check it against its certificate and its neighbours.
@@ -45,11 +58,15 @@ def verify(
     is wrong.
     """
     settings = settings_of(config, instruments, cache_dir)
+    wanted = settings.instrument_list() if instruments else None
+    if remote:
+        from backfilld.surfaces.remote import verify as verify_bucket  # noqa: PLC0415
+
+        sys.exit(verify_bucket(settings, wanted, deep=deep, repair=repair, as_json=as_json))
     if repair:
         from backfilld.surfaces.verify import repair as verify_cache  # noqa: PLC0415
     else:
         from backfilld.surfaces.verify import verify as verify_cache  # noqa: PLC0415
-    wanted = settings.instrument_list() if instruments else None
     sys.exit(verify_cache(settings, wanted, against_archive=against is not None, as_json=as_json))
 
 

@@ -1,9 +1,14 @@
-"""``backfilld push``, ``pull`` and ``catalog``: days to a bucket and from there, by hand."""
+"""``backfilld push``, ``pull``, ``catalog``, ``status --remote`` and ``verify --remote``: days to a bucket and from
+there by hand, and what is there."""
 
+import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import date
+from functools import partial
+from typing import TypeVar
 
 import click
 import trio
@@ -14,12 +19,18 @@ from backfilld.core.model import Instrument
 from backfilld.core.replication import DayName
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_TRY_LATER, DayLocked, StoreError
 from backfilld.services.remote import Transfers, days_between, make_manifests, pull_days, push_days
+from backfilld.services.remote_status import MARKS, RemoteStatus, bucket_status
+from backfilld.services.remote_verify import BucketVerified, Replacement, repair_bucket, verify_bucket
 from backfilld.services.status import managers
 from backfilld.settings import Settings
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.layout import instruments_in
+from backfilld.store.layout import instrument_directory, instruments_in
 from backfilld.store.lock import locked
+from backfilld.store.manager import BackfillCacheManager
+from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.words import counted
+
+T = TypeVar("T")
 
 
 def push(settings: Settings, instruments: Sequence[Instrument] | None) -> int:
@@ -41,7 +52,7 @@ def pull(settings: Settings, instruments: Sequence[Instrument], first: date, las
         return await pull_days(days, names, settings.remote_concurrent, is_sealed=sealed.__contains__)
 
     with locked(settings.cache_dir):
-        return _report("pulled", _run(settings, work))
+        return _report("pulled", _run(settings, work, writes=False))
 
 
 def catalog(settings: Settings, instruments: Sequence[Instrument] | None) -> int:
@@ -53,10 +64,81 @@ def catalog(settings: Settings, instruments: Sequence[Instrument] | None) -> int
     return _report("in the manifests", _run(settings, work))
 
 
-def _run(settings: Settings, work: Callable[[CachedDaysInBucket], Awaitable[Transfers]]) -> Transfers:
-    async def main() -> Transfers:
+def status(settings: Settings, instruments: Sequence[Instrument] | None, *, as_json: bool) -> None:
+    """Print which days the bucket has, beside the cache. Raises RemoteError."""
+
+    async def work(days: CachedDaysInBucket) -> list[RemoteStatus]:
+        return await bucket_status(days, settings.cache_dir, instruments)
+
+    found = _run(settings, work, writes=False)
+    if as_json:
+        document = {"remote_url": settings.remote_url, "instruments": [asdict(each) for each in found]}
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    for each in found:
+        counts = ", ".join(f"{count:,} {mark}" for mark, count in each.days.items()) or "no day"
+        click.echo(f"{each.instrument}: {counts}; {counted(each.trades, 'trade')}, {each.bytes:,} bytes in the bucket")
+        if each.lag:
+            click.echo(f"  the manifest lags by {counted(each.lag, 'day')}, whose trades are not counted; run catalog")
+        for month, drawn in each.calendar.items():
+            click.echo(f"  {month}  {drawn}")
+    words = "  ".join(f"{character} {mark}" for mark, character in MARKS.items())
+    click.echo(words if found else f"{settings.remote_url} has no days, and neither has {settings.cache_dir}")
+
+
+def verify(
+    settings: Settings, instruments: Sequence[Instrument] | None, *, deep: bool, repair: bool, as_json: bool
+) -> int:
+    """Verify the bucket, and with ``repair`` replace what is wrong and verify again; return the exit code."""
+
+    def manager_of(instrument: Instrument) -> BackfillCacheManager:
+        return BackfillCacheManager(instrument_directory(settings.cache_dir, instrument), instrument)
+
+    concurrent, done = settings.remote_concurrent, list[Replacement]()
+
+    async def work(days: CachedDaysInBucket) -> BucketVerified:
+        with progress_bar(quiet=as_json) as watch:
+            look = partial(verify_bucket, days, instruments, manager_of, concurrent, deep=deep, watch=watch)
+            found = await look()
+            if repair and found.findings and found.error is None:
+                done.extend(await repair_bucket(days, found, manager_of, deep=deep))
+                found = await look()
+            return found
+
+    found = _run(settings, work, writes=repair)
+    _print_verified(settings, found, done, as_json=as_json)
+    if found.left:
+        print(f"backfilld: {counted(len(found.left), 'day')} left for later: {found.error}", file=sys.stderr)
+        return EXIT_TRY_LATER
+    return EXIT_INCOMPLETE if found.findings else EXIT_DONE
+
+
+def _print_verified(settings: Settings, found: BucketVerified, done: list[Replacement], *, as_json: bool) -> None:
+    findings = [(str(each.instrument), each.day.isoformat(), each.kind, each.sentence) for each in found.findings]
+    if as_json:
+        names = ("instrument", "day", "kind", "sentence")
+        document = {
+            "remote_url": settings.remote_url,
+            "days": len(found.days),
+            "findings": [dict(zip(names, each, strict=True)) for each in findings],
+            "remarks": found.remarks,
+            "repairs": [{"instrument": str(each.instrument), "day": each.day.isoformat(), "is_done": each.is_done,
+                         "sentence": each.sentence} for each in done],
+        }  # fmt: skip
+        click.echo(json.dumps(document, ensure_ascii=False))
+        return
+    for step in done:
+        click.echo(f"{step.instrument} {step.day}: {step.sentence}")
+    for line in (*(f"{whose} {day}: {kind}: {sentence}" for whose, day, kind, sentence in findings), *found.remarks):
+        click.echo(line)
+    outcome = counted(len(findings), "finding") if findings else "every object is what it claims"
+    click.echo(f"{counted(len(found.days), 'day')} in {settings.remote_url}: {outcome}")
+
+
+def _run(settings: Settings, work: Callable[[CachedDaysInBucket], Awaitable[T]], *, writes: bool = True) -> T:
+    async def main() -> T:
         days = remote_days(settings)
-        await days.probe()
+        await days.objects.probe(writes=writes)
         return await work(days)
 
     return trio.run(main)

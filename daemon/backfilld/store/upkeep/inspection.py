@@ -25,12 +25,12 @@ from backfilld.store.format.footer import UntrustedFile
 
 Kind = Literal[
     "unreadable", "locked", "newer", "altered", "order", "duplicate", "time", "value", "hole", "certificate", "digest",
-    "incomplete", "chain", "differs", "missing",
+    "incomplete", "chain", "differs", "missing", "conflict",
 ]  # fmt: skip
 """What can be wrong: the file cannot be read; no key opens it; a newer program wrote it; bytes changed; ids descend, or
 repeat; a time is of another day; a price or quantity is not a number; ids are missing; the certificate contradicts the
 rows; the rows are others than were sealed; a day is over and not sealed; two days do not join; the published file has
-other rows, or rows that are not stored."""
+other rows, or rows that are not stored; the cache and the bucket have other rows."""
 
 ONE_DAY = timedelta(days=1)
 

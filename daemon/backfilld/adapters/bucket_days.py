@@ -1,0 +1,113 @@
+"""Reading the days of a bucket: their certificates, all of their rows, and the manifest of an instrument.
+
+Changes nothing, and needs no cache.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import trio
+
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.model import Instrument
+from backfilld.core.replication import day_key, day_of_key, folder_of, manifest_key
+from backfilld.errors import DayLocked, ObjectRefused
+from backfilld.ports.remote import ObjectContent, ObjectStore, StoredObject
+from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.tail import TAIL_BYTES, certificate_in, missing_bytes
+from backfilld.store.layout import instrument_directory, instrument_of
+from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.manifest import MAX_MANIFEST_BYTES, ManifestDay, decode_manifest
+from backfilld.store.replica import MAX_DAY_BYTES, stage
+
+T = TypeVar("T")
+
+ENCRYPTED_PARQUET = b"PARE"
+"""With these bytes a Parquet file ends whose footer is encrypted."""
+
+OTHER_DIGEST = "its rows have another digest than its attributes name"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteDay:
+    """A day in the bucket, as its certificate describes it; the rows are unread."""
+
+    object: StoredObject
+    certificate: Certificate
+
+
+class DaysInBucket:
+    """The days of any ObjectStore, to be read."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self.objects = objects
+
+    async def look(self, instrument: Instrument, day: date) -> RemoteDay | None:
+        """The certificate of a day in the bucket; None if it is not there. Raises ObjectRefused for an object without
+        one that can be read, or of another day, and DayLocked for one that no key opens."""
+        key = day_key(instrument, day)
+        found = await self.objects.tail(key, tail_bytes=TAIL_BYTES)
+        try:
+            more = 0 if found is None else missing_bytes(found.body, found.object.bytes)
+            if more:
+                found = await self.objects.tail(key, tail_bytes=more)
+            if found is None:
+                return None
+            certificate = certificate_in(found.body)
+        except UntrustedFile as error:
+            _refuse_locked(key, found)
+            raise ObjectRefused(f"{key}: {error}") from error
+        if (certificate.day, certificate.market, certificate.symbol) != (day, instrument.market, instrument.symbol):
+            whose = f"{certificate.market}:{certificate.symbol} {certificate.day}"
+            raise ObjectRefused(f"{key}: it is of another day or instrument, {whose}")
+        return RemoteDay(found.object, certificate)
+
+    async def examine(self, instrument: Instrument, day: date) -> RemoteDay | None:
+        """Download a day, and judge all of it in a temporary directory; None if it is not there. Raises ObjectRefused
+        for one that fails a check, and DayLocked for one that no key opens."""
+        found = await self.objects.get(day_key(instrument, day), limit_bytes=MAX_DAY_BYTES)
+        if found is None:
+            return None
+        with TemporaryDirectory(prefix="backfilld-bucket-") as directory:
+            manager = BackfillCacheManager(instrument_directory(Path(directory), instrument), instrument)
+            try:
+                staged = await on_thread(partial(stage, manager, day, found.body))
+            except ObjectRefused:
+                _refuse_locked(day_key(instrument, day), found)
+                raise
+        if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
+            raise ObjectRefused(OTHER_DIGEST)
+        return RemoteDay(found.object, staged.certificate)
+
+    async def days(self, instrument: Instrument) -> dict[date, StoredObject]:
+        """The days that the bucket lists, with their objects."""
+        listed = await self.objects.objects(folder_of(instrument))
+        named = ((day_of_key(each.key), each) for each in listed)
+        return {name[1]: each for name, each in named if name is not None and name[0] == instrument}
+
+    async def instruments(self) -> list[Instrument]:
+        """The instruments that have a folder in the bucket."""
+        markets = [each for each in await self.objects.folders("") if each.startswith("market=")]
+        folders = [folder for market in markets for folder in await self.objects.folders(market)]
+        named = (instrument_of(Path(folder)) for folder in folders)
+        return sorted(instrument for instrument in named if instrument is not None)
+
+    async def manifest(self, instrument: Instrument) -> dict[date, ManifestDay] | None:
+        """The days that the manifest names; None without a manifest. Raises ObjectRefused."""
+        found = await self.objects.get(manifest_key(instrument), limit_bytes=MAX_MANIFEST_BYTES)
+        return None if found is None else await on_thread(partial(decode_manifest, found.body, instrument))
+
+
+def _refuse_locked(key: str, found: ObjectContent | None) -> None:
+    if found is not None and found.body.endswith(ENCRYPTED_PARQUET):
+        raise DayLocked(f"{key} is encrypted, and no key opens it: it stays as it is")
+
+
+async def on_thread(work: Callable[[], T]) -> T:
+    """What ``work`` returns, on a thread; a cancellation does not wait for it."""
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)

@@ -1,0 +1,90 @@
+"""What a bucket stores beside a cache, day by day, from one listing and one manifest per instrument.
+
+Reads, and changes nothing. The listing says which days there are; the manifest, which may lag, how many trades.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from backfilld.adapters.remote_days import CachedDaysInBucket
+from backfilld.core.model import Instrument
+from backfilld.errors import ObjectRefused
+from backfilld.services.stored_days import calendar_of
+from backfilld.store.layout import instrument_directory, instruments_in
+from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.replica import digests
+
+MARKS = {"stored": "#", "bucket": "^", "unpushed": "+", "conflicted": "!", "missing": "."}
+"""How a day is drawn: in the bucket and here; in the bucket alone; sealed here and not in the bucket; other rows there
+than here; in neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteStatus:
+    """An instrument's days in the bucket. ``days`` counts them by mark; ``trades`` are those of the days that the
+    manifest names, and ``lag`` are the days that it does not; ``calendar`` draws each month, a character a day."""
+
+    instrument: str
+    days: dict[str, int]
+    trades: int
+    bytes: int
+    lag: int
+    conflicted: list[str]
+    unpushed: list[str]
+    calendar: dict[str, str]
+
+
+async def bucket_status(
+    days: CachedDaysInBucket, cache_dir: Path, instruments: Sequence[Instrument] | None
+) -> list[RemoteStatus]:
+    """The state of these instruments (None: of all in the bucket or here). Raises RemoteError."""
+    wanted = await _every_instrument(days, cache_dir) if instruments is None else instruments
+    return [await _status(days, cache_dir, each) for each in wanted]
+
+
+async def _every_instrument(days: CachedDaysInBucket, cache_dir: Path) -> list[Instrument]:
+    return sorted({*await days.instruments(), *instruments_in(cache_dir)})
+
+
+async def _status(days: CachedDaysInBucket, cache_dir: Path, instrument: Instrument) -> RemoteStatus:
+    listed = await days.days(instrument)
+    try:
+        named = await days.manifest(instrument) or {}
+    except ObjectRefused:
+        named = {}
+    manager = BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
+    here = await trio.to_thread.run_sync(digests, manager)
+    conflicted = {day for day, note in days.notes(instrument).items() if note.conflict and day in here}
+    conflicted |= {day for day in here if day in listed and day in named and named[day].digest != here[day]}
+    mark = partial(_mark, listed=listed.keys(), here=here.keys(), conflicted=conflicted)
+    marks = {day: mark(day) for day in _from_first_to_last({*listed, *here})}
+    drawn = list(marks.values())
+    return RemoteStatus(
+        instrument=str(instrument),
+        days={name: count for name in MARKS if (count := drawn.count(name))},
+        trades=sum(named[day].rows for day in listed if day in named),
+        bytes=sum(each.bytes for each in listed.values()),
+        lag=len(listed.keys() - named.keys()),
+        conflicted=[day.isoformat() for day in sorted(conflicted)],
+        unpushed=[day.isoformat() for day, name in marks.items() if name == "unpushed"],
+        calendar=calendar_of({day: MARKS[name] for day, name in marks.items()}),
+    )
+
+
+def _mark(day: date, *, listed: Iterable[date], here: Iterable[date], conflicted: set[date]) -> str:
+    if day in conflicted:
+        return "conflicted"
+    if day in listed:
+        return "stored" if day in here else "bucket"
+    return "unpushed" if day in here else "missing"
+
+
+def _from_first_to_last(days: set[date]) -> list[date]:
+    if not days:
+        return []
+    return [min(days) + timedelta(days=number) for number in range((max(days) - min(days)).days + 1)]
