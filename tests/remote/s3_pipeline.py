@@ -278,6 +278,8 @@ async def test_old_days_are_deleted_only_when_they_are_in_the_bucket(tmp_path: P
         assert len(files(daemon)) == 4
         daemon.settings |= {"REMOTE_ENDPOINT": location.endpoint or "", "REQUEST_TIMEOUT_SECONDS": "5"}
         assert counted(await daemon.once())["day_pushed"] == 4
+        # Days are deleted once several answers of the exchange agree on today.
+        daemon.settings["POLL_SECONDS"] = "0.3"
         process = daemon.start("run")
         with trio.fail_after(30):
             while len(files(daemon)) > 2:
