@@ -34,14 +34,12 @@ async def pushed(objects: TwinStore, cache: Path, count: int = 3) -> CachedDaysI
     return bucket
 
 
-async def verified(bucket: CachedDaysInBucket, cache: Path, *, deep: bool = False) -> BucketVerified:
-    return await verify_bucket(bucket, None, lambda each: manager_of(cache, each), 2, deep=deep)
+async def verified(bucket: CachedDaysInBucket, *, deep: bool = False) -> BucketVerified:
+    return await verify_bucket(bucket, None, 2, deep=deep)
 
 
-async def repaired(
-    bucket: CachedDaysInBucket, found: BucketVerified, cache: Path, *, deep: bool = False
-) -> list[Replacement]:
-    return await repair_bucket(bucket, found, lambda each: manager_of(cache, each), deep=deep)
+async def repaired(bucket: CachedDaysInBucket, found: BucketVerified, *, deep: bool = False) -> list[Replacement]:
+    return await repair_bucket(bucket, found, deep=deep)
 
 
 def kinds(found: BucketVerified) -> list[tuple[str, str]]:
@@ -52,7 +50,7 @@ def kinds(found: BucketVerified) -> list[tuple[str, str]]:
 async def test_nothing_is_wrong_with_what_was_pushed(tmp_path: Path, objects: TwinStore, *, deep: bool) -> None:
     bucket = await pushed(objects, tmp_path)
     before = dict(objects.contents)
-    found = await verified(bucket, tmp_path, deep=deep)
+    found = await verified(bucket, deep=deep)
     assert (len(found.days), found.findings, found.remarks, found.left) == (3, [], [], [])
     assert objects.contents == before
 
@@ -64,11 +62,11 @@ async def test_an_object_that_is_no_day_is_found_and_replaced_from_the_cache(
     bucket = await pushed(objects, tmp_path)
     right = objects.body(KEY)
     objects.plant(KEY, HOSTILE[kind](right))
-    found = await verified(bucket, tmp_path)
+    found = await verified(bucket)
     assert kinds(found) == [(DAY.isoformat(), "unreadable")]
-    assert [each.is_done for each in await repaired(bucket, found, tmp_path)] == [True]
+    assert [each.is_done for each in await repaired(bucket, found)] == [True]
     assert objects.body(KEY) == right
-    assert (await verified(bucket, tmp_path)).findings == []
+    assert (await verified(bucket)).findings == []
 
 
 async def test_an_altered_price_is_found_by_reading_all_of_it(tmp_path: Path, objects: TwinStore) -> None:
@@ -76,10 +74,10 @@ async def test_an_altered_price_is_found_by_reading_all_of_it(tmp_path: Path, ob
     right = objects.body(KEY)
     altered = rewritten(right, columns(p=pl.col("p") + 0.01))
     objects.plant(KEY, altered, {"digest": objects.contents[KEY][1]["digest"]})
-    assert (await verified(bucket, tmp_path)).findings == [], "the certificate alone does not show it"
-    found = await verified(bucket, tmp_path, deep=True)
+    assert (await verified(bucket)).findings == [], "the certificate alone does not show it"
+    found = await verified(bucket, deep=True)
     assert kinds(found) == [(DAY.isoformat(), "unreadable")]
-    await repaired(bucket, found, tmp_path, deep=True)
+    await repaired(bucket, found, deep=True)
     assert objects.body(KEY) == right
     # What was replaced is still there, under a name that no pattern of day files matches.
     kept = [key for key in objects.contents if key.startswith(".backfilld/replaced/")]
@@ -96,11 +94,11 @@ async def test_other_rows_than_the_caches_are_a_conflict_that_only_a_repair_ends
     assert objects.body(KEY) == theirs.read_bytes()
     (state,) = await bucket_status(bucket, tmp_path / "a", None)
     assert (state.days, state.conflicted) == ({"stored": 2, "conflicted": 1}, [DAY.isoformat()])
-    found = await verified(bucket, tmp_path / "a")
+    found = await verified(bucket)
     assert kinds(found) == [(DAY.isoformat(), "conflict")]
-    await repaired(bucket, found, tmp_path / "a")
+    await repaired(bucket, found)
     assert objects.body(KEY) == manager_of(tmp_path / "a").get_cache_path(DAY).read_bytes()
-    assert (await verified(bucket, tmp_path / "a", deep=True)).findings == []
+    assert (await verified(bucket, deep=True)).findings == []
     assert list(await bucket.unpushed(BTC)) == []
     (state,) = await bucket_status(bucket, tmp_path / "a", None)
     assert state.days == {"stored": 3}
@@ -116,8 +114,8 @@ async def test_an_object_that_changes_under_a_repair_is_left_alone(tmp_path: Pat
     bucket = await pushed(objects, tmp_path)
     objects.plant(KEY, b"noise")
     raced = remote(Raced(objects.contents), tmp_path)
-    found = await verified(raced, tmp_path)
-    (done,) = await repaired(raced, found, tmp_path)
+    found = await verified(raced)
+    (done,) = await repaired(raced, found)
     assert (done.is_done, "it changed while it was examined" in done.sentence) == (False, True)
     assert objects.body(KEY) == b"somebody else's"
     assert bucket
@@ -128,11 +126,11 @@ async def test_what_the_cache_does_not_have_whole_is_not_replaced(tmp_path: Path
     path = manager_of(tmp_path).get_cache_path(DAY)
     objects.plant(KEY, b"noise")
     path.write_bytes(path.read_bytes()[:-100])
-    found = await verified(bucket, tmp_path)
-    (done,) = await repaired(bucket, found, tmp_path)
+    found = await verified(bucket)
+    (done,) = await repaired(bucket, found)
     assert "the cache's own file is wrong" in done.sentence
     path.unlink()
-    (done,) = await repaired(bucket, found, tmp_path)
+    (done,) = await repaired(bucket, found)
     assert "the cache does not have the day" in done.sentence
     assert objects.body(KEY) == b"noise"
 
@@ -144,9 +142,9 @@ async def test_a_locked_object_is_reported_as_such_and_never_replaced(
     bucket = await pushed(objects, tmp_path)
     locked = HOSTILE["encrypted by nobody we know"](objects.body(KEY))
     objects.plant(KEY, locked)
-    found = await verified(bucket, tmp_path, deep=deep)
+    found = await verified(bucket, deep=deep)
     assert kinds(found) == [(DAY.isoformat(), "locked")]
-    assert await repaired(bucket, found, tmp_path, deep=deep) == []
+    assert await repaired(bucket, found, deep=deep) == []
     assert objects.body(KEY) == locked
 
 
@@ -155,20 +153,20 @@ async def test_days_that_do_not_join_are_found_by_their_certificates(tmp_path: P
     second = DAY + timedelta(days=1)
     other = seal(tmp_path / "x", second, trades=day_trades(second, first_id=1_000_600)).get_cache_path(second)
     objects.plant(day_key(BTC, second), other.read_bytes())
-    found = await verified(bucket, tmp_path / "empty")
+    found = await verified(bucket)
     assert (second.isoformat(), "chain") in kinds(found)
 
 
 async def test_a_manifest_that_lags_is_a_remark_until_it_is_made_anew(tmp_path: Path, objects: TwinStore) -> None:
     bucket = await pushed(objects, tmp_path)
     del objects.contents[".backfilld/manifest/spot-BTCUSDT.manifest"]
-    found = await verified(bucket, tmp_path)
+    found = await verified(bucket)
     assert found.findings == []
     assert found.remarks == ["spot:BTCUSDT: the manifest lags by 3 days, and names 0 that are not there; run catalog"]
     (state,) = await bucket_status(bucket, tmp_path, None)
     assert (state.lag, state.trades, state.days) == (3, 0, {"stored": 3})
     await make_manifests(bucket, None, 2)
-    assert (await verified(bucket, tmp_path)).remarks == []
+    assert (await verified(bucket)).remarks == []
     (state,) = await bucket_status(bucket, tmp_path, None)
     assert (state.lag, state.trades) == (0, 1500)
 
@@ -191,10 +189,10 @@ async def test_a_bucket_that_is_lost_on_the_way_leaves_days_and_one_that_denies_
     bucket = await pushed(objects, tmp_path)
     lost = RemoteUnreachable("s3://tape/pre: no answer")
     objects.trick("get", *[lost] * 50)
-    found = await verified(bucket, tmp_path)
+    found = await verified(bucket)
     assert (len(found.left), found.error) == (3, lost)
     objects.tricks.clear()
     objects.trick("get", RemoteDenied("s3://tape/pre: access is denied"))
     with pytest.raises(RemoteDenied):
-        await verified(bucket, tmp_path)
+        await verified(bucket)
     assert replace(BucketVerified()).findings == []

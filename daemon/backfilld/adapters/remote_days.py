@@ -30,7 +30,17 @@ from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.manifest import MAX_MANIFEST_BYTES, ManifestDay, decode_manifest, encode_manifest
 from backfilld.store.push_notes import load_notes, save_notes
-from backfilld.store.replica import MAX_DAY_BYTES, SealedFile, StagedFile, admit, digest_of, digests, sealed_file, stage
+from backfilld.store.replica import (
+    MAX_DAY_BYTES,
+    SealedFile,
+    StagedFile,
+    admit,
+    digest_of,
+    digests,
+    sealed_file,
+    sound_file,
+    stage,
+)
 
 MOST_RACES = 8
 """How often a manifest is tried to be replaced while others replace it, too. It may lag: the next push takes it up."""
@@ -136,6 +146,14 @@ class CachedDaysInBucket(DaysInBucket):
             self._conflicting.discard((instrument, file.certificate.day, _digest(file)))
             self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate))
         return made is not None
+
+    async def here(self, instrument: Instrument) -> dict[date, str]:
+        """The digest of every sealed day on disk."""
+        return await on_thread(partial(digests, self._manager(instrument)))
+
+    async def sound_file(self, instrument: Instrument, day: date) -> SealedFile | str:
+        """The day on disk, if nothing is wrong with it; else why it is of no use."""
+        return await on_thread(partial(sound_file, self._manager(instrument), day))
 
     async def replace_manifest(self, instrument: Instrument) -> None:
         """Put the days that were noted in the place of whatever the manifest names."""

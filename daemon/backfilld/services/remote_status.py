@@ -9,15 +9,11 @@ from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
-import trio
-
 from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.model import Instrument
 from backfilld.errors import ObjectRefused
 from backfilld.services.stored_days import calendar_of
-from backfilld.store.layout import instrument_directory, instruments_in
-from backfilld.store.manager import BackfillCacheManager
-from backfilld.store.replica import digests
+from backfilld.store.layout import instruments_in
 
 MARKS = {"stored": "#", "bucket": "^", "unpushed": "+", "conflicted": "!", "missing": "."}
 """How a day is drawn: in the bucket and here; in the bucket alone; sealed here and not in the bucket; other rows there
@@ -44,21 +40,20 @@ async def bucket_status(
 ) -> list[RemoteStatus]:
     """The state of these instruments (None: of all in the bucket or here). Raises RemoteError."""
     wanted = await _every_instrument(days, cache_dir) if instruments is None else instruments
-    return [await _status(days, cache_dir, each) for each in wanted]
+    return [await _status(days, each) for each in wanted]
 
 
 async def _every_instrument(days: CachedDaysInBucket, cache_dir: Path) -> list[Instrument]:
     return sorted({*await days.instruments(), *instruments_in(cache_dir)})
 
 
-async def _status(days: CachedDaysInBucket, cache_dir: Path, instrument: Instrument) -> RemoteStatus:
+async def _status(days: CachedDaysInBucket, instrument: Instrument) -> RemoteStatus:
     listed = await days.days(instrument)
     try:
         named = await days.manifest(instrument) or {}
     except ObjectRefused:
         named = {}
-    manager = BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
-    here = await trio.to_thread.run_sync(digests, manager)
+    here = await days.here(instrument)
     conflicted = {day for day, note in days.notes(instrument).items() if note.conflict and day in here}
     conflicted |= {day for day in here if day in listed and day in named and named[day].digest != here[day]}
     mark = partial(_mark, listed=listed.keys(), here=here.keys(), conflicted=conflicted)

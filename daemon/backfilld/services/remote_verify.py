@@ -4,12 +4,9 @@ Nothing is changed but by a repair. It replaces the very object that it examined
 every check, and what it replaces stays in the bucket under another key.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
-
-import trio
 
 from backfilld.adapters.bucket_days import RemoteDay
 from backfilld.adapters.remote_days import CachedDaysInBucket
@@ -18,11 +15,7 @@ from backfilld.core.replication import DayName, day_key
 from backfilld.errors import BackfillError, DayLocked, ObjectRefused
 from backfilld.services.progress import Progress, Watch, unwatched
 from backfilld.services.remote import Transfers, transfer
-from backfilld.store.manager import BackfillCacheManager
-from backfilld.store.replica import SealedFile, digests, sealed_file
-from backfilld.store.upkeep.inspection import Finding, Inspected, Kind, chain_findings, inspect_day
-
-ManagerOf = Callable[[Instrument], BackfillCacheManager]
+from backfilld.store.upkeep.inspection import Finding, Inspected, Kind, chain_findings
 
 REPLACEABLE: frozenset[Kind] = frozenset({"unreadable", "incomplete", "conflict"})
 """What a repair replaces. A locked object is whole, and is never replaced."""
@@ -53,7 +46,6 @@ class Replacement:
 async def verify_bucket(
     days: CachedDaysInBucket,
     instruments: Sequence[Instrument] | None,
-    manager_of: ManagerOf,
     concurrent: int,
     *,
     deep: bool,
@@ -63,7 +55,7 @@ async def verify_bucket(
     its rows. Raises RemoteError if the bucket cannot be listed."""
     found = BucketVerified()
     for instrument in await days.instruments() if instruments is None else instruments:
-        await _verify_instrument(days, instrument, manager_of(instrument), concurrent, found, deep=deep, watch=watch)
+        await _verify_instrument(days, instrument, concurrent, found, deep=deep, watch=watch)
     found.findings.sort(key=lambda each: (each.instrument, each.day))
     return found
 
@@ -71,7 +63,6 @@ async def verify_bucket(
 async def _verify_instrument(
     days: CachedDaysInBucket,
     instrument: Instrument,
-    manager: BackfillCacheManager,
     concurrent: int,
     found: BucketVerified,
     *,
@@ -99,7 +90,7 @@ async def _verify_instrument(
     own = {day: each for (whose, day), each in found.days.items() if whose == instrument}
     found.findings += chain_findings([_inspected(instrument, each) for each in own.values()])
     found.findings += _unsealed(instrument, own, found.findings)
-    found.findings += _conflicts(instrument, own, await trio.to_thread.run_sync(digests, manager))
+    found.findings += _conflicts(instrument, own, await days.here(instrument))
     if transfers.error is None:
         found.remarks += await _manifest_remarks(days, instrument, own)
 
@@ -138,24 +129,20 @@ async def _manifest_remarks(
     return (f"{instrument}: the manifest lags by {len(behind)} days, and names {gone} that are not there; run catalog",)
 
 
-async def repair_bucket(
-    days: CachedDaysInBucket, verified: BucketVerified, manager_of: ManagerOf, *, deep: bool
-) -> list[Replacement]:
+async def repair_bucket(days: CachedDaysInBucket, verified: BucketVerified, *, deep: bool) -> list[Replacement]:
     """Replace each object that is wrong by the day of the cache, if that is sealed and sound, and write the manifests.
 
     Each is examined once more before, and replaced by the tag that it had then. Raises RemoteError and StoreError.
     """
     wrong = dict.fromkeys((each.instrument, each.day) for each in verified.findings if each.kind in REPLACEABLE)
-    done = [await _replace(days, name, manager_of(name[0]), deep=deep) for name in wrong]
+    done = [await _replace(days, name, deep=deep) for name in wrong]
     for instrument in dict.fromkeys(each.instrument for each in done if each.is_done):
         await days.publish(instrument)
     return done
 
 
-async def _replace(
-    days: CachedDaysInBucket, name: DayName, manager: BackfillCacheManager, *, deep: bool
-) -> Replacement:
-    file = await trio.to_thread.run_sync(partial(_sound_file, manager, name))
+async def _replace(days: CachedDaysInBucket, name: DayName, *, deep: bool) -> Replacement:
+    file = await days.sound_file(*name)
     if isinstance(file, str):
         return Replacement(*name, is_done=False, sentence=f"not replaced: {file}")
     examined = await days.objects.head(day_key(*name))
@@ -172,16 +159,6 @@ async def _replace(
     if not await days.replace(name[0], file, examined):
         return Replacement(*name, is_done=False, sentence="not replaced: it changed while it was examined")
     return Replacement(*name, is_done=True, sentence=f"replaced by the cache's day, {file.certificate.rows:,} trades")
-
-
-def _sound_file(manager: BackfillCacheManager, name: DayName) -> SealedFile | str:
-    """The day of the cache, if nothing is wrong with it; else why it is of no use."""
-    inspected = inspect_day(manager.get_cache_path(name[1]), name[1], name[0])
-    if inspected is None:
-        return "the cache does not have the day"
-    if inspected.findings:
-        return f"the cache's own file is wrong, {inspected.findings[0].sentence}"
-    return sealed_file(manager, name[1]) or "the day is not sealed in the cache"
 
 
 def _without_key(sentence: str, instrument: Instrument, day: date) -> str:

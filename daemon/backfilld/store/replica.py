@@ -75,6 +75,17 @@ def sealed_file(manager: BackfillCacheManager, day: date) -> SealedFile | None:
     return SealedFile(certificate, body) if certificate.digest is not None else None
 
 
+def sound_file(manager: BackfillCacheManager, day: date) -> SealedFile | str:
+    """The day's file if nothing is wrong with it and it is sealed; else why it is of no use."""
+    assert manager.instrument is not None  # noqa: S101 - days without an instrument are in no bucket
+    inspected = inspect_day(manager.get_cache_path(day), day, manager.instrument)
+    if inspected is None:
+        return "the cache does not have the day"
+    if inspected.findings:
+        return f"the cache's own file is wrong, {inspected.findings[0].sentence}"
+    return sealed_file(manager, day) or "the day is not sealed in the cache"
+
+
 def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedFile:
     """Write the body beside the day's file and judge all of it. Raises ObjectRefused, and StoreError for the disk."""
     path = manager.get_cache_path(day)

@@ -24,9 +24,8 @@ from backfilld.services.remote_verify import BucketVerified, Replacement, repair
 from backfilld.services.status import managers
 from backfilld.settings import Settings
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.layout import instrument_directory, instruments_in
+from backfilld.store.layout import instruments_in
 from backfilld.store.lock import locked
-from backfilld.store.manager import BackfillCacheManager
 from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.words import counted
 
@@ -90,18 +89,14 @@ def verify(
     settings: Settings, instruments: Sequence[Instrument] | None, *, deep: bool, repair: bool, as_json: bool
 ) -> int:
     """Verify the bucket, and with ``repair`` replace what is wrong and verify again; return the exit code."""
-
-    def manager_of(instrument: Instrument) -> BackfillCacheManager:
-        return BackfillCacheManager(instrument_directory(settings.cache_dir, instrument), instrument)
-
     concurrent, done = settings.remote_concurrent, list[Replacement]()
 
     async def work(days: CachedDaysInBucket) -> BucketVerified:
         with progress_bar(quiet=as_json) as watch:
-            look = partial(verify_bucket, days, instruments, manager_of, concurrent, deep=deep, watch=watch)
+            look = partial(verify_bucket, days, instruments, concurrent, deep=deep, watch=watch)
             found = await look()
             if repair and found.findings and found.error is None:
-                done.extend(await repair_bucket(days, found, manager_of, deep=deep))
+                done.extend(await repair_bucket(days, found, deep=deep))
                 found = await look()
             return found
 
