@@ -43,6 +43,7 @@ from backfilld.supervisor_live import LiveDoor, LiveWorld
 from backfilld.supervisor_remote import Remote
 
 if TYPE_CHECKING:
+    from backfilld.adapters.object_store import BucketStore
     from backfilld.adapters.remote_days import CachedDaysInBucket
 
 SPARE_FETCHERS = 5
@@ -161,15 +162,14 @@ def exchange(settings: Settings, remembered: Remembered) -> tuple[GovernorRoom, 
     return room, governed(opener(settings.urls, settings.request_timeout_seconds), room.handle)
 
 
-def remote_days(settings: Settings, store: ParquetStore | None = None) -> "CachedDaysInBucket":
-    """The bucket of the settings beside their cache. Raises SettingsError without REMOTE_URL or without the extra."""
+def object_store_of(settings: Settings) -> "BucketStore":
+    """The bucket of the settings. Raises SettingsError without REMOTE_URL or without the extra."""
     if not settings.remote_url:
         raise SettingsError("remote_url is empty: name a bucket, such as s3://BUCKET/PREFIX")
     try:
         from backfilld.adapters.object_store import RemoteLocation, open_object_store  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise SettingsError(f"remote_url needs the extra [remote]: pip install 'backfilld[remote]' ({error})") from None
-    from backfilld.adapters.remote_days import CachedDaysInBucket  # noqa: PLC0415
 
     location = RemoteLocation(
         settings.remote_url,
@@ -179,8 +179,16 @@ def remote_days(settings: Settings, store: ParquetStore | None = None) -> "Cache
         timeout_s=settings.request_timeout_seconds,
         concurrent=settings.remote_concurrent,
     )
+    return open_object_store(location)
+
+
+def remote_days(settings: Settings, store: ParquetStore | None = None) -> "CachedDaysInBucket":
+    """The bucket of the settings beside their cache. Raises SettingsError without REMOTE_URL or without the extra."""
+    objects = object_store_of(settings)
+    from backfilld.adapters.remote_days import CachedDaysInBucket  # noqa: PLC0415
+
     return CachedDaysInBucket(
-        open_object_store(location),
+        objects,
         settings.remote_url,
         settings.cache_dir,
         state_directory(settings.cache_dir),

@@ -27,6 +27,9 @@ from backfilld.store import BackfillCacheManager
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import instrument_directory
 
+Incomplete = Literal["raise", "warn"]
+"""What a scan does about a span that lacks something."""
+
 _HIVE = ("market", "symbol")
 _NAMED = 5
 """How many of the missing stretches a message names."""
@@ -43,33 +46,57 @@ def scan(
     *,
     cache_dir: str | Path | None = None,
     settings: Settings | None = None,
-    incomplete: Literal["raise", "warn"] = "raise",
+    incomplete: Incomplete = "raise",
     times: bool = False,
+    remote: bool = False,
 ) -> pl.LazyFrame:
     """The trades with start <= T < stop, by id, read when collected; a filter on any column skips what it can.
 
     ``start`` and ``stop`` are aware datetimes, ISO 8601 text of such, or dates for the midnight (UTC) at which they
     begin. With ``times`` the column ``time`` has T as a datetime in UTC besides. Of a sequence of
     instruments come the trades of one after the other, with the columns ``market`` and ``symbol`` besides. The cache is
-    ``cache_dir``, or that of the settings, or of the settings in force here.
+    ``cache_dir``, or that of the settings, or of the settings in force here. With ``remote`` the sealed days of the
+    bucket (REMOTE_URL) are read instead, each object once, by the manifests: nothing is listed.
 
     Raises BackfillIncomplete if any trade of the time could be missing, naming what is, and DayLocked for a day that no
     key opens; with ``incomplete="warn"`` it gives what is held and warns of the rest (IncompleteSpan). Raises
-    SettingsError for a naive datetime.
+    SettingsError for a naive datetime, and with ``remote`` RemoteError for the bucket.
     """
     start_ms, stop_ms = moment_ms(start), moment_ms(stop)
     if start_ms >= stop_ms:
         raise SettingsError(f"the span from {start} to {stop} is empty: start must be before stop")
     single = isinstance(instrument, Instrument | str)
     wanted = [instrument] if isinstance(instrument, Instrument | str) else list(instrument)
-    root = Path(cache_dir) if cache_dir is not None else (settings or Settings()).cache_dir
-    named = [each if isinstance(each, Instrument) else Instrument.parse(each) for each in wanted]
-    shelves = [_Shelf(root, each, is_strict=incomplete == "raise") for each in named]
-    _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete)
-    frame = _lazy([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
-    within = frame.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
+    instruments = [each if isinstance(each, Instrument) else Instrument.parse(each) for each in wanted]
+    if remote:
+        within = _in_bucket(instruments, start_ms, stop_ms, settings or Settings(), incomplete)
+    else:
+        root = Path(cache_dir) if cache_dir is not None else (settings or Settings()).cache_dir
+        within = _in_cache(root, instruments, start_ms, stop_ms, incomplete)
     chosen = within.select(list(SCHEMA)) if single else within
     return chosen.with_columns(pl.col("T").cast(pl.Datetime("ms", "UTC")).alias("time")) if times else chosen
+
+
+def _in_cache(
+    root: Path, instruments: Sequence[Instrument], start_ms: int, stop_ms: int, incomplete: Incomplete
+) -> pl.LazyFrame:
+    shelves = [_Shelf(root, each, is_strict=incomplete == "raise") for each in instruments]
+    _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete, "the cache")
+    frame = _lazy([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
+    return frame.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
+
+
+def _in_bucket(
+    instruments: Sequence[Instrument], start_ms: int, stop_ms: int, settings: Settings, incomplete: Incomplete
+) -> pl.LazyFrame:
+    from backfilld.adapters.bucket_days import DaysInBucket  # noqa: PLC0415 - an extra
+    from backfilld.adapters.bucket_scan import scan_bucket  # noqa: PLC0415
+    from backfilld.assembly import object_store_of  # noqa: PLC0415
+
+    bucket = DaysInBucket(object_store_of(settings))
+    gaps, frame = scan_bucket(bucket, instruments, start_ms, stop_ms, settings.remote_concurrent)
+    _tell(gaps, incomplete, "the bucket")
+    return frame
 
 
 def _lazy(sources: Sequence["Path | pl.LazyFrame"]) -> pl.LazyFrame:
@@ -89,14 +116,14 @@ def _of_files(paths: list[Path]) -> pl.LazyFrame:
     return frame.select([*SCHEMA, *_HIVE])
 
 
-def _tell(gaps: Sequence[str], incomplete: str) -> None:
+def _tell(gaps: Sequence[str], incomplete: Incomplete, where: str) -> None:
     if not gaps:
         return
     more = f" and {len(gaps) - _NAMED} more" if len(gaps) > _NAMED else ""
-    sentence = f"the cache does not hold all of the span: {'; '.join(gaps[:_NAMED])}{more}"
+    sentence = f"{where} does not hold all of the span: {'; '.join(gaps[:_NAMED])}{more}"
     if incomplete == "raise":
         raise BackfillIncomplete(sentence)
-    warnings.warn(sentence, IncompleteSpan, stacklevel=3)
+    warnings.warn(sentence, IncompleteSpan, stacklevel=4)
 
 
 @dataclass(frozen=True)
