@@ -18,7 +18,7 @@ that no key opens."""
 @dataclass(frozen=True, slots=True)
 class DayStatus:
     """One day file: ``state`` is sealed (complete and over), whole (no hole, not over or not proven), holes, bad
-    or locked (no key opens it)."""
+    or locked (no key opens it); or missing, for a day between others that has no file."""
 
     instrument: str
     day: str
@@ -40,7 +40,7 @@ class DayStatus:
     @property
     def mark(self) -> str:
         """The name of how the day is drawn, a key of MARKS."""
-        if self.state in {"bad", "locked"}:
+        if self.state in {"bad", "locked", "missing"}:
             return self.state
         if self.conflicts:
             return "conflicted"
@@ -64,37 +64,39 @@ class InstrumentStatus:
 
 def day_statuses(manager: BackfillCacheManager) -> Iterator[DayStatus]:
     """The state of every day file of an instrument, from what the files say of themselves."""
-    for day in manager.days():
-        name, path = str(manager.instrument), manager.get_cache_path(day)
-        if not path.exists():
-            continue  # deleted since it was listed
-        size = path.stat().st_size
-        try:
-            facts = manager.facts(day)
-        except DayLocked as reason:
-            yield DayStatus(name, day.isoformat(), "locked", bytes=size, reason=str(reason))
-            continue
-        except (UntrustedFile, StoreError) as reason:
-            yield DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
-            continue
-        missing = sum(map(len, facts.holes))
-        yield DayStatus(
-            instrument=name,
-            day=day.isoformat(),
-            state="sealed" if facts.sealed else "holes" if missing else "whole",
-            trades=facts.rows,
-            missing=missing,
-            bytes=size,
-            first_id=facts.first_id,
-            last_id=facts.last_id,
-            first_at=iso(facts.spans[0].first_ms),
-            last_at=iso(facts.last_ms),
-            holes=[(each.first_id, each.last_id) for each in facts.holes],
-            absent=sum(map(len, facts.absent)),
-            conflicts=facts.conflicts,
-            findings=facts.findings,
-            sources=sorted({each.source.name for each in facts.sources}),
-        )
+    return (status for day in manager.days() if (status := day_status(manager, day)) is not None)
+
+
+def day_status(manager: BackfillCacheManager, day: date) -> DayStatus | None:
+    """The state of one day file, None if it was deleted since it was listed."""
+    name, path = str(manager.instrument), manager.get_cache_path(day)
+    if not path.exists():
+        return None
+    size = path.stat().st_size
+    try:
+        facts = manager.facts(day)
+    except DayLocked as reason:
+        return DayStatus(name, day.isoformat(), "locked", bytes=size, reason=str(reason))
+    except (UntrustedFile, StoreError) as reason:
+        return DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
+    missing = sum(map(len, facts.holes))
+    return DayStatus(
+        instrument=name,
+        day=day.isoformat(),
+        state="sealed" if facts.sealed else "holes" if missing else "whole",
+        trades=facts.rows,
+        missing=missing,
+        bytes=size,
+        first_id=facts.first_id,
+        last_id=facts.last_id,
+        first_at=iso(facts.spans[0].first_ms),
+        last_at=iso(facts.last_ms),
+        holes=[(each.first_id, each.last_id) for each in facts.holes],
+        absent=sum(map(len, facts.absent)),
+        conflicts=facts.conflicts,
+        findings=facts.findings,
+        sources=sorted({each.source.name for each in facts.sources}),
+    )
 
 
 def instrument_statuses(days: Sequence[DayStatus]) -> Iterator[InstrumentStatus]:

@@ -1,0 +1,38 @@
+"""Whether what is stored is complete and fresh: one judgement for the endpoint's /readyz and ``status --check``.
+
+Owns what lag means. A stream that is attached and lacks nothing lags as far as its newest message did behind its event,
+however quiet the market is: the daemon asks REST when a stream goes silent. Anything else is as old as the moment when
+it was last known to be complete.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from backfilld.core.live.reports import LiveInstrument
+
+
+class Freshness(msgspec.Struct, frozen=True):
+    """One instrument. ``complete_ms`` is the host's time, in ms since the epoch, up to which its trades are known to be
+    here; None before that was ever so."""
+
+    is_attached: bool = False
+    complete_ms: float | None = None
+
+
+def freshness(now_ms: float, live: LiveInstrument | None, complete_ms: float | None) -> Freshness:
+    """The freshness of an instrument, of which all was stored at ``complete_ms``, None for never."""
+    if live is None or not live.is_attached:
+        return Freshness(complete_ms=complete_ms)
+    if live.hole_since_s is not None:
+        return Freshness(is_attached=True, complete_ms=now_ms - live.hole_since_s * 1000)
+    return Freshness(is_attached=True, complete_ms=now_ms - max(0.0, live.lag_ms or 0.0))
+
+
+def stale(now_ms: float, max_lag_s: float, of: Mapping[str, Freshness]) -> Iterator[str]:
+    """What lags by more than ``max_lag_s``, in a sentence each; nothing if all is fresh."""
+    for name, each in of.items():
+        if each.complete_ms is None:
+            yield f"{name}: not complete yet"
+        elif now_ms - each.complete_ms > max_lag_s * 1000:
+            yield f"{name}: {(now_ms - each.complete_ms) / 1000:,.0f} s behind, more than {max_lag_s:g} s"

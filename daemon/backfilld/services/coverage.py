@@ -1,0 +1,45 @@
+"""Which days are stored and how well, looked at again and again: only what has changed is read anew.
+
+Owns what is remembered between two looks. Reads certificates, takes no lock, changes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+from backfilld.core.model import Instrument
+from backfilld.services.stored_days import DayStatus, day_status
+from backfilld.store import BackfillCacheManager
+from backfilld.store.layout import Stamp, instrument_directory, stamp_of
+
+
+class Coverage:
+    """The days of a cache directory."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._cache_dir = cache_dir
+        self._sealed: dict[Path, tuple[Stamp | None, DayStatus]] = {}
+
+    def look(self, instrument: Instrument) -> Mapping[date, DayStatus]:
+        """Each day of the instrument from the first file to the last; one without a file is ``missing``. Raises
+        StoreError."""
+        manager = BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument)
+        days = {day: status for day in manager.days() if (status := self._status(manager, day)) is not None}
+        if not days:
+            return {}
+        first, last = min(days), max(days)
+        every = (first + timedelta(days=n) for n in range((last - first).days + 1))
+        return {day: days.get(day) or DayStatus(str(instrument), day.isoformat(), "missing") for day in every}
+
+    def _status(self, manager: BackfillCacheManager, day: date) -> DayStatus | None:
+        path = manager.get_cache_path(day)
+        stamp = stamp_of(path)
+        known = self._sealed.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        status = day_status(manager, day)
+        if status is not None and status.state == "sealed":
+            # Without its lists: years of days stay in memory.
+            self._sealed[path] = stamp, replace(status, holes=[], findings={}, sources=[])
+        return status

@@ -1,0 +1,39 @@
+"""HTML and SVG as values: every text is escaped, unless it is markup that was made here."""
+
+from html import escape
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *children: str, **attributes: str | float | None) -> Markup:
+    """An element. ``class_`` is the attribute ``class``, ``_`` in names becomes ``-``; attributes of None are left
+    out."""
+    words = (f' {_name(key)}="{escape(str(value))}"' for key, value in attributes.items() if value is not None)
+    return Markup(f"<{name}{''.join(words)}>{joined(*children)}</{name}>")
+
+
+def joined(*children: str) -> Markup:
+    """The children one after the other."""
+    return Markup("".join(each if isinstance(each, Markup) else escape(each) for each in children))
+
+
+def row(*cells: str, heads: int = 1) -> Markup:
+    """A row of a table, whose first ``heads`` cells name it."""
+    return tag("tr", *_cells(cells, heads))
+
+
+def _cells(cells: tuple[str, ...], heads: int) -> list[Markup]:
+    return [tag("th", each, scope="row") if place < heads else tag("td", each) for place, each in enumerate(cells)]
+
+
+def cells(*texts: str, heads: int = 1) -> Markup:
+    """The cells of a row that stands already."""
+    return joined(*_cells(texts, heads))
+
+
+def _name(key: str) -> str:
+    return key.rstrip("_").replace("_", "-")

@@ -1,0 +1,146 @@
+"""The one who looks: gathers what the daemon knows of itself, and remembers an hour of it.
+
+Owns when something is looked at. Nothing here asks the exchange, takes a lock or delays the pipeline.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from datetime import date
+from functools import partial
+from importlib.metadata import version
+
+import trio
+
+from backfilld.adapters.threads import in_thread
+from backfilld.core.live.reports import LiveStatistics
+from backfilld.core.model import Instrument
+from backfilld.core.monitor.freshness import Freshness, freshness
+from backfilld.core.monitor.history import History, WeightWindow
+from backfilld.errors import BackfillError
+from backfilld.serving.monitor.counts import EndpointCounts
+from backfilld.serving.monitor.today_board import TodayBoard
+from backfilld.serving.monitor.view import View
+from backfilld.serving.world import World
+from backfilld.services.coverage import Coverage
+from backfilld.services.stored_days import DayStatus
+
+CHOSEN_EVERY_S = 15.0
+"""How often the day files of an instrument that somebody looks at are looked at, and those of the others:"""
+OTHERS_EVERY_S = 120.0
+
+LOOKED_AT_S = 120.0
+
+
+class Watch:
+    """What there is to see of one daemon. ``look`` is cheap; ``run`` must run beside it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._version = version("backfilld")
+        self._history = History()
+        self._counts = EndpointCounts()
+        world.traffic.observers.append(self._counts.observe)
+        directory = world.settings.cache_dir if world.settings.cache_enabled else None
+        self._files = None if directory is None else Coverage(directory)
+        self._coverage: dict[Instrument, Mapping[date, DayStatus]] = {}
+        self._looked_at: dict[Instrument, float] = {}
+        self._chosen_at: dict[Instrument, float] = {}
+        self._board = TodayBoard(directory, world.pipeline.live, _wall_ms)
+        self._complete_ms: float | None = None
+
+    @property
+    def instruments(self) -> tuple[Instrument, ...]:
+        """Those that the daemon keeps now."""
+        return self._world.pipeline.spec_now.instruments
+
+    async def run(self) -> None:
+        """Gather until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._gather_weight)
+            nursery.start_soon(self._gather_live)
+            nursery.start_soon(self._gather_files)
+            nursery.start_soon(self._board.run)
+
+    def look(self, chosen: Instrument | None = None) -> View:
+        """Everything as it stands; with ``chosen``, that instrument's day as well."""
+        pipeline, now_ms = self._world.pipeline, _wall_ms()
+        live = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
+        trouble = pipeline.disk.trouble.value
+        if chosen is not None:
+            self._chosen_at[chosen] = trio.current_time()
+        has_all = all(each in self._coverage for each in self.instruments)
+        return View(
+            now_ms=now_ms,
+            version=self._version,
+            instruments=self.instruments,
+            chosen=self.instruments[0] if chosen is None else chosen,
+            statistics=pipeline.statistics.value,
+            live=live,
+            freshness=self._freshness(now_ms, live),
+            weight=_by_pool(pipeline.governor.value),
+            trouble=None if trouble is None else trouble.reason,
+            history=self._history,
+            coverage=self._coverage if has_all or chosen in self._coverage else None,
+            today=None if chosen is None else self._board.today(chosen),
+            endpoint=self._counts,
+            subscribers=self._world.traffic.subscribers,
+            warnings=self._world.warnings.lines,
+        )
+
+    def _freshness(self, now_ms: float, live: LiveStatistics) -> Mapping[Instrument, Freshness]:
+        self._complete_ms = self._completed_ms(now_ms)
+        return {each: freshness(now_ms, live.instruments.get(each), self._complete_ms) for each in self.instruments}
+
+    def _completed_ms(self, now_ms: float) -> float | None:
+        """When the oldest of the newest rounds ended, by the host's clock: all was stored then."""
+        pipeline = self._world.pipeline
+        seen = pipeline.statistics.value
+        if seen.complete < seen.instruments or not seen.instruments:
+            return None
+        if seen.rests_until == float("-inf"):
+            return self._complete_ms
+        rested_s = pipeline.spec_now.poll_s - (seen.rests_until - trio.current_time())
+        return now_ms - max(0.0, rested_s) * 1000
+
+    async def _gather_weight(self) -> None:
+        async with aclosing(self._world.pipeline.governor.eventual_values()) as values:
+            async for budgets in values:
+                for pool, each in _by_pool(budgets).items():
+                    seen = WeightWindow(each.window_ms, each.own, getattr(each, 'clients', 0), each.others, each.limit)
+                    self._history.saw_weight(pool, seen)
+
+    async def _gather_live(self) -> None:
+        if self._world.pipeline.live is None:
+            return
+        async with aclosing(self._world.pipeline.live.statistics.eventual_values()) as values:
+            async for live in values:
+                self._history.saw_trades(_wall_ms(), {name: each.trades for name, each in live.instruments.items()})
+                self._history.saw_holes(live.holes)
+
+    async def _gather_files(self) -> None:
+        while self._files is not None:
+            for instrument in self.instruments:
+                if self._is_due(instrument):
+                    with suppress(BackfillError):
+                        self._coverage[instrument] = await in_thread(partial(self._files.look, instrument))
+                    self._looked_at[instrument] = trio.current_time()
+            for gone in self._coverage.keys() - set(self.instruments):
+                del self._coverage[gone]
+            await trio.sleep(1)
+
+    def _is_due(self, instrument: Instrument) -> bool:
+        now = trio.current_time()
+        is_chosen = self._chosen_at.get(instrument, float("-inf")) > now - LOOKED_AT_S
+        every_s = CHOSEN_EVERY_S if is_chosen else OTHERS_EVERY_S
+        return self._looked_at.get(instrument, float("-inf")) <= now - every_s
+
+
+def _wall_ms() -> float:
+    return time.time() * 1000
+
+
+def _by_pool(b):
+    from backfilld.core.markets import RULES
+    from backfilld.core.model import Market
+    return {(RULES[k].pool if isinstance(k, Market) else k): v for k, v in b.items()}
