@@ -102,7 +102,7 @@ class Tab:
 
     async def look(self, width: int, height: int = 900, *, dark: bool = False, scale: float = 1) -> None:
         """Have a window of this width, in that theme."""
-        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}  # noqa: PLR2004
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
         await self.call("Emulation.setDeviceMetricsOverride", **size)
         await self.call("Emulation.setScrollbarsHidden", hidden=True)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -161,7 +161,7 @@ async def _address(process: "subprocess.Popen[bytes]", profile: Path) -> str:
     """The address of the first tab."""
     noted = profile / "DevToolsActivePort"
     with trio.move_on_after(START_S):
-        while not noted.exists() or len(noted.read_text().splitlines()) < 2:  # noqa: PLR2004 - port and path
+        while not noted.exists() or len(noted.read_text().splitlines()) < 2:
             if process.poll() is not None:
                 raise Unavailable(f"Chromium ended with {process.returncode}")
             await trio.sleep(0.05)

@@ -46,6 +46,7 @@ async def _serve(world: World) -> None:
     ending_s = min(MOST_ENDING_S, ENDING_PART * settings.grace_seconds)
     with _listening(settings.api_listen, "api") as api:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.watch.run)
             try:
                 async with move_on_when(world.pipeline.stop.wait):
                     await connections.accept(api, nursery)

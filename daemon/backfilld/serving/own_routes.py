@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from starlette.routing import BaseRoute
 
+from backfilld.serving.monitor.routes import monitor_routes
 from backfilld.serving.world import World
 
 
-def own_routes(_world: World) -> Sequence[BaseRoute]:
+def own_routes(world: World) -> Sequence[BaseRoute]:
     """The routes, built for one daemon."""
-    return ()
+    return monitor_routes(world.watch)

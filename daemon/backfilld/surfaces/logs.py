@@ -12,8 +12,12 @@ from typing import Literal, TextIO
 
 import structlog
 
+from backfilld.core.monitor.warned import RecentWarnings
 from backfilld.surfaces.log_repeats import Repeats
 from backfilld.surfaces.log_sentences import QUIET, sentence, subject
+
+RECENT = RecentWarnings()
+"""The newest warnings and errors of this process, for those who look at it and not at its log."""
 
 _THRESHOLD = [logging.INFO]
 """The level in force. Loggers that were bound before it changed heed it too."""
@@ -28,6 +32,11 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 def _heed_level(_: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     if logging.getLevelName(name.upper()) < _THRESHOLD[0]:
         raise structlog.DropEvent
+    return event
+
+
+def _remember(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    RECENT.add(event)
     return event
 
 
@@ -96,6 +105,7 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str) -> None
             Repeats(time.monotonic),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _remember,
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),

@@ -20,7 +20,7 @@ from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from backfilld.supervisor_remote import Remote
 from backfilld.surfaces.endpoint import refuse_without_extra, serves
-from backfilld.surfaces.logs import complain
+from backfilld.surfaces.logs import RECENT, complain
 from backfilld.surfaces.service import Service
 from backfilld.surfaces.signals import watch_signals
 
@@ -118,7 +118,7 @@ async def _run_attended(settings: Settings, pipeline: Pipeline, service: Service
             from backfilld.serving.endpoint import run_endpoint  # noqa: PLC0415 - most daemons serve nobody
             from backfilld.serving.world import World  # noqa: PLC0415
 
-            nursery.start_soon(run_endpoint, World(settings, pipeline))
+            nursery.start_soon(run_endpoint, World(settings, pipeline, warnings=RECENT))
         if sys.stdout.isatty():
             # Only here is rich imported: a daemon that logs to a pipe starts without it.
             from backfilld.surfaces.progress import show_progress  # noqa: PLC0415

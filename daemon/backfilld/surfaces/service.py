@@ -11,8 +11,8 @@ import trio
 from backfilld.actors.writer import LONGEST_RETRY_S
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import spec_of
-from backfilld.core.liveness import Liveness
 from backfilld.errors import SettingsError
+from backfilld.services.pulse import Pulse
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, Reload
 from backfilld.surfaces.logs import set_level
@@ -38,8 +38,6 @@ class Service:
         self._notifier = notifier
         self._read_settings = read_settings
         self._is_ready = False
-        self._governor: object = None
-        self._idle_until = float("-inf")
 
     async def attend(self) -> None:
         """Keep the manager informed, until cancelled; return at once where there is none."""
@@ -47,13 +45,12 @@ class Service:
             return
         longest_s = max(self._settings.request_timeout_seconds, LONGEST_RETRY_S) + SLACK_S
         patience_s = max(self._notifier.watchdog_s / 2, longest_s)
-        liveness = Liveness(patience_s)
+        pulse = Pulse(self._pipeline, patience_s)
         every_s = min(LOOK_EVERY_S, self._notifier.watchdog_s / 4 or LOOK_EVERY_S)
         while True:
             self._notifier.status(self.status())
             self._tell_readiness()
-            is_alive = liveness.is_alive(trio.current_time(), self._state(), self._idle())
-            if self._notifier.watchdog_s and is_alive and self._waits_for_an_answer_s() <= patience_s:
+            if pulse.is_alive() and self._notifier.watchdog_s:
                 self._notifier.alive()
             await trio.sleep(every_s)
 
@@ -127,22 +124,3 @@ class Service:
             self._notifier.ready()
         else:
             self._notifier.extend(START_TAKES_S)
-
-    def _state(self) -> object:
-        granted = {market: each.granted for market, each in self._pipeline.governor.value.items()}
-        return self._pipeline.statistics.value.steps, granted, self._pipeline.disk.trouble.value
-
-    def _waits_for_an_answer_s(self) -> float:
-        """How long the oldest request has been on its way; other fetchers that move must not hide one that is stuck."""
-        sent = [each.oldest_sent_ms for each in self._pipeline.governor.value.values()]
-        return max((trio.current_time() - at_ms / 1000 for at_ms in sent if at_ms is not None), default=0.0)
-
-    def _idle(self) -> float:
-        """Until when there is nothing to do, or nothing may be done, in trio's time."""
-        shown = self._pipeline.governor.value
-        if shown is not self._governor:
-            self._governor = shown
-            wait_s = max((each.wait_ms / 1000 for each in shown.values()), default=0.0)
-            self._idle_until = trio.current_time() + wait_s if wait_s else float("-inf")
-        rests_until: float = self._pipeline.statistics.value.rests_until
-        return max(self._idle_until, rests_until)

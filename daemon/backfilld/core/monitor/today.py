@@ -16,6 +16,9 @@ from backfilld.core.model import day_of
 
 MINUTE_MS = 60_000
 
+MOST_BINS = 40
+"""Bins of the profile: about as many as there are lines beside the chart."""
+
 
 @dataclass(slots=True)
 class Minute:
@@ -58,7 +61,7 @@ class Today:
         self.trades = 0
         self.missing = 0
         self._minutes: dict[int, Minute] = {}
-        self._volumes: dict[float, float] = {}
+        self._profile = Profile()
 
     def take_frame(self, frame: pl.DataFrame) -> None:
         """Count stored trades, a frame with SCHEMA in order of id."""
@@ -78,7 +81,7 @@ class Today:
         for start_ms, close, volume, value, bought in for_minutes.iter_rows():
             self._add(start_ms, close, volume, value, bought)
         for price, volume in for_prices.iter_rows():
-            self._volumes[price] = self._volumes.get(price, 0.0) + volume
+            self._profile.add(price, volume)
 
     def take(self, trades: Iterable[LiveTrade]) -> None:
         """Count trades of the day that came live."""
@@ -89,7 +92,7 @@ class Today:
             if trade.p > 0:
                 start_ms = trade.T // MINUTE_MS * MINUTE_MS
                 self._add(start_ms, trade.p, trade.q, trade.p * trade.q, -trade.q if trade.m else trade.q)
-                self._volumes[trade.p] = self._volumes.get(trade.p, 0.0) + trade.q
+                self._profile.add(trade.p, trade.q)
 
     @property
     def points(self) -> list[Point]:
@@ -99,22 +102,12 @@ class Today:
     @property
     def poc(self) -> float | None:
         """The price with the most volume; of equals the lowest."""
-        return min(self._volumes, key=lambda price: (-self._volumes[price], price), default=None)
+        return self._profile.poc
 
-    def profile(self, most: int = 40) -> list[Bin]:
-        """The volume by price in at most so many bins of a round width, ascending."""
-        if not self._volumes:
-            return []
-        low, high = min(self._volumes), max(self._volumes)
-        width = _round_up((high - low) / (most - 1)) if high > low else max(low * 1e-6, 1e-8)
-        first = math.floor(low / width + 1e-6)
-        volumes = [0.0] * (math.floor(high / width + 1e-6) - first + 1)
-        for price, volume in self._volumes.items():
-            volumes[math.floor(price / width + 1e-6) - first] += volume
-        poc = self.poc
-        edges = [(first + place) * width for place in range(len(volumes) + 1)]
-        at = -1 if poc is None else math.floor(poc / width + 1e-6) - first
-        return [Bin(edges[n], edges[n + 1], volume, n == at) for n, volume in enumerate(volumes)]
+    @property
+    def bins(self) -> list[Bin]:
+        """The volume by price in at most MOST_BINS bins of a round width, ascending."""
+        return self._profile.bins
 
     def _points(self) -> Iterator[Point]:
         volume = notional = delta = 0.0
@@ -134,6 +127,50 @@ class Today:
         minute.volume += volume
         minute.notional += notional
         minute.delta += delta
+
+
+class Profile:
+    """Volume by price, kept up to date trade by trade: a busy day has a hundred thousand prices, and is looked at twice
+    a second."""
+
+    def __init__(self) -> None:
+        self.poc: float | None = None
+        self._volumes: dict[float, float] = {}
+        self._width = 0.0
+        self._bins: dict[int, float] = {}
+
+    def add(self, price: float, volume: float) -> None:
+        """Count a trade, or several at one price."""
+        total = self._volumes[price] = self._volumes.get(price, 0.0) + volume
+        most = -1.0 if self.poc is None else self._volumes[self.poc]
+        if total > most or (total == most and price < (self.poc or 0.0)):
+            self.poc = price
+        self._width = self._width or _round_up(price * 1e-7)
+        place = self._place(price)
+        self._bins[place] = self._bins.get(place, 0.0) + volume
+        if place in {min(self._bins), max(self._bins)} and max(self._bins) - min(self._bins) >= MOST_BINS:
+            self._widen()
+
+    @property
+    def bins(self) -> list[Bin]:
+        """From the lowest price to the highest, those without volume too."""
+        if self.poc is None:
+            return []
+        at, width = self._place(self.poc), self._width
+        places = range(min(self._bins), max(self._bins) + 1)
+        return [Bin(n * width, (n + 1) * width, self._bins.get(n, 0.0), n == at) for n in places]
+
+    def _widen(self) -> None:
+        """Fewer bins, out of the prices: bins of 2 do not add up to bins of 5."""
+        low, high = min(self._volumes), max(self._volumes)
+        self._width = max(_round_up((high - low) / (MOST_BINS - 1)), _round_up(self._width * 1.01))
+        self._bins = {}
+        for price, volume in self._volumes.items():
+            place = self._place(price)
+            self._bins[place] = self._bins.get(place, 0.0) + volume
+
+    def _place(self, price: float) -> int:
+        return math.floor(price / self._width + 1e-6)
 
 
 def _round_up(width: float) -> float:

@@ -4,8 +4,9 @@ Owns the names, which docs/reference-metrics.md lists. Labels are bounded: instr
 templates, and words of our own; never a client, a path or an id. What is not known yet has no sample.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
@@ -19,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from backfilld.core.histogram import Histogram
+from backfilld.serving.monitor.budgets import bots_of
 from backfilld.serving.monitor.view import View
 
 PREFIX = "backfilld_"
@@ -92,14 +94,18 @@ def _of_live(view: View) -> Iterator[Metric]:
         "instrument",
     )
     yield _counter("live_connects", "Connections to streams that were opened.", {(): view.live.connects})
-    yield _counter("live_overflows", "Trades of streams that found no room; REST brings them.", {(): view.live.overflowed})
+    yield _counter(
+        "live_overflows", "Trades of streams that found no room; REST brings them.", {(): view.live.overflowed}
+    )
 
 
 def _of_holes(view: View) -> Iterator[Metric]:
     live = view.live
     yield _counter("holes_found", "Holes in streams for which REST was asked.", {(): live.holes_found})
     yield _counter("holes_healed", "Holes that REST filled.", {(): live.holes_healed})
-    yield _counter("holes_given_up", "Holes that nobody could fill in LIVE_PATIENCE_SECONDS.", {(): live.holes_given_up})
+    yield _counter(
+        "holes_given_up", "Holes that nobody could fill in LIVE_PATIENCE_SECONDS.", {(): live.holes_given_up}
+    )
     yield _histogram("hole_heal_seconds", "How long healed holes stood.", {(): live.heal_seconds})
 
 
@@ -111,12 +117,14 @@ def _of_weight(view: View) -> Iterator[Metric]:
         {
             (str(pool), by): count
             for pool, each in pools
-            for by, count in (("own", each.own), ("bots", getattr(each, 'clients', 0)), ("others", each.others))
+            for by, count in (("own", each.own), ("bots", bots_of(each)), ("others", each.others))
         },
         "pool",
         "by",
     )
-    yield _gauge("weight_limit", "The exchange's limit of it.", {(str(pool),): each.limit for pool, each in pools}, "pool")
+    yield _gauge(
+        "weight_limit", "The exchange's limit of it.", {(str(pool),): each.limit for pool, each in pools}, "pool"
+    )
     yield _gauge(
         "paused_until_timestamp_seconds",
         "When the exchange may be asked again; no sample while it may be.",
@@ -150,21 +158,24 @@ def _of_store(view: View) -> Iterator[Metric]:
         yield _gauge("days", "Stored days, by state.", by_mark, "state")
 
 
-def _counter(name: str, text: str, samples: dict[tuple[str, ...], int], *labels: str) -> Metric:
+# The keys are tuples of label values; mypy knows none of a length that varies.
+
+
+def _counter(name: str, text: str, samples: Mapping[Any, int], *labels: str) -> Metric:
     family = CounterMetricFamily(f"{PREFIX}{name}", text, labels=labels)
     for values, count in samples.items():
         family.add_metric(values, count)
     return family
 
 
-def _gauge(name: str, text: str, samples: dict[tuple[str, ...], float], *labels: str) -> Metric:
+def _gauge(name: str, text: str, samples: Mapping[Any, float], *labels: str) -> Metric:
     family = GaugeMetricFamily(f"{PREFIX}{name}", text, labels=labels)
     for values, value in samples.items():
         family.add_metric(values, value)
     return family
 
 
-def _histogram(name: str, text: str, samples: dict[tuple[str, ...], Histogram], *labels: str) -> Metric:
+def _histogram(name: str, text: str, samples: Mapping[Any, Histogram], *labels: str) -> Metric:
     family = HistogramMetricFamily(f"{PREFIX}{name}", text, labels=labels)
     for values, each in samples.items():
         bounds = [*map(str, map(float, each.bounds)), "+Inf"]

@@ -6,17 +6,17 @@ from string import Template
 from urllib.parse import quote
 
 from backfilld.core.markets import Pool
-from backfilld.serving.monitor.markup import joined, tag
-from backfilld.serving.monitor.parts import live_rows, parts
-from backfilld.serving.monitor.view import View
 from backfilld.services.stored_days import MARKS
+from backfilld.serving.monitor.markup import joined, tag
+from backfilld.serving.monitor.parts import drawings, live_rows, parts
+from backfilld.serving.monitor.view import View
 
 _HERE = Path(__file__).parent
 
 
 def page(view: View) -> str:
     """The HTML document."""
-    every = {name.replace("-", "_"): text for name, text in parts(view).items()}
+    every = {name.replace("-", "_"): text for name, text in (parts(view) | drawings(view)).items()}
     weight = (
         _template("weight.html").substitute(
             pool=pool,

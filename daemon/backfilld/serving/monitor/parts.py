@@ -4,31 +4,53 @@ Owns the words of the page. The template has the places; ``/events`` sends the p
 that the page says the same with script and without.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
 from backfilld.core.monitor.freshness import stale
 from backfilld.core.monitor.history import WeightWindow
 from backfilld.core.monitor.today import Point
+from backfilld.services.stored_days import MARKS
 from backfilld.serving.monitor import drawing
+from backfilld.serving.monitor.budgets import bots_of
 from backfilld.serving.monitor.markup import Markup, cells, joined, row, tag
 from backfilld.serving.monitor.view import View
-from backfilld.serving.monitor.words import NOTHING, amount, clock, minute, moment, price, span
-from backfilld.services.stored_days import MARKS
+from backfilld.serving.monitor.words import NOTHING, clock, minute, moment, price, span
 
 MAX_LAG_S = 60.0
 """Behind by more than this the page says so; ``status --check --max-lag`` and ``/readyz?max_lag`` take another."""
 
-Parts = Mapping[str, Markup]
+Parts = dict[str, Markup]
 
 
 def parts(view: View) -> Parts:
     """Every part, by id."""
     found: dict[str, Markup] = {}
-    for of_section in (_of_head, _of_live, _of_coverage, _of_today, _of_weight, _of_rate, _of_holes, _of_log, _of_users):
+    for of_section in (
+        _of_head,
+        _of_live,
+        _of_coverage,
+        _of_today,
+        _of_weight,
+        _of_rate,
+        _of_holes,
+        _of_log,
+        _of_users,
+    ):
         found |= of_section(view)
     return found
+
+
+def drawings(view: View) -> Parts:
+    """The charts as they are drawn without script, by id; with it, the points of the series are sent instead."""
+    points = [] if view.today is None else view.today.points
+    found = {
+        "price-drawn": _price_drawn(view, points),
+        "delta-drawn": _delta_drawn(points),
+        "rate-drawn": _rate_drawn(view),
+    }
+    return found | {f"weight-{pool}-drawn": _weight_drawn(view, pool) for pool in Pool}
 
 
 def row_id(instrument: Instrument) -> str:
@@ -125,12 +147,9 @@ def _of_today(view: View) -> Parts:
     points = [] if view.today is None else view.today.points
     if view.today is None or not points:
         nothing = Markup("No trade of today is here yet.")
-        return {"price-sum": nothing, "price-drawn": Markup(""), "delta-drawn": Markup(""), "profile": Markup(""),
-                "profile-span": Markup(""), "price-rows": Markup("")}  # fmt: skip
-    bins = view.today.profile()
-    today, last, xs = view.today, points[-1], [each.start_ms for each in points]
-    label = f"{view.chosen} on {today.day}: price {price(last.price)}, VWAP {price(round(last.vwap, 8))}"
-    curves = [drawing.Line("price", [each.price for each in points]), drawing.Line("vwap", [e.vwap for e in points])]
+        return {"price-sum": nothing, "profile": Markup(""), "profile-span": Markup(""), "price-rows": Markup("")}
+    bins = view.today.bins
+    today, last = view.today, points[-1]
     return {
         "price-sum": _figures(
             ("price", price(last.price)),
@@ -140,14 +159,26 @@ def _of_today(view: View) -> Parts:
             ("trades", f"{today.trades:,}"),
             ("missing", f"{today.missing:,}"),
         ),
-        "price-drawn": drawing.lines(label, xs, curves),
-        "delta-drawn": drawing.lines(
-            f"cumulative delta {amount(last.delta)}", xs, [drawing.Line("delta", [each.delta for each in points])]
-        ),
         "profile": drawing.profile(f"volume by price, most at {price(today.poc)}", bins),
         "profile-span": joined(f"{price(bins[0].low)} to {price(bins[-1].high)}"),
         "price-rows": joined(*(_price_row(each) for each in _hourly(points))),
     }
+
+
+def _price_drawn(view: View, points: Sequence[Point]) -> Markup:
+    if not points:
+        return Markup("")
+    last = points[-1]
+    label = f"{view.chosen} today: price {price(last.price)}, VWAP {last.vwap:,.8g}"
+    curves = [drawing.Line("price", [each.price for each in points]), drawing.Line("vwap", [e.vwap for e in points])]
+    return drawing.lines(label, [each.start_ms for each in points], curves)
+
+
+def _delta_drawn(points: Sequence[Point]) -> Markup:
+    if not points:
+        return Markup("")
+    curve = drawing.Line("delta", [each.delta for each in points])
+    return drawing.lines(f"cumulative delta {points[-1].delta:+,.6g}", [each.start_ms for each in points], [curve])
 
 
 def _hourly(points: Sequence[Point]) -> list[Point]:
@@ -177,15 +208,19 @@ def _of_weight(view: View) -> Parts:
         else:
             found[f"weight-{pool}-sum"] = _figures(
                 ("own", f"{now.own:,}"),
-                ("bots", f"{getattr(now, 'clients', 0):,}"),
+                ("bots", f"{bots_of(now):,}"),
                 ("others", f"{now.others:,}"),
                 ("limit", f"{now.limit:,} per {now.interval}"),
             )
-        stacks = [{"own": each.own, "bots": each.bots, "others": each.others} for each in windows]
-        label = f"used weight of {pool} by minute, most {max((each.used for each in windows), default=0):,}"
-        found[f"weight-{pool}-drawn"] = drawing.bars(label, stacks, now.limit if now else 0)
         found[f"weight-{pool}-rows"] = joined(*map(_weight_row, reversed(windows)))
     return found
+
+
+def _weight_drawn(view: View, pool: Pool) -> Markup:
+    windows, now = view.history.weight.get(pool, ()), view.weight.get(pool)
+    stacks = [{"own": each.own, "bots": each.bots, "others": each.others} for each in windows]
+    label = f"used weight of {pool} by minute, most {max((each.used for each in windows), default=0):,}"
+    return drawing.bars(label, stacks, now.limit if now else 0)
 
 
 def _weight_row(window: WeightWindow) -> Markup:
@@ -197,18 +232,20 @@ def _of_rate(view: View) -> Parts:
     rates = view.history.rates
     values = [each.trades_per_s for each in rates]
     now = f"{values[-1]:,.1f}" if values else NOTHING
-    drawn = drawing.lines(
-        f"trades a second, now {now}", [e.stop_ms for e in rates], [drawing.Line("rate", values)], from_zero=True
-    )
     minutes: dict[str, list[float]] = {}
     for each in rates:
         minutes.setdefault(minute(each.stop_ms), []).append(each.trades_per_s)
     means = ((name, sum(of) / len(of), max(of)) for name, of in reversed(minutes.items()))
     return {
         "rate-sum": _figures(("now", now), ("most", f"{max(values):,.1f}" if values else NOTHING)),
-        "rate-drawn": drawn,
         "rate-rows": joined(*(row(name, f"{mean:,.1f}", f"{most:,.1f}") for name, mean, most in means)),
     }
+
+
+def _rate_drawn(view: View) -> Markup:
+    rates = view.history.rates
+    curve = drawing.Line("rate", [each.trades_per_s for each in rates])
+    return drawing.lines("trades a second", [each.stop_ms for each in rates], [curve], from_zero=True)
 
 
 def _of_holes(view: View) -> Parts:
@@ -217,7 +254,7 @@ def _of_holes(view: View) -> Parts:
         row(
             moment(each.ended_ms),
             str(each.instrument),
-            f"{each.ids.first_id} – {each.ids.last_id}",
+            f"{each.ids.first_id} to {each.ids.last_id}",
             f"{len(each.ids):,}",
             span(each.seconds),
             "healed" if each.is_healed else tag("span", "given up", class_="bad"),

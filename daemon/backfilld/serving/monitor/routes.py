@@ -92,7 +92,9 @@ class _Monitor:
         return Response(text, 200, HEADERS | {"content-type": content_type})
 
     async def _health(self, _request: Request) -> Response:
-        return _json({"alive": True})
+        # That this is answered shows that the loop turns.
+        is_alive = self._watch.is_alive
+        return _json({"alive": is_alive}, 200 if is_alive else 503)
 
     async def _readiness(self, request: Request) -> Response:
         try:

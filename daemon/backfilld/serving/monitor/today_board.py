@@ -122,5 +122,3 @@ def _new_rows(manager: BackfillCacheManager, day: date, next_id: int | None) -> 
     groups: Iterator[pl.DataFrame] = manager.row_groups(day)
     new = (each if next_id is None else each.filter(pl.col("a") >= next_id) for each in groups)
     return pl.concat([empty_trades(), *(each.select(list(SCHEMA)) for each in new)])
-
-

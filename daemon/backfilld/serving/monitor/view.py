@@ -16,8 +16,8 @@ from backfilld.core.monitor.history import History
 from backfilld.core.monitor.today import Today
 from backfilld.core.monitor.warned import Warned
 from backfilld.core.weight.budget import BudgetStatistics
-from backfilld.serving.monitor.counts import EndpointCounts
 from backfilld.services.stored_days import DayStatus
+from backfilld.serving.monitor.counts import EndpointCounts
 
 
 @dataclass(frozen=True, slots=True)

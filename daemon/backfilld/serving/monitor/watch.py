@@ -12,47 +12,59 @@ from importlib.metadata import version
 
 import trio
 
+from backfilld.actors.writer import LONGEST_RETRY_S
 from backfilld.adapters.threads import in_thread
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.model import Instrument
 from backfilld.core.monitor.freshness import Freshness, freshness
 from backfilld.core.monitor.history import History, WeightWindow
+from backfilld.core.monitor.warned import RecentWarnings
 from backfilld.errors import BackfillError
+from backfilld.services.coverage import Coverage
+from backfilld.services.pulse import Pulse
+from backfilld.services.stored_days import DayStatus
+from backfilld.serving.monitor.budgets import bots_of, by_pool
 from backfilld.serving.monitor.counts import EndpointCounts
 from backfilld.serving.monitor.today_board import TodayBoard
 from backfilld.serving.monitor.view import View
-from backfilld.serving.world import World
-from backfilld.services.coverage import Coverage
-from backfilld.services.stored_days import DayStatus
+from backfilld.serving.traffic import Traffic
+from backfilld.settings import Settings
+from backfilld.supervisor import Pipeline
 
 CHOSEN_EVERY_S = 15.0
 """How often the day files of an instrument that somebody looks at are looked at, and those of the others:"""
 OTHERS_EVERY_S = 120.0
 
 LOOKED_AT_S = 120.0
+SLACK_S = 10.0
+"""So much longer than a request may take, or than a failing disk is let alone, nothing need move."""
 
 
 class Watch:
     """What there is to see of one daemon. ``look`` is cheap; ``run`` must run beside it."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, settings: Settings, pipeline: Pipeline, traffic: Traffic, warnings: RecentWarnings) -> None:
+        self._pipeline = pipeline
+        self._traffic = traffic
+        self._warnings = warnings
+        self._pulse = Pulse(pipeline, max(settings.request_timeout_seconds, LONGEST_RETRY_S) + SLACK_S)
         self._version = version("backfilld")
         self._history = History()
         self._counts = EndpointCounts()
-        world.traffic.observers.append(self._counts.observe)
-        directory = world.settings.cache_dir if world.settings.cache_enabled else None
+        traffic.observers.append(self._counts.observe)
+        directory = settings.cache_dir if settings.cache_enabled else None
         self._files = None if directory is None else Coverage(directory)
         self._coverage: dict[Instrument, Mapping[date, DayStatus]] = {}
         self._looked_at: dict[Instrument, float] = {}
         self._chosen_at: dict[Instrument, float] = {}
-        self._board = TodayBoard(directory, world.pipeline.live, _wall_ms)
+        self._board = TodayBoard(directory, pipeline.live, _wall_ms)
         self._complete_ms: float | None = None
+        self._is_alive = True
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
         """Those that the daemon keeps now."""
-        return self._world.pipeline.spec_now.instruments
+        return self._pipeline.spec_now.instruments
 
     async def run(self) -> None:
         """Gather until cancelled."""
@@ -61,10 +73,16 @@ class Watch:
             nursery.start_soon(self._gather_live)
             nursery.start_soon(self._gather_files)
             nursery.start_soon(self._board.run)
+            nursery.start_soon(self._feel)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the pipeline moves, as the watchdog of systemd sees it."""
+        return self._is_alive
 
     def look(self, chosen: Instrument | None = None) -> View:
         """Everything as it stands; with ``chosen``, that instrument's day as well."""
-        pipeline, now_ms = self._world.pipeline, _wall_ms()
+        pipeline, now_ms = self._pipeline, _wall_ms()
         live = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
         trouble = pipeline.disk.trouble.value
         if chosen is not None:
@@ -78,14 +96,14 @@ class Watch:
             statistics=pipeline.statistics.value,
             live=live,
             freshness=self._freshness(now_ms, live),
-            weight=_by_pool(pipeline.governor.value),
+            weight=by_pool(pipeline.governor.value),
             trouble=None if trouble is None else trouble.reason,
             history=self._history,
             coverage=self._coverage if has_all or chosen in self._coverage else None,
             today=None if chosen is None else self._board.today(chosen),
             endpoint=self._counts,
-            subscribers=self._world.traffic.subscribers,
-            warnings=self._world.warnings.lines,
+            subscribers=self._traffic.subscribers,
+            warnings=self._warnings.lines,
         )
 
     def _freshness(self, now_ms: float, live: LiveStatistics) -> Mapping[Instrument, Freshness]:
@@ -94,26 +112,31 @@ class Watch:
 
     def _completed_ms(self, now_ms: float) -> float | None:
         """When the oldest of the newest rounds ended, by the host's clock: all was stored then."""
-        pipeline = self._world.pipeline
+        pipeline = self._pipeline
         seen = pipeline.statistics.value
         if seen.complete < seen.instruments or not seen.instruments:
             return None
         if seen.rests_until == float("-inf"):
             return self._complete_ms
-        rested_s = pipeline.spec_now.poll_s - (seen.rests_until - trio.current_time())
+        rested_s: float = pipeline.spec_now.poll_s - (seen.rests_until - trio.current_time())
         return now_ms - max(0.0, rested_s) * 1000
 
+    async def _feel(self) -> None:
+        while True:
+            self._is_alive = self._pulse.is_alive()
+            await trio.sleep(1)
+
     async def _gather_weight(self) -> None:
-        async with aclosing(self._world.pipeline.governor.eventual_values()) as values:
+        async with aclosing(self._pipeline.governor.eventual_values()) as values:
             async for budgets in values:
-                for pool, each in _by_pool(budgets).items():
-                    seen = WeightWindow(each.window_ms, each.own, getattr(each, 'clients', 0), each.others, each.limit)
+                for pool, each in by_pool(budgets).items():
+                    seen = WeightWindow(each.window_ms, each.own, bots_of(each), each.others, each.limit)
                     self._history.saw_weight(pool, seen)
 
     async def _gather_live(self) -> None:
-        if self._world.pipeline.live is None:
+        if self._pipeline.live is None:
             return
-        async with aclosing(self._world.pipeline.live.statistics.eventual_values()) as values:
+        async with aclosing(self._pipeline.live.statistics.eventual_values()) as values:
             async for live in values:
                 self._history.saw_trades(_wall_ms(), {name: each.trades for name, each in live.instruments.items()})
                 self._history.saw_holes(live.holes)
@@ -138,9 +161,3 @@ class Watch:
 
 def _wall_ms() -> float:
     return time.time() * 1000
-
-
-def _by_pool(b):
-    from backfilld.core.markets import RULES
-    from backfilld.core.model import Market
-    return {(RULES[k].pool if isinstance(k, Market) else k): v for k, v in b.items()}

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-NOTHING = "–"
+NOTHING = "-"
 """Where there is no figure: a dash, never a zero that was not measured."""
 
 

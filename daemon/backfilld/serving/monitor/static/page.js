@@ -50,7 +50,7 @@ function draw(figure) {
     height: HEIGHTS[name] ?? 192,
     tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
     cursor: { sync: { key: name === "price" || name === "delta" ? "today" : "hour" } },
-    scales: hourly ? { x: { range: (_, __, last) => [last - 3600, last] }, y: { range: (_, __, high) => [0, (high || 1) * 1.05] } } : {},
+    scales: hourly ? { x: { range: (_, first, last) => [Math.max(last - 3600, Math.min(first, last - 600)), last] }, y: { range: (_, __, high) => [0, (high || 1) * 1.05] } } : {},
     axes: [{ ...axis, values: (_, ticks, __, ___, step) => ticks.map((each) => clock(each, step < 60)) }, { ...axis, size: 70, values: (_, ticks) => ticks.map((each) => number(null, each)) }],
     series: [{ label: "time", value: (_, at) => (at == null ? "–" : clock(at, true)) }, ...series],
   };

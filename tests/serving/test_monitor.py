@@ -1,0 +1,75 @@
+"""The endpoint's own routes over a socket: statuses, headers, and what changes is sent."""
+
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from backfilld.serving.monitor.events import Changes, events
+from backfilld.serving.monitor.routes import POLICY
+from tests.fakes import BTC
+from tests.serving.serving import Served, serving, world_with
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Served]:
+    async with serving() as up:
+        yield up
+
+
+async def test_the_page_comes_with_its_policy(served: Served) -> None:
+    status, headers, body = await served.get("/")
+    assert (status, headers["content-security-policy"]) == (200, POLICY)
+    assert "unsafe" not in POLICY
+    assert headers["x-content-type-options"] == "nosniff"
+    assert b"<h2" in body
+
+
+@pytest.mark.parametrize("name", ["page.js", "page.css", "uplot.js", "uplot.css", "icon.svg"])
+async def test_its_files_come_with_their_types(served: Served, name: str) -> None:
+    status, headers, body = await served.get(f"/static/{name}")
+    wanted = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}[name.partition(".")[2]]
+    assert (status, headers["content-type"].partition(";")[0]) == (200, wanted)
+    assert body
+
+
+async def test_an_instrument_that_is_not_kept_is_refused_without_being_repeated(served: Served) -> None:
+    for path in ("/?instrument=spot:NONEUSDT", "/events?instrument=%3Cscript%3E", "/?instrument="):
+        status, _, body = await served.get(path)
+        assert status == 400
+        assert b"script" not in body
+
+
+async def test_ready_is_503_with_reasons_until_all_is_complete(served: Served) -> None:
+    status, _, body = await served.get("/readyz")
+    assert (status, json.loads(body)) == (503, {"ready": False, "reasons": ["spot:BTCUSDT: not complete yet"]})
+    assert (await served.get("/readyz?max_lag=soon"))[0] == 400
+
+
+async def test_alive_is_answered(served: Served) -> None:
+    status, _, body = await served.get("/healthz")
+    assert (status, json.loads(body)) == (200, {"alive": True})
+
+
+async def test_metrics_come_as_text_and_as_openmetrics(served: Served) -> None:
+    _, headers, body = await served.get("/metrics")
+    assert headers["content-type"].startswith("text/plain")
+    assert b"backfilld_build_info" in body
+    _, headers, body = await served.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert headers["content-type"].startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+
+
+async def test_a_page_is_sent_everything_and_then_what_changed() -> None:
+    world = world_with()
+    stream = events(Changes(world.watch), BTC)
+    assert (await anext(stream)).startswith(b"retry:")
+    first = json.loads((await anext(stream)).removeprefix(b"data: "))
+    assert {"verdict", "now", "row-spot-BTCUSDT", "holes-rows"} <= first["parts"].keys()
+    assert not [name for name in first["parts"] if name.endswith("-drawn")]
+    assert world.pipeline.live is None
+    with trio.fail_after(5):
+        second = json.loads((await anext(stream)).removeprefix(b"data: "))
+    assert set(second["parts"]) == {"now"}
+    await stream.aclose()  # type: ignore[attr-defined]
