@@ -142,7 +142,7 @@ def test_what_is_not_known_is_not_a_number() -> None:
     ("changed", "mood", "words"),
     [
         ({"weight": {}}, "good", "Live and complete: all 2 instruments"),
-        ({}, "bad", "futures: limited"),
+        ({}, "bad", "futures: rate limited"),
         ({"trouble": "disk full"}, "bad", "disk full"),
         ({"weight": {}, "freshness": {BTC: Freshness()}}, "busy", "spot:BTCUSDT: not complete yet"),
         ({"weight": {}, "freshness": {BTC: Freshness(False, NOW_MS - 90_000)}}, "busy", "spot:BTCUSDT: 90 s behind"),
