@@ -55,9 +55,10 @@ fuzz: .venv/dev
 test-faults: .venv/dev
 	$(BIN)/pytest -o python_files='fault_*.py' -rs tests/faults
 
-# Skips aloud where the server's packages cannot be had.
+# Skips aloud where the servers cannot be had: radosgw (S3) by Debian's packages, Azurite (Azure) by npm.
 test-s3: .venv/dev
 	@$(BIN)/python -m tests.remote.radosgw fetch || true
+	@$(BIN)/python -m tests.remote.azurite fetch || true
 	$(BIN)/pytest -o python_files='s3_*.py' -rs tests/remote
 
 # The end-to-end tests at another time of day: AT=23:58, or two of them.

@@ -11,6 +11,8 @@ import pytest
 from obstore.store import S3Store
 
 from backfilld.adapters.object_store import RemoteLocation
+from tests.remote.azurite import Azurite
+from tests.remote.azurite import running as azurite_running
 from tests.remote.radosgw import ACCESS_KEY, REGION, SECRET_KEY, Radosgw, Unavailable, running
 
 BUCKET = "tape"
@@ -26,6 +28,20 @@ def radosgw() -> Iterator[Radosgw]:
         pytest.skip(f"no S3 server: {reason}")
     try:
         make_bucket(server, BUCKET)
+        yield server
+    finally:
+        context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """A server of Azure's blob storage; the tests that need it are skipped, with the reason, where it cannot be had."""
+    try:
+        context = azurite_running()
+        server = context.__enter__()
+    except Unavailable as reason:
+        pytest.skip(f"no Azure: {reason}")
+    try:
         yield server
     finally:
         context.__exit__(None, None, None)

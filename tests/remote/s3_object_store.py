@@ -1,5 +1,9 @@
-"""Against real servers: radosgw (S3). Run by ``make test-s3``."""
+"""Against real servers: radosgw (S3) and Azurite (Azure). Run by ``make test-s3``.
 
+Google Cloud Storage was not run: no server of it can be had here.
+"""
+
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -7,6 +11,7 @@ import pytest
 from backfilld.adapters.object_store import RemoteLocation, open_object_store
 from backfilld.errors import RemoteDenied, RemoteUnreachable
 from backfilld.ports.remote import ObjectStore
+from tests.remote.azurite import Azurite
 from tests.remote.conformance import ObjectStoreConformance
 from tests.remote.faulty_proxy import Fault, faulty_proxy
 
@@ -17,6 +22,16 @@ class TestRadosgw(ObjectStoreConformance):
     @pytest.fixture
     def store(self, location: RemoteLocation) -> ObjectStore:
         return open_object_store(location)
+
+
+class TestAzurite(ObjectStoreConformance):
+    @pytest.fixture
+    def store(self, azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+        for name, value in azurite.environment.items():
+            monkeypatch.setenv(name, value)
+        name = f"c{uuid.uuid4().hex}"
+        azurite.make_container(name)
+        return open_object_store(RemoteLocation(f"az://{name}/pre", azurite.endpoint, allow_http=True, timeout_s=5.0))
 
 
 @pytest.mark.parametrize("deed", ["probe", "get", "head", "put", "list"])

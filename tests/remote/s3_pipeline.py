@@ -3,12 +3,17 @@ and a process that is killed leaves bucket and cache whole. Run by ``make test-s
 
 import json
 import random
+import re
+import shutil
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any, Literal, get_args
 
+import polars as pl
 import pytest
 import trio
 
@@ -19,9 +24,12 @@ from backfilld.services.remote import Transfers, push_days
 from binance_simulator import Exchange, RequestRecord
 from tests.e2e.test_archive import PROMPT, daemon_of, faults_of, past, tape_of
 from tests.e2e.world import BTC, TODAY, Daemon, Ended, ended, exchange_at, kill
+from tests.fakes import ETH
 from tests.remote.days import day_trades, seal
-from tests.remote.faulty_proxy import faulty_proxy, recording_proxy
+from tests.remote.faulty_proxy import Fault, faulty_proxy, recording_proxy
+from tests.remote.lax_server import Habit, lax_server
 from tests.remote.radosgw import ACCESS_KEY, SECRET_KEY
+from tests.remote.test_remote_days import columns, rewritten
 
 DAYS = 30
 OUT_OF_REACH = {"REMOTE_ENDPOINT": "http://127.0.0.1:1", "REQUEST_TIMEOUT_SECONDS": "1"}
@@ -249,19 +257,83 @@ async def test_kills_at_random_moments_leave_bucket_and_cache_whole_and_the_rest
         assert list(faults_of(daemon, past(days))) == []
 
 
-async def test_a_hostile_object_is_refused_and_the_day_comes_from_the_archive(
+async def test_hostile_objects_are_refused_and_their_days_come_from_the_archive(
     tmp_path: Path, location: RemoteLocation
 ) -> None:
-    store = open_object_store(location)
-    async with exchange_at(16, {BTC: tape_of(3)}, PROMPT) as exchange:
-        for number, day in enumerate(past(3)):
-            other = seal(tmp_path / f"x{number}", day + timedelta(days=1)).get_cache_path(day + timedelta(days=1))
-            await store.put_if_absent(day_key(BTC, day), other.read_bytes(), {})
-        daemon = with_bucket(exchange, tmp_path / "a", location, 3, REMOTE_PUSH="false")
+    """Another day, another symbol, an altered price under the honest digest, and far too many rows."""
+    store, (first, second, third, fourth) = open_object_store(location), past(4)
+    async with exchange_at(16, {BTC: tape_of(4)}, PROMPT) as exchange:
+        honest = daemon_of(exchange, tmp_path, 4)
+        await honest.once()
+
+        def body(day: date) -> bytes:
+            return honest.day_file(day).read_bytes()
+
+        eth = seal(tmp_path / "eth", second, instrument=ETH).get_cache_path(second).read_bytes()
+        hostile = {
+            first: body(second),
+            second: eth,
+            third: rewritten(body(third), columns(p=pl.col("p") + 0.01)),
+            fourth: rewritten(body(fourth), lambda frame: pl.concat([frame] * 400)),
+        }
+        for day, content in hostile.items():
+            digest = honest.manager().facts(day).digest or ""
+            assert await store.put_if_absent(day_key(BTC, day), content, {"digest": digest}) is not None
+        (tmp_path / "a").mkdir()
+        daemon = with_bucket(exchange, tmp_path / "a", location, 4, REMOTE_PUSH="false")
         run = await daemon.once()
-        assert counted(run)["remote_refused"] == 3
-        assert counted(run)["archive_taken"] >= 3
-        assert list(faults_of(daemon, past(3))) == []
+        assert counted(run)["remote_refused"] == 4
+        assert counted(run)["archive_taken"] >= 4
+        assert list(faults_of(daemon, past(4))) == []
+        assert await bucket_days(location) == {day_key(BTC, day): content for day, content in hostile.items()}
+
+
+SENTENCES: dict[Fault | Habit | Literal["wrong key", "no bucket"], tuple[int, str]] = {
+    "500": (75, "2 days left for later: .*500"),
+    "503": (75, "2 days left for later: .*503"),
+    "429": (75, "2 days left for later: .*429"),
+    "silence": (75, "there was no answer in time"),
+    "cut_upload": (75, "2 days left for later: "),
+    "lose": (0, "^$"),
+    "wrong key": (78, "403"),
+    "no bucket": (78, "there is no such bucket"),
+    "ignores_if_none_match": (78, "If-None-Match is ignored"),
+    "ignores_if_match": (78, "If-Match is ignored"),
+}
+
+
+async def test_each_fault_has_its_sentence_and_its_exit_code(tmp_path: Path, location: RemoteLocation) -> None:
+    """Two days are pushed. All faults at once, because most of the time is waiting."""
+    seal(tmp_path / "cache", past(2)[0])
+    seal(tmp_path / "cache", past(2)[1])
+    async with exchange_at(16, {BTC: tape_of(1)}, PROMPT) as exchange, trio.open_nursery() as nursery:
+        for number, fault in enumerate(SENTENCES):
+            nursery.start_soon(assert_sentence, exchange, tmp_path / str(number), location, fault)
+
+
+async def assert_sentence(exchange: Exchange, directory: Path, location: RemoteLocation, fault: Any) -> None:
+    directory.mkdir()
+    own = replace(location, url=f"{location.url}/{fault.replace(' ', '-')}")
+    with ExitStack() as stack:
+        if fault in get_args(Habit):
+            own = stack.enter_context(lax_server(fault))
+        elif fault in get_args(Fault):
+            # The probe passes, and then nothing does; an answer is lost once.
+            faults = ["pass"] * 5 + [fault] * (1 if fault == "lose" else 500)
+            own, _ = stack.enter_context(faulty_proxy(own, faults))
+        elif fault == "no bucket":
+            own = replace(own, url="s3://not-there/x")
+        secret = {"AWS_SECRET_ACCESS_KEY": "hunter2hunter2"} if fault == "wrong key" else {}
+        daemon = with_bucket(exchange, directory, own, 2, REQUEST_TIMEOUT_SECONDS="1")
+        shutil.copytree(directory.parent / "cache", daemon.cache_dir)
+        run = await daemon.run("push", more=secret)
+    code, sentence = SENTENCES[fault]
+    assert run.code == code, (fault, run)
+    assert re.search(sentence, run.stderr), (fault, run.stderr)
+    assert run.stderr.count("\n") == (1 if code else 0), (fault, run.stderr)
+    assert "hunter2" not in run.stderr + run.stdout
+    assert SECRET_KEY not in run.stderr + run.stdout
+    assert all(daemon.day_file(day).exists() for day in past(2))
 
 
 async def test_old_days_are_deleted_only_when_they_are_in_the_bucket(tmp_path: Path, location: RemoteLocation) -> None:

@@ -154,11 +154,20 @@ class BucketStore:
         """Read the end of an object."""
 
         def read() -> ObjectContent:
-            result = obstore.get(self._store, key, options={"range": {"suffix": tail_bytes}})
+            result = self._from_the_end(key, tail_bytes)
             body = b"".join(map(bytes, result.stream()))
             return ObjectContent(_stored(result.meta), body[-tail_bytes:], dict(result.attributes))
 
         return await self._run("get", key, read)
+
+    def _from_the_end(self, key: str, tail_bytes: int) -> Any:
+        try:
+            return obstore.get(self._store, key, options={"range": {"suffix": tail_bytes}})
+        except exceptions.NotSupportedError:
+            # Azure counts from the beginning alone.
+            size = int(obstore.head(self._store, key)["size"])
+            span = {"range": (max(0, size - tail_bytes), size)} if size else {}
+            return obstore.get(self._store, key, options=span)
 
     async def head(self, key: str) -> StoredObject | None:
         """Ask for the size and the tag of an object."""
