@@ -166,8 +166,9 @@ class BucketStore:
         except exceptions.NotSupportedError:
             # Azure counts from the beginning alone.
             size = int(obstore.head(self._store, key)["size"])
-            span = {"range": (max(0, size - tail_bytes), size)} if size else {}
-            return obstore.get(self._store, key, options=span)
+            if not size:
+                return obstore.get(self._store, key)
+            return obstore.get(self._store, key, options={"range": (max(0, size - tail_bytes), size)})
 
     async def head(self, key: str) -> StoredObject | None:
         """Ask for the size and the tag of an object."""
