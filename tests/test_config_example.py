@@ -10,8 +10,8 @@ import pytest
 from backfilld import Settings
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "backfilld.toml"
-WITHOUT_A_DEFAULT = {"compression_level"}
-"""What is left out by default; the example shows the value that the codec then takes."""
+WITHOUT_A_DEFAULT = {"compression_level", "key_file"}
+"""What is left out by default; the example shows the value that the codec then takes, and a place for keys."""
 
 
 def _uncommented(text: str) -> str:

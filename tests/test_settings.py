@@ -57,6 +57,8 @@ def test_the_defaults_are_the_contracts() -> None:
         "ready_when": "complete",
         "grace_seconds": 10,
         "request_timeout_seconds": 20,
+        "encryption": "none",
+        "key_file": None,
         "compression": "zstd",
         "compression_level": None,
         "spot_url": "https://api.binance.com",

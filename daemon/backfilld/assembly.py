@@ -33,7 +33,9 @@ from backfilld.core.weight.weights import WeightTable
 from backfilld.errors import SettingsError
 from backfilld.ports import ArchiveSource, OpenArchive, OpenClient, TradeStore
 from backfilld.settings import Settings
+from backfilld.settings.sources import credential_path
 from backfilld.store.format.dayfile import Encoding
+from backfilld.store.format.keys import NO_KEYS, KeyRing
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
 from backfilld.store.layout import archive_directory, state_directory
 from backfilld.store.lock import CacheLock, locked
@@ -145,8 +147,23 @@ def _live_world(settings: Settings, *, once: bool) -> LiveWorld | None:
 
 
 def encoding_of(settings: Settings) -> Encoding:
-    """How day files are to be compressed."""
-    return Encoding(settings.compression, settings.compression_level)
+    """How day files are to be compressed and encrypted, and the keys that open them. Raises SettingsError."""
+    return Encoding(settings.compression, settings.compression_level, keys_of(settings))
+
+
+def keys_of(settings: Settings) -> KeyRing:
+    """The keys of the settings' key file. Raises SettingsError for a file that is not one or that others can read."""
+    if settings.key_file is None:
+        return NO_KEYS
+    from backfilld.store.key_file import load_keys  # noqa: PLC0415 - only where there are keys
+    from backfilld.store.key_wear import KeyWear  # noqa: PLC0415
+
+    return load_keys(
+        settings.key_file,
+        encrypts=settings.encryption != "none",
+        used=KeyWear(settings.cache_dir).used,
+        is_credential=settings.key_file == credential_path(),
+    )
 
 
 def parquet_store(settings: Settings, lock: CacheLock | None = None) -> ParquetStore:
@@ -194,6 +211,7 @@ def remote_days(settings: Settings, store: ParquetStore | None = None) -> "Cache
         state_directory(settings.cache_dir),
         writes=settings.remote_push,
         saw=(lambda *_: None) if store is None else store.see,
+        encoding=encoding_of(settings),
     )
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from backfilld.assembly import encoding_of
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import SCHEMA, Instrument, day_of, day_start_ms, day_stop_ms, empty_trades, iso
@@ -24,7 +25,9 @@ from backfilld.core.moments import Moment, moment_ms
 from backfilld.errors import BackfillIncomplete, DayLocked, SettingsError, StoreError
 from backfilld.settings import Settings
 from backfilld.store import BackfillCacheManager
+from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import Key
 from backfilld.store.layout import instrument_directory
 
 Incomplete = Literal["raise", "warn"]
@@ -68,19 +71,25 @@ def scan(
     single = isinstance(instrument, Instrument | str)
     wanted = [instrument] if isinstance(instrument, Instrument | str) else list(instrument)
     instruments = [each if isinstance(each, Instrument) else Instrument.parse(each) for each in wanted]
+    settings = settings or Settings()
     if remote:
-        within = _in_bucket(instruments, start_ms, stop_ms, settings or Settings(), incomplete)
+        within = _in_bucket(instruments, start_ms, stop_ms, settings, incomplete)
     else:
-        root = Path(cache_dir) if cache_dir is not None else (settings or Settings()).cache_dir
-        within = _in_cache(root, instruments, start_ms, stop_ms, incomplete)
+        root = Path(cache_dir) if cache_dir is not None else settings.cache_dir
+        within = _in_cache(root, encoding_of(settings), instruments, start_ms, stop_ms, incomplete)
     chosen = within.select(list(SCHEMA)) if single else within
     return chosen.with_columns(pl.col("T").cast(pl.Datetime("ms", "UTC")).alias("time")) if times else chosen
 
 
 def _in_cache(
-    root: Path, instruments: Sequence[Instrument], start_ms: int, stop_ms: int, incomplete: Incomplete
+    root: Path,
+    encoding: Encoding,
+    instruments: Sequence[Instrument],
+    start_ms: int,
+    stop_ms: int,
+    incomplete: Incomplete,
 ) -> pl.LazyFrame:
-    shelves = [_Shelf(root, each, is_strict=incomplete == "raise") for each in instruments]
+    shelves = [_Shelf(root, each, encoding, is_strict=incomplete == "raise") for each in instruments]
     _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete, "the cache")
     frame = _lazy([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
     return frame.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
@@ -93,26 +102,39 @@ def _in_bucket(
     from backfilld.adapters.bucket_scan import scan_bucket  # noqa: PLC0415
     from backfilld.assembly import object_store_of  # noqa: PLC0415
 
-    bucket = DaysInBucket(object_store_of(settings))
+    bucket = DaysInBucket(object_store_of(settings), encoding_of(settings))
     gaps, frame = scan_bucket(bucket, instruments, start_ms, stop_ms, settings.remote_concurrent)
     _tell(gaps, incomplete, "the bucket")
     return frame
 
 
-def _lazy(sources: Sequence["Path | pl.LazyFrame"]) -> pl.LazyFrame:
-    """Files that follow each other are one scan, so that a filter skips those without a match."""
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A day file, and the key that opens it."""
+
+    path: Path
+    key: Key | None
+
+
+def _lazy(sources: Sequence["_File | pl.LazyFrame"]) -> pl.LazyFrame:
+    """Files of one key that follow each other are one scan, so that a filter skips those without a match."""
     frames: list[pl.LazyFrame] = []
-    for is_file, group in groupby(sources, lambda each: isinstance(each, Path)):
+    for (is_file, key), group in groupby(sources, _kind_of):
         members = list(group)
-        files = [each for each in members if isinstance(each, Path)]
-        frames += [_of_files(files)] if is_file else [each for each in members if isinstance(each, pl.LazyFrame)]
+        files = [each.path for each in members if isinstance(each, _File)]
+        frames += [_of_files(files, key)] if is_file else [each for each in members if isinstance(each, pl.LazyFrame)]
     return pl.concat(frames) if frames else empty_trades().lazy().with_columns(pl.lit("").alias(name) for name in _HIVE)
 
 
-def _of_files(paths: list[Path]) -> pl.LazyFrame:
+def _kind_of(source: "_File | pl.LazyFrame") -> tuple[bool, Key | None]:
+    return (True, source.key) if isinstance(source, _File) else (False, None)
+
+
+def _of_files(paths: list[Path], key: Key | None) -> pl.LazyFrame:
     # polars takes every "key=value" above the files for a partition, and wants the types of all of them.
     keys = {part.partition("=")[0]: pl.String() for path in paths for part in path.parent.parts if "=" in part}
-    frame = pl.scan_parquet(paths, glob=False, hive_partitioning=True, hive_schema=keys)
+    decryption = None if key is None else pl.ParquetDecryptionProperties(footer_key=key.secret)
+    frame = pl.scan_parquet(paths, glob=False, hive_partitioning=True, hive_schema=keys, decryption=decryption)
     return frame.select([*SCHEMA, *_HIVE])
 
 
@@ -132,24 +154,26 @@ class _Shelf:
 
     root: Path
     instrument: Instrument
+    encoding: Encoding
     is_strict: bool
 
     @cached_property
     def _manager(self) -> BackfillCacheManager:
-        return BackfillCacheManager(instrument_directory(self.root, self.instrument), self.instrument)
+        return BackfillCacheManager(instrument_directory(self.root, self.instrument), self.instrument, self.encoding)
 
     @cached_property
     def _facts(self) -> "_Certificates":
         return _Certificates(self._manager, is_strict=self.is_strict)
 
-    def sources(self, start_ms: int, stop_ms: int) -> "Iterator[Path | pl.LazyFrame]":
+    def sources(self, start_ms: int, stop_ms: int) -> "Iterator[_File | pl.LazyFrame]":
         """The files that have something of the span; a day with a journal is read by this program."""
         return (source for day in _days(start_ms, stop_ms) for source in self._sources_of(day))
 
-    def _sources_of(self, day: date) -> "Iterator[Path | pl.LazyFrame]":
+    def _sources_of(self, day: date) -> "Iterator[_File | pl.LazyFrame]":
         if isinstance(self._facts.get(day), Certificate):
             has_journal = self._manager.journal_path(day).exists()
-            yield self._joined(day) if has_journal else self._manager.get_cache_path(day)
+            file = _File(self._manager.get_cache_path(day), self._facts.key_of(day))
+            yield self._joined(day) if has_journal else file
 
     def _joined(self, day: date) -> pl.LazyFrame:
         """A day of which a part is in the journal: read when collected, whatever was rewritten since."""
@@ -209,6 +233,10 @@ class _Certificates:
         if day not in self._known:
             self._known[day] = self._read(day)
         return self._known[day]
+
+    def key_of(self, day: date) -> Key | None:
+        """The key that opens the day's file; None for a plain one."""
+        return self._manager.opened(day)[1] if self._manager.encoding.keys.keys else None
 
     def beside(self, day: date) -> tuple[Certificate | str | None, Certificate | str | None]:
         """Those of the nearest stored days before and after a day without a file."""

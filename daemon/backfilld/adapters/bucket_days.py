@@ -17,7 +17,8 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key, day_of_key, folder_of, manifest_key
 from backfilld.errors import DayLocked, ObjectRefused
-from backfilld.ports.remote import ObjectContent, ObjectStore, StoredObject
+from backfilld.ports.remote import ObjectStore, StoredObject
+from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.tail import TAIL_BYTES, certificate_in, missing_bytes
 from backfilld.store.layout import instrument_directory, instrument_of
@@ -27,25 +28,25 @@ from backfilld.store.replica import MAX_DAY_BYTES, stage
 
 T = TypeVar("T")
 
-ENCRYPTED_PARQUET = b"PARE"
-"""With these bytes a Parquet file ends whose footer is encrypted."""
-
 OTHER_DIGEST = "its rows have another digest than its attributes name"
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteDay:
-    """A day in the bucket, as its certificate describes it; the rows are unread."""
+    """A day in the bucket, as its certificate describes it; the rows are unread. ``key_id`` names the key of an
+    encrypted one."""
 
     object: StoredObject
     certificate: Certificate
+    key_id: str | None = None
 
 
 class DaysInBucket:
-    """The days of any ObjectStore, to be read."""
+    """The days of any ObjectStore, to be read; the ``encoding`` has the keys of encrypted ones."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, encoding: Encoding | None = None) -> None:
         self.objects = objects
+        self.encoding = encoding or Encoding()
 
     async def look(self, instrument: Instrument, day: date) -> RemoteDay | None:
         """The certificate of a day in the bucket; None if it is not there. Raises ObjectRefused for an object without
@@ -58,14 +59,13 @@ class DaysInBucket:
                 found = await self.objects.tail(key, tail_bytes=more)
             if found is None:
                 return None
-            certificate = certificate_in(found.body)
+            certificate, key_id = certificate_in(found.body, self.encoding.keys, key)
         except UntrustedFile as error:
-            _refuse_locked(key, found)
             raise ObjectRefused(f"{key}: {error}") from error
         if (certificate.day, certificate.market, certificate.symbol) != (day, instrument.market, instrument.symbol):
             whose = f"{certificate.market}:{certificate.symbol} {certificate.day}"
             raise ObjectRefused(f"{key}: it is of another day or instrument, {whose}")
-        return RemoteDay(found.object, certificate)
+        return RemoteDay(found.object, certificate, key_id)
 
     async def examine(self, instrument: Instrument, day: date) -> RemoteDay | None:
         """Download a day, and judge all of it in a temporary directory; None if it is not there. Raises ObjectRefused
@@ -74,12 +74,12 @@ class DaysInBucket:
         if found is None:
             return None
         with TemporaryDirectory(prefix="backfilld-bucket-") as directory:
-            manager = BackfillCacheManager(instrument_directory(Path(directory), instrument), instrument)
+            place = instrument_directory(Path(directory), instrument)
+            manager = BackfillCacheManager(place, instrument, self.encoding)
             try:
                 staged = await on_thread(partial(stage, manager, day, found.body))
-            except ObjectRefused:
-                _refuse_locked(day_key(instrument, day), found)
-                raise
+            except DayLocked as locked:
+                raise DayLocked(f"{day_key(instrument, day)}: {locked}") from locked
         if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
             raise ObjectRefused(OTHER_DIGEST)
         return RemoteDay(found.object, staged.certificate)
@@ -100,12 +100,9 @@ class DaysInBucket:
     async def manifest(self, instrument: Instrument) -> dict[date, ManifestDay] | None:
         """The days that the manifest names; None without a manifest. Raises ObjectRefused."""
         found = await self.objects.get(manifest_key(instrument), limit_bytes=MAX_MANIFEST_BYTES)
-        return None if found is None else await on_thread(partial(decode_manifest, found.body, instrument))
-
-
-def _refuse_locked(key: str, found: ObjectContent | None) -> None:
-    if found is not None and found.body.endswith(ENCRYPTED_PARQUET):
-        raise DayLocked(f"{key} is encrypted, and no key opens it: it stays as it is")
+        if found is None:
+            return None
+        return await on_thread(partial(decode_manifest, found.body, instrument, self.encoding.keys))
 
 
 async def on_thread(work: Callable[[], T]) -> T:

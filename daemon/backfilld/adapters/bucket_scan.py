@@ -24,6 +24,7 @@ from backfilld.errors import ObjectRefused
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.digest import RowsDigest
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import KeyRing
 from backfilld.store.manifest import ManifestDay
 from backfilld.store.replica import MAX_DAY_BYTES
 
@@ -117,7 +118,7 @@ class _Reader:
         inside = pl.col("T").is_between(self.start_ms, self.stop_ms, closed="left")
         for each, body in self._bodies():
             names = {"market": str(each.instrument.market), "symbol": each.instrument.symbol}
-            for piece in _row_groups(each, body):
+            for piece in _row_groups(each, body, self.bucket.encoding.keys):
                 yield piece.filter(inside).with_columns(pl.lit(text).alias(name) for name, text in names.items())
 
     def _bodies(self) -> Iterator[tuple[_Day, bytes]]:
@@ -147,13 +148,13 @@ class _Reader:
         return found.body
 
 
-def _row_groups(each: _Day, body: bytes) -> Iterator[pl.DataFrame]:
+def _row_groups(each: _Day, body: bytes, keys: KeyRing) -> Iterator[pl.DataFrame]:
     """The rows of an object. Raises ObjectRefused, at the latest after the last of them, whose digest is known then."""
     with tempfile.NamedTemporaryFile(prefix="backfilld-scan-") as file:
         file.write(body)
         file.flush()
         try:
-            with DayReader(Path(file.name), each.line.day, each.instrument) as reader:
+            with DayReader(Path(file.name), each.line.day, each.instrument, keys) as reader:
                 _refuse_others(each, reader.checked().digest)
                 digest = RowsDigest()
                 for piece in reader.row_groups():

@@ -26,6 +26,8 @@ from backfilld.core.replication import (
 from backfilld.errors import DayLocked, ObjectRefused
 from backfilld.ports import Saved
 from backfilld.ports.remote import ObjectStore, Pushed, StagedDay, StoredObject
+from backfilld.store.format.dayfile import Encoding
+from backfilld.store.format.keys import KeyRing
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.manifest import MAX_MANIFEST_BYTES, ManifestDay, decode_manifest, encode_manifest
@@ -58,8 +60,9 @@ class CachedDaysInBucket(DaysInBucket):
         *,
         writes: bool = True,
         saw: Callable[[Instrument, date], None] = lambda _instrument, _day: None,
+        encoding: Encoding | None = None,
     ) -> None:
-        super().__init__(objects)
+        super().__init__(objects, encoding)
         self._url = url
         self._cache_dir = cache_dir
         self._state_dir = state_dir
@@ -93,7 +96,7 @@ class CachedDaysInBucket(DaysInBucket):
         if there is None:
             made = await self._create(instrument, day, file)
             if made is not None:
-                return self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate))
+                return self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate, file.key_id))
             there = await self._there(instrument, day)
         ours = _digest(file)
         theirs = there.certificate.digest if isinstance(there, RemoteDay) else None
@@ -116,7 +119,10 @@ class CachedDaysInBucket(DaysInBucket):
         found = await self.objects.get(day_key(instrument, day), limit_bytes=MAX_DAY_BYTES)
         if found is None:
             return None
-        staged = await on_thread(partial(stage, self._manager(instrument), day, found.body))
+        try:
+            staged = await on_thread(partial(stage, self._manager(instrument), day, found.body))
+        except DayLocked as locked:
+            raise ObjectRefused(str(locked)) from locked
         if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
             staged.path.unlink(missing_ok=True)
             raise ObjectRefused(OTHER_DIGEST)
@@ -144,7 +150,7 @@ class CachedDaysInBucket(DaysInBucket):
         made = await self.objects.put_if_match(key, file.body, _attributes(file), examined.etag)
         if made is not None:
             self._conflicting.discard((instrument, file.certificate.day, _digest(file)))
-            self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate))
+            self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate, file.key_id))
         return made is not None
 
     async def here(self, instrument: Instrument) -> dict[date, str]:
@@ -161,7 +167,7 @@ class CachedDaysInBucket(DaysInBucket):
 
     def note_pushed(self, instrument: Instrument, remote: RemoteDay) -> None:
         """Take a day up in the next manifest."""
-        line = ManifestDay.of(instrument, remote.certificate, remote.object.bytes, remote.object.etag)
+        line = ManifestDay.of(instrument, remote.certificate, remote.object.bytes, remote.object.etag, remote.key_id)
         self._fresh.setdefault(instrument, {})[remote.certificate.day] = line
 
     def is_pushed(self, instrument: Instrument, day: date) -> bool:
@@ -207,8 +213,12 @@ class CachedDaysInBucket(DaysInBucket):
         key = manifest_key(instrument)
         for _ in range(MOST_RACES):
             found = await self.objects.get(key, limit_bytes=MAX_MANIFEST_BYTES)
-            known = {} if found is None or anew else await on_thread(partial(_readable, found.body, instrument))
-            body = await on_thread(partial(encode_manifest, (known | fresh).values()))
+            known = (
+                {}
+                if found is None or anew
+                else await on_thread(partial(_readable, found.body, instrument, self.encoding.keys))
+            )
+            body = await on_thread(partial(encode_manifest, (known | fresh).values(), self.encoding.keys))
             if found is None:
                 done = await self.objects.put_if_absent(key, body, {})
             else:
@@ -222,7 +232,7 @@ class CachedDaysInBucket(DaysInBucket):
         return self._notes[instrument]
 
     def _manager(self, instrument: Instrument) -> BackfillCacheManager:
-        return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument)
+        return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self.encoding)
 
 
 _NO_CONFLICTS: pl.DataFrame = empty_trades()
@@ -236,9 +246,9 @@ def _attributes(file: SealedFile) -> dict[str, str]:
     return {"digest": _digest(file), "rows": str(file.certificate.rows)}
 
 
-def _readable(body: bytes, instrument: Instrument) -> dict[date, ManifestDay]:
+def _readable(body: bytes, instrument: Instrument, keys: KeyRing) -> dict[date, ManifestDay]:
     """What a manifest names; nothing if it cannot be read: it is derived, and made anew."""
     try:
-        return decode_manifest(body, instrument)
+        return decode_manifest(body, instrument, keys)
     except ObjectRefused:
         return {}

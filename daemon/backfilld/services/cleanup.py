@@ -1,6 +1,6 @@
 """Deleting old day files by hand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from backfilld.errors import SettingsError
 from backfilld.services.status import managers
 from backfilld.store import BackfillCacheManager
 from backfilld.store.atomic import translated
+from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory, state_directory
 from backfilld.store.lock import locked
 from backfilld.store.push_notes import load_notes
@@ -19,14 +20,14 @@ from backfilld.store.replica import digest_of
 MayDelete = Callable[[Instrument, date], bool]
 
 
-def pushed_only(cache_dir: Path, remote_url: str) -> MayDelete:
+def pushed_only(cache_dir: Path, remote_url: str, encoding: Encoding | None = None) -> MayDelete:
     """Whether a day is noted as pushed to this bucket with the rows that it has on disk."""
     noted: dict[Instrument, dict[date, PushNote]] = {}
 
     def may_delete(instrument: Instrument, day: date) -> bool:
         if instrument not in noted:
             noted[instrument] = load_notes(state_directory(cache_dir), remote_url, instrument)
-        manager = BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
+        manager = BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument, encoding)
         return is_pushed(digest_of(manager, day), noted[instrument].get(day))
 
     return may_delete
@@ -39,6 +40,7 @@ def clean_up(
     *,
     dry_run: bool = False,
     may_delete: MayDelete = lambda _instrument, _day: True,
+    encoding: Encoding | None = None,
 ) -> list[Path]:
     """Delete the day files of more than ``keep_days`` days before today; return their paths. A dry run deletes nothing
     and takes no lock. Days that ``may_delete`` denies, and those that no key opens, stay.
@@ -49,25 +51,19 @@ def clean_up(
         raise SettingsError(f"cache_dir = {cache_dir}: there is no such directory")
     today = datetime.now(UTC).date()
     if dry_run:
-        return _expired(cache_dir, instruments, keep_days, today, may_delete)
+        return _expired(managers(cache_dir, instruments, encoding), keep_days, today, may_delete)
     with locked(cache_dir):
-        expired = _expired(cache_dir, instruments, keep_days, today, may_delete)
+        expired = _expired(managers(cache_dir, instruments, encoding), keep_days, today, may_delete)
         for path in expired:
             with translated(path, "delete"):
                 path.unlink(missing_ok=True)
         return expired
 
 
-def _expired(
-    cache_dir: Path,
-    instruments: Sequence[Instrument] | None,
-    keep_days: int,
-    today: date,
-    may_delete: MayDelete,
-) -> list[Path]:
+def _expired(found: Iterable[BackfillCacheManager], keep_days: int, today: date, may_delete: MayDelete) -> list[Path]:
     return [
         manager.get_cache_path(day)
-        for manager in managers(cache_dir, instruments)
+        for manager in found
         for day in expired_days(manager.days(), today, keep_days)
         if not manager.is_locked(day) and (manager.instrument is None or may_delete(manager.instrument, day))
     ]

@@ -10,8 +10,10 @@ import trio
 
 from backfilld.adapters.archive_comparison import Comparison, compared
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
+from backfilld.assembly import encoding_of
 from backfilld.services.progress import Progress, Watch, unwatched
 from backfilld.settings import Settings
+from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.inspection import Inspected
@@ -29,6 +31,7 @@ async def compare_with_archive(
     A file is downloaded, to a temporary directory, only where its checksum does not answer. Raises ExchangeError for an
     archive that cannot be reached.
     """
+    encoding = encoding_of(settings)
     today = datetime.now(UTC).date()
     over = [each for each in days if each.day < today and not each.is_locked]
     found: dict[int, Comparison] = {}
@@ -38,7 +41,7 @@ async def compare_with_archive(
         try:
             async with open_archive(settings.archive_url, Path(directory)) as source, trio.open_nursery() as nursery:
                 for _ in range(AT_ONCE):
-                    nursery.start_soon(_compare_some, settings.cache_dir, source, numbered, found, watch_one)
+                    nursery.start_soon(_compare_some, settings.cache_dir, encoding, source, numbered, found, watch_one)
         except BaseExceptionGroup as group:
             raise cause_of(group) from None
     return tuple(found[number] for number in range(len(over)))
@@ -50,6 +53,7 @@ def _report(watch: Watch, total: int, day: Inspected) -> None:
 
 async def _compare_some(
     cache_dir: Path,
+    encoding: Encoding,
     source: BinanceArchive,
     days: Iterator[tuple[int, Inspected]],
     found: dict[int, Comparison],
@@ -57,6 +61,6 @@ async def _compare_some(
 ) -> None:
     """Compare day after day, as long as there are any."""
     for number, each in days:
-        manager = BackfillCacheManager(instrument_directory(cache_dir, each.instrument), each.instrument)
+        manager = BackfillCacheManager(instrument_directory(cache_dir, each.instrument), each.instrument, encoding)
         found[number] = await compared(source, manager, each)
         report(each)

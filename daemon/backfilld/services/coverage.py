@@ -11,20 +11,22 @@ from pathlib import Path
 from backfilld.core.model import Instrument
 from backfilld.services.stored_days import DayStatus, day_status
 from backfilld.store import BackfillCacheManager
+from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import Stamp, instrument_directory, stamp_of
 
 
 class Coverage:
     """The days of a cache directory."""
 
-    def __init__(self, cache_dir: Path) -> None:
+    def __init__(self, cache_dir: Path, encoding: Encoding | None = None) -> None:
         self._cache_dir = cache_dir
+        self._encoding = encoding
         self._sealed: dict[Path, tuple[Stamp | None, DayStatus]] = {}
 
     def look(self, instrument: Instrument) -> Mapping[date, DayStatus]:
         """Each day of the instrument from the first file to the last; one without a file is ``missing``. Raises
         StoreError."""
-        manager = BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument)
+        manager = BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self._encoding)
         days = {day: status for day in manager.days() if (status := self._status(manager, day)) is not None}
         if not days:
             return {}

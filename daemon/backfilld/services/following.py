@@ -6,13 +6,13 @@ the files give everything before that, and where they do not reach up to it yet,
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from pathlib import Path
 
 import polars as pl
 import trio
 
 from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
 from backfilld.adapters.live_socket import connect_live
+from backfilld.assembly import encoding_of
 from backfilld.core.live.trades import frame_of
 from backfilld.core.model import Instrument, day_of, iso
 from backfilld.core.moments import Moment, moment_ms
@@ -61,17 +61,19 @@ async def follow(
     """
     wanted = Instrument.parse(instrument) if isinstance(instrument, str) else instrument
     settings = settings or Settings()
+    directory = instrument_directory(settings.cache_dir, wanted)
+    manager = BackfillCacheManager(directory, wanted, encoding_of(settings))
     next_id = from_id
     if start is not None:
         if from_id is not None:
             raise SettingsError("from_id and start exclude each other: give one of them")
-        next_id = _first_id(_manager(settings.cache_dir, wanted), moment_ms(start))
+        next_id = _first_id(manager, moment_ms(start))
     lost_at: float | None = None
     while True:
         ended: Ended | None = None
         async with _source(settings, wanted, next_id, may_start=lost_at is None) as frames:
             if frames is not None:
-                async with aclosing(_joined(settings.cache_dir, wanted, next_id, frames)) as joined:
+                async with aclosing(_joined(manager, next_id, frames)) as joined:
                     async for part in joined:
                         if isinstance(part, Ended):
                             ended = part
@@ -113,7 +115,7 @@ async def _source(
 
 
 async def _joined(
-    cache_dir: Path, instrument: Instrument, from_id: int | None, frames: AsyncIterator[Frame]
+    manager: BackfillCacheManager, from_id: int | None, frames: AsyncIterator[Frame]
 ) -> AsyncGenerator[pl.DataFrame | Ended, None]:
     """Frames from disk up to where the live ones begin, then those; last why they ended."""
     next_id = from_id
@@ -122,7 +124,7 @@ async def _joined(
             match frame:
                 case Beginning(first_id):
                     next_id = first_id if next_id is None else next_id
-                    async with aclosing(_from_disk(cache_dir, instrument, next_id, first_id)) as parts:
+                    async with aclosing(_from_disk(manager, next_id, first_id)) as parts:
                         async for part in parts:
                             next_id = int(part["a"][-1]) + 1
                             yield part
@@ -141,11 +143,8 @@ async def _joined(
         yield Ended(next_id, GONE)
 
 
-async def _from_disk(
-    cache_dir: Path, instrument: Instrument, next_id: int, stop_id: int
-) -> AsyncGenerator[pl.DataFrame, None]:
+async def _from_disk(manager: BackfillCacheManager, next_id: int, stop_id: int) -> AsyncGenerator[pl.DataFrame, None]:
     """The trades with next_id <= a < stop_id, as far as the files have them without a hole."""
-    manager = _manager(cache_dir, instrument)
     give_up_at = trio.current_time() + DISK_WAIT_S
     while next_id < stop_id and trio.current_time() < give_up_at:
         for part in _contiguous(manager, next_id, stop_id):
@@ -162,10 +161,6 @@ def _refuse_locked(manager: BackfillCacheManager) -> None:
     for day in manager.days():
         with suppress(UntrustedFile, StoreError):
             manager.facts(day)
-
-
-def _manager(cache_dir: Path, instrument: Instrument) -> BackfillCacheManager:
-    return BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
 
 
 def _contiguous(manager: BackfillCacheManager, next_id: int, stop_id: int) -> Iterator[pl.DataFrame]:

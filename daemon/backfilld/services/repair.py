@@ -19,7 +19,7 @@ from pathlib import Path
 import trio
 
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
-from backfilld.assembly import assembled, parquet_store
+from backfilld.assembly import assembled, keys_of, parquet_store
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.day.certificate import REST
 from backfilld.core.ids import IdSet
@@ -42,7 +42,7 @@ BAD_FILE = {"unreadable", "altered", "order", "duplicate", "time", "value", "cer
 OTHER_ROWS = {"differs", "missing"}
 """The kinds of findings of a file that is sound in itself, and that the archive contradicts."""
 
-NOT_OURS = {"newer", "locked"}
+LEFT_ALONE = {"newer", "locked"}
 """The kinds of findings of a file that is left as it is."""
 
 DayKey = tuple[Instrument, date]
@@ -85,10 +85,12 @@ async def repair_cache(
     if not settings.cache_enabled:
         raise SettingsError("cache_enabled = false: a repair writes day files, and none may be written")
 
+    keys = keys_of(settings)
+
     async def look() -> Verified:
         began = time.perf_counter()
         # Blocks the loop, in which nothing else runs meanwhile.
-        verified = verify_files(day_files(settings.cache_dir, instruments), watch)
+        verified = verify_files(day_files(settings.cache_dir, instruments), watch, keys)
         if not against_archive:
             return verified
         comparisons = await compare_with_archive(settings, verified.days, watch)
@@ -139,6 +141,8 @@ def _wrong_days(verified: Verified) -> Mapping[DayKey, _Wrong]:
     days = {(each.instrument, each.day): each for each in verified.days}
     wrong: dict[DayKey, _Wrong] = {}
     for finding in verified.findings:
+        if finding.kind == "unencrypted":
+            continue  # nothing is wrong with its rows
         key = finding.instrument, finding.day
         for each, reason in _concerned(finding, verified.days):
             its = wrong.setdefault(each, _Wrong())
@@ -146,7 +150,7 @@ def _wrong_days(verified: Verified) -> Mapping[DayKey, _Wrong]:
             its.is_sound &= finding.kind not in BAD_FILE
         if finding.kind == "differs":
             wrong[key].exchange_decides |= _is_ours_from_exchange(days[key], finding)
-    left = {(each.instrument, each.day) for each in verified.findings if each.kind in NOT_OURS}
+    left = {(each.instrument, each.day) for each in verified.findings if each.kind in LEFT_ALONE}
     return {key: each for key, each in wrong.items() if key not in left}
 
 

@@ -10,6 +10,7 @@ from backfilld.core.model import Instrument
 from backfilld.services.stored_days import DayStatus, InstrumentStatus, day_statuses, instrument_statuses
 from backfilld.store import BackfillCacheManager
 from backfilld.store.daemon_state import Activity, peek_activity
+from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import RememberedBudget, peek_remembered
 from backfilld.store.layout import instrument_directory, instruments_in
 
@@ -25,14 +26,18 @@ class CacheStatus:
     activity: Activity | None
 
 
-def cache_status(cache_dir: Path, instruments: Sequence[Instrument] | None) -> CacheStatus:
+def cache_status(
+    cache_dir: Path, instruments: Sequence[Instrument] | None, encoding: Encoding | None = None
+) -> CacheStatus:
     """The state of the day files of these instruments (None: of all), from what the files say of themselves."""
-    days = tuple(day for manager in managers(cache_dir, instruments) for day in day_statuses(manager))
+    days = tuple(day for manager in managers(cache_dir, instruments, encoding) for day in day_statuses(manager))
     totals = tuple(instrument_statuses(days))
     return CacheStatus(days, totals, peek_remembered(cache_dir), peek_activity(cache_dir))
 
 
-def managers(cache_dir: Path, instruments: Sequence[Instrument] | None) -> Iterator[BackfillCacheManager]:
+def managers(
+    cache_dir: Path, instruments: Sequence[Instrument] | None, encoding: Encoding | None = None
+) -> Iterator[BackfillCacheManager]:
     """The day files of each of the instruments (None: of all that the cache has)."""
     for instrument in instruments_in(cache_dir) if instruments is None else instruments:
-        yield BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument)
+        yield BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument, encoding)

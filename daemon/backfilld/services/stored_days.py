@@ -36,6 +36,7 @@ class DayStatus:
     conflicts: int = 0
     findings: dict[str, int] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
+    unencrypted: bool = False
 
     @property
     def mark(self) -> str:
@@ -74,7 +75,7 @@ def day_status(manager: BackfillCacheManager, day: date) -> DayStatus | None:
         return None
     size = path.stat().st_size
     try:
-        facts = manager.facts(day)
+        facts, key = manager.opened(day)
     except DayLocked as reason:
         return DayStatus(name, day.isoformat(), "locked", bytes=size, reason=str(reason))
     except (UntrustedFile, StoreError) as reason:
@@ -95,6 +96,7 @@ def day_status(manager: BackfillCacheManager, day: date) -> DayStatus | None:
         absent=sum(map(len, facts.absent)),
         conflicts=facts.conflicts,
         findings=facts.findings,
+        unencrypted=key is None and manager.encoding.keys.writing is not None,
         sources=sorted({each.source.name for each in facts.sources}),
     )
 

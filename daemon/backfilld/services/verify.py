@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import SettingsError
 from backfilld.services.progress import Progress, Watch, unwatched
+from backfilld.store.format.keys import NO_KEYS, KeyRing
 from backfilld.store.layout import day_file_name, days_in, instrument_directory, instruments_in
 from backfilld.store.upkeep.inspection import Finding, Inspected, chain_findings, inspect_day
 
@@ -58,13 +59,17 @@ def day_files(cache_dir: Path, instruments: Sequence[Instrument] | None) -> list
     return found
 
 
-def verify_files(files: Sequence[DayFile], watch: Watch = unwatched) -> Verified:
+def verify_files(files: Sequence[DayFile], watch: Watch = unwatched, keys: KeyRing = NO_KEYS) -> Verified:
     """Inspect the files, several at a time, and how neighbouring days join."""
     began = time.perf_counter()
     total = sum(path.stat().st_size for path, _, _ in files if path.exists())
     done: list[Inspected] = []
+
+    def inspect(file: DayFile) -> Inspected | None:
+        return inspect_day(*file, keys)
+
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        for inspected in pool.map(lambda file: inspect_day(*file), files):
+        for inspected in pool.map(inspect, files):
             if inspected is not None:
                 done.append(inspected)
                 name = f"{inspected.instrument} {inspected.day}"

@@ -27,7 +27,7 @@ from backfilld.core.serving.addresses import TcpAddress, parse_address
 from backfilld.core.text import plain
 from backfilld.errors import SettingsError
 from backfilld.settings.rules import base_url, bucket_url, instrument_text, is_link_local, is_loopback, stream_url
-from backfilld.settings.sources import PREFIX, Given, gathered
+from backfilld.settings.sources import CREDENTIAL, PREFIX, Given, credential_path, gathered
 
 __all__ = ["PREFIX", "Settings"]
 
@@ -44,6 +44,8 @@ _FIXED = {
     "compression",
     "compression_level",
     "save_seconds",
+    "encryption",
+    "key_file",
     *_URL_OF.values(),
     *_STREAM_URL_OF.values(),
     "archive_url",
@@ -103,6 +105,8 @@ class Settings(BaseModel):
     um_stream_url: str = ", ".join(RULES[Market.UM].stream_urls)
     cm_stream_url: str = ", ".join(RULES[Market.CM].stream_urls)
     archive_url: str = "https://data.binance.vision"
+    encryption: Literal["none", "parquet"] = "none"
+    key_file: Path | None = Field(default_factory=credential_path)
     remote_url: str = ""
     remote_endpoint: str = ""
     remote_region: str = ""
@@ -175,7 +179,7 @@ class Settings(BaseModel):
             raise ValueError("name at least one instrument, such as spot:BTCUSDT")
         return tuple(map(instrument_text, value))
 
-    @field_validator("log_level", "log_format", "compression", "ready_when", mode="before")
+    @field_validator("log_level", "log_format", "compression", "encryption", "ready_when", mode="before")
     @classmethod
     def _ignore_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -279,6 +283,15 @@ class Settings(BaseModel):
         if stands and not value.is_dir():
             raise ValueError("it must be a directory, and a file stands there")
         return value
+
+    @model_validator(mode="after")
+    def _check_encryption(self) -> Self:
+        if self.encryption != "none" and self.key_file is None:
+            raise ValueError(
+                f"encryption = {self.encryption}: it needs key_file, the path of a file with keys, or systemd's "
+                f"credential {CREDENTIAL}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_level(self) -> Self:

@@ -26,6 +26,16 @@ DOTENV = ".env"
 MOST_BYTES = 1_000_000
 """The size of the largest settings file that is read. Ours has 4 kB."""
 
+CREDENTIAL = "backfilld-keys"
+"""The name of the key file among the credentials that systemd hands over."""
+
+
+def credential_path() -> Path | None:
+    """The key file that systemd has handed over; None if there is none."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory) / CREDENTIAL if directory else None
+    return path if path is not None and path.exists() else None
+
 
 @dataclass(frozen=True, slots=True)
 class Given:

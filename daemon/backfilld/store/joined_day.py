@@ -20,6 +20,7 @@ from backfilld.core.timespan import StoredSpan, joined
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import NO_KEYS, Key, KeyRing
 from backfilld.store.journal import Note, Record, ascending, reading_journal
 
 
@@ -39,15 +40,21 @@ class JoinedDay:
     """
 
     def __init__(
-        self, path: Path, journal: Path, day: date, instrument: Instrument | None, tally: Tally | None = None
+        self,
+        path: Path,
+        journal: Path,
+        day: date,
+        instrument: Instrument | None,
+        tally: Tally | None = None,
+        keys: KeyRing = NO_KEYS,
     ) -> None:
         with ExitStack() as opening:
             self._records: Sequence[Record] = ()
             try:
-                self._records = opening.enter_context(reading_journal(journal))
+                self._records = opening.enter_context(reading_journal(journal, keys))
             except UntrustedFile:
                 self._records = ()
-            self._reader = opening.enter_context(DayReader(path, day, instrument))
+            self._reader = opening.enter_context(DayReader(path, day, instrument, keys))
             self.certificate = certificate_with(self._reader.certificate, self._records)
             self.tally = tally or Tally()
             self._opened = opening.pop_all()
@@ -62,6 +69,11 @@ class JoinedDay:
     def rows_in_file(self) -> int:
         """How many trades the file has, without the journal."""
         return self._reader.certificate.rows
+
+    @property
+    def key(self) -> Key | None:
+        """The key that opened the file; None for a plain one."""
+        return self._reader.key
 
     def checked(self) -> Certificate:
         """The certificate of a day whose file is byte for byte as it was written."""

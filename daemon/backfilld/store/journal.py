@@ -3,6 +3,7 @@
 The file is ``HEADER``, then records. A record is a prefix, a note and rows. The prefix has 20 bytes: a magic, the
 lengths of the note and of the rows, the number of rows, and the CRC-32 of all that but the magic. The note is JSON
 (:class:`Note`). The rows are one Arrow record batch with the columns of SCHEMA, uncompressed, ascending in ``a``.
+An encrypted record has another magic and no note of its own: its rows are encrypted Parquet, with the note inside.
 
 * A record counts once all of it is there and its CRC is right. The first record that is not ends the journal: a crash
   tore it off. Readers ignore it and what follows; the next writer cuts it off. REST brings those rows back.
@@ -16,7 +17,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,11 +29,13 @@ import pyarrow as pa
 
 from backfilld.core.day.certificate import REST, Source, Suspicion
 from backfilld.core.merge import Merged, deduplicate
-from backfilld.core.model import MAX_ID, IdRange, empty_trades
+from backfilld.core.model import MAX_ID, SCHEMA, IdRange, empty_trades
 from backfilld.core.timespan import StoredSpan
 from backfilld.store.atomic import translated
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import NO_KEYS, KeyRing
+from backfilld.store.format.tables import table_as_bytes, table_from_bytes
 
 HEADER = b"backfilld journal 1\n"
 """The first bytes of a journal; the number is the version of its format."""
@@ -40,6 +43,8 @@ HEADER = b"backfilld journal 1\n"
 _ANY_HEADER = b"backfilld journal "
 
 _MAGIC = b"BfJ1"
+_ENCRYPTED_MAGIC = b"BfJe"
+_NOTE_KEY = "note"
 _PREFIX = struct.Struct("<4sIIII")
 _ARROW_SCHEMA: pa.Schema = empty_trades().to_arrow().schema
 
@@ -71,11 +76,13 @@ class JournalWriter:
     """Appends to a journal, which is made if there is none. Use it as a context manager. Raises StoreError.
 
     ``known_bytes`` is the size after this process appended last, which spares reading it all; 0 for a journal that it
-    does not know. ``cut_bytes`` is how much of a torn end was cut off. The next append cuts off a failed one.
+    does not know. ``cut_bytes`` is how much of a torn end was cut off. The next append cuts off a failed one. Records
+    are encrypted if the ``keys`` say so.
     """
 
-    def __init__(self, path: Path, known_bytes: int = 0) -> None:
+    def __init__(self, path: Path, known_bytes: int = 0, keys: KeyRing = NO_KEYS) -> None:
         self._path = path
+        self._keys = keys
         self.size_bytes, self.cut_bytes, self.entries, self.rows = known_bytes, 0, 0, 0
         with translated(path, "write"):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,7 +103,7 @@ class JournalWriter:
 
     def append(self, note: Note, trades: pl.DataFrame) -> None:
         """Append a record and sync it: once this returns, a crash no longer loses it."""
-        record = _encoded(note, trades)
+        record = encoded_record(note, trades, self._path, self._keys)
         with translated(self._path, "write"):
             # An earlier append that failed, of a full disk perhaps, may have left a part of its record.
             os.ftruncate(self._descriptor, self.size_bytes)
@@ -128,11 +135,12 @@ class JournalWriter:
 
 
 @contextmanager
-def reading_journal(path: Path) -> Iterator[list[Record]]:
+def reading_journal(path: Path, keys: KeyRing = NO_KEYS) -> Iterator[list[Record]]:
     """Yield the records of a journal, as they were appended; none if there is no journal.
 
-    A torn end is ignored and left where it is: this is for readers beside a writer. Raises StoreError, and
-    UntrustedFile for a journal of a newer version or with a whole record that this program did not write.
+    A torn end is ignored and left where it is: this is for readers beside a writer. Raises StoreError,
+    UntrustedFile for a journal of a newer version or with a whole record that this program did not write, and DayLocked
+    for one with a record that no key opens.
     """
     descriptor = _opened_to_read(path)
     if descriptor is None:
@@ -140,7 +148,7 @@ def reading_journal(path: Path) -> Iterator[list[Record]]:
         return
     try:
         with translated(path, "read"):
-            records = [_record(descriptor, place) for place in _whole_records(descriptor)]
+            records = [_record(descriptor, place, path, keys) for place in _whole_records(descriptor)]
         yield records
     finally:
         os.close(descriptor)
@@ -205,15 +213,29 @@ class _Place:
     batch: int
     stop: int
     rows: int
+    is_encrypted: bool
 
 
-def _encoded(note: Note, trades: pl.DataFrame) -> bytes:
+def encoded_record(note: Note, trades: pl.DataFrame, path: Path, keys: KeyRing) -> bytes:
+    """A record as it stands in the journal at this path."""
     text = msgspec.json.encode(note)
+    if keys.writing is not None:
+        metadata = {_NOTE_KEY: text.decode()}
+        body = table_as_bytes(
+            trades.select(list(_ARROW_SCHEMA.names)), keys, metadata=metadata, aad=_place_of(path), codec="none"
+        )
+        check = _check(trades.height, b"", body)
+        return _PREFIX.pack(_ENCRYPTED_MAGIC, 0, len(body), trades.height, check) + body
     table = trades.select(list(_ARROW_SCHEMA.names)).rechunk().to_arrow().cast(_ARROW_SCHEMA)
     batches = table.combine_chunks().to_batches()
     batch = batches[0].serialize().to_pybytes() if batches else b""
     check = _check(trades.height, text, batch)
     return _PREFIX.pack(_MAGIC, len(text), len(batch), trades.height, check) + text + batch
+
+
+def _place_of(path: Path) -> bytes:
+    """What binds a record to the journal of one instrument and day, wherever the cache is."""
+    return "/".join(path.parts[-3:]).encode()
 
 
 def _check(rows: int, text: bytes | memoryview, batch: bytes | memoryview) -> int:
@@ -232,26 +254,45 @@ def _whole_records(descriptor: int) -> Iterator[_Place]:
         magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack(os.pread(descriptor, _PREFIX.size, at))
         note = at + _PREFIX.size
         batch, stop = note + note_bytes, note + note_bytes + batch_bytes
-        if magic != _MAGIC or stop > size:
+        if magic not in {_MAGIC, _ENCRYPTED_MAGIC} or stop > size:
             return
         text, rest = os.pread(descriptor, note_bytes, note), os.pread(descriptor, batch_bytes, batch)
         if len(rest) != batch_bytes or _check(rows, text, rest) != check:
             return
-        yield _Place(note, batch, stop, rows)
+        yield _Place(note, batch, stop, rows, magic == _ENCRYPTED_MAGIC)
         at = stop
 
 
-def _record(descriptor: int, place: _Place) -> Record:
+def _record(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> Record:
     try:
-        note = msgspec.json.decode(os.pread(descriptor, place.batch - place.note, place.note), type=Note)
+        if place.is_encrypted:
+            text = _decrypted(descriptor, place, path, keys)[1].get(_NOTE_KEY.encode(), b"")
+        else:
+            text = os.pread(descriptor, place.batch - place.note, place.note)
+        note = msgspec.json.decode(text, type=Note)
     except (ValueError, RecursionError) as error:
         raise UntrustedFile("it has a note that cannot be read") from error
-    return Record(note, tuple(spans_of(_rows(descriptor, place))), lambda: _rows(descriptor, place))
+
+    def rows() -> pl.DataFrame:
+        return _rows(descriptor, place, path, keys)
+
+    return Record(note, tuple(spans_of(rows())), rows)
 
 
-def _rows(descriptor: int, place: _Place) -> pl.DataFrame:
+def _rows(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> pl.DataFrame:
     if not place.rows:
         return empty_trades()
+    trades = _decrypted(descriptor, place, path, keys)[0] if place.is_encrypted else _plain(descriptor, place)
+    if trades.schema != SCHEMA or not _is_sound(trades, place.rows):
+        raise UntrustedFile("it has rows that are no trades in ascending sequence")
+    return trades
+
+
+def _decrypted(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> tuple[pl.DataFrame, Mapping[bytes, bytes]]:
+    return table_from_bytes(os.pread(descriptor, place.stop - place.batch, place.batch), keys, path, _place_of(path))
+
+
+def _plain(descriptor: int, place: _Place) -> pl.DataFrame:
     try:
         body = pa.py_buffer(os.pread(descriptor, place.stop - place.batch, place.batch))
         batch = pa.ipc.read_record_batch(body, _ARROW_SCHEMA)
@@ -259,8 +300,7 @@ def _rows(descriptor: int, place: _Place) -> pl.DataFrame:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UntrustedFile("it has rows that cannot be read") from error
     trades = pl.from_arrow(pa.Table.from_batches([batch]))
-    if not isinstance(trades, pl.DataFrame) or not _is_sound(trades, place.rows):
-        raise UntrustedFile("it has rows that are no trades in ascending sequence")
+    assert isinstance(trades, pl.DataFrame)  # noqa: S101 - a table becomes a frame
     return trades
 
 

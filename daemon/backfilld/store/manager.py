@@ -24,6 +24,7 @@ from backfilld.errors import DayDamaged, DayLocked, SettingsError, StoreError, T
 from backfilld.store.atomic import move_aside, translated
 from backfilld.store.format.dayfile import Encoding, rewriting
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import Key
 from backfilld.store.joined_day import JoinedDay, Tally, spliced
 from backfilld.store.journal import remove_journal
 from backfilld.store.layout import day_file_name, days_in, instrument_of, journal_directory, journal_name
@@ -52,7 +53,7 @@ class BackfillCacheManager:
 
     The instrument is read off a directory in Hive's form if it is not given; without one, files of any instrument are
     accepted. Days are UTC; a datetime is taken for the UTC day it falls in. What a daemon has appended to the
-    ``journals`` beside the files is read with them.
+    ``journals`` beside the files is read with them. The ``encoding`` has the keys of encrypted files.
     """
 
     def __init__(
@@ -165,8 +166,12 @@ class BackfillCacheManager:
 
     def facts(self, day: dt.date) -> Certificate:
         """The certificate of the day's file, its rows unread. Raises UntrustedFile, DayLocked, StoreError."""
+        return self.opened(day)[0]
+
+    def opened(self, day: dt.date) -> tuple[Certificate, Key | None]:
+        """The same, and the key that opened the file; None for a plain one."""
         with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
-            return reader.certificate
+            return reader.certificate, reader.key
 
     def is_locked(self, day: dt.date) -> bool:
         """Whether the day's file is encrypted and no key opens it."""
@@ -299,7 +304,8 @@ class BackfillCacheManager:
         return DayDamaged(f"{self.get_cache_path(day)} was damaged while in use: {reason}")
 
     def _open(self, day: dt.date, tally: Tally | None = None) -> JoinedDay:
-        return JoinedDay(self.get_cache_path(day), self.journal_path(day), day, self.instrument, tally)
+        path, journal = self.get_cache_path(day), self.journal_path(day)
+        return JoinedDay(path, journal, day, self.instrument, tally, self.encoding.keys)
 
     def _read(self, day: dt.date, read: Callable[[JoinedDay], T]) -> T | None:
         path = self.get_cache_path(day)

@@ -4,18 +4,20 @@ Derived from the certificates, replaced as a whole, and never the truth: the day
 inside; its name does not end in .parquet, so that no pattern that names all day files matches it.
 """
 
-import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import date
+from pathlib import Path
 
 import polars as pl
 
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key
-from backfilld.errors import ObjectRefused
+from backfilld.errors import DayLocked, ObjectRefused
 from backfilld.store.format.footer import UntrustedFile, decoded, encoded
+from backfilld.store.format.keys import NO_KEYS, KeyRing
+from backfilld.store.format.tables import table_as_bytes, table_from_bytes
 
 MAX_MANIFEST_BYTES = 64 << 20
 """The largest manifest that is read: ten years have about 2 MB."""
@@ -57,7 +59,9 @@ class ManifestDay:
     certificate: str
 
     @classmethod
-    def of(cls, instrument: Instrument, certificate: Certificate, size: int, etag: str) -> "ManifestDay":
+    def of(
+        cls, instrument: Instrument, certificate: Certificate, size: int, etag: str, key_id: str | None = None
+    ) -> "ManifestDay":
         """The line of a sealed day."""
         return cls(
             day=certificate.day,
@@ -70,7 +74,7 @@ class ManifestDay:
             previous_last_id=certificate.previous_last_id,
             next_first_id=certificate.next_first_id,
             digest=certificate.digest or "",
-            key_id=None,
+            key_id=key_id,
             certificate=encoded(certificate),
         )
 
@@ -79,23 +83,23 @@ class ManifestDay:
         return decoded(self.certificate.encode())
 
 
-def encode_manifest(days: Iterable[ManifestDay]) -> bytes:
-    """The manifest as it is stored, one line per day, ascending."""
+def encode_manifest(days: Iterable[ManifestDay], keys: KeyRing = NO_KEYS) -> bytes:
+    """The manifest as it is stored, one line per day, ascending; encrypted where day files are."""
     lines = [asdict(each) for each in sorted(days, key=lambda each: each.day)]
-    body = io.BytesIO()
-    pl.DataFrame(lines, schema=_SCHEMA).write_parquet(body, compression="zstd")
-    return body.getvalue()
+    return table_as_bytes(pl.DataFrame(lines, schema=_SCHEMA), keys)
 
 
-def decode_manifest(body: bytes, instrument: Instrument) -> dict[date, ManifestDay]:
+def decode_manifest(body: bytes, instrument: Instrument, keys: KeyRing = NO_KEYS) -> dict[date, ManifestDay]:
     """The days of a manifest. Raises ObjectRefused for what is not a manifest of this instrument."""
     try:
-        table = pl.read_parquet(io.BytesIO(body))
+        table, _ = table_from_bytes(body, keys, Path(f"the manifest of {instrument}"))
         if table.schema != _SCHEMA:
             raise ObjectRefused(f"the manifest of {instrument} has other columns than a manifest")
         days = [ManifestDay(**row) for row in table.iter_rows(named=True)]
         for each in days:
             _check(each, instrument)
+    except DayLocked as locked:
+        raise ObjectRefused(str(locked)) from locked
     except (pl.exceptions.PolarsError, OSError, ValueError, UntrustedFile, pl.exceptions.PanicException) as error:
         raise ObjectRefused(f"the manifest of {instrument} cannot be read ({type(error).__name__})") from error
     return {each.day: each for each in days}

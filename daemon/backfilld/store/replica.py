@@ -30,10 +30,12 @@ MAX_DAY_BYTES = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class SealedFile:
-    """A sealed day: its certificate, which has a digest, and its file, byte for byte."""
+    """A sealed day: its certificate, which has a digest, and its file, byte for byte; ``key_id`` names the key of an
+    encrypted one."""
 
     certificate: Certificate
     body: bytes
+    key_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +65,22 @@ def sealed_file(manager: BackfillCacheManager, day: date) -> SealedFile | None:
     StoreError and DayLocked."""
     path = manager.get_cache_path(day)
     try:
-        with translated(path, "read"), DayReader(path, day, manager.instrument) as reader:
+        with translated(path, "read"), DayReader(path, day, manager.instrument, manager.encoding.keys) as reader:
             certificate = reader.checked()
-            body = reader.body()
+            body, key_id = reader.body(), None if reader.key is None else reader.key.id
     except UntrustedFile:
         return None
     except StoreError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
-    return SealedFile(certificate, body) if certificate.digest is not None else None
+    return SealedFile(certificate, body, key_id) if certificate.digest is not None else None
 
 
 def sound_file(manager: BackfillCacheManager, day: date) -> SealedFile | str:
     """The day's file if nothing is wrong with it and it is sealed; else why it is of no use."""
     assert manager.instrument is not None  # noqa: S101 - days without an instrument are in no bucket
-    inspected = inspect_day(manager.get_cache_path(day), day, manager.instrument)
+    inspected = inspect_day(manager.get_cache_path(day), day, manager.instrument, manager.encoding.keys.for_reading)
     if inspected is None:
         return "the cache does not have the day"
     if inspected.findings:
@@ -87,7 +89,8 @@ def sound_file(manager: BackfillCacheManager, day: date) -> SealedFile | str:
 
 
 def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedFile:
-    """Write the body beside the day's file and judge all of it. Raises ObjectRefused, and StoreError for the disk."""
+    """Write the body beside the day's file and judge all of it. Raises ObjectRefused, DayLocked for one that no
+    key opens, and StoreError for the disk."""
     path = manager.get_cache_path(day)
     staged = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -112,7 +115,7 @@ def admit(manager: BackfillCacheManager, day: date, staged: StagedFile) -> None:
     path = manager.get_cache_path(day)
     try:
         if path.exists():
-            with DayReader(staged.path, day, manager.instrument) as reader:
+            with DayReader(staged.path, day, manager.instrument, manager.encoding.keys) as reader:
                 _refuse_other_rows(manager.row_groups(day), reader.row_groups())
         with replacing(path) as temporary:
             staged.path.replace(temporary)
@@ -124,9 +127,11 @@ def admit(manager: BackfillCacheManager, day: date, staged: StagedFile) -> None:
 
 def _judged(path: Path, manager: BackfillCacheManager, day: date) -> Certificate:
     assert manager.instrument is not None  # noqa: S101 - days without an instrument are in no bucket
-    inspected = inspect_day(path, day, manager.instrument)
+    inspected = inspect_day(path, day, manager.instrument, manager.encoding.keys.for_reading)
     if inspected is None:
         raise StoreError(f"{path} was deleted while it was checked")
+    if inspected.is_locked:
+        raise DayLocked(inspected.findings[0].sentence.replace(str(path), "it"))
     if inspected.findings:
         raise ObjectRefused(inspected.findings[0].sentence)
     certificate = inspected.facts

@@ -19,6 +19,7 @@ from backfilld.core.ids import IdSet
 from backfilld.core.model import Instrument, empty_trades
 from backfilld.store.atomic import move_aside
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import KeyRing
 from backfilld.store.joined_day import with_rows
 from backfilld.store.journal import JournalWriter, Note, reading_journal
 from backfilld.store.layout import Stamp, stamp_of
@@ -117,7 +118,7 @@ class WaitingDays:
         known = self._days.get((manager.instrument, day))
         if known is not None and known.stamp == stamp:
             return known
-        _quarantine_unreadable(manager.journal_path(day))
+        _quarantine_unreadable(manager.journal_path(day), manager.encoding.keys)
         certificate = manager.record(day) if stamp is not None else None
         if certificate is None:
             return None
@@ -134,7 +135,7 @@ class WaitingDays:
         after: Certificate,
         now_s: float,
     ) -> None:
-        with JournalWriter(manager.journal_path(day), known.journal_bytes) as journal:
+        with JournalWriter(manager.journal_path(day), known.journal_bytes, manager.encoding.keys) as journal:
             journal.append(note, trades)
             size = journal.size_bytes
         self._days[manager.instrument, day] = replace(
@@ -146,11 +147,11 @@ class WaitingDays:
         )
 
 
-def _quarantine_unreadable(path: Path) -> None:
+def _quarantine_unreadable(path: Path, keys: KeyRing) -> None:
     """Move aside a journal that this version cannot read: it would keep the day from being saved. The exchange brings
     its rows again."""
     try:
-        with reading_journal(path):
+        with reading_journal(path, keys):
             return
     except UntrustedFile as reason:
         moved = move_aside(path)

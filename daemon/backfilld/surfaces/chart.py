@@ -9,15 +9,16 @@ import click
 from backfilld.core.model import Instrument
 from backfilld.scanning import IncompleteSpan, scan
 from backfilld.services.chart import check_format, day_chart, write_chart
+from backfilld.settings import Settings
 
 
-def draw(cache_dir: Path, instrument: Instrument, day: date, out: Path | None) -> None:
+def draw(settings: Settings, instrument: Instrument, day: date, out: Path | None) -> None:
     """Write the chart of what is stored of a day to ``out``. Missing trades leave gaps in it. Raises SettingsError."""
     path = out or Path(f"{instrument.market}-{instrument.symbol}-{day}.html")
     check_format(path)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", IncompleteSpan)
-        lazy = scan(instrument, day, day + timedelta(days=1), cache_dir=cache_dir, incomplete="warn")
+        lazy = scan(instrument, day, day + timedelta(days=1), settings=settings, incomplete="warn")
     for each in caught:
         click.echo(f"backfilld: {each.message}", err=True)
     write_chart(day_chart(lazy.collect(), f"{instrument} {day}"), path)

@@ -133,6 +133,10 @@ def demo(trades: int, cache_dir: Path | None) -> None:
 def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> None:
     """Check the settings and print them as they are in force."""
     settings = settings_of(config, instruments, cache_dir)
+    if settings.key_file is not None:
+        from backfilld.assembly import keys_of  # noqa: PLC0415 - most have no keys, and need not load so much
+
+        keys_of(settings)
     values = settings.model_dump(mode="json", exclude_none=True)
     by_source = sorted(values, key=lambda name: (settings.source_of(name) == "default", settings.source_of(name)))
     for source, names in groupby(by_source, key=settings.source_of):

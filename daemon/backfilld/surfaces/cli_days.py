@@ -26,9 +26,10 @@ def status(
 
         print_remote(settings, wanted, as_json=as_json)
         return
+    from backfilld.assembly import encoding_of  # noqa: PLC0415
     from backfilld.surfaces.status import print_status  # noqa: PLC0415
 
-    print_status(settings.cache_dir, wanted, as_json=as_json)
+    print_status(settings.cache_dir, wanted, as_json=as_json, encoding=encoding_of(settings))
 
 
 @click.command(short_help="Check every day file; --repair.")
@@ -98,7 +99,7 @@ def chart(instrument: str, config: Path | None, cache_dir: str | None, day: date
     from backfilld.surfaces.chart import draw  # noqa: PLC0415
 
     settings = settings_of(config, (instrument,), cache_dir)
-    draw(settings.cache_dir, settings.instrument_list()[0], day.date() if day else today_utc(), out)
+    draw(settings, settings.instrument_list()[0], day.date() if day else today_utc(), out)
 
 
 @click.command(short_help="Print trades as they come.")
@@ -179,12 +180,14 @@ def cleanup(
     config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, keep_days: int, *, dry_run: bool
 ) -> None:
     """Delete old day files."""
+    from backfilld.assembly import encoding_of  # noqa: PLC0415
     from backfilld.surfaces.status import print_cleanup  # noqa: PLC0415
 
     settings = settings_of(config, instruments, cache_dir)
     wanted = settings.instrument_list() if instruments else None
     pushed_to = settings.remote_url if settings.remote_push else ""
-    print_cleanup(settings.cache_dir, wanted, keep_days, dry_run=dry_run, pushed_to=pushed_to)
+    encoding = encoding_of(settings)
+    print_cleanup(settings.cache_dir, wanted, keep_days, dry_run=dry_run, pushed_to=pushed_to, encoding=encoding)
 
 
 COMMANDS = (status, verify, adopt, chart, tail, export, cleanup)

@@ -75,6 +75,7 @@ async def _start(name: str, exchange: Exchange, cache_dir: Path) -> Start:
         "BACKFILL_INSTRUMENTS": str(INSTRUMENT),
         "BACKFILL_CACHE_ENABLED": "true",
         "BACKFILL_DAYS": "0",
+        "BACKFILL_ENCRYPTION": "none",
     }
     began = time.perf_counter()
     command = [sys.executable, "-P", "-m", "backfilld", "run", "--once"]

@@ -14,7 +14,7 @@ import click
 import trio
 
 from backfilld.adapters.remote_days import CachedDaysInBucket
-from backfilld.assembly import remote_days
+from backfilld.assembly import encoding_of, remote_days
 from backfilld.core.model import Instrument
 from backfilld.core.replication import DayName
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_TRY_LATER, DayLocked, StoreError
@@ -141,7 +141,7 @@ def _run(settings: Settings, work: Callable[[CachedDaysInBucket], Awaitable[T]],
 
 def _sealed(settings: Settings, instrument: Instrument) -> list[DayName]:
     found = []
-    for manager in managers(settings.cache_dir, [instrument]):
+    for manager in managers(settings.cache_dir, [instrument], encoding_of(settings)):
         for day in manager.days():
             with suppress(UntrustedFile, StoreError, DayLocked):
                 if manager.facts(day).sealed:

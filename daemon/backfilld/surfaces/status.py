@@ -15,6 +15,7 @@ from backfilld.services.cleanup import clean_up, pushed_only
 from backfilld.services.status import CacheStatus, cache_status
 from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
 from backfilld.store.daemon_state import Activity
+from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import RememberedBudget
 from backfilld.surfaces.table import Column, table_lines, terminal_width
 from backfilld.surfaces.words import counted
@@ -35,9 +36,11 @@ COLUMNS = (
 )
 
 
-def print_status(cache_dir: Path, instruments: Sequence[Instrument] | None, *, as_json: bool) -> None:
+def print_status(
+    cache_dir: Path, instruments: Sequence[Instrument] | None, *, as_json: bool, encoding: Encoding | None = None
+) -> None:
     """Print the state of every instrument and of its day files, from what the files say of themselves."""
-    status = cache_status(cache_dir, instruments)
+    status = cache_status(cache_dir, instruments, encoding)
     if as_json:
         click.echo(json.dumps(_document(cache_dir, status), ensure_ascii=False))
         return
@@ -60,15 +63,16 @@ def print_cleanup(
     *,
     dry_run: bool,
     pushed_to: str = "",
+    encoding: Encoding | None = None,
 ) -> None:
     """Delete old day files, and print which: with ``pushed_to``, a bucket's URL, only those that are there. Raises
     CacheLocked while a daemon runs on the cache."""
     if pushed_to:
-        may_delete = pushed_only(cache_dir, pushed_to)
-        paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run, may_delete=may_delete)
+        may_delete = pushed_only(cache_dir, pushed_to, encoding)
+        paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run, may_delete=may_delete, encoding=encoding)
         click.echo(f"days that are not in {pushed_to} yet are kept")
     else:
-        paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run)
+        paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run, encoding=encoding)
     for path in paths:
         click.echo(f"would delete {path}" if dry_run else f"deleted {path}")
     if keep_days == 0:
@@ -109,11 +113,14 @@ def _coloured(drawn: str) -> str:
 def _print_table(days: Sequence[DayStatus]) -> None:
     """The days that are not plainly sealed, one by one, and why some cannot be read."""
     odd = [day for day in days if day.mark != "sealed"]
+    plain = sum(day.unencrypted for day in days)
     for line in table_lines(COLUMNS, [_row(day) for day in odd], terminal_width()):
         click.echo(line)
     for day in odd:
         if day.reason is not None:
             click.echo(f"{day.instrument} {day.day} is {day.state}: {day.reason}")
+    if plain:
+        click.echo(f"{counted(plain, 'day')} unencrypted: backfilld rekey encrypts them")
 
 
 def _row(day: DayStatus) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backfilld.assembly import keys_of
 from backfilld.core.backfill.outcome import overall_exit_code
 from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS
@@ -39,7 +40,7 @@ def verify(
     """
     files = day_files(settings.cache_dir, instruments)
     with progress_bar(quiet=as_json) as watch:
-        verified = verify_files(files, watch)
+        verified = verify_files(files, watch, keys_of(settings))
         if against_archive:
             import trio  # noqa: PLC0415 - verifying offline needs neither trio nor HTTP
 

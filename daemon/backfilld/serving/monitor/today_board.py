@@ -17,6 +17,7 @@ from backfilld.core.model import SCHEMA, Instrument, day_of, empty_trades
 from backfilld.core.monitor.today import Today
 from backfilld.errors import BackfillError
 from backfilld.store import BackfillCacheManager
+from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
 from backfilld.supervisor_live import LiveWorld
 
@@ -35,8 +36,15 @@ TICK_S = 0.25
 class TodayBoard:
     """Today's figures by instrument. Files come from ``cache_dir``, None for a daemon that keeps none."""
 
-    def __init__(self, cache_dir: Path | None, live: LiveWorld | None, wall_ms: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        cache_dir: Path | None,
+        live: LiveWorld | None,
+        wall_ms: Callable[[], float],
+        encoding: Encoding | None = None,
+    ) -> None:
         self._cache_dir = cache_dir
+        self._encoding = encoding
         self._live = live
         self._wall_ms = wall_ms
         self._wanted: dict[Instrument, float] = {}
@@ -93,7 +101,7 @@ class TodayBoard:
         directory = self._cache_dir
 
         def stored() -> pl.DataFrame:
-            manager = BackfillCacheManager(instrument_directory(directory, instrument), instrument)
+            manager = BackfillCacheManager(instrument_directory(directory, instrument), instrument, self._encoding)
             return _new_rows(manager, today.day, today.next_id)
 
         with suppress(BackfillError):

@@ -14,6 +14,7 @@ import trio
 
 from backfilld.actors.writer import LONGEST_RETRY_S
 from backfilld.adapters.threads import in_thread
+from backfilld.assembly import encoding_of
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.model import Instrument
 from backfilld.core.monitor.freshness import Freshness, freshness
@@ -52,12 +53,13 @@ class Watch:
         self._history = History()
         self._counts = EndpointCounts()
         traffic.observers.append(self._counts.observe)
+        encoding = encoding_of(settings)
         directory = settings.cache_dir if settings.cache_enabled else None
-        self._files = None if directory is None else Coverage(directory)
+        self._files = None if directory is None else Coverage(directory, encoding)
         self._coverage: dict[Instrument, Mapping[date, DayStatus]] = {}
         self._looked_at: dict[Instrument, float] = {}
         self._chosen_at: dict[Instrument, float] = {}
-        self._board = TodayBoard(directory, pipeline.live, _wall_ms)
+        self._board = TodayBoard(directory, pipeline.live, _wall_ms, encoding)
         self._complete_ms: float | None = None
         self._is_alive = True
 

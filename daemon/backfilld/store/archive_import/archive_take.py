@@ -20,6 +20,9 @@ from backfilld.store.archive_import.archive_findings import ANY_ID, MOST_CONFLIC
 from backfilld.store.archive_import.archivefile import ArchiveDay
 from backfilld.store.atomic import move_aside, replacing, translated
 from backfilld.store.format.dayfile import DayWriter
+from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import NO_KEYS, KeyRing
+from backfilld.store.format.tables import table_as_bytes, table_from_bytes
 from backfilld.store.manager import BackfillCacheManager
 
 REPORT_SUFFIX = ".conflicts"
@@ -84,7 +87,7 @@ def take_archive(
         size = temporary.stat().st_size
         # Write the report before the day file: after a crash in between, the same conflicts are found again. The other
         # sequence could lose them.
-        report = add_to_report(file, join.versions(archive.findings))
+        report = add_to_report(file, join.versions(archive.findings), manager.encoding.keys)
     return Taken(certificate, size, join.cached, join.duplicates, join.losers, report, archive.findings)
 
 
@@ -204,25 +207,26 @@ def _named(source: Source) -> str:
     return source.name if source.sha256 is None else f"{source.name}:{source.sha256}"
 
 
-def add_to_report(file: Path, versions: pl.DataFrame) -> Path | None:
+def add_to_report(file: Path, versions: pl.DataFrame, keys: KeyRing = NO_KEYS) -> Path | None:
     """Add to the day's report of conflicts what is not in it; return its path, None if there is none."""
     path = file.with_name(file.name + REPORT_SUFFIX)
     held = path.exists()
     if versions.is_empty():
         return path if held else None
-    earlier = _report(path) if held else []
+    earlier = _report(path, keys) if held else []
     whole = pl.concat([*earlier, versions]).unique(maintain_order=True).sort("a", maintain_order=True)
     with replacing(path) as temporary:
-        whole.write_parquet(temporary)
+        temporary.write_bytes(table_as_bytes(whole, keys))
     return path
 
 
-def _report(path: Path) -> list[pl.DataFrame]:
-    """What the report has so far; one that cannot be read is moved aside, and another one begun."""
+def _report(path: Path, keys: KeyRing) -> list[pl.DataFrame]:
+    """What the report has so far; one that cannot be read is moved aside, and another one begun. Raises DayLocked for
+    one that no key opens."""
     try:
         with translated(path, "read"):
-            report = pl.read_parquet(path.read_bytes())
-    except pl.exceptions.PolarsError:
+            report, _ = table_from_bytes(path.read_bytes(), keys, path)
+    except UntrustedFile:
         report = pl.DataFrame()
     if report.schema == REPORT_SCHEMA:
         return [report]

@@ -1,8 +1,8 @@
 """How much memory a day file may ask for: its pages are measured by their headers before Arrow decodes one.
 
 Arrow allocates what a page header names, up to 2 GB for a page of a few kB, whatever the footer says. Owns the limits
-and a reader of page headers (Thrift's compact protocol). The pages of encrypted files are not measured: only owners of
-the key can have written them.
+and a reader of Thrift's compact protocol. The pages of encrypted files are not measured: only owners of the key can
+have written them.
 """
 
 from collections.abc import Iterator
@@ -24,12 +24,13 @@ MAX_DEPTH = 4
 
 _VARINT_BYTES = 10
 _INTEGERS = {4, 5, 6}
+_BINARY = 8
 _LONG_LIST = 0x0F
 _UNCOMPRESSED, _COMPRESSED = 2, 3
 """The fields of a page header that name its sizes."""
 
 
-def check_row_group(file: BinaryIO, metadata: pq.FileMetaData, number: int) -> None:
+def check_row_group(file: BinaryIO, metadata: pq.FileMetaData, number: int, *, is_encrypted: bool = False) -> None:
     """Refuse a row group whose pages would decode to more than a group of trades can have. Raises UntrustedFile."""
     group = metadata.row_group(number)
     for column in range(group.num_columns):
@@ -41,7 +42,8 @@ def check_row_group(file: BinaryIO, metadata: pq.FileMetaData, number: int) -> N
             raise UntrustedFile(f"a column of row group {number} begins before the file")
         if chunk.total_uncompressed_size > MAX_CHUNK_BYTES:
             raise UntrustedFile(f"a column of row group {number} names {chunk.total_uncompressed_size} bytes")
-        _check_pages(file, start, start + chunk.total_compressed_size, number)
+        if not is_encrypted:
+            _check_pages(file, start, start + chunk.total_compressed_size, number)
 
 
 def _check_pages(file: BinaryIO, start: int, stop: int, number: int) -> None:
@@ -56,7 +58,7 @@ def _page_sizes(file: BinaryIO, start: int, stop: int) -> Iterator[int]:
     """The decoded size of each page between two places in the file."""
     while start < stop:
         file.seek(start)
-        header = _Header(file.read(min(MAX_HEADER_BYTES, stop - start)))
+        header = ThriftStruct(file.read(min(MAX_HEADER_BYTES, stop - start)))
         sizes = header.integers()
         uncompressed, compressed = sizes.get(_UNCOMPRESSED, -1), sizes.get(_COMPRESSED, -1)
         if uncompressed < 0 or compressed < 0:
@@ -66,26 +68,38 @@ def _page_sizes(file: BinaryIO, start: int, stop: int) -> Iterator[int]:
 
 
 @dataclass(slots=True)
-class _Header:
+class ThriftStruct:
     """One struct in Thrift's compact protocol; ``place`` is behind what was read."""
 
     data: bytes
     place: int = 0
 
-    def integers(self, depth: int = 0) -> dict[int, int]:
+    def integers(self) -> dict[int, int]:
         """The integer fields of the struct by their number; all others are passed over."""
+        return {field: value for field, value in self._fields() if isinstance(value, int)}
+
+    def binaries(self) -> dict[int, bytes]:
+        """The binary fields of the struct by their number; all others are passed over."""
+        return {field: value for field, value in self._fields() if isinstance(value, bytes)}
+
+    def _fields(self, depth: int = 0) -> Iterator[tuple[int, int | bytes]]:
         if depth > MAX_DEPTH:
             raise UntrustedFile("a page header is nested too deeply")
-        found: dict[int, int] = {}
         field = 0
         while head := self._byte():
             kind = head & 0x0F
             field = field + (head >> 4) if head >> 4 else self._zigzag()
             if kind in _INTEGERS:
-                found[field] = self._zigzag()
+                yield field, self._zigzag()
+            elif kind == _BINARY:
+                yield field, self._binary()
             else:
                 self._skip(kind, depth)
-        return found
+
+    def _binary(self) -> bytes:
+        count = self._varint()
+        self._advance(count)
+        return self.data[self.place - count : self.place]
 
     def _skip(self, kind: int, depth: int) -> None:
         match kind:
@@ -102,7 +116,8 @@ class _Header:
             case 9 | 10:
                 self._skip_list(depth)
             case 12:
-                self.integers(depth + 1)
+                for _ in self._fields(depth + 1):
+                    pass
             case _:
                 raise UntrustedFile(f"a page header has a field of the unknown type {kind}")
 

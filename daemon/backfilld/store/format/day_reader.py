@@ -8,6 +8,8 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
@@ -23,6 +25,7 @@ from backfilld.store.format.bounds import check_row_group
 from backfilld.store.format.dayfile import ARROW_SCHEMA, ROW_GROUP_ROWS
 from backfilld.store.format.digest import FILE_DIGEST_KEY, file_digest_holds
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION, NewerSchema, UntrustedFile, decoded
+from backfilld.store.format.keys import ENCRYPTED_MAGIC, NO_KEYS, Key, KeyRing, KeyText, key_text_in
 
 T = TypeVar("T")
 
@@ -30,8 +33,6 @@ MOST_GROUP_BYTES = 32 << 20
 """The most bytes of a row group before compression: eight columns of 131,072 values, their dictionaries, and as much
 again."""
 
-_ENCRYPTED_PARQUET = b"PARE"
-"""With these four bytes a Parquet file begins and ends whose footer is encrypted."""
 _AGE = b"age-encryption.org/"
 """With these bytes a file begins that age has encrypted as a whole."""
 
@@ -40,15 +41,15 @@ class DayReader:
     """An open day file, checked as it is read.
 
     Raises UntrustedFile for whatever is not a whole file of this format, day and instrument, DayLocked for an encrypted
-    file that no key opens, OSError for what the disk refuses, and StoreError for a file that a newer version of this
-    program wrote.
+    file that none of the ``keys`` opens, OSError for what the disk refuses, and StoreError for a file that a newer
+    version of this program wrote.
     """
 
-    def __init__(self, path: Path, day: date, instrument: Instrument | None) -> None:
+    def __init__(self, path: Path, day: date, instrument: Instrument | None, keys: KeyRing = NO_KEYS) -> None:
         self._handle = _opened(path)
         try:
-            _refuse_locked(path, self._handle)
-            self._file = _parsed(lambda: pq.ParquetFile(self._handle, page_checksum_verification=True))
+            self._parquet = opened_parquet(path, self._handle, keys)
+            self._file, self.key = self._parquet.file, self._parquet.key
             self._metadata: dict[bytes, bytes] = self._file.metadata.metadata or {}
             self.certificate = self._decoded(path)
             self._check_identity(day, instrument)
@@ -100,7 +101,11 @@ class DayReader:
 
     def is_as_written(self) -> bool:
         """Whether every byte of the file is as it was written."""
-        named = self._metadata.get(FILE_DIGEST_KEY.encode())
+        if self.key is None:
+            named = self._metadata.get(FILE_DIGEST_KEY.encode())
+        else:
+            text = self._parquet.key_text
+            named = None if text is None else text.sha256.encode()
         return named is not None and file_digest_holds(self._handle, named)
 
     def _decoded(self, path: Path) -> Certificate:
@@ -110,15 +115,19 @@ class DayReader:
         try:
             return decoded(found)
         except NewerSchema as newer:
-            if FILE_DIGEST_KEY.encode() in self._metadata and not self.is_as_written():
+            if self._names_digest and not self.is_as_written():
                 raise UntrustedFile(f"it says that it is of schema version {newer.version}, and is damaged") from newer
             raise StoreError(
                 f"{path} is of schema version {newer.version}, and this backfilld knows none above {SCHEMA_VERSION}: "
                 "update backfilld, or move the file away"
             ) from newer
 
+    @property
+    def _names_digest(self) -> bool:
+        return FILE_DIGEST_KEY.encode() in self._metadata or self._parquet.key_text is not None
+
     def _row_group(self, number: int) -> pl.DataFrame:
-        check_row_group(self._handle, self._file.metadata, number)
+        check_row_group(self._handle, self._file.metadata, number, is_encrypted=self.key is not None)
         # Without the metadata, which may be damaged: polars panics at text that is not UTF-8.
         table = _parsed(lambda: self._file.read_row_group(number)).replace_schema_metadata(None)
         trades = pl.from_arrow(table)
@@ -165,13 +174,42 @@ def _opened(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _refuse_locked(path: Path, file: BinaryIO) -> None:
+@dataclass(frozen=True, slots=True)
+class OpenedParquet:
+    """A Parquet file, and the key that opened it, None for a plain one; ``key_text`` is what it says of its key."""
+
+    file: pq.ParquetFile
+    key: Key | None = None
+    key_text: KeyText | None = None
+
+
+def opened_parquet(path: Path, file: BinaryIO, keys: KeyRing, aad: bytes | None = None) -> OpenedParquet:
+    """Open a Parquet file, plain or encrypted. Raises DayLocked where no key opens it, and UntrustedFile."""
     begin = file.read(len(_AGE))
-    file.seek(max(0, file.seek(0, os.SEEK_END) - len(_ENCRYPTED_PARQUET)))
-    end = file.read()
+    file.seek(max(0, file.seek(0, os.SEEK_END) - len(ENCRYPTED_MAGIC)))
+    is_encrypted = file.read() == ENCRYPTED_MAGIC
     file.seek(0)
-    if begin == _AGE or (begin.startswith(_ENCRYPTED_PARQUET) and end == _ENCRYPTED_PARQUET):
-        raise DayLocked(f"{path} is encrypted, and no key opens it: it stays as it is")
+    if begin == _AGE:
+        raise DayLocked(
+            f"{path} is encrypted, and no key opens it: age encrypted it as a whole; the file stays as it is"
+        )
+    if not is_encrypted:
+        return OpenedParquet(_parsed(lambda: pq.ParquetFile(file, page_checksum_verification=True)))
+    if not begin.startswith(ENCRYPTED_MAGIC):
+        raise UntrustedFile("it begins as a plain file, and ends as an encrypted one")
+    text = key_text_in(file)
+    for key in keys.candidates(text):
+        with suppress(UntrustedFile):
+            return OpenedParquet(_decrypted(file, key, aad), key, text)
+    if keys.has(text):
+        raise UntrustedFile("its footer cannot be decrypted by its key")
+    raise DayLocked(f"{path} {keys.lock_reason(text)}; the file stays as it is")
+
+
+def _decrypted(file: BinaryIO, key: Key, aad: bytes | None) -> pq.ParquetFile:
+    file.seek(0)
+    properties = key.decryption(aad)
+    return _parsed(lambda: pq.ParquetFile(file, page_checksum_verification=True, decryption_properties=properties))
 
 
 def _parsed(read: Callable[[], T]) -> T:

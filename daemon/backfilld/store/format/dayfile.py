@@ -26,10 +26,14 @@ from backfilld.core.timespan import StoredSpan, joined
 from backfilld.store.atomic import replacing
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, RowsDigest, stamp_file
 from backfilld.store.format.footer import METADATA_KEY, encoded
+from backfilld.store.format.keys import NO_KEYS, KeyRing, write_key_text
 
 ROW_GROUP_ROWS = 131_072
 
 ARROW_SCHEMA: pa.Schema = empty_trades().to_arrow().schema
+
+_USES_PER_GROUP = 20
+"""How often a row group uses the key: for the header and the body of eight pages, and of two dictionaries."""
 
 _PAGE_BYTES = 64 << 20
 """More than a column chunk of ROW_GROUP_ROWS can have, so that the writer never cuts one into pages."""
@@ -37,10 +41,12 @@ _PAGE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How day files are compressed: zstd, snappy, lz4, gzip or none, and the level where the codec has one."""
+    """How day files are compressed and encrypted: zstd, snappy, lz4, gzip or none, and the level where the codec has
+    one; and the keys, which also open what is encrypted."""
 
     compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = "zstd"
     level: int | None = None
+    keys: KeyRing = NO_KEYS
 
     @property
     def effective_level(self) -> int | None:
@@ -77,6 +83,8 @@ class DayWriter:
         self._path = path
         self._day = day
         self._instrument = instrument
+        self._keys = encoding.keys
+        key = encoding.keys.writing
         self._file = pq.ParquetWriter(
             path,
             ARROW_SCHEMA,
@@ -89,12 +97,14 @@ class DayWriter:
             data_page_size=_PAGE_BYTES,
             dictionary_pagesize_limit=_PAGE_BYTES,
             max_rows_per_page=ROW_GROUP_ROWS,
+            encryption_properties=None if key is None else key.encryption(),
         )
         self._pending = empty_trades()
         self._spans: list[StoredSpan] = []
         self._digest = RowsDigest() if digested else None
         self._anomalies = Anomalies()
         self._is_finished = False
+        self._uses = 1
         self.bytes = 0
         """The size of the file, once it is closed."""
 
@@ -126,7 +136,8 @@ class DayWriter:
         certificate = rows.with_provenance(known).proven_beside(earlier, later)
         if self._digest is not None and certificate.sealed:
             certificate = replace(certificate, digest=self._digest.hexdigest())
-        self._file.add_key_value_metadata({METADATA_KEY: encoded(certificate), FILE_DIGEST_KEY: BLANK})
+        plain = {} if self._keys.writing else {FILE_DIGEST_KEY: BLANK}
+        self._file.add_key_value_metadata({METADATA_KEY: encoded(certificate), **plain})
         self._is_finished = True
         return certificate
 
@@ -136,6 +147,9 @@ class DayWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         if self._is_finished and isinstance(self._path, Path):
+            if key := self._keys.writing:
+                write_key_text(self._path, key)
+                self._keys.used(key, self._uses)
             stamp_file(self._path)
             self.bytes = self._path.stat().st_size
 
@@ -144,6 +158,7 @@ class DayWriter:
         self._anomalies.add(whole)
         if self._digest is not None:
             self._digest.add(whole)
+        self._uses += _USES_PER_GROUP
         self._file.write_table(whole.to_arrow().cast(ARROW_SCHEMA), row_group_size=ROW_GROUP_ROWS)
 
 

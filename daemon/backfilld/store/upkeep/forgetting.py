@@ -44,7 +44,7 @@ def forget(
                 kept += piece.height - removed[-1].height
                 if removed[-1].height < piece.height:
                     writer.add(piece.filter(~wrong))
-            add_to_report(file, _versions(pl.concat(removed), known.sources))
+            add_to_report(file, _versions(pl.concat(removed), known.sources), manager.encoding.keys)
             if not kept:
                 raise _NothingLeft  # noqa: TRY301 - the rewrite must fail, so that the file stays
             writer.finish(_untold(known, gone, day_starts))

@@ -22,12 +22,14 @@ from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.digest import RowsDigest
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import NO_KEYS, KeyRing
 
 Kind = Literal[
-    "unreadable", "locked", "newer", "altered", "order", "duplicate", "time", "value", "hole", "certificate", "digest",
-    "incomplete", "chain", "differs", "missing", "conflict",
+    "unreadable", "locked", "unencrypted", "newer", "altered", "order", "duplicate", "time", "value", "hole",
+    "certificate", "digest", "incomplete", "chain", "differs", "missing", "conflict",
 ]  # fmt: skip
-"""What can be wrong: the file cannot be read; no key opens it; a newer program wrote it; bytes changed; ids descend, or
+"""What can be wrong: the file cannot be read; no key opens it; it is plain where
+encryption is on; a newer program wrote it; bytes changed; ids descend, or
 repeat; a time is of another day; a price or quantity is not a number; ids are missing; the certificate contradicts the
 rows; the rows are others than were sealed; a day is over and not sealed; two days do not join; the published file has
 other rows, or rows that are not stored; the cache and the bucket have other rows."""
@@ -77,13 +79,15 @@ class Inspected:
         return any(each.kind == "locked" for each in self.findings)
 
 
-def inspect_day(path: Path, day: date, instrument: Instrument) -> Inspected | None:
+def inspect_day(path: Path, day: date, instrument: Instrument, keys: KeyRing = NO_KEYS) -> Inspected | None:
     """Read all of a day file and judge it, a row group at a time; None if there is no such file (any more)."""
     found = _Verdict(instrument, day)
     try:
         size = path.stat().st_size
-        with DayReader(path, day, instrument) as reader:
+        with DayReader(path, day, instrument, keys) as reader:
             found.facts = reader.certificate
+            if keys.writing is not None and reader.key is None:
+                found.add("unencrypted", "it is not encrypted, and encryption is on: backfilld rekey encrypts it")
             _inspect(reader, found)
     except FileNotFoundError:
         return None

@@ -1,0 +1,65 @@
+"""Small tables as Parquet in memory, encrypted where files are: reports of conflicts, journal records, manifests."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backfilld.store.format.day_reader import opened_parquet
+from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import KeyRing, with_key_text
+
+_ENDING_BYTES = 8
+
+
+def table_as_bytes(
+    frame: pl.DataFrame,
+    keys: KeyRing,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    aad: bytes | None = None,
+    codec: Literal["zstd", "none"] = "zstd",
+) -> bytes:
+    """The frame as a Parquet file. ``aad`` is the place to which an encrypted one belongs: it opens nowhere else."""
+    key = keys.writing
+    buffer = pa.BufferOutputStream()
+    table = frame.rechunk().to_arrow()
+    properties = None if key is None else key.encryption(aad)
+    is_fast = codec == "none"
+    with pq.ParquetWriter(
+        buffer,
+        table.schema,
+        compression=codec,
+        use_dictionary=not is_fast,
+        write_statistics=not is_fast,
+        store_schema=False,
+        encryption_properties=properties,
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(dict(metadata or {}))
+    body = buffer.getvalue().to_pybytes()
+    if key is None:
+        return body
+    keys.used(key, 2 + 2 * len(table.schema) * (1 if is_fast else 2))
+    start = len(body) - _ENDING_BYTES - int.from_bytes(body[-_ENDING_BYTES:-4], "little")
+    return body[:start] + with_key_text(body[start:], key)
+
+
+def table_from_bytes(
+    body: bytes, keys: KeyRing, path: Path, aad: bytes | None = None
+) -> tuple[pl.DataFrame, Mapping[bytes, bytes]]:
+    """The frame, and the file's metadata. ``path`` is what errors name. Raises UntrustedFile, and DayLocked where no
+    key opens it."""
+    opened = opened_parquet(path, io.BytesIO(body), keys, aad)
+    try:
+        # Without the metadata, which may be damaged: polars panics at text that is not UTF-8.
+        frame = pl.from_arrow(opened.file.read().replace_schema_metadata(None))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise UntrustedFile(f"it cannot be decoded ({type(error).__name__})") from error
+    if not isinstance(frame, pl.DataFrame):
+        raise UntrustedFile("it is not a table")
+    return frame, opened.file.metadata.metadata or {}
