@@ -13,7 +13,18 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.benchmarks import archive_day, ceiling, cold_backfill, day_file, economy, file_size, pipeline, resume
+from tests.benchmarks import (
+    archive_day,
+    ceiling,
+    cold_backfill,
+    day_file,
+    economy,
+    file_size,
+    live_lag,
+    live_many,
+    pipeline,
+    resume,
+)
 from tests.benchmarks.figures import Figure, print_figures
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
 
@@ -26,6 +37,8 @@ BENCHMARKS = {
     "economy": economy,
     "ceiling": ceiling,
     "archive-day": archive_day,
+    "live-lag": live_lag,
+    "live-many": live_many,
 }
 LIBRARIES = ("httpx", "msgspec", "polars", "pyarrow", "pydantic-settings", "structlog", "trio")
 

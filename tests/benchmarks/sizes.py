@@ -16,6 +16,7 @@ class Sizes:
     latency_s: float
     pipeline_rows: tuple[int, ...]
     ceiling_windows: int
+    live_seconds: float
 
 
 FULL = Sizes(
@@ -28,6 +29,7 @@ FULL = Sizes(
     latency_s=0.1,
     pipeline_rows=(100_000, 1_000_000, 5_000_000),
     ceiling_windows=3,
+    live_seconds=30.0,
 )
 
 QUICK = Sizes(
@@ -40,4 +42,5 @@ QUICK = Sizes(
     latency_s=0.02,
     pipeline_rows=(20_000, 100_000, 500_000),
     ceiling_windows=2,
+    live_seconds=8.0,
 )

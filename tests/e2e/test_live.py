@@ -312,3 +312,17 @@ async def start_captured(daemon: Daemon, arguments: tuple[str, ...], task_status
         check=False,
         task_status=task_status,
     )
+
+
+async def test_a_flood_loses_nothing_and_pings_are_answered(tmp_path: Path) -> None:
+    """20,000 messages a second for more than five seconds; the exchange ends a connection without pongs."""
+    pinged = replace(PROMPT, pings=dict.fromkeys(Market, (1.0, 3.0)))
+    async with live_exchange(20_000, pinged) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        ids = await followed(daemon, 100_000)
+        assert is_contiguous(ids)
+        await end(process)
+        assert len(exchange.streams.records) == 1
+        assert_equals_tape(daemon, 100_000)
