@@ -18,7 +18,8 @@ from backfilld.actors.messages import Statistics
 from backfilld.assembly import assembled
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import IdRange, Market
+from backfilld.core.markets import Pool
+from backfilld.core.model import IdRange
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
 from backfilld.settings import Settings
@@ -145,7 +146,7 @@ async def test_rows_draw_what_is_known_and_nothing_of_them_stays() -> None:
             pipeline.statistics.value = Statistics(wanted=50_000, fetched=12_345, cached=0, requests=13, weight=72)
             await wait_shown(screen, "12,345 of 50,000")
             pipeline.governor.value = {
-                Market.SPOT: BudgetStatistics(6000, "1m", allowed=4800, used=72, paused_ms=90_000, reason=Reason.BANNED)
+                Pool.SPOT: BudgetStatistics(6000, "1m", allowed=4800, used=72, paused_ms=90_000, reason=Reason.BANNED)
             }
             await wait_shown(screen, "spot weight 72 of 4,800 per 1m, banned for 90 s")
             nursery.cancel_scope.cancel()

@@ -84,6 +84,8 @@ def fill(
     today = today_utc()
     window = fill_window(first.date(), last.date() if last else today - timedelta(days=1), today)
     if dry_run:
+        # Stdout is for the estimate alone.
+        configure_logs("json", "error")
         run_estimate(settings, window, as_json=as_json)
         return
     if as_json:

@@ -4,7 +4,7 @@ from collections import deque
 
 import trio
 
-from backfilld.core.markets import RULES
+from backfilld.actors.governor import GovernorStatistics
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.supervisor import Pipeline
 from backfilld.surfaces.rows import Row, State, duration
@@ -54,15 +54,15 @@ class RowMaker:
 
     def _waits(self) -> list[str]:
         return [
-            f"{market}: {duration(budget.wait_ms / 1000)} for weight"
-            for market, budget in self._pipeline.governor.value.items()
+            f"{pool}: {duration(budget.wait_ms / 1000)} for weight"
+            for pool, budget in self._pipeline.governor.value.items()
             if budget.waiting and budget.wait_ms > 0 and not budget.paused_ms
         ]
 
     def notes(self) -> list[str]:
         """The request weight of each pool, and the disk's trouble."""
         trouble = self._pipeline.disk.trouble.value
-        pools = {RULES[market].pool: budget for market, budget in self._pipeline.governor.value.items()}
+        pools: GovernorStatistics = self._pipeline.governor.value
         notes = [_weight(str(pool), budget) for pool, budget in pools.items()]
         return notes + ([f"the disk fails, and is tried again: {trouble.reason}"] if trouble else [])
 

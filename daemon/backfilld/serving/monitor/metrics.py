@@ -20,7 +20,6 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from backfilld.core.histogram import Histogram
-from backfilld.serving.monitor.budgets import bots_of
 from backfilld.serving.monitor.view import View
 
 PREFIX = "backfilld_"
@@ -117,7 +116,7 @@ def _of_weight(view: View) -> Iterator[Metric]:
         {
             (str(pool), by): count
             for pool, each in pools
-            for by, count in (("own", each.own), ("bots", bots_of(each)), ("others", each.others))
+            for by, count in (("own", each.own), ("bots", each.clients), ("others", each.others))
         },
         "pool",
         "by",

@@ -13,7 +13,6 @@ from backfilld.core.monitor.history import WeightWindow
 from backfilld.core.monitor.today import Point
 from backfilld.services.stored_days import MARKS
 from backfilld.serving.monitor import drawing
-from backfilld.serving.monitor.budgets import bots_of
 from backfilld.serving.monitor.markup import Markup, cells, joined, row, tag
 from backfilld.serving.monitor.view import View
 from backfilld.serving.monitor.words import NOTHING, clock, minute, moment, price, span
@@ -208,7 +207,7 @@ def _of_weight(view: View) -> Parts:
         else:
             found[f"weight-{pool}-sum"] = _figures(
                 ("own", f"{now.own:,}"),
-                ("bots", f"{bots_of(now):,}"),
+                ("bots", f"{now.clients:,}"),
                 ("others", f"{now.others:,}"),
                 ("limit", f"{now.limit:,} per {now.interval}"),
             )

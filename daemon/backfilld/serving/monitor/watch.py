@@ -24,7 +24,6 @@ from backfilld.errors import BackfillError
 from backfilld.services.coverage import Coverage
 from backfilld.services.pulse import Pulse
 from backfilld.services.stored_days import DayStatus
-from backfilld.serving.monitor.budgets import bots_of, by_pool
 from backfilld.serving.monitor.counts import EndpointCounts
 from backfilld.serving.monitor.today_board import TodayBoard
 from backfilld.serving.monitor.view import View
@@ -98,7 +97,7 @@ class Watch:
             statistics=pipeline.statistics.value,
             live=live,
             freshness=self._freshness(now_ms, live),
-            weight=by_pool(pipeline.governor.value),
+            weight=pipeline.governor.value,
             trouble=None if trouble is None else trouble.reason,
             history=self._history,
             coverage=self._coverage if has_all or chosen in self._coverage else None,
@@ -131,8 +130,8 @@ class Watch:
     async def _gather_weight(self) -> None:
         async with aclosing(self._pipeline.governor.eventual_values()) as values:
             async for budgets in values:
-                for pool, each in by_pool(budgets).items():
-                    seen = WeightWindow(each.window_ms, each.own, bots_of(each), each.others, each.limit)
+                for pool, each in budgets.items():
+                    seen = WeightWindow(each.window_ms, each.own, each.clients, each.others, each.limit)
                     self._history.saw_weight(pool, seen)
 
     async def _gather_live(self) -> None:
