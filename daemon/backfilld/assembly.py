@@ -199,7 +199,9 @@ def object_store_of(settings: Settings) -> "BucketStore":
     return open_object_store(location)
 
 
-def remote_days(settings: Settings, store: ParquetStore | None = None) -> "CachedDaysInBucket":
+def remote_days(
+    settings: Settings, store: ParquetStore | None = None, encoding: Encoding | None = None
+) -> "CachedDaysInBucket":
     """The bucket of the settings beside their cache. Raises SettingsError without REMOTE_URL or without the extra."""
     objects = object_store_of(settings)
     from backfilld.adapters.remote_days import CachedDaysInBucket  # noqa: PLC0415
@@ -211,7 +213,7 @@ def remote_days(settings: Settings, store: ParquetStore | None = None) -> "Cache
         state_directory(settings.cache_dir),
         writes=settings.remote_push,
         saw=(lambda *_: None) if store is None else store.see,
-        encoding=encoding_of(settings),
+        encoding=encoding or encoding_of(settings),
     )
 
 

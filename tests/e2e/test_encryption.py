@@ -3,6 +3,7 @@
 import base64
 import os
 import random
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -162,3 +163,35 @@ async def test_a_plain_cache_is_named_where_encryption_is_switched_on(tmp_path: 
         verified = await daemon.run("verify")
         assert verified.code == 1
         assert "unencrypted" in verified.stdout
+
+
+async def test_a_rekey_that_is_killed_ends_with_no_file_under_the_old_key(tmp_path: Path) -> None:
+    async with exchange_at(16, {BTC: tape_of(12)}) as exchange:
+        daemon = encrypted(daemon_of(exchange, tmp_path, 10), OLD)
+        await daemon.once()
+        held = {day: daemon_rows(daemon, OLD, day) for day in past(10)}
+        encrypted(daemon, NEW, OLD)
+        for _ in range(6):
+            process = daemon.start("rekey")
+            await trio.sleep(random.uniform(0.4, 1.0))
+            await kill(process)
+        done = await daemon.run("rekey")
+        assert done.code == 0, done
+        again = await daemon.run("rekey")
+        assert "0 files put under the key 2026-q4, 11 were so already" in again.stdout
+        for name, (_, _, content) in tree_of(daemon.cache_dir).items():
+            assert OLD.fingerprint.encode() not in content or name.endswith("key_wear.json"), name
+            assert ".tmp-" not in name
+        for day, trades in held.items():
+            assert daemon_rows(daemon, NEW, day).equals(trades)
+        encrypted(daemon, NEW)
+        assert (await daemon.run("verify")).code == 0
+        assert (await daemon.run("rekey", "--decrypt")).code == 0
+        del daemon.settings["KEY_FILE"], daemon.settings["ENCRYPTION"]
+        assert (await daemon.run("verify")).code == 0
+
+
+def daemon_rows(daemon: Daemon, key: Key, day: date) -> pl.DataFrame:
+    """A day, read by polars alone."""
+    decryption = pl.ParquetDecryptionProperties(footer_key=key.secret)
+    return pl.read_parquet(daemon.day_file(day), decryption=decryption, hive_partitioning=False)

@@ -227,7 +227,7 @@ def test_reports_of_conflicts_are_encrypted_and_added_to(encrypted: BackfillCach
     assert path == file.with_name(file.name + REPORT_SUFFIX)
     assert path.read_bytes().startswith(b"PARE")
     add_to_report(file, second, keys)
-    assert_frame_equal(table_from_bytes(path.read_bytes(), keys, path)[0], pl.concat([first, second]))
+    assert_frame_equal(table_from_bytes(path.read_bytes(), keys, path).frame, pl.concat([first, second]))
     before = path.read_bytes()
     with pytest.raises(DayLocked):
         add_to_report(file, second, encrypting(NEW).keys)
@@ -236,7 +236,7 @@ def test_reports_of_conflicts_are_encrypted_and_added_to(encrypted: BackfillCach
 
 def test_the_certificate_of_an_object_is_read_from_its_end(encrypted: BackfillCacheManager) -> None:
     tail = encrypted.get_cache_path(DAY).read_bytes()[-8000:]
-    assert certificate_in(tail, encrypted.encoding.keys) == (encrypted.facts(DAY), "2026-q3")
+    assert certificate_in(tail, encrypted.encoding.keys) == (encrypted.facts(DAY), OLD)
 
 
 # -- damage

@@ -20,6 +20,7 @@ from backfilld.errors import DayLocked, ObjectRefused
 from backfilld.ports.remote import ObjectStore, StoredObject
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import Key
 from backfilld.store.format.tail import TAIL_BYTES, certificate_in, missing_bytes
 from backfilld.store.layout import instrument_directory, instrument_of
 from backfilld.store.manager import BackfillCacheManager
@@ -33,12 +34,12 @@ OTHER_DIGEST = "its rows have another digest than its attributes name"
 
 @dataclass(frozen=True, slots=True)
 class RemoteDay:
-    """A day in the bucket, as its certificate describes it; the rows are unread. ``key_id`` names the key of an
+    """A day in the bucket, as its certificate describes it; the rows are unread. ``opened_by`` is the key of an
     encrypted one."""
 
     object: StoredObject
     certificate: Certificate
-    key_id: str | None = None
+    opened_by: Key | None = None
 
 
 class DaysInBucket:
@@ -59,13 +60,13 @@ class DaysInBucket:
                 found = await self.objects.tail(key, tail_bytes=more)
             if found is None:
                 return None
-            certificate, key_id = certificate_in(found.body, self.encoding.keys, key)
+            certificate, opened_by = certificate_in(found.body, self.encoding.keys, key)
         except UntrustedFile as error:
             raise ObjectRefused(f"{key}: {error}") from error
         if (certificate.day, certificate.market, certificate.symbol) != (day, instrument.market, instrument.symbol):
             whose = f"{certificate.market}:{certificate.symbol} {certificate.day}"
             raise ObjectRefused(f"{key}: it is of another day or instrument, {whose}")
-        return RemoteDay(found.object, certificate, key_id)
+        return RemoteDay(found.object, certificate, opened_by)
 
     async def examine(self, instrument: Instrument, day: date) -> RemoteDay | None:
         """Download a day, and judge all of it in a temporary directory; None if it is not there. Raises ObjectRefused

@@ -43,6 +43,7 @@ from backfilld.store.replica import (
     sound_file,
     stage,
 )
+from backfilld.store.upkeep.rekeying import rekeyed_body
 
 MOST_RACES = 8
 """How often a manifest is tried to be replaced while others replace it, too. It may lag: the next push takes it up."""
@@ -96,7 +97,7 @@ class CachedDaysInBucket(DaysInBucket):
         if there is None:
             made = await self._create(instrument, day, file)
             if made is not None:
-                return self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate, file.key_id))
+                return self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate, file.opened_by))
             there = await self._there(instrument, day)
         ours = _digest(file)
         theirs = there.certificate.digest if isinstance(there, RemoteDay) else None
@@ -150,8 +151,32 @@ class CachedDaysInBucket(DaysInBucket):
         made = await self.objects.put_if_match(key, file.body, _attributes(file), examined.etag)
         if made is not None:
             self._conflicting.discard((instrument, file.certificate.day, _digest(file)))
-            self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate, file.key_id))
+            self._noted(instrument, file, "pushed", RemoteDay(made, file.certificate, file.opened_by))
         return made is not None
+
+    async def rekey(self, instrument: Instrument, day: date) -> bool:
+        """Put a day in the bucket under the key by which files are written; whether that was to do. The next manifest
+        has the day in both cases. Raises ObjectRefused, also for an object that others keep replacing, and DayLocked.
+        """
+        key, wanted = day_key(instrument, day), self.encoding.keys.writing
+        for _ in range(MOST_RACES):
+            there = await self.look(instrument, day)
+            found = None
+            if there is not None and there.opened_by == wanted:
+                self.note_pushed(instrument, there)
+                return False
+            if there is not None:
+                found = await self.objects.get(key, limit_bytes=MAX_DAY_BYTES)
+            if there is None or found is None:
+                return False
+            if found.object.etag != there.object.etag:
+                continue
+            body = await on_thread(partial(rekeyed_body, found.body, day, instrument, self.encoding))
+            made = await self.objects.put_if_match(key, body, found.attributes, found.object.etag)
+            if made is not None:
+                self.note_pushed(instrument, RemoteDay(made, there.certificate, wanted))
+                return True
+        raise ObjectRefused(f"{key}: others replace it again and again")
 
     async def here(self, instrument: Instrument) -> dict[date, str]:
         """The digest of every sealed day on disk."""
@@ -167,7 +192,7 @@ class CachedDaysInBucket(DaysInBucket):
 
     def note_pushed(self, instrument: Instrument, remote: RemoteDay) -> None:
         """Take a day up in the next manifest."""
-        line = ManifestDay.of(instrument, remote.certificate, remote.object.bytes, remote.object.etag, remote.key_id)
+        line = ManifestDay.of(instrument, remote.certificate, remote.object.bytes, remote.object.etag, remote.opened_by)
         self._fresh.setdefault(instrument, {})[remote.certificate.day] = line
 
     def is_pushed(self, instrument: Instrument, day: date) -> bool:

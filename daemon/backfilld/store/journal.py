@@ -17,7 +17,7 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from backfilld.store.atomic import translated
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
-from backfilld.store.format.tables import table_as_bytes, table_from_bytes
+from backfilld.store.format.tables import Table, table_as_bytes, table_from_bytes
 
 HEADER = b"backfilld journal 1\n"
 """The first bytes of a journal; the number is the version of its format."""
@@ -266,7 +266,7 @@ def _whole_records(descriptor: int) -> Iterator[_Place]:
 def _record(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> Record:
     try:
         if place.is_encrypted:
-            text = _decrypted(descriptor, place, path, keys)[1].get(_NOTE_KEY.encode(), b"")
+            text = _decrypted(descriptor, place, path, keys).metadata.get(_NOTE_KEY.encode(), b"")
         else:
             text = os.pread(descriptor, place.batch - place.note, place.note)
         note = msgspec.json.decode(text, type=Note)
@@ -282,13 +282,13 @@ def _record(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> Record
 def _rows(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> pl.DataFrame:
     if not place.rows:
         return empty_trades()
-    trades = _decrypted(descriptor, place, path, keys)[0] if place.is_encrypted else _plain(descriptor, place)
+    trades = _decrypted(descriptor, place, path, keys).frame if place.is_encrypted else _plain(descriptor, place)
     if trades.schema != SCHEMA or not _is_sound(trades, place.rows):
         raise UntrustedFile("it has rows that are no trades in ascending sequence")
     return trades
 
 
-def _decrypted(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> tuple[pl.DataFrame, Mapping[bytes, bytes]]:
+def _decrypted(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> Table:
     return table_from_bytes(os.pread(descriptor, place.stop - place.batch, place.batch), keys, path, _place_of(path))
 
 

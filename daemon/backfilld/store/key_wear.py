@@ -1,8 +1,8 @@
 """How often each key was used to encrypt, by this cache: a key wears out.
 
 AES-GCM with random nonces bears 2^32 uses of a key (NIST SP 800-38D, 8.3), one for each page, page header and footer. A
-day that is rewritten every five minutes uses a key about 15,000 times an hour. Owns the count, which outlives crashes:
-uses are reserved in blocks before they happen, so it may be too high, and is never too low.
+day of a million trades that is rewritten every five minutes uses a key about 2,000 times an hour. Owns the count, which
+outlives crashes: uses are reserved in blocks before they happen, so it may be too high, and is never too low.
 """
 
 from pathlib import Path

@@ -66,7 +66,7 @@ class BackfillCacheManager:
         self.directory = Path(directory)
         self.instrument = instrument or instrument_of(self.directory.absolute())
         self.encoding = encoding or Encoding()
-        self._journals = journals or journal_directory(self.directory)
+        self.journals = journals or journal_directory(self.directory)
 
     def get_cache_path(self, date: dt.date) -> Path:
         """Where the day's file is, whether it exists or not."""
@@ -117,7 +117,7 @@ class BackfillCacheManager:
 
     def journal_path(self, day: dt.date) -> Path:
         """Where the journal of the day is, whether it exists or not."""
-        return self._journals / journal_name(day)
+        return self.journals / journal_name(day)
 
     def drop_journal(self, day: dt.date) -> None:
         """Delete the journal of the day for good, so that no row of it comes back."""

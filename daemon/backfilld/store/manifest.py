@@ -16,7 +16,7 @@ from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key
 from backfilld.errors import DayLocked, ObjectRefused
 from backfilld.store.format.footer import UntrustedFile, decoded, encoded
-from backfilld.store.format.keys import NO_KEYS, KeyRing
+from backfilld.store.format.keys import NO_KEYS, Key, KeyRing
 from backfilld.store.format.tables import table_as_bytes, table_from_bytes
 
 MAX_MANIFEST_BYTES = 64 << 20
@@ -60,7 +60,7 @@ class ManifestDay:
 
     @classmethod
     def of(
-        cls, instrument: Instrument, certificate: Certificate, size: int, etag: str, key_id: str | None = None
+        cls, instrument: Instrument, certificate: Certificate, size: int, etag: str, opened_by: Key | None = None
     ) -> "ManifestDay":
         """The line of a sealed day."""
         return cls(
@@ -74,7 +74,7 @@ class ManifestDay:
             previous_last_id=certificate.previous_last_id,
             next_first_id=certificate.next_first_id,
             digest=certificate.digest or "",
-            key_id=key_id,
+            key_id=None if opened_by is None else opened_by.id,
             certificate=encoded(certificate),
         )
 
@@ -92,7 +92,7 @@ def encode_manifest(days: Iterable[ManifestDay], keys: KeyRing = NO_KEYS) -> byt
 def decode_manifest(body: bytes, instrument: Instrument, keys: KeyRing = NO_KEYS) -> dict[date, ManifestDay]:
     """The days of a manifest. Raises ObjectRefused for what is not a manifest of this instrument."""
     try:
-        table, _ = table_from_bytes(body, keys, Path(f"the manifest of {instrument}"))
+        table = table_from_bytes(body, keys, Path(f"the manifest of {instrument}")).frame
         if table.schema != _SCHEMA:
             raise ObjectRefused(f"the manifest of {instrument} has other columns than a manifest")
         days = [ManifestDay(**row) for row in table.iter_rows(named=True)]

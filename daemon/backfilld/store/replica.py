@@ -21,6 +21,7 @@ from backfilld.errors import DayLocked, ObjectRefused, StoreError
 from backfilld.store.atomic import TEMPORARY, replacing, translated
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import Key
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.inspection import inspect_day
 
@@ -30,12 +31,12 @@ MAX_DAY_BYTES = 512 << 20
 
 @dataclass(frozen=True, slots=True)
 class SealedFile:
-    """A sealed day: its certificate, which has a digest, and its file, byte for byte; ``key_id`` names the key of an
+    """A sealed day: its certificate, which has a digest, and its file, byte for byte; ``opened_by`` is the key of an
     encrypted one."""
 
     certificate: Certificate
     body: bytes
-    key_id: str | None = None
+    opened_by: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,14 @@ def sealed_file(manager: BackfillCacheManager, day: date) -> SealedFile | None:
     try:
         with translated(path, "read"), DayReader(path, day, manager.instrument, manager.encoding.keys) as reader:
             certificate = reader.checked()
-            body, key_id = reader.body(), None if reader.key is None else reader.key.id
+            body, opened_by = reader.body(), reader.key
     except UntrustedFile:
         return None
     except StoreError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
-    return SealedFile(certificate, body, key_id) if certificate.digest is not None else None
+    return SealedFile(certificate, body, opened_by) if certificate.digest is not None else None
 
 
 def sound_file(manager: BackfillCacheManager, day: date) -> SealedFile | str:

@@ -190,4 +190,33 @@ def cleanup(
     print_cleanup(settings.cache_dir, wanted, keep_days, dry_run=dry_run, pushed_to=pushed_to, encoding=encoding)
 
 
-COMMANDS = (status, verify, adopt, chart, tail, export, cleanup)
+@click.command(short_help="Put what is stored under another key.")
+@options("config", "instrument", "cache-dir")
+@click.option("--key", "key_id", metavar="ID", help="A key of KEY_FILE; the first one if not given.")
+@click.option("--decrypt", "decrypts", is_flag=True, help="Write plain files instead.")
+@click.option("--remote", is_flag=True, help="What is in the bucket (REMOTE_URL), too.")
+def rekey(
+    config: Path | None,
+    instruments: tuple[str, ...],
+    cache_dir: str | None,
+    key_id: str | None,
+    *,
+    decrypts: bool,
+    remote: bool,
+) -> None:
+    """Write every day file, journal and report anew under the key that encrypts now, after comparing it with what it
+    replaces. Plain files are encrypted. Interrupted, it goes on where it was.
+
+    Exit codes: 0 nothing is left under another key; 1 a file cannot be used; 75 a daemon uses the cache, or the bucket
+    is out of reach; 78 a setting is wrong, or no key opens a file.
+    """
+    from backfilld.surfaces.rekey import rekey as rekey_all  # noqa: PLC0415
+
+    if key_id is not None and decrypts:
+        raise click.UsageError("--key and --decrypt exclude each other")
+    settings = settings_of(config, instruments, cache_dir)
+    wanted = settings.instrument_list() if instruments else None
+    sys.exit(rekey_all(settings, wanted, key_id, decrypts=decrypts, remote=remote))
+
+
+COMMANDS = (status, verify, adopt, chart, tail, export, cleanup, rekey)

@@ -225,7 +225,7 @@ def _report(path: Path, keys: KeyRing) -> list[pl.DataFrame]:
     one that no key opens."""
     try:
         with translated(path, "read"):
-            report, _ = table_from_bytes(path.read_bytes(), keys, path)
+            report = table_from_bytes(path.read_bytes(), keys, path).frame
     except UntrustedFile:
         report = pl.DataFrame()
     if report.schema == REPORT_SCHEMA:

@@ -109,6 +109,12 @@ class KeyRing:
         named = tuple(key for key in self.keys if text is not None and key.fingerprint == text.fingerprint)
         return named or self.keys
 
+    def written_by(self, key: Key | None) -> "KeyRing":
+        """The same keys; what is written is encrypted by this one, or plain for None."""
+        if key is None:
+            return replace(self, encrypts=False)
+        return replace(self, keys=(key, *(each for each in self.keys if each != key)), encrypts=True)
+
     def has(self, text: KeyText | None) -> bool:
         """Whether the key that a file names is here: then what it cannot open is damaged."""
         return text is not None and any(key.fingerprint == text.fingerprint for key in self.keys)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from backfilld.store.format.day_reader import opened_parquet
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.format.keys import KeyRing, with_key_text
+from backfilld.store.format.keys import Key, KeyRing, with_key_text
 
 _ENDING_BYTES = 8
 
@@ -49,10 +50,17 @@ def table_as_bytes(
     return body[:start] + with_key_text(body[start:], key)
 
 
-def table_from_bytes(
-    body: bytes, keys: KeyRing, path: Path, aad: bytes | None = None
-) -> tuple[pl.DataFrame, Mapping[bytes, bytes]]:
-    """The frame, and the file's metadata. ``path`` is what errors name. Raises UntrustedFile, and DayLocked where no
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A frame, the metadata of its file, and the key that opened it, None for a plain one."""
+
+    frame: pl.DataFrame
+    metadata: Mapping[bytes, bytes]
+    key: Key | None
+
+
+def table_from_bytes(body: bytes, keys: KeyRing, path: Path, aad: bytes | None = None) -> Table:
+    """What :func:`table_as_bytes` has made. ``path`` is what errors name. Raises UntrustedFile, and DayLocked where no
     key opens it."""
     opened = opened_parquet(path, io.BytesIO(body), keys, aad)
     try:
@@ -62,4 +70,4 @@ def table_from_bytes(
         raise UntrustedFile(f"it cannot be decoded ({type(error).__name__})") from error
     if not isinstance(frame, pl.DataFrame):
         raise UntrustedFile("it is not a table")
-    return frame, opened.file.metadata.metadata or {}
+    return Table(frame, opened.file.metadata.metadata or {}, opened.key)

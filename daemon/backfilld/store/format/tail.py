@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from backfilld.core.day.certificate import Certificate
 from backfilld.errors import DayLocked
 from backfilld.store.format.footer import METADATA_KEY, NewerSchema, UntrustedFile, decoded
-from backfilld.store.format.keys import ENCRYPTED_MAGIC, NO_KEYS, KeyRing, key_text_in
+from backfilld.store.format.keys import ENCRYPTED_MAGIC, NO_KEYS, Key, KeyRing, key_text_in
 
 TAIL_BYTES = 64 << 10
 """What is read first: the footer of a day of ten million trades has about 50 kB."""
@@ -31,24 +31,24 @@ def missing_bytes(tail: bytes, file_bytes: int) -> int:
     return needed if needed > len(tail) else 0
 
 
-def certificate_in(tail: bytes, keys: KeyRing = NO_KEYS, name: str = "it") -> tuple[Certificate, str | None]:
-    """The certificate in the end of a day file, and the id of the key that opened it; errors call the file ``name``.
-    Raises UntrustedFile, and DayLocked where no key opens it."""
+def certificate_in(tail: bytes, keys: KeyRing = NO_KEYS, name: str = "it") -> tuple[Certificate, Key | None]:
+    """The certificate in the end of a day file, and the key that opened it, None for a plain one. Errors call the file
+    ``name``. Raises UntrustedFile, and DayLocked where no key opens it."""
     try:
-        metadata, key_id = _metadata_in(tail, keys, name)
-        return decoded(metadata[METADATA_KEY.encode()]), key_id
+        metadata, opened_by = _metadata_in(tail, keys, name)
+        return decoded(metadata[METADATA_KEY.encode()]), opened_by
     except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError, NewerSchema) as error:
         raise UntrustedFile(f"it has no certificate that can be read ({type(error).__name__})") from error
 
 
-def _metadata_in(tail: bytes, keys: KeyRing, name: str) -> tuple[dict[bytes, bytes], str | None]:
+def _metadata_in(tail: bytes, keys: KeyRing, name: str) -> tuple[dict[bytes, bytes], Key | None]:
     if not tail.endswith(ENCRYPTED_MAGIC):
         return pq.read_metadata(io.BytesIO(tail)).metadata or {}, None
     text = key_text_in(io.BytesIO(tail))
     for key in keys.candidates(text):
         with suppress(pa.ArrowException, OSError, ValueError):
             found = pq.read_metadata(io.BytesIO(tail), decryption_properties=key.decryption())
-            return found.metadata or {}, key.id
+            return found.metadata or {}, key
     if keys.has(text):
         raise UntrustedFile("its footer cannot be decrypted by its key")
     raise DayLocked(f"{name} {keys.lock_reason(text)}; it stays as it is")
