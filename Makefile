@@ -4,13 +4,14 @@ BIN := .venv/bin
 
 DOCS_ENV := NO_MKDOCS_2_WARNING=1
 
-.PHONY: help setup demo docs test fuzz test-faults test-s3 test-at test-systemd bench install uninstall lock clean
+.PHONY: help setup demo docs test fuzz test-faults test-s3 test-page test-at test-systemd bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, summary"
 	@echo "make test          set up and run every check"
 	@echo "make fuzz          the real process against an exchange that misbehaves at random; SEED=1 SECONDS=60"
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
 	@echo "make test-s3       on Debian: fetch a real S3 server, once, and try the remote store against it"
+	@echo "make test-page     on Debian: fetch Chromium, once, and try the page in it; screenshots in build/page"
 	@echo "make test-at       on Debian: the end-to-end tests by a shifted clock; AT='00:01 20:00'"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
 	@echo "make docs          build the pages into build/docs, with every link checked"
@@ -60,6 +61,11 @@ test-s3: .venv/dev
 	@$(BIN)/python -m tests.remote.radosgw fetch || true
 	@$(BIN)/python -m tests.remote.azurite fetch || true
 	$(BIN)/pytest -o python_files='s3_*.py' -rs tests/remote
+
+# Skips aloud where Chromium's packages cannot be had.
+test-page: .venv/dev
+	@$(BIN)/python -m tests.page.chromium fetch || true
+	$(BIN)/pytest -o python_files='page_*.py' -rs tests/page
 
 # The end-to-end tests at another time of day: AT=23:58, or two of them.
 AT ?= 00:01 20:00

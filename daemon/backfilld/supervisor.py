@@ -41,6 +41,7 @@ from backfilld.ports import DaemonWork, OpenArchive, OpenClient, StateFile, Trad
 from backfilld.supervisor_governor import GovernorRoom, Keeping, run_governed
 from backfilld.supervisor_live import LiveSide, LiveWorld
 from backfilld.supervisor_remote import Remote, RemoteEnds, start_pullers, start_replicator
+from backfilld.supervisor_report import Report
 
 log = structlog.get_logger()
 
@@ -114,7 +115,8 @@ async def run_pipeline(pipeline: Pipeline) -> None:
             nursery.cancel_scope.cancel()
 
     memory = pipeline.memory
-    keeping = None if memory is None else Keeping(memory, lambda: _work_of(pipeline), pipeline.disk.shielded)
+    work_now = partial(_work_of, pipeline, Report(pipeline.room.budgets))
+    keeping = None if memory is None else Keeping(memory, work_now, pipeline.disk.shielded)
     async with pipeline.outcomes:
         try:
             await run_governed(pipeline.room, pipeline.spec_now.max_concurrent, work, keeping)
@@ -240,10 +242,10 @@ async def _run_actors(pipeline: Pipeline) -> None:
         drain.cancel()
 
 
-def _work_of(pipeline: Pipeline) -> DaemonWork:
-    seen, trouble = pipeline.statistics.value, pipeline.disk.trouble.value
-    live = None if pipeline.live is None else pipeline.live.statistics.value.text
-    return DaemonWork(seen.cached, seen.fetched, seen.last_error if trouble is None else trouble.reason, live)
+def _work_of(pipeline: Pipeline, report: Report) -> DaemonWork:
+    live = None if pipeline.live is None else pipeline.live.statistics.value
+    trouble = pipeline.disk.trouble.value
+    return report.work(pipeline.spec_now, pipeline.statistics.value, live, trouble, pipeline.wall_ms())
 
 
 async def _run_merger(

@@ -89,6 +89,21 @@ class Tab:
             while await self.value("document.readyState") != "complete":
                 await trio.sleep(0.05)
 
+    async def open_without_script(self, url: str) -> None:
+        """The same where the page may run no script, so that it cannot be asked."""
+        await self.call("Page.navigate", url=url)
+        await trio.sleep(1)
+
+    async def html(self) -> str:
+        """The document as it stands."""
+        root = (await self.call("DOM.getDocument"))["root"]["nodeId"]
+        return str((await self.call("DOM.getOuterHTML", nodeId=root))["outerHTML"])
+
+    async def press(self, key: str, code: int, **more: str) -> None:
+        """Press a key and let it go."""
+        for kind in ("keyDown", "keyUp"):
+            await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **more)
+
     async def value(self, expression: str) -> Any:
         """What an expression comes to, in the page."""
         parameters = {"expression": expression, "returnByValue": True, "awaitPromise": True}

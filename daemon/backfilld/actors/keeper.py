@@ -4,7 +4,7 @@ Owns when that is saved: at once where a restart would repeat an offence, now an
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager
 
 import structlog
 import trio
@@ -18,6 +18,9 @@ from backfilld.ports import DaemonWork, StateFile
 log = structlog.get_logger()
 
 SHOWN_EVERY_S = 5.0
+
+HEARTBEAT_S = 15.0
+"""Without a change it is saved so often all the same: a reader learns that the daemon runs, and how it stands."""
 
 
 def _shielded() -> AbstractContextManager[object]:
@@ -37,25 +40,29 @@ async def run_keeper(
     lasting: object = None
     saved_at = -SHOWN_EVERY_S
     is_failing = False
-    async with aclosing(shown.eventual_values()) as values:
-        async for statistics in values:
-            now = trio.current_time()
-            of_consequence = {
-                # The end of a pause to the second; without a pause there is none, not the clock itself.
-                pool: (each.reason, len(each.bans_ms_ago), _end_s(each, now), each.learned)
-                for pool, each in statistics.items()
-            }
-            if of_consequence == lasting and now < saved_at + SHOWN_EVERY_S:
-                continue
-            try:
-                with shielded():
-                    await memory.save(statistics, work())
-            except StoreError as error:
-                if not is_failing:
-                    log.warning("governor_unsaved", error=str(error))
-                is_failing = True
-                continue
-            lasting, saved_at, is_failing = of_consequence, now, False
+    seen: object = None
+    while True:
+        if shown.value is seen:
+            with trio.move_on_after(HEARTBEAT_S):
+                await shown.wait_transition()
+        seen = statistics = shown.value
+        now = trio.current_time()
+        of_consequence = {
+            # The end of a pause to the second; without a pause there is none, not the clock itself.
+            pool: (each.reason, len(each.bans_ms_ago), _end_s(each, now), each.learned)
+            for pool, each in statistics.items()
+        }
+        if of_consequence == lasting and now < saved_at + SHOWN_EVERY_S:
+            continue
+        try:
+            with shielded():
+                await memory.save(statistics, work())
+        except StoreError as error:
+            if not is_failing:
+                log.warning("governor_unsaved", error=str(error))
+            is_failing = True
+            continue
+        lasting, saved_at, is_failing = of_consequence, now, False
 
 
 def _end_s(budget: BudgetStatistics, now: float) -> int | None:

@@ -1,5 +1,6 @@
 """What a daemon remembers and shows, as files in the cache directory. Owns the thread hop, and when an error came."""
 
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +28,17 @@ class StateFiles:
         if work.last_error != self._error:
             self._error, self._error_ms = work.last_error, now_ms
         remembered = remembered_now(budgets, now_ms)
-        activity = Activity(now_ms, work.cached, work.downloaded, self._error, self._error_ms, work.live)
+        activity = Activity(
+            saved_ms=now_ms,
+            cached=work.cached,
+            downloaded=work.downloaded,
+            last_error=self._error,
+            last_error_ms=self._error_ms,
+            live=work.live,
+            pid=os.getpid(),
+            trouble=work.trouble,
+            freshness=dict(work.freshness),
+        )
 
         def replace() -> None:
             save_remembered(self._cache_dir, remembered)

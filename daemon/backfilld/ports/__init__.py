@@ -18,6 +18,7 @@ from backfilld.core.day.figures import Figures
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
+from backfilld.core.monitor.freshness import Freshness
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.ports.exchange import (
     USUAL,
@@ -137,13 +138,15 @@ OpenArchive = Callable[[], AbstractAsyncContextManager[ArchiveSource]]
 
 @dataclass(frozen=True, slots=True)
 class DaemonWork:
-    """What a daemon has done since it started: trades by where they came from, what went wrong last, and how its live
-    side stands."""
+    """What a daemon has done since it started: trades by where they came from, what went wrong last, how its live side
+    stands, why the disk fails, and how fresh each instrument is."""
 
     cached: int = 0
     downloaded: int = 0
     last_error: str | None = None
     live: str | None = None
+    trouble: str | None = None
+    freshness: Mapping[str, Freshness] = field(default_factory=dict)
 
 
 class StateFile(Protocol):

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import msgspec
 
+from backfilld.core.monitor.freshness import Freshness
 from backfilld.store.atomic import replacing
 from backfilld.store.layout import STATE_DIRECTORY
 
 
 class Activity(msgspec.Struct, frozen=True):
     """The work of one daemon since it started. ``cached`` and ``downloaded`` count trades; times are the host's, in ms
-    since the epoch."""
+    since the epoch. ``freshness`` is by instrument, ``trouble`` is why the disk fails."""
 
     saved_ms: float
     cached: int = 0
@@ -18,6 +19,9 @@ class Activity(msgspec.Struct, frozen=True):
     last_error: str | None = None
     last_error_ms: float | None = None
     live: str | None = None
+    pid: int | None = None
+    trouble: str | None = None
+    freshness: dict[str, Freshness] = {}
 
     @property
     def hit_ratio(self) -> float | None:

@@ -109,12 +109,19 @@ def fill(
 @click.option(
     "--cache-dir", type=click.Path(path_type=Path), help="Keep the day files here; a temporary directory if not."
 )
-def demo(trades: int, cache_dir: Path | None) -> None:
+@click.option("--page", is_flag=True, help="Show the page of a daemon that is live, until Ctrl-C.")
+def demo(trades: int, cache_dir: Path | None, *, page: bool) -> None:
     """Run the daemon on an embedded exchange: cold start, restart, summary."""
     import trio  # noqa: PLC0415
 
     try:
-        from backfilld.surfaces.demo import run_demo  # noqa: PLC0415
+        if page:
+            from backfilld.surfaces.demo_page import run_page_demo as run_demo  # noqa: PLC0415
+            from backfilld.surfaces.endpoint import refuse_without_extra  # noqa: PLC0415
+
+            refuse_without_extra()
+        else:
+            from backfilld.surfaces.demo import run_demo  # noqa: PLC0415
     except ModuleNotFoundError as error:
         sentence = f"backfilld demo needs {error.name}, which is not installed: pip install 'backfilld[demo]'"
         raise SettingsError(sentence) from error

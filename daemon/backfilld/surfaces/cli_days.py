@@ -15,12 +15,36 @@ from backfilld.surfaces.options import options, settings_of
 @options("config", "instrument", "cache-dir")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.option("--remote", is_flag=True, help="What the bucket (REMOTE_URL) stores, beside the cache.")
+@click.option("--check", is_flag=True, help="Only whether it is complete and fresh, as one line and an exit code.")
+@click.option(
+    "--max-lag",
+    "max_lag_s",
+    type=click.FloatRange(min=20),
+    default=60.0,
+    show_default=True,
+    help="With --check: seconds that an instrument may be behind. A daemon reports every 15 s.",
+)
 def status(
-    config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, *, as_json: bool, remote: bool
+    config: Path | None,
+    instruments: tuple[str, ...],
+    cache_dir: str | None,
+    *,
+    as_json: bool,
+    remote: bool,
+    check: bool,
+    max_lag_s: float,
 ) -> None:
-    """Show what the cache holds, by instrument and day."""
+    """Show what the cache holds, by instrument and day.
+
+    Exit codes of --check: 0 complete and fresh; 1 an instrument is behind or not complete, named; 75 no daemon has
+    reported for a minute; 78 a setting is wrong.
+    """
     settings = settings_of(config, instruments, cache_dir)
     wanted = settings.instrument_list() if instruments else None
+    if check:
+        from backfilld.surfaces.check import print_check  # noqa: PLC0415
+
+        sys.exit(print_check(settings.cache_dir, wanted, max_lag_s, as_json=as_json))
     if remote:
         from backfilld.surfaces.remote import status as print_remote  # noqa: PLC0415
 

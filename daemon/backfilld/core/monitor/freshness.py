@@ -29,6 +29,12 @@ def freshness(now_ms: float, live: LiveInstrument | None, complete_ms: float | N
     return Freshness(is_attached=True, complete_ms=now_ms - max(0.0, live.lag_ms or 0.0))
 
 
+def host_error_ms(earliest_ms: float, latest_ms: float, host_ms: float) -> float:
+    """What is to be added to the host's clock, so that it shows a time that the exchange's may show: 0 while it does,
+    as a clock that may be right is finer than what answers say of the exchange's."""
+    return min(max(host_ms, earliest_ms), latest_ms) - host_ms
+
+
 def stale(now_ms: float, max_lag_s: float, of: Mapping[str, Freshness]) -> Iterator[str]:
     """What lags by more than ``max_lag_s``, in a sentence each; nothing if all is fresh."""
     for name, each in of.items():

@@ -15,7 +15,7 @@ from backfilld.services.stored_days import MARKS
 from backfilld.serving.monitor import drawing
 from backfilld.serving.monitor.markup import Markup, cells, joined, row, tag
 from backfilld.serving.monitor.view import View
-from backfilld.serving.monitor.words import NOTHING, clock, minute, moment, price, span
+from backfilld.serving.monitor.words import NOTHING, clock, iso_ms, minute, moment, price, span
 
 MAX_LAG_S = 60.0
 """Behind by more than this the page says so; ``status --check --max-lag`` and ``/readyz?max_lag`` take another."""
@@ -113,7 +113,7 @@ def _live_cells(view: View, instrument: Instrument) -> Markup:
         tag("span", state, class_=f"state {kind}"),
         NOTHING if behind_s is None else span(behind_s),
         NOTHING if last is None else price(last.p),
-        NOTHING if last is None else clock(last.T),
+        NOTHING if last is None else tag("time", clock(last.T), datetime=iso_ms(last.T)),
         NOTHING if live is None else f"{live.trades:,}",
     )
 

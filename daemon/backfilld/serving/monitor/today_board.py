@@ -40,13 +40,13 @@ class TodayBoard:
         self,
         cache_dir: Path | None,
         live: LiveWorld | None,
-        wall_ms: Callable[[], float],
+        exchange_ms: Callable[[Instrument], float],
         encoding: Encoding | None = None,
     ) -> None:
         self._cache_dir = cache_dir
         self._encoding = encoding
         self._live = live
-        self._wall_ms = wall_ms
+        self._exchange_ms = exchange_ms
         self._wanted: dict[Instrument, float] = {}
         self._figures: dict[Instrument, Today] = {}
 
@@ -90,7 +90,7 @@ class TodayBoard:
 
     def _of_today(self, instrument: Instrument) -> Today:
         """The figures of the day that it is now, which may have just begun."""
-        day = day_of(int(self._wall_ms()))
+        day = day_of(int(self._exchange_ms(instrument)))
         if instrument not in self._figures or self._figures[instrument].day != day:
             self._figures[instrument] = Today(day)
         return self._figures[instrument]

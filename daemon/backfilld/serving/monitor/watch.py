@@ -16,8 +16,8 @@ from backfilld.actors.writer import LONGEST_RETRY_S
 from backfilld.adapters.threads import in_thread
 from backfilld.assembly import encoding_of
 from backfilld.core.live.reports import LiveStatistics
+from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument
-from backfilld.core.monitor.freshness import Freshness, freshness
 from backfilld.core.monitor.history import History, WeightWindow
 from backfilld.core.monitor.warned import RecentWarnings
 from backfilld.errors import BackfillError
@@ -30,6 +30,7 @@ from backfilld.serving.monitor.view import View
 from backfilld.serving.traffic import Traffic
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline
+from backfilld.supervisor_report import Report
 
 CHOSEN_EVERY_S = 15.0
 """How often the day files of an instrument that somebody looks at are looked at, and those of the others:"""
@@ -58,8 +59,8 @@ class Watch:
         self._coverage: dict[Instrument, Mapping[date, DayStatus]] = {}
         self._looked_at: dict[Instrument, float] = {}
         self._chosen_at: dict[Instrument, float] = {}
-        self._board = TodayBoard(directory, pipeline.live, _wall_ms, encoding)
-        self._complete_ms: float | None = None
+        self._board = TodayBoard(directory, pipeline.live, self._exchange_ms, encoding)
+        self._report = Report(pipeline.room.budgets)
         self._is_alive = True
 
     @property
@@ -84,7 +85,8 @@ class Watch:
     def look(self, chosen: Instrument | None = None) -> View:
         """Everything as it stands; with ``chosen``, that instrument's day as well."""
         pipeline, now_ms = self._pipeline, _wall_ms()
-        live = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
+        seen = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
+        live = self._report.exact(seen, now_ms)
         trouble = pipeline.disk.trouble.value
         if chosen is not None:
             self._chosen_at[chosen] = trio.current_time()
@@ -96,7 +98,7 @@ class Watch:
             chosen=self.instruments[0] if chosen is None else chosen,
             statistics=pipeline.statistics.value,
             live=live,
-            freshness=self._freshness(now_ms, live),
+            freshness=self._report.freshness(pipeline.spec_now, pipeline.statistics.value, live, now_ms),
             weight=pipeline.governor.value,
             trouble=None if trouble is None else trouble.reason,
             history=self._history,
@@ -107,20 +109,10 @@ class Watch:
             warnings=self._warnings.lines,
         )
 
-    def _freshness(self, now_ms: float, live: LiveStatistics) -> Mapping[Instrument, Freshness]:
-        self._complete_ms = self._completed_ms(now_ms)
-        return {each: freshness(now_ms, live.instruments.get(each), self._complete_ms) for each in self.instruments}
-
-    def _completed_ms(self, now_ms: float) -> float | None:
-        """When the oldest of the newest rounds ended, by the host's clock: all was stored then."""
-        pipeline = self._pipeline
-        seen = pipeline.statistics.value
-        if seen.complete < seen.instruments or not seen.instruments:
-            return None
-        if seen.rests_until == float("-inf"):
-            return self._complete_ms
-        rested_s: float = pipeline.spec_now.poll_s - (seen.rests_until - trio.current_time())
-        return now_ms - max(0.0, rested_s) * 1000
+    def _exchange_ms(self, instrument: Instrument) -> float:
+        """What the exchange's clock shows, for the day that it is there."""
+        now_ms = _wall_ms()
+        return now_ms + self._report.host_error_ms(RULES[instrument.market].pool, now_ms)
 
     async def _feel(self) -> None:
         while True:

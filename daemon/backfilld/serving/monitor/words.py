@@ -21,6 +21,11 @@ def moment(time_ms: float) -> str:
     return f"{_moment(time_ms):%Y-%m-%d %H:%M:%S}"
 
 
+def iso_ms(time_ms: float) -> str:
+    """ISO 8601 in UTC, to the millisecond, as programs read it."""
+    return _moment(time_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def span(seconds: float) -> str:
     """A duration in the unit that fits."""
     if seconds < 1:

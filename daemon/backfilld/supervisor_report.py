@@ -1,0 +1,77 @@
+"""What a running pipeline reports of itself, to its state file and to the local endpoint: how fresh it is.
+
+Owns what is put together, and remembers when everything was last complete. The judgement is
+:mod:`backfilld.core.monitor.freshness`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import trio
+
+from backfilld.actors.messages import Statistics
+from backfilld.actors.writer import DiskTrouble
+from backfilld.core.live.reports import LiveStatistics
+from backfilld.core.markets import RULES, Pool
+from backfilld.core.model import Instrument
+from backfilld.core.monitor.freshness import Freshness, freshness, host_error_ms
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.weight.budget import Budget
+from backfilld.ports import DaemonWork
+
+
+class Report:
+    """The reports of one pipeline, whose ``budgets`` know the exchange's clock. To be asked again and again."""
+
+    def __init__(self, budgets: Mapping[Pool, Budget]) -> None:
+        self._budgets = budgets
+        self._complete_ms: float | None = None
+
+    def work(
+        self, spec: RunSpec, seen: Statistics, live: LiveStatistics | None, trouble: DiskTrouble | None, wall_ms: float
+    ) -> DaemonWork:
+        """What the state file says."""
+        reason = None if trouble is None else trouble.reason
+        fresh = self.freshness(spec, seen, self.exact(live or LiveStatistics(), wall_ms), wall_ms)
+        return DaemonWork(
+            cached=seen.cached,
+            downloaded=seen.fetched,
+            last_error=reason or seen.last_error,
+            live=None if live is None else live.text,
+            trouble=reason,
+            freshness={str(name): each for name, each in fresh.items()},
+        )
+
+    def freshness(
+        self, spec: RunSpec, seen: Statistics, live: LiveStatistics, wall_ms: float
+    ) -> Mapping[Instrument, Freshness]:
+        """How fresh each instrument is; the lags of ``live`` are :meth:`exact`."""
+        self._complete_ms = self._completed_ms(spec, seen, wall_ms)
+        return {each: freshness(wall_ms, live.instruments.get(each), self._complete_ms) for each in spec.instruments}
+
+    def host_error_ms(self, pool: Pool, wall_ms: float) -> float:
+        """By how much the exchange's clock is surely ahead of the host's, in ms, negative if behind."""
+        now_ms, budget = trio.current_time() * 1000, self._budgets.get(pool)
+        if budget is None:
+            return 0.0
+        return host_error_ms(budget.clock.earliest_ms(now_ms), budget.clock.latest_ms(now_ms), wall_ms)
+
+    def exact(self, live: LiveStatistics, wall_ms: float) -> LiveStatistics:
+        """The same, with lags by the exchange's clock: a host whose clock is off by an hour is not an hour behind."""
+        errors_ms = {pool: self.host_error_ms(pool, wall_ms) for pool in Pool}
+        if not any(errors_ms.values()):
+            return live
+        instruments = {
+            name: each if each.lag_ms is None else replace(each, lag_ms=each.lag_ms + errors_ms[RULES[name.market].pool])
+            for name, each in live.instruments.items()
+        }
+        return replace(live, instruments=instruments)
+
+    def _completed_ms(self, spec: RunSpec, seen: Statistics, wall_ms: float) -> float | None:
+        """When the oldest of the newest rounds ended, by the host's clock: all was stored then."""
+        if seen.complete < seen.instruments or not seen.instruments:
+            return None
+        if seen.rests_until == float("-inf"):
+            return self._complete_ms
+        rested_s: float = spec.poll_s - (seen.rests_until - trio.current_time())
+        return wall_ms - max(0.0, rested_s) * 1000
