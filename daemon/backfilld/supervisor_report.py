@@ -62,7 +62,9 @@ class Report:
         if not any(errors_ms.values()):
             return live
         instruments = {
-            name: each if each.lag_ms is None else replace(each, lag_ms=each.lag_ms + errors_ms[RULES[name.market].pool])
+            name: each
+            if each.lag_ms is None
+            else replace(each, lag_ms=each.lag_ms + errors_ms[RULES[name.market].pool])
             for name, each in live.instruments.items()
         }
         return replace(live, instruments=instruments)
