@@ -83,7 +83,7 @@ def test_no_lock_is_shared_between_actors() -> None:
     for name in ("Lock", "StrictFIFOLock", "Semaphore", "Condition"):
         assert where(name) == set(), name
     # It bounds the threads of one adapter, abandoned ones included.
-    assert where("CapacityLimiter") <= {"adapters/object_store"}
+    assert where("CapacityLimiter") <= {"adapters/object_store", "adapters/served_days"}
 
 
 @pytest.mark.parametrize("module", sorted(inside("core")))

@@ -51,6 +51,10 @@ class ParquetStore:
         self._seen: dict[tuple[Instrument, date], Stamp | None] = {}
         self._waiting = WaitingDays(save_s)
 
+    def manager(self, instrument: Instrument) -> BackfillCacheManager:
+        """The day files of an instrument, for one who reads them beside this store, on a thread."""
+        return self._manager(instrument)
+
     async def open(self) -> None:
         """Create the directory and sweep temporary files that a crash left."""
 

@@ -64,10 +64,9 @@ class _Guarded:
             log.error("endpoint_failed", error=plain(repr(error)), again_in_s=0.0)
             if not status:
                 await error_answer(500, -1000, "backfilld failed at this request")(scope, receive, noted)
-        route = scope.get("route")
-        path = getattr(route, "path", OTHER)
+        route = str(scope.get("backfilld.route", OTHER))
         source = scope.get("backfilld.source", "own")
-        self._world.traffic.note(Answered(path, status, source, trio.current_time() - began))
+        self._world.traffic.note(Answered(route, status, source, trio.current_time() - began))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = _denial(scope, self._hosts)

@@ -17,7 +17,7 @@ from backfilld.core.ids import IdSet
 from backfilld.core.merge import merge
 from backfilld.core.model import Instrument, empty_trades
 from backfilld.core.timespan import StoredSpan, joined
-from backfilld.store.format.day_reader import DayReader
+from backfilld.store.format.day_reader import DayReader, GroupEdges
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, Key, KeyRing
@@ -84,6 +84,25 @@ class JoinedDay:
         """The trades, about a row group at a time, in strictly ascending sequence of ``a`` throughout."""
         pieces = self._reader.row_groups()
         return spliced(pieces, self._journaled(), self.tally) if self._records else pieces
+
+    @property
+    def spans_in_file(self) -> tuple[StoredSpan, ...]:
+        """The trades that the file has, without the journal."""
+        return self._reader.certificate.spans
+
+    def edges(self) -> list[GroupEdges]:
+        """The ends of each row group of the file."""
+        return self._reader.edges()
+
+    def row_group(self, number: int) -> pl.DataFrame:
+        """The trades of one row group of the file."""
+        return self._reader.row_group(number)
+
+    def beyond_file(self) -> pl.DataFrame:
+        """The trades of the journal whose ids are above all of the file's, by id."""
+        last_id = self._reader.certificate.last_id
+        pieces = [each for each in self._journaled() if each["a"][-1] > last_id]
+        return pl.concat([empty_trades(), *pieces]).filter(pl.col("a") > last_id)
 
     def trades(self) -> pl.DataFrame:
         """All trades of a day whose file is as it was written."""

@@ -8,6 +8,7 @@ import datetime as dt
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -163,6 +164,12 @@ class BackfillCacheManager:
                 return reader.checked()
         except UntrustedFile:
             return None
+
+    @contextmanager
+    def reading(self, day: dt.date) -> Iterator[JoinedDay]:
+        """The open file of the day and its journal. Raises UntrustedFile, DayLocked, StoreError."""
+        with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
+            yield reader
 
     def facts(self, day: dt.date) -> Certificate:
         """The certificate of the day's file, its rows unread. Raises UntrustedFile, DayLocked, StoreError."""

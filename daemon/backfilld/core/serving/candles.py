@@ -82,7 +82,7 @@ def pieces_for(span: Span, timeline: Timeline) -> Sequence[Piece] | None:
     first, last = timeline.from_ms(start_ms), timeline.up_to_ms(stop_ms - 1)
     if first is None or last is None:
         return None
-    if first > 0 and timeline.adjoins(first - 1) and timeline.pieces[first - 1 : first]:
+    if first == len(timeline.pieces) or (first > 0 and timeline.adjoins(first - 1)):
         first -= 1
     whole = all(timeline.adjoins(at) for at in range(first, last))
     return timeline.pieces[first : last + 1] if whole and timeline.are_chronological(first, last) else None

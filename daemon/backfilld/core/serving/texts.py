@@ -34,7 +34,7 @@ def units(values: pl.Series) -> pl.Series:
     if most is None or most < _EXACT_BELOW:  # type: ignore[operator]  # a float column has a float maximum
         return values.cast(_UNITS)
     if not most < _PLAIN_BELOW:  # type: ignore[operator]
-        raise ValueError(f"{most} is no price and no quantity")
+        raise ValueError("a number is too large for a price or a quantity")
     return values.cast(pl.String).cast(_UNITS)
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.model import Instrument
+from backfilld.core.model import SCHEMA, IdRange, Instrument
 from backfilld.errors import DayLocked, StoreError
 from backfilld.store.format.bounds import check_row_group
 from backfilld.store.format.dayfile import ARROW_SCHEMA, ROW_GROUP_ROWS
@@ -35,6 +35,15 @@ again."""
 
 _AGE = b"age-encryption.org/"
 """With these bytes a file begins that age has encrypted as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupEdges:
+    """The lowest and the highest id of a row group, and its least and its greatest time in ms."""
+
+    ids: IdRange
+    first_ms: int
+    last_ms: int
 
 
 class DayReader:
@@ -80,6 +89,24 @@ class DayReader:
     def pieces(self) -> Iterator[pl.DataFrame]:
         """The rows as they stand, a row group at a time, their sequence unchecked."""
         return map(self._row_group, range(self._file.num_row_groups))
+
+    def edges(self) -> list[GroupEdges]:
+        """The ends of each row group, as the file's footer has them: no row is decoded. Raises UntrustedFile for a file
+        without statistics."""
+        return [self._edges(number) for number in range(self._file.num_row_groups)]
+
+    def row_group(self, number: int) -> pl.DataFrame:
+        """The trades of one row group."""
+        return self._row_group(number)
+
+    def _edges(self, number: int) -> GroupEdges:
+        group = self._file.metadata.row_group(number)
+        times, ids = (group.column(list(SCHEMA).index(name)).statistics for name in ("T", "a"))
+        ends = [] if times is None or ids is None else [ids.min, ids.max, times.min, times.max]
+        first_id, last_id, first_ms, last_ms = ends or [None] * 4
+        if first_id is None or last_id is None or first_ms is None or last_ms is None or first_id > last_id:
+            raise UntrustedFile("it has no statistics")
+        return GroupEdges(IdRange(first_id, last_id), first_ms, last_ms)
 
     def trades(self) -> pl.DataFrame:
         """All trades of a file that is as it was written."""

@@ -1,0 +1,116 @@
+"""Requests that only the exchange can answer: each is sent once, whoever asks for it meanwhile.
+
+Owns what is on its way, and the answers that are kept for a while. Nothing here spends weight by itself: the forwarder
+asks the governor.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+import trio
+
+from backfilld.core.model import Market
+from backfilld.core.serving.weights import endpoint_of, route_of, weight_of
+from backfilld.errors import ExchangeError, RateLimited
+from backfilld.ports.forwarding import Forwarder, Passed
+
+log = structlog.get_logger()
+
+KEPT_S = 300.0
+"""How long exchangeInfo is kept: what it says changes a few times a day."""
+
+KEPT_BYTES = 64 << 20
+MOST_ON_THEIR_WAY = 128
+"""Different requests that wait for the exchange at a time."""
+
+FORWARDED, COALESCED, CACHE = "forwarded", "coalesced", "cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A request as the exchange is to see it. ``headers`` are those that change what it answers."""
+
+    market: Market
+    path: str
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def target(self) -> str:
+        """Path and query."""
+        return f"{self.path}?{self.query}" if self.query else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What became of a request, and how."""
+
+    answer: Passed | ExchangeError
+    source: str
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    ended: trio.Event = field(default_factory=trio.Event)
+    answer: Passed | ExchangeError | None = None
+
+
+class Relay:
+    """Asks the exchange. ``nursery`` is where requests live on whose client has left: others may wait for them."""
+
+    def __init__(self, forwarder: Forwarder, wait_s: float, nursery: trio.Nursery) -> None:
+        self._forwarder = forwarder
+        self._wait_s = wait_s
+        self._nursery = nursery
+        self._flights: dict[Wish, _Flight] = {}
+        self._kept: dict[Wish, tuple[float, Passed]] = {}
+
+    async def ask(self, wish: Wish) -> Relayed:
+        """The exchange's answer, or why there is none."""
+        kept = self._known(wish)
+        if kept is not None:
+            return Relayed(kept, CACHE)
+        flight, source = self._flights.get(wish), COALESCED
+        if flight is None:
+            if len(self._flights) >= MOST_ON_THEIR_WAY:
+                return Relayed(RateLimited("too many requests wait for the exchange", retry_after_s=1.0), FORWARDED)
+            flight, source = _Flight(), FORWARDED
+            self._flights[wish] = flight
+            self._nursery.start_soon(self._fly, wish, flight)
+        await flight.ended.wait()
+        assert flight.answer is not None  # noqa: S101 - it is set before the event
+        return Relayed(flight.answer, source)
+
+    async def _fly(self, wish: Wish, flight: _Flight) -> None:
+        began, weight = trio.current_time(), weight_of(wish.path, wish.query)
+        try:
+            headers: Mapping[str, str] = dict(wish.headers)
+            flight.answer = await self._forwarder.forward(wish.market, wish.target, weight, self._wait_s, headers)
+        except Exception as error:  # noqa: BLE001 - it must reach those who wait
+            flight.answer = ExchangeError(repr(error))
+        finally:
+            del self._flights[wish]
+            flight.answer = ExchangeError("the daemon is stopping") if flight.answer is None else flight.answer
+            flight.ended.set()
+        answer = flight.answer
+        status = answer.status if isinstance(answer, Passed) else 0
+        seconds = round(trio.current_time() - began, 3)
+        # The route and not the path: what a client writes into a path does not belong into a log.
+        about = {"market": str(wish.market), "endpoint": route_of(wish.path), "status": status}
+        log.debug("request_forwarded", weight=weight, seconds=seconds, **about)
+        self._keep(wish, answer)
+
+    def _known(self, wish: Wish) -> Passed | None:
+        until, answer = self._kept.get(wish, (-math.inf, None))
+        return answer if trio.current_time() < until else None
+
+    def _keep(self, wish: Wish, answer: Passed | ExchangeError) -> None:
+        if endpoint_of(wish.path) != "exchangeInfo" or not isinstance(answer, Passed) or answer.status != 200:  # noqa: PLR2004
+            return
+        now = trio.current_time()
+        self._kept = {each: kept for each, kept in self._kept.items() if kept[0] > now}
+        self._kept[wish] = now + KEPT_S, answer
+        while sum(len(kept.body) for _, kept in self._kept.values()) > KEPT_BYTES:
+            self._kept.pop(next(iter(self._kept)))
