@@ -126,6 +126,7 @@ def spec_of(
         checkpoint_s=settings.checkpoint_seconds,
         grace_s=settings.grace_seconds,
         weight_share=settings.weight_share,
+        client_share=settings.api_weight_share,
         # Its files are put on disk on their way; without a cache nothing may be.
         uses_archive=settings.cache_enabled,
         live=LiveSpec(settings.stream_urls, _live_times(settings)) if settings.live and not once else None,
@@ -176,6 +177,8 @@ def exchange(settings: Settings, remembered: Remembered) -> tuple[GovernorRoom, 
     """A governor that continues from what is remembered, and a function that opens clients of the exchange: they send
     nothing without its permit, so it must run before they are asked."""
     room = governor_room(_budgets(settings.weight_share, remembered))
+    for budget in room.budgets.values():
+        budget.client_share = settings.api_weight_share
     return room, governed(opener(settings.urls, settings.request_timeout_seconds), room.handle)
 
 

@@ -150,7 +150,8 @@ async def _relay_to_governor(pipeline: Pipeline) -> None:
     async with move_on_when(pipeline.stop.wait), aclosing(pipeline.reload.eventual_values()) as reloads:
         async for reload in reloads:
             if reload is not None:
-                governor.tell(SetShare(reload.spec.weight_share, reload.spec.max_concurrent))
+                spec = reload.spec
+                governor.tell(SetShare(spec.weight_share, spec.max_concurrent, spec.client_share))
     governor.tell(StopRequested())
 
 

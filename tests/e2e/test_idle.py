@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -110,7 +110,7 @@ class Endless(FakeExchange):
         self.rows_in_all += stop - first
         return Reply(Usage({}, now_ms // 1000 * 1000), self._rows(first, stop))
 
-    async def forward(self, market: Market, target: str) -> Reply[Forwarded]:
+    async def forward(self, market: Market, target: str, headers: Mapping[str, str]) -> Reply[Forwarded]:
         """Nobody asks for it."""
         raise NotImplementedError
 

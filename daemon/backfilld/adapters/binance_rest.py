@@ -56,7 +56,7 @@ other requests may still leave: it comes with the head, or it is not worth a req
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]{0,8000}")
 """A path with its query: printable ASCII, no fragment."""
 
-_HEADERS = [("accept", "*/*"), ("accept-encoding", "gzip"), ("user-agent", "backfilld")]
+_HEADERS = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": "backfilld"}
 
 
 def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenRestClient:
@@ -103,11 +103,11 @@ class BinanceRest:
         target = f"{RULES[market].rest_path}/exchangeInfo{_symbol_parameters(market, symbols)}"
         return await self._ask(market, target, partial(decode_info, symbols=symbols), INFO_BYTES)
 
-    async def forward(self, market: Market, target: str) -> Reply[Forwarded]:
+    async def forward(self, market: Market, target: str, headers: Mapping[str, str]) -> Reply[Forwarded]:
         """GET any target; whatever the exchange answers is passed on. Raises ValueError for one that is not a path."""
         if not _TARGET.fullmatch(target):
             raise ValueError(f"{target[:60]!r} is not a path of the exchange")
-        usage, answer = await self._get(market, target, INFO_BYTES)
+        usage, answer = await self._get(market, target, INFO_BYTES, headers)
         if isinstance(answer, ExchangeError):
             return Reply(usage, answer)
         body = answer.body(INFO_BYTES)
@@ -131,7 +131,9 @@ class BinanceRest:
             return Reply(usage, Undecoded(lambda: _decoded(answer, decode, limit, self._hosts[market])))
         return Reply(usage, _judged(answer, refusal_in(answer), self._hosts[market]))
 
-    async def _get(self, market: Market, target: str, limit: int) -> tuple[Usage, Answer | ExchangeError]:
+    async def _get(
+        self, market: Market, target: str, limit: int, headers: Mapping[str, str] | None = None
+    ) -> tuple[Usage, Answer | ExchangeError]:
         hosts = self._hosts[market]
         base = hosts.preferred()
         route = self._route(base)
@@ -139,7 +141,7 @@ class BinanceRest:
         try:
             with trio.fail_after(self._timeout_s):
                 response = await route.transport.handle_async_request(
-                    httpx.Request("GET", f"{base}{target}", headers=_HEADERS)
+                    httpx.Request("GET", f"{base}{target}", headers=_HEADERS | dict(headers or {}))
                 )
                 try:
                     answer = Answer(

@@ -5,10 +5,11 @@ the answer is read, and that a refusal for weight makes exchangeInfo be asked fo
 client that assembly hands out; nothing else may import the one that it wraps.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 import polars as pl
@@ -83,11 +84,16 @@ class GovernedClient:
         return replace(reply, result=info)
 
     async def forward(
-        self, market: Market, target: str, weight: int, patience_s: float, rank: Rank = Rank.CLIENT
+        self,
+        market: Market,
+        target: str,
+        weight: int,
+        patience_s: float,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Reply[Forwarded]:
         """GET ``target`` for another program."""
-        ask = partial(self._rest.forward, market, target)
-        return await self._permitted(market, FORWARDED, Urgency(rank, patience_s), ask, weight=weight)
+        ask = partial(self._rest.forward, market, target, headers)
+        return await self._permitted(market, FORWARDED, Urgency(Rank.CLIENT, patience_s), ask, weight=weight)
 
     async def _renewed_limits(self, instrument: Instrument, urgency: Urgency) -> Cost:
         """After a refusal for weight: ask for the limits before anything else, which then is the one request that goes

@@ -223,9 +223,9 @@ def _timeline(days: Sequence[DayPieces]) -> Timeline:
         is_ordered = all(ordered[max(0, at - 1) : at + 2])
         pieces += [piece if is_ordered else replace(piece, is_chronological=False) for piece in each.pieces]
     absent = IdSet.of(ids for each in days for ids in each.absent)
-    following = [*pieces[1:], None]
-    return Timeline([piece for piece, after in zip(pieces, following, strict=True) if _ascends(piece, after)], absent)
+    ascending = [each for at, each in enumerate(pieces) if at + 1 == len(pieces) or _ascends(each, pieces[at + 1])]
+    return Timeline(ascending, absent)
 
 
-def _ascends(piece: Piece, after: Piece | None) -> bool:
-    return after is None or piece.ids.last_id < after.ids.first_id
+def _ascends(piece: Piece, after: Piece) -> bool:
+    return piece.ids.last_id < after.ids.first_id

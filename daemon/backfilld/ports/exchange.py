@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
 import polars as pl
@@ -128,8 +129,9 @@ class RestClient(Protocol):
         """Read exchangeInfo. RequestRejected with code -1121 for a symbol that is not listed."""
         ...
 
-    async def forward(self, market: Market, target: str) -> Reply[Forwarded]:
-        """GET ``target``: path and query, as the exchange shall see them. Any answer is a result, errors included."""
+    async def forward(self, market: Market, target: str, headers: Mapping[str, str]) -> Reply[Forwarded]:
+        """GET ``target``: path and query, as the exchange shall see them, with ``headers`` in place of our own of that
+        name. Any answer is a result, errors included."""
         ...
 
 
@@ -150,10 +152,15 @@ class ExchangeClient(Protocol):
         ...
 
     async def forward(
-        self, market: Market, target: str, weight: int, patience_s: float, rank: Rank = Rank.CLIENT
+        self,
+        market: Market,
+        target: str,
+        weight: int,
+        patience_s: float,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Reply[Forwarded]:
         """GET ``target``, a path of the exchange with its query, for another program; it costs ``weight`` by the
-        exchange's documentation.
+        exchange's documentation. ``headers`` are those of the program that change the answer.
 
         Any answer of the exchange is a result, errors included. RateLimited, with the time to come back in
         ``retry_after_s``, where no permit can be had within ``patience_s``; TransientError where no answer came.

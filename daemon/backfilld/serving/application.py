@@ -30,12 +30,17 @@ OTHER = "other"
 
 def application(world: World, routes: Sequence[BaseRoute]) -> ASGIApp:
     """The application of one daemon; ``routes`` are those of the exchange's paths."""
-    inner = Starlette(routes=[*own_routes(world), *routes], exception_handlers={404: _not_found, 405: _not_found})
+    handlers = {404: _not_found, 405: _not_found, 500: _failed}
+    inner = Starlette(routes=[*own_routes(world), *routes], exception_handlers=handlers)
     return _Guarded(inner, world)
 
 
 async def _not_found(_request: Request, _error: Exception) -> Response:
     return error_answer(404, 0, "there is no such path here; the documentation lists those that there are")
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    return error_answer(500, -1000, "backfilld failed at this request, and has logged why")
 
 
 class _Guarded:
@@ -62,8 +67,6 @@ class _Guarded:
             await self._answer(scope, receive, noted)
         except Exception as error:  # noqa: BLE001 - one request must not end the endpoint
             log.error("endpoint_failed", error=plain(repr(error)), again_in_s=0.0)
-            if not status:
-                await error_answer(500, -1000, "backfilld failed at this request")(scope, receive, noted)
         route = str(scope.get("backfilld.route", OTHER))
         source = scope.get("backfilld.source", "own")
         self._world.traffic.note(Answered(route, status, source, trio.current_time() - began))

@@ -5,17 +5,32 @@ Owns the lifetimes. The pipeline does not know of it: whatever happens here dela
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 import trio
 from trio_util import move_on_when
 
+from backfilld.adapters.parquet_store import ParquetStore
+from backfilld.adapters.served_days import ServedDays
+from backfilld.core.markets import RULES
+from backfilld.core.model import Market
 from backfilld.core.serving.addresses import Address, parse_address
 from backfilld.core.text import plain
+from backfilld.ports.forwarding import Forwarder
 from backfilld.serving.application import application
+from backfilld.serving.clock import Clock
 from backfilld.serving.connections import Connections
+from backfilld.serving.forwarding import opened_forwarder
+from backfilld.serving.hub import Hub
+from backfilld.serving.library import Library
+from backfilld.serving.relay import Relay
+from backfilld.serving.rest import Sources, exchange_routes
 from backfilld.serving.sockets import close_listener, open_listener
+from backfilld.serving.symbols import Symbols
+from backfilld.serving.tails import Tails
 from backfilld.serving.world import World
+from backfilld.supervisor import Pipeline
 
 log = structlog.get_logger()
 
@@ -42,11 +57,13 @@ async def run_endpoint(world: World) -> None:
 
 async def _serve(world: World) -> None:
     settings = world.settings
-    connections = Connections(application(world, ()))
     ending_s = min(MOST_ENDING_S, ENDING_PART * settings.grace_seconds)
     with _listening(settings.api_listen, "api") as api:
-        async with trio.open_nursery() as nursery:
+        async with opened_forwarder(world.pipeline) as forwarder, trio.open_nursery() as nursery:
+            serving = _Serving(world, forwarder, nursery)
+            connections = Connections(application(world, exchange_routes(serving.sources)))
             nursery.start_soon(world.watch.run)
+            nursery.start_soon(serving.hub.run)
             try:
                 async with move_on_when(world.pipeline.stop.wait):
                     await connections.accept(api, nursery)
@@ -55,6 +72,37 @@ async def _serve(world: World) -> None:
                 # Before the nursery waits: a shielded write ends by nothing else.
                 connections.abort_all()
                 nursery.cancel_scope.cancel()
+
+
+class _Serving:
+    """What REST and streams share."""
+
+    def __init__(self, world: World, forwarder: Forwarder, nursery: trio.Nursery) -> None:
+        settings, pipeline = world.settings, world.pipeline
+        store = pipeline.store
+        self.tails = Tails()
+        self.hub = Hub(pipeline.live, self.tails, lambda _instrument, _next_id: None)
+        clock = Clock(partial(_clock_bounds_ms, pipeline), self.hub.is_attached)
+        days = ServedDays(store.manager if isinstance(store, ParquetStore) else None)
+        relay = Relay(forwarder, settings.api_wait_seconds, nursery)
+        self.sources = Sources(
+            Library(days, self.tails, clock),
+            relay,
+            Symbols(relay),
+            clock,
+            partial(_used_weight, pipeline),
+            settings.api_forward,
+        )
+
+
+def _clock_bounds_ms(pipeline: Pipeline, market: Market) -> tuple[int, int]:
+    clock, local_ms = pipeline.room.budgets[RULES[market].pool].clock, trio.current_time() * 1000
+    return int(clock.earliest_ms(local_ms)), int(clock.latest_ms(local_ms))
+
+
+def _used_weight(pipeline: Pipeline, market: Market) -> int:
+    shown = pipeline.governor.value.get(RULES[market].pool)
+    return 0 if shown is None else shown.used
 
 
 @contextmanager

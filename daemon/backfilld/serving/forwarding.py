@@ -5,18 +5,28 @@ from contextlib import asynccontextmanager
 
 from backfilld.core.model import Market
 from backfilld.errors import ExchangeError, TransientError
+from backfilld.ports import ExchangeClient, NoPermit
 from backfilld.ports.forwarding import Forwarder, Passed
 from backfilld.supervisor import Pipeline
 
 
 @asynccontextmanager
-async def opened_forwarder(_pipeline: Pipeline) -> AsyncIterator[Forwarder]:
+async def opened_forwarder(pipeline: Pipeline) -> AsyncIterator[Forwarder]:
     """A forwarder under the pipeline's governor."""
-    yield _Absent()
+    async with pipeline.open_client() as client:
+        yield _Governed(client)
 
 
-class _Absent:
+class _Governed:
+    def __init__(self, client: ExchangeClient) -> None:
+        self._client = client
+
     async def forward(
-        self, _market: Market, _target: str, _weight: int, _patience_s: float, _headers: Mapping[str, str]
+        self, market: Market, target: str, weight: int, patience_s: float, headers: Mapping[str, str]
     ) -> Passed | ExchangeError:
-        return TransientError("nothing is forwarded yet")
+        try:
+            reply = await self._client.forward(market, target, weight, patience_s, headers)
+        except NoPermit:
+            return TransientError("the daemon is stopping")
+        answer = reply.read()
+        return answer if isinstance(answer, ExchangeError) else Passed(answer.status, answer.headers, answer.body)

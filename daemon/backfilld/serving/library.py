@@ -127,7 +127,7 @@ class Library:
     def _source(self, instrument: Instrument, chosen: pl.DataFrame) -> str:
         tail = self._tails.of.get(instrument)
         if chosen.is_empty():
-            return LIVE
+            return CACHE if tail is None else LIVE
         is_live = tail is not None and bool(tail.rows) and chosen["a"][-1] >= (tail.next_id or 0) - tail.rows
         return LIVE if is_live else CACHE
 

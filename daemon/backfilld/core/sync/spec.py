@@ -23,7 +23,8 @@ class RunSpec:
     At most ``max_concurrent`` requests are in flight at a time; ``spare_fetchers`` send the next ones while the others
     read their answers.
     A crash loses at most ``checkpoint_s`` of download; what is not drained ``grace_s`` after a stop is cancelled;
-    ``weight_share`` of the exchange's limits may be used. ``uses_archive`` says that past days may come from there.
+    ``weight_share`` of the exchange's limits may be used, and ``client_share`` of that by other programs.
+    ``uses_archive`` says that past days may come from there.
     ``window`` fixes the span for all instruments; without it, it is today and ``days`` whole days before, open-ended.
     With ``once`` the first complete round ends the pipeline, else rounds follow every ``poll_s``. ``uncached`` only
     chooses the words of the log. Day files older than ``keep_days`` are deleted, none for 0.
@@ -42,6 +43,7 @@ class RunSpec:
     checkpoint_s: float = 10.0
     grace_s: float = 10.0
     weight_share: float = 0.8
+    client_share: float = 0.5
     uses_archive: bool = False
     live: LiveSpec | None = None
 
