@@ -1,6 +1,6 @@
 """The governed client: nothing is sent without a permit, whoever asks; what comes back is reported."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -102,7 +102,7 @@ async def test_a_ban_that_another_programs_request_meets_pauses_everybody(autoju
     exchange = exchange_of()
     ban = RateLimited("418", retry_after_s=300, banned=True)
 
-    async def banned(market: Market, target: str) -> Reply[Forwarded]:
+    async def banned(market: Market, target: str, headers: Mapping[str, str]) -> Reply[Forwarded]:
         return Reply(Usage(), Forwarded(418, {"retry-after": "300"}, b"{}", ban))
 
     exchange.forward = banned  # type: ignore[method-assign]
@@ -161,4 +161,4 @@ async def test_cancelled_while_it_waits_a_client_gives_its_place_back(autojump_c
 @pytest.mark.parametrize("target", ["api/v3/depth", "", "/a b", "/a\r\nX: y", "/a#b", "/" + "a" * 9000])
 async def test_what_is_not_a_path_is_never_sent(target: str) -> None:
     with pytest.raises(ValueError, match="not a path"):
-        await BinanceRest({}, 1.0).forward(Market.SPOT, target)
+        await BinanceRest({}, 1.0).forward(Market.SPOT, target, {})
