@@ -218,7 +218,7 @@ class FakeExchange:
             return Reply(played.usage, played.result)
         return Reply(usage, MarketInfo(self.limits, dict.fromkeys(symbols, self.tick)))
 
-    async def forward(self, market: Market, target: str, _: Mapping[str, str]) -> Reply[Forwarded]:
+    async def forward(self, market: Market, target: str, headers: Mapping[str, str]) -> Reply[Forwarded]:  # noqa: ARG002
         """Answer that the target was asked for; 2 weight."""
         usage = await self._travel(2)
         return Reply(usage, Forwarded(200, {"content-type": "application/json"}, f"{market} {target}".encode()))
