@@ -15,6 +15,7 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import IdRange, Instrument
 from backfilld.core.serving.timeline import Piece
 from backfilld.core.timespan import StoredSpan
+from backfilld.store.atomic import translated
 from backfilld.store.format.day_reader import GroupEdges
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
@@ -73,7 +74,7 @@ def stamps_of(manager: BackfillCacheManager, day: date) -> Stamps:
 def day_pieces(manager: BackfillCacheManager, instrument: Instrument, day: date) -> DayPieces:
     """The pieces of a day. Raises UntrustedFile, DayLocked, StoreError."""
     stamps = stamps_of(manager, day)
-    with manager.reading(day) as reader:
+    with translated(manager.get_cache_path(day), "read"), manager.open_day(day) as reader:
         certificate, within = reader.certificate, reader.spans_in_file
         edges, beyond = reader.edges(), reader.beyond_file()
     ordered = not _OUT_OF_TIME & certificate.findings.keys() and are_chronological(beyond)
@@ -98,7 +99,7 @@ def pieces_of(trades: pl.DataFrame) -> Iterator[tuple[StoredSpan, FrameKey]]:
 
 def group_rows(manager: BackfillCacheManager, key: GroupKey) -> pl.DataFrame:
     """The trades of a row group. Raises UntrustedFile where the file is another one by now, and what a file raises."""
-    with manager.reading(key.day) as reader:
+    with translated(manager.get_cache_path(key.day), "read"), manager.open_day(key.day) as reader:
         if stamp_of(manager.get_cache_path(key.day)) != key.stamp:
             raise UntrustedFile("it was replaced meanwhile")
         edges, trades = reader.edges()[key.number], reader.row_group(key.number)

@@ -8,7 +8,6 @@ import datetime as dt
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -160,16 +159,10 @@ class BackfillCacheManager:
     def peek(self, day: dt.date) -> Certificate | None:
         """The same, and a file that cannot be trusted stays where it is."""
         try:
-            with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
+            with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
                 return reader.checked()
         except UntrustedFile:
             return None
-
-    @contextmanager
-    def reading(self, day: dt.date) -> Iterator[JoinedDay]:
-        """The open file of the day and its journal. Raises UntrustedFile, DayLocked, StoreError."""
-        with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
-            yield reader
 
     def facts(self, day: dt.date) -> Certificate:
         """The certificate of the day's file, its rows unread. Raises UntrustedFile, DayLocked, StoreError."""
@@ -177,7 +170,7 @@ class BackfillCacheManager:
 
     def opened(self, day: dt.date) -> tuple[Certificate, Key | None]:
         """The same, and the key that opened the file; None for a plain one."""
-        with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
+        with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
             return reader.certificate, reader.key
 
     def is_locked(self, day: dt.date) -> bool:
@@ -192,7 +185,7 @@ class BackfillCacheManager:
 
     def rows_in_file(self, day: dt.date) -> int:
         """How many rows the file of the day has, without its journal. Raises as :meth:`facts` does."""
-        with translated(self.get_cache_path(day), "read"), self._open(day) as reader:
+        with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
             return reader.rows_in_file
 
     def nearest(self, day: dt.date) -> tuple[Certificate | None, Certificate | None]:
@@ -209,7 +202,7 @@ class BackfillCacheManager:
         if not path.exists():
             return
         try:
-            with translated(path, "read"), self._open(day, tally) as reader:
+            with translated(path, "read"), self.open_day(day, tally) as reader:
                 yield from reader.row_groups()
         except UntrustedFile as error:
             raise self._damaged(day, error) from error
@@ -276,7 +269,7 @@ class BackfillCacheManager:
         if not os.path.lexists(path):
             return None
         try:
-            with translated(path, "read"), self._open(day) as reader:
+            with translated(path, "read"), self.open_day(day) as reader:
                 return reader.checked()
         except UntrustedFile as error:
             self.distrust(day, str(error))
@@ -310,14 +303,15 @@ class BackfillCacheManager:
     def _damaged(self, day: dt.date, reason: UntrustedFile) -> DayDamaged:
         return DayDamaged(f"{self.get_cache_path(day)} was damaged while in use: {reason}")
 
-    def _open(self, day: dt.date, tally: Tally | None = None) -> JoinedDay:
+    def open_day(self, day: dt.date, tally: Tally | None = None) -> JoinedDay:
+        """The open file of the day and its journal. Raises what a file raises."""
         path, journal = self.get_cache_path(day), self.journal_path(day)
         return JoinedDay(path, journal, day, self.instrument, tally, self.encoding.keys)
 
     def _read(self, day: dt.date, read: Callable[[JoinedDay], T]) -> T | None:
         path = self.get_cache_path(day)
         try:
-            with translated(path, "read"), self._open(day) as reader:
+            with translated(path, "read"), self.open_day(day) as reader:
                 return read(reader)
         except UntrustedFile as reason:
             self.distrust(day, str(reason))
