@@ -16,6 +16,7 @@
     │   ├── RemoteUnreachable    time will fix it: no answer, 5xx, throttled         exit 75
     │   ├── RemoteDenied         the operator: key, bucket, or ignored conditions    exit 78
     │   └── ObjectRefused        an object that is not what its key says             next source
+    ├── LostTask                 a task of a fleet went with its scheduler            do it again
     ├── FollowEnded              a live tail stopped; next_id is where to go on        follow again
     ├── TradeConflict            two different trades under one id                   report, never drop
     ├── DayLocked                an encrypted day file, and no key opens it          exit 78
@@ -137,6 +138,10 @@ class RemoteDenied(RemoteError):
 
 class ObjectRefused(RemoteError):
     """An object is not what its key says, or is larger than such an object can be. Nothing of it may be used."""
+
+
+class LostTask(BackfillError):
+    """A task of a fleet of which nothing is known any more: its scheduler, or the connection to it, is gone."""
 
 
 class FollowEnded(BackfillError):

@@ -356,8 +356,7 @@ async def test_old_days_are_deleted_only_when_they_are_in_the_bucket(tmp_path: P
         with trio.fail_after(30):
             while len(files(daemon)) > 2:
                 await trio.sleep(0.1)
-        process.terminate()
-        assert await ended(process) == 0
+        await kill(process)
         assert len(files(daemon)) == 2
         assert len(await bucket_days(location)) == 4
 

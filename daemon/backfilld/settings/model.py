@@ -28,6 +28,7 @@ from backfilld.core.text import plain
 from backfilld.errors import SettingsError
 from backfilld.settings.rules import base_url, bucket_url, instrument_text, is_link_local, is_loopback, stream_url
 from backfilld.settings.sources import CREDENTIAL, PREFIX, Given, credential_path, gathered
+from backfilld.store.layout import state_directory
 
 __all__ = ["PREFIX", "Settings"]
 
@@ -41,6 +42,7 @@ _STREAM_URL_OF = {market: f"{market}_stream_url" for market in Market}
 _FIXED = {
     "cache_enabled",
     "cache_dir",
+    "state_dir",
     "compression",
     "compression_level",
     "save_seconds",
@@ -82,6 +84,7 @@ class Settings(BaseModel):
 
     cache_enabled: bool = True
     cache_dir: Path = Path("context_history_dir/backfill_cache")
+    state_dir: Path | None = None
     instruments: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ("spot:BTCUSDT",)
     days: int = Field(0, ge=0, le=3650)
     keep_days: int = Field(0, ge=0)
@@ -151,6 +154,11 @@ class Settings(BaseModel):
         return isinstance(other, Settings) and self.model_dump() == other.model_dump()
 
     __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def state_path(self) -> Path:
+        """Where this machine keeps what outlives a cache: STATE_DIR, or ``.backfilld`` in the cache."""
+        return state_directory(self.cache_dir) if self.state_dir is None else self.state_dir.expanduser()
 
     @property
     def urls(self) -> Mapping[Market, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import click
 from backfilld.errors import EXIT_INCOMPLETE, EXIT_SETTINGS, BackfillError, SettingsError
 from backfilld.surfaces.cli_bucket import BUCKET_COMMANDS
 from backfilld.surfaces.cli_days import COMMANDS
+from backfilld.surfaces.cli_fleet import fleet
 from backfilld.surfaces.options import daemon_settings_of, options, settings_of
 
 
@@ -20,7 +21,7 @@ def cli() -> None:
     banned."""
 
 
-for _command in (*COMMANDS, *BUCKET_COMMANDS):
+for _command in (*COMMANDS, *BUCKET_COMMANDS, fleet):
     cli.add_command(_command)
 
 

@@ -26,10 +26,17 @@ class Neighbourhood:
     day_starts: frozenset[int] = field(default_factory=frozenset)
 
 
-def neighbourhood(manager: BackfillCacheManager, day: date, following: Path | None) -> Neighbourhood:
+def neighbourhood(
+    manager: BackfillCacheManager,
+    day: date,
+    following: Path | None,
+    before: Certificate | None = None,
+    after: Certificate | None = None,
+) -> Neighbourhood:
     """What the day files beside ``day`` tell of it, and the published file of the day ``following`` it, if it is
-    there."""
-    before, after = _facts(manager, day - timedelta(days=1)), _facts(manager, day + timedelta(days=1))
+    there. ``before`` and ``after`` are certificates of its neighbours that are stored elsewhere."""
+    before = _facts(manager, day - timedelta(days=1)) or before
+    after = _facts(manager, day + timedelta(days=1)) or after
     starts = set() if following is None else _ids_of_the_next_day(following, day)
     first_id, last_id = ANY_ID.first_id, ANY_ID.last_id
     if before is not None:
@@ -42,7 +49,13 @@ def neighbourhood(manager: BackfillCacheManager, day: date, following: Path | No
 
 
 def ids_to_take(
-    manager: BackfillCacheManager, day: date, path: Path, within: IdRange, *, is_first: bool = False
+    manager: BackfillCacheManager,
+    day: date,
+    path: Path,
+    within: IdRange,
+    *,
+    is_first: bool = False,
+    before: Certificate | None = None,
 ) -> IdRange:
     """Which ids to take of the day published at ``path``, of those ``within``.
 
@@ -51,7 +64,7 @@ def ids_to_take(
     proves nothing, if nobody asked for that day (``is_first``: the plan asks for its last trade) or REST would not
     answer, as on the futures.
     """
-    before, own = _facts(manager, day - timedelta(days=1)), _facts(manager, day)
+    before, own = _facts(manager, day - timedelta(days=1)) or before, _facts(manager, day)
     market = manager.instrument.market if manager.instrument else Market.SPOT
     if before is None and (is_first or not RULES[market].answers_for_all_time):
         return within

@@ -1,0 +1,84 @@
+"""Planning a fleet: from the archive's listing to the tasks, a month of an instrument each."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, timedelta
+from functools import partial
+
+import trio
+
+from backfilld.adapters.archive_listing import ArchiveListing, open_listing
+from backfilld.adapters.bucket_days import on_thread
+from backfilld.core.fleet import FleetPlan, FleetTask, planned, tasks_of
+from backfilld.core.model import Instrument, Market
+from backfilld.errors import SettingsError
+from backfilld.services.progress import Progress, Watch, unwatched
+from backfilld.settings import Settings
+from backfilld.store.listing_cache import load_listing, save_listing
+
+AT_ONCE = 16
+"""So many pages of the listing are asked for at a time."""
+
+BESIDE = timedelta(days=7)
+"""So far before and after the span a listed day is looked for, to prove where the span begins and ends."""
+
+
+async def plan_fleet(
+    settings: Settings, instruments: Sequence[Instrument], first: date, last: date, watch: Watch = unwatched
+) -> FleetPlan:
+    """The tasks of the instruments for the days from ``first`` to ``last`` that the archive lists.
+
+    Raises ExchangeError if the listing cannot be had.
+    """
+    tasks: list[FleetTask] = []
+    waiting = list(reversed(instruments))
+
+    async with open_listing(settings.archive_url, settings.request_timeout_seconds) as listing:
+
+        async def lane() -> None:
+            while waiting:
+                instrument = waiting.pop()
+                days = await _listed(settings, listing, instrument, first - BESIDE, last + BESIDE)
+                tasks.extend(tasks_of(instrument, days, first, last))
+                watch(Progress("plan", str(instrument), 1, len(instruments)))
+
+        await _side_by_side([lane] * min(AT_ONCE, max(1, len(instruments))))
+    return planned(tasks)
+
+
+async def instruments_named(settings: Settings, names: Iterable[str]) -> list[Instrument]:
+    """The instruments of these names; ``spot:*`` names all of a market that the archive has."""
+    found: dict[Instrument, None] = {}
+    for name in names:
+        market, _, symbol = name.partition(":")
+        if symbol != "*":
+            found[Instrument.parse(name)] = None
+            continue
+        if market not in set(Market):
+            raise SettingsError(f"{name}: the market must be one of {', '.join(Market)}")
+        async with open_listing(settings.archive_url, settings.request_timeout_seconds) as listing:
+            found |= dict.fromkeys(await listing.instruments(Market(market)))
+    return list(found)
+
+
+async def _listed(
+    settings: Settings, listing: ArchiveListing, instrument: Instrument, first: date, last: date
+) -> dict[date, int]:
+    of_listing = (settings.state_path, settings.archive_url, instrument, first, last)
+    known = await on_thread(partial(load_listing, *of_listing))
+    if known is not None:
+        return known
+    days = await listing.days(instrument, first, last)
+    await on_thread(partial(save_listing, *of_listing, days))
+    return days
+
+
+async def _side_by_side(lanes: Sequence[Callable[[], object]]) -> None:
+    try:
+        async with trio.open_nursery() as nursery:
+            for lane in lanes:
+                nursery.start_soon(lane)  # type: ignore[arg-type]
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

@@ -1,0 +1,47 @@
+"""What the archive's listing said of an instrument, kept for some hours: one JSON file each in the state directory."""
+
+import time
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import msgspec
+
+from backfilld.core.model import Instrument
+from backfilld.store.atomic import replacing
+
+FRESH_S = 6 * 3600
+"""For so long a listing is believed: the archive publishes a day once."""
+
+
+class _Listing(msgspec.Struct, frozen=True):
+    url: str
+    asked_s: float
+    first: date
+    last: date
+    days: dict[date, int]
+
+
+def load_listing(state_dir: Path, url: str, instrument: Instrument, first: date, last: date) -> dict[date, int] | None:
+    """The bytes of each published day in the span; None if that is not known, or not any more."""
+    try:
+        found = msgspec.json.decode(_path(state_dir, instrument).read_bytes(), type=_Listing)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    is_fresh = 0 <= time.time() - found.asked_s < FRESH_S
+    if found.url != url or not is_fresh or found.first > first or found.last < last:
+        return None
+    return {day: size for day, size in found.days.items() if first <= day <= last}
+
+
+def save_listing(
+    state_dir: Path, url: str, instrument: Instrument, first: date, last: date, days: Mapping[date, int]
+) -> None:
+    """Keep a listing. Raises StoreError."""
+    body = msgspec.json.encode(_Listing(url, time.time(), first, last, dict(days)))
+    with replacing(_path(state_dir, instrument)) as path:
+        path.write_bytes(body)
+
+
+def _path(state_dir: Path, instrument: Instrument) -> Path:
+    return state_dir / "listing" / f"{instrument.market}-{instrument.symbol}.json"
