@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 DOCS_ENV := NO_MKDOCS_2_WARNING=1
 
-.PHONY: help setup demo docs test fuzz test-faults test-s3 test-page test-at test-systemd bench install uninstall lock clean
+.PHONY: help setup demo docs test fuzz test-faults test-s3 test-page test-fleet bench-fleet test-at test-systemd bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, summary"
 	@echo "make test          set up and run every check"
@@ -12,6 +12,8 @@ help:
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
 	@echo "make test-s3       on Debian: fetch a real S3 server, once, and try the remote store against it"
 	@echo "make test-page     on Debian: fetch Chromium, once, and try the page in it; screenshots in build/page"
+	@echo "make test-fleet    the same server and Dask: a fleet of workers fills a bucket, whatever is done to them"
+	@echo "make bench-fleet   planning and reading at the size of all of Binance, simulated; some minutes"
 	@echo "make test-at       on Debian: the end-to-end tests by a shifted clock; AT='00:01 20:00'"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
 	@echo "make docs          build the pages into build/docs, with every link checked"
@@ -66,6 +68,14 @@ test-s3: .venv/dev
 test-page: .venv/dev
 	@$(BIN)/python -m tests.page.chromium fetch || true
 	$(BIN)/pytest -o python_files='page_*.py' -rs tests/page
+
+test-fleet: .venv/dev
+	@$(BIN)/python -m tests.remote.radosgw fetch || true
+	$(BIN)/pytest -o python_files='fleet_*.py' -rs tests/fleet
+
+bench-fleet: .venv/dev
+	@$(BIN)/python -m tests.remote.radosgw fetch || true
+	$(BIN)/pytest -o python_files='bench_*.py' -rs -s tests/fleet
 
 # The end-to-end tests at another time of day: AT=23:58, or two of them.
 AT ?= 00:01 20:00

@@ -10,7 +10,7 @@ import pytest
 from backfilld import Settings
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "backfilld.toml"
-WITHOUT_A_DEFAULT = {"compression_level", "key_file"}
+WITHOUT_A_DEFAULT = {"compression_level", "state_dir", "key_file"}
 """What is left out by default; the example shows the value that the codec then takes, and a place for keys."""
 
 

@@ -43,6 +43,7 @@ def test_the_defaults_are_the_contracts() -> None:
     assert Settings().model_dump() == {
         "cache_enabled": True,
         "cache_dir": Path("context_history_dir/backfill_cache"),
+        "state_dir": None,
         "instruments": ("spot:BTCUSDT",),
         "days": 0,
         "keep_days": 0,

@@ -2,10 +2,13 @@
 ``make test-fleet``."""
 
 import json
+import os
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from backfilld.adapters.object_store import RemoteLocation, open_object_store
-from tests.fleet.world import SYMBOLS, Fleet, archive_of, span, weight_of
+from tests.fleet.world import SYMBOLS, Fleet, archive_of, free_port, span, weight_of
 
 
 async def digests(location: RemoteLocation) -> dict[str, str]:
@@ -30,3 +33,39 @@ async def test_a_month_here_without_a_scheduler(tmp_path: Path, location: Remote
         assert weight_of(exchange) == 0
         assert len(await digests(location)) == 60
         assert fleet.scratch() == []
+
+
+async def test_twenty_instruments_of_three_months_by_one_worker_and_by_two(
+    tmp_path: Path, location: RemoteLocation
+) -> None:
+    """The same bucket by digests, every day sealed and joined, no request weight; and again, over what is there."""
+    found: list[dict[str, str]] = []
+    async with archive_of(SYMBOLS, 3, rows=100) as (exchange, first, last):
+        days = (last - first).days + 1
+        await Fleet(exchange, location, tmp_path / "warm").run("plan", *span(first, last, SYMBOLS))
+        for machines in (1, 2):
+            own, before_s = replace(location, url=f"{location.url}/{machines}"), sum(os.times()[2:4])
+            fleet, port = Fleet(exchange, own, tmp_path / str(machines)), free_port()
+            with ExitStack() as stack:
+                stack.enter_context(fleet.scheduler(port))
+                for number in range(machines):
+                    stack.enter_context(fleet.worker(port, f"node-{number}"))
+                fill = ["fill", *span(first, last, SYMBOLS), "--scheduler", f"tcp://127.0.0.1:{port}", "--json"]
+                run = await fleet.run(*fill)
+                assert run.code == 0, run
+                report = json.loads(run.stdout)
+                assert (report["pushed"], report["unsealed"], report["findings"]) == (days * 20, [], [])
+                assert report["weight"] == 0
+                found.append(await digests(own))
+                asked = len(exchange.archive_requests)
+                again = json.loads((await fleet.run(*fill)).stdout)
+                assert (again["pushed"], again["stored"], again["downloaded_bytes"]) == (0, days * 20, 0)
+                assert again["seconds"] <= 0.2 * 20
+                assert not [each for each in list(exchange.archive_requests)[asked:] if each.path.endswith(".zip")]
+            assert fleet.scratch() == []
+            # On a machine with as many cores as workers the second is faster; the CPU seconds show what it did.
+            cpu_s = sum(os.times()[2:4]) - before_s
+            print(f"{machines} workers: {report['seconds']} s, {cpu_s:.0f} s of CPU, then {again['seconds']} s")
+        assert weight_of(exchange) == 0
+    assert len(found[0]) == days * 20
+    assert found[0] == found[1]

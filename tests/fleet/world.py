@@ -1,6 +1,7 @@
 """A fleet on one machine: the embedded exchange's archive, a real S3 server, and the real command line."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -110,7 +111,7 @@ class Fleet:
 
     def scratch(self) -> list[Path]:
         """What tasks have left behind on any machine."""
-        return [path for path in self.directory.glob("*/state/scratch/*")]
+        return list(self.directory.glob("*/state/scratch/*"))
 
 
 def span(first: date, last: date, instruments: list[Instrument]) -> list[str]:
@@ -124,3 +125,10 @@ def weight_of(exchange: Exchange) -> int:
 
 
 Figures = Mapping[str, Any]
+
+
+def free_port() -> int:
+    """A port on loopback that nobody uses."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port

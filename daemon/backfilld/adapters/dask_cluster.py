@@ -18,11 +18,10 @@ from backfilld.errors import LostTask, RemoteUnreachable
 CONNECT_S, PATIENCE_S = 10.0, 600.0
 """One try to connect, and for how long a scheduler is waited for that is gone."""
 
-_wait: Any = distributed.wait
 _open_client: Any = distributed.Client
 """Dask has no types."""
 
-TICK_S = 0.5
+TICK_S, LOOK_S = 0.5, 0.02
 PER_WORKER = 4
 """So many tasks are handed out for each worker, so that none waits for the next; the scheduler's load stays small,
 however many tasks there are."""
@@ -74,8 +73,9 @@ class DaskCluster:
         if self._is_lost():
             yield from self._lose_all()
             return
-        with suppress(TimeoutError, OSError, distributed.CancelledError):
-            _wait(list(self._futures), timeout=TICK_S, return_when="FIRST_COMPLETED")
+        deadline = time.monotonic() + TICK_S
+        while all(each.status == "pending" for each in self._futures) and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
         for future in [each for each in self._futures if each.status != "pending"]:
             yield self._futures.pop(future), self._result(future)
 

@@ -18,7 +18,7 @@ from trio_util import AsyncValue
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
 from backfilld.adapters.month_days import MonthDays, scratch
 from backfilld.adapters.remote_days import CachedDaysInBucket
-from backfilld.assembly import assembled, encoding_of, object_store_of
+from backfilld.assembly import assembled, encoding_of, remote_days
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.fleet import FleetTask, MonthFilled
 from backfilld.core.model import day_start_ms, day_stop_ms
@@ -27,7 +27,7 @@ from backfilld.core.timespan import TimeSpan
 from backfilld.errors import ArchiveError, DayLocked, ObjectRefused, RemoteUnreachable
 from backfilld.ports import Published
 from backfilld.settings import Settings
-from backfilld.store.layout import archive_directory, state_directory
+from backfilld.store.layout import archive_directory
 from backfilld.supervisor import run_pipeline
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def fill_month(task: FleetTask, spec: FleetSpec) -> MonthFilled:
 
 
 async def _fill(task: FleetTask, settings: Settings, uses_rest: bool) -> MonthFilled:
-    work = _Work(task, settings, _bucket(settings))
+    work = _Work(task, settings, remote_days(settings))
     await work.find_what_is_there()
     if work.wanted:
         await work.take_all()
@@ -76,11 +76,6 @@ async def _fill(task: FleetTask, settings: Settings, uses_rest: bool) -> MonthFi
             await work.ask_rest()
         await work.publish()
     return work.result()
-
-
-def _bucket(settings: Settings) -> CachedDaysInBucket:
-    state = state_directory(settings.cache_dir)
-    return CachedDaysInBucket(object_store_of(settings), settings.remote_url, settings.cache_dir, state)
 
 
 @dataclass(slots=True)
