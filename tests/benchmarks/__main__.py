@@ -19,6 +19,7 @@ from tests.benchmarks import (
     cold_backfill,
     day_file,
     economy,
+    encryption,
     file_size,
     live_lag,
     live_many,
@@ -31,6 +32,7 @@ from tests.benchmarks.sizes import FULL, QUICK, Sizes
 BENCHMARKS = {
     "day-file": day_file,
     "file-size": file_size,
+    "encryption": encryption,
     "cold": cold_backfill,
     "resume": resume,
     "pipeline": pipeline,

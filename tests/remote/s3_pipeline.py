@@ -5,6 +5,7 @@ import json
 import random
 import re
 import shutil
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from backfilld.adapters.object_store import RemoteLocation, open_object_store
 from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.replication import day_key, day_of_key
 from backfilld.services.remote import Transfers, push_days
+from backfilld.store.format.keys import Key
 from binance_simulator import Exchange, RequestRecord
 from tests.e2e.test_archive import PROMPT, daemon_of, faults_of, past, tape_of
 from tests.e2e.world import BTC, TODAY, Daemon, Ended, ended, exchange_at, kill
@@ -30,6 +32,7 @@ from tests.remote.faulty_proxy import Fault, faulty_proxy, recording_proxy
 from tests.remote.lax_server import Habit, lax_server
 from tests.remote.radosgw import ACCESS_KEY, SECRET_KEY
 from tests.remote.test_remote_days import columns, rewritten
+from tests.store.keyrings import NEW, OLD, STRANGE
 
 DAYS = 30
 OUT_OF_REACH = {"REMOTE_ENDPOINT": "http://127.0.0.1:1", "REQUEST_TIMEOUT_SECONDS": "1"}
@@ -426,3 +429,43 @@ async def test_status_and_verify_of_the_bucket_and_a_repair_by_the_command_line(
         for command in (("verify", "--remote"), ("status", "--remote"), ("push",)):
             run = await daemon.run(*command)
             assert (run.code, "the connection was refused" in run.stderr) == (75, True), run
+
+
+async def test_encrypted_days_go_through_the_bucket_and_end_under_another_key(
+    tmp_path: Path, location: RemoteLocation
+) -> None:
+    """Pushed, pulled byte for byte, rekeyed by tags; a machine with another key takes the days from elsewhere."""
+    days = 6
+    async with exchange_at(16, {BTC: tape_of(days, rows=500)}, PROMPT) as exchange:
+
+        def machine(name: str, *keys: Key) -> Daemon:
+            daemon = with_bucket(exchange, tmp_path / name, location, days)
+            path = tmp_path / f"{name}.keys"
+            path.touch(0o600)
+            path.write_text("".join(f"{key.id} {b64encode(key.secret).decode()}\n" for key in keys))
+            daemon.settings |= {"ENCRYPTION": "parquet", "KEY_FILE": str(path)}
+            return daemon
+
+        first, second = machine("a", OLD), machine("b", OLD)
+        assert counted(await first.once())["day_pushed"] == days
+        assert await bucket_days(location) == files(first)
+        assert all(body.endswith(b"PARE") for body in files(first).values())
+        assert counted(await second.once())["day_pulled"] == days
+        assert files(second) == files(first)
+        strange = machine("c", STRANGE)
+        before = await bucket_days(location)
+        run = counted(await strange.once())
+        assert (run["day_pulled"], run["day_pushed"]) == (0, 0)
+        assert await bucket_days(location) == before
+
+        rekeying = machine("a", NEW, OLD)
+        done = await rekeying.run("rekey", "--remote")
+        assert done.code == 0, done
+        after = await bucket_days(location)
+        assert after.keys() == before.keys()
+        assert all(NEW.fingerprint.encode() in body and OLD.fingerprint.encode() not in body for body in after.values())
+        fresh = machine("d", NEW)
+        assert counted(await fresh.once())["day_pulled"] == days
+        assert files(fresh) == after
+        for command in (("verify",), ("verify", "--remote", "--deep"), ("status", "--remote")):
+            assert (await fresh.run(*command)).code == 0

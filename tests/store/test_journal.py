@@ -15,15 +15,8 @@ from backfilld.core.day.certificate import Source, Suspicion
 from backfilld.core.model import IdRange, empty_trades
 from backfilld.errors import StoreError
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.journal import (
-    HEADER,
-    JournalWriter,
-    Note,
-    Record,
-    ascending,
-    reading_journal,
-    remove_journal,
-)
+from backfilld.store.journal import JournalWriter, Record, ascending, reading_journal, remove_journal
+from backfilld.store.journal_records import HEADER, Note
 from tests.store.frames import day_frame
 
 

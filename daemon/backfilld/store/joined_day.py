@@ -21,7 +21,8 @@ from backfilld.store.format.day_reader import DayReader, GroupEdges
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, Key, KeyRing
-from backfilld.store.journal import Note, Record, ascending, reading_journal
+from backfilld.store.journal import Record, ascending, reading_journal
+from backfilld.store.journal_records import Note
 
 
 @dataclass(slots=True)

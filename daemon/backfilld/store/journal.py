@@ -1,61 +1,32 @@
 """The journal of one day: what arrived since the day file was written, appended and synced at each checkpoint.
 
-The file is ``HEADER``, then records. A record is a prefix, a note and rows. The prefix has 20 bytes: a magic, the
-lengths of the note and of the rows, the number of rows, and the CRC-32 of all that but the magic. The note is JSON
-(:class:`Note`). The rows are one Arrow record batch with the columns of SCHEMA, uncompressed, ascending in ``a``.
-An encrypted record has another magic and no note of its own: its rows are encrypted Parquet, with the note inside.
+The file is ``HEADER``, then records (:mod:`backfilld.store.journal_records`).
 
 * A record counts once all of it is there and its CRC is right. The first record that is not ends the journal: a crash
   tore it off. Readers ignore it and what follows; the next writer cuts it off. REST brings those rows back.
 * The rows of a journal may be in the day file too, if a crash came between its rewrite and the removal of the journal.
   Readers join the two by id. They must read the journal BEFORE the file: what has left the journal is then in the file.
 
-Owns the format. Must not decide when the file is rewritten (:mod:`backfilld.core.day.saving`).
+Owns the file. Must not decide when the day file is rewritten (:mod:`backfilld.core.day.saving`).
 """
 
 import os
 import stat
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import msgspec
 import polars as pl
-import pyarrow as pa
 
-from backfilld.core.day.certificate import REST, Source, Suspicion
 from backfilld.core.merge import Merged, deduplicate
-from backfilld.core.model import MAX_ID, SCHEMA, IdRange, empty_trades
+from backfilld.core.model import empty_trades
 from backfilld.core.timespan import StoredSpan
 from backfilld.store.atomic import translated
 from backfilld.store.format.dayfile import spans_of
-from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
-from backfilld.store.format.tables import Table, table_as_bytes, table_from_bytes
-
-HEADER = b"backfilld journal 1\n"
-"""The first bytes of a journal; the number is the version of its format."""
-
-_ANY_HEADER = b"backfilld journal "
-
-_MAGIC = b"BfJ1"
-_ENCRYPTED_MAGIC = b"BfJe"
-_NOTE_KEY = "note"
-_PREFIX = struct.Struct("<4sIIII")
-_ARROW_SCHEMA: pa.Schema = empty_trades().to_arrow().schema
-
-
-class Note(msgspec.Struct, frozen=True):
-    """What a save knows besides its rows: see :class:`backfilld.core.day.certificate.Provenance`."""
-
-    source: Source = REST
-    day_starts: tuple[int, ...] = ()
-    absent: tuple[IdRange, ...] = ()
-    suspected: tuple[Suspicion, ...] = ()
+from backfilld.store.journal_records import HEADER, Note, Place, encoded_record, read_record, whole_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +91,7 @@ class JournalWriter:
             self._descriptor = -1
 
     def _begin(self) -> None:
-        places = list(_whole_records(self._descriptor))
+        places = list(whole_records(self._descriptor))
         size = os.fstat(self._descriptor).st_size
         is_ours = os.pread(self._descriptor, len(HEADER), 0) == HEADER
         self.size_bytes = places[-1].stop if places else len(HEADER)
@@ -148,7 +119,7 @@ def reading_journal(path: Path, keys: KeyRing = NO_KEYS) -> Iterator[list[Record
         return
     try:
         with translated(path, "read"):
-            records = [_record(descriptor, place, path, keys) for place in _whole_records(descriptor)]
+            records = [_record(descriptor, place, path, keys) for place in whole_records(descriptor)]
         yield records
     finally:
         os.close(descriptor)
@@ -205,113 +176,10 @@ def _joined(frames: Iterable[pl.DataFrame]) -> Iterator[Merged]:
         yield deduplicate(rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a record stands in the journal, in bytes: its note, its rows, its end."""
-
-    note: int
-    batch: int
-    stop: int
-    rows: int
-    is_encrypted: bool
-
-
-def encoded_record(note: Note, trades: pl.DataFrame, path: Path, keys: KeyRing) -> bytes:
-    """A record as it stands in the journal at this path."""
-    text = msgspec.json.encode(note)
-    if keys.writing is not None:
-        metadata = {_NOTE_KEY: text.decode()}
-        body = table_as_bytes(
-            trades.select(list(_ARROW_SCHEMA.names)), keys, metadata=metadata, aad=_place_of(path), codec="none"
-        )
-        check = _check(trades.height, b"", body)
-        return _PREFIX.pack(_ENCRYPTED_MAGIC, 0, len(body), trades.height, check) + body
-    table = trades.select(list(_ARROW_SCHEMA.names)).rechunk().to_arrow().cast(_ARROW_SCHEMA)
-    batches = table.combine_chunks().to_batches()
-    batch = batches[0].serialize().to_pybytes() if batches else b""
-    check = _check(trades.height, text, batch)
-    return _PREFIX.pack(_MAGIC, len(text), len(batch), trades.height, check) + text + batch
-
-
-def _place_of(path: Path) -> bytes:
-    """What binds a record to the journal of one instrument and day, wherever the cache is."""
-    return "/".join(path.parts[-3:]).encode()
-
-
-def _check(rows: int, text: bytes | memoryview, batch: bytes | memoryview) -> int:
-    lengths = struct.pack("<III", len(text), len(batch), rows)
-    return zlib.crc32(batch, zlib.crc32(text, zlib.crc32(lengths)))
-
-
-def _whole_records(descriptor: int) -> Iterator[_Place]:
-    """The records up to the first that is torn or damaged."""
-    size = os.fstat(descriptor).st_size
-    header = os.pread(descriptor, len(HEADER), 0)
-    if header != HEADER and len(header) == len(HEADER) and header.startswith(_ANY_HEADER):
-        raise UntrustedFile("it is a journal of another version than 1")
-    at = len(HEADER)
-    while header == HEADER and at + _PREFIX.size <= size:
-        magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack(os.pread(descriptor, _PREFIX.size, at))
-        note = at + _PREFIX.size
-        batch, stop = note + note_bytes, note + note_bytes + batch_bytes
-        if magic not in {_MAGIC, _ENCRYPTED_MAGIC} or stop > size:
-            return
-        text, rest = os.pread(descriptor, note_bytes, note), os.pread(descriptor, batch_bytes, batch)
-        if len(rest) != batch_bytes or _check(rows, text, rest) != check:
-            return
-        yield _Place(note, batch, stop, rows, magic == _ENCRYPTED_MAGIC)
-        at = stop
-
-
-def _record(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> Record:
-    try:
-        if place.is_encrypted:
-            text = _decrypted(descriptor, place, path, keys).metadata.get(_NOTE_KEY.encode(), b"")
-        else:
-            text = os.pread(descriptor, place.batch - place.note, place.note)
-        note = msgspec.json.decode(text, type=Note)
-    except (ValueError, RecursionError) as error:
-        raise UntrustedFile("it has a note that cannot be read") from error
-
-    def rows() -> pl.DataFrame:
-        return _rows(descriptor, place, path, keys)
-
-    return Record(note, tuple(spans_of(rows())), rows)
-
-
-def _rows(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> pl.DataFrame:
-    if not place.rows:
-        return empty_trades()
-    trades = _decrypted(descriptor, place, path, keys).frame if place.is_encrypted else _plain(descriptor, place)
-    if trades.schema != SCHEMA or not _is_sound(trades, place.rows):
-        raise UntrustedFile("it has rows that are no trades in ascending sequence")
-    return trades
-
-
-def _decrypted(descriptor: int, place: _Place, path: Path, keys: KeyRing) -> Table:
-    return table_from_bytes(os.pread(descriptor, place.stop - place.batch, place.batch), keys, path, _place_of(path))
-
-
-def _plain(descriptor: int, place: _Place) -> pl.DataFrame:
-    try:
-        body = pa.py_buffer(os.pread(descriptor, place.stop - place.batch, place.batch))
-        batch = pa.ipc.read_record_batch(body, _ARROW_SCHEMA)
-        batch.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UntrustedFile("it has rows that cannot be read") from error
-    trades = pl.from_arrow(pa.Table.from_batches([batch]))
-    assert isinstance(trades, pl.DataFrame)  # noqa: S101 - a table becomes a frame
-    return trades
-
-
-def _is_sound(trades: pl.DataFrame, rows: int) -> bool:
-    ids = trades["a"]
-    return (
-        trades.height == rows
-        and not sum(trades.null_count().row(0))
-        and 0 <= ids[0] <= ids[-1] <= MAX_ID
-        and bool((ids.diff().drop_nulls() > 0).all())
-    )
+def _record(descriptor: int, place: Place, path: Path, keys: KeyRing) -> Record:
+    note, trades = read_record(descriptor, place, path, keys)
+    # Rows that are not at hand are read again: a journal may have twice those of its day.
+    return Record(note, tuple(spans_of(trades)), lambda: read_record(descriptor, place, path, keys)[1])
 
 
 def _opened(path: Path, flags: int) -> int:

@@ -21,7 +21,8 @@ from backfilld.store.atomic import move_aside
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
 from backfilld.store.joined_day import with_rows
-from backfilld.store.journal import JournalWriter, Note, reading_journal
+from backfilld.store.journal import JournalWriter, reading_journal
+from backfilld.store.journal_records import Note
 from backfilld.store.layout import Stamp, stamp_of
 from backfilld.store.manager import Appended, BackfillCacheManager
 

@@ -18,7 +18,7 @@ _ENDING_BYTES = 8
 
 
 def table_as_bytes(
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | pa.Table,
     keys: KeyRing,
     *,
     metadata: Mapping[str, str] | None = None,
@@ -28,7 +28,7 @@ def table_as_bytes(
     """The frame as a Parquet file. ``aad`` is the place to which an encrypted one belongs: it opens nowhere else."""
     key = keys.writing
     buffer = pa.BufferOutputStream()
-    table = frame.rechunk().to_arrow()
+    table = frame if isinstance(frame, pa.Table) else frame.rechunk().to_arrow()
     properties = None if key is None else key.encryption(aad)
     is_fast = codec == "none"
     with pq.ParquetWriter(
@@ -63,11 +63,25 @@ def table_from_bytes(body: bytes, keys: KeyRing, path: Path, aad: bytes | None =
     """What :func:`table_as_bytes` has made. ``path`` is what errors name. Raises UntrustedFile, and DayLocked where no
     key opens it."""
     opened = opened_parquet(path, io.BytesIO(body), keys, aad)
-    try:
-        # Without the metadata, which may be damaged: polars panics at text that is not UTF-8.
-        frame = pl.from_arrow(opened.file.read().replace_schema_metadata(None))
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise UntrustedFile(f"it cannot be decoded ({type(error).__name__})") from error
+    # Without the metadata, which may be damaged: polars panics at text that is not UTF-8.
+    frame = pl.from_arrow(_read(opened.file).replace_schema_metadata(None))
     if not isinstance(frame, pl.DataFrame):
         raise UntrustedFile("it is not a table")
     return Table(frame, opened.file.metadata.metadata or {}, opened.key)
+
+
+def value_from_bytes(body: bytes, keys: KeyRing, path: Path, aad: bytes) -> tuple[pa.Buffer, Mapping[bytes, bytes]]:
+    """The only value of a table of one, which is bytes, and the file's metadata; otherwise as
+    :func:`table_from_bytes`."""
+    opened = opened_parquet(path, io.BytesIO(body), keys, aad)
+    table = _read(opened.file)
+    if table.shape != (1, 1) or table.schema.types != [pa.binary()] or table.column(0).null_count:
+        raise UntrustedFile("it is a table of another form")
+    return table.column(0)[0].as_buffer(), opened.file.metadata.metadata or {}
+
+
+def _read(file: pq.ParquetFile) -> pa.Table:
+    try:
+        return file.read(use_threads=False)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise UntrustedFile(f"it cannot be decoded ({type(error).__name__})") from error

@@ -1,0 +1,148 @@
+"""The records of a journal, byte by byte.
+
+A record is a prefix, a note and rows. The prefix has 20 bytes: a magic, the lengths of the note and of the rows, the
+number of rows, and the CRC-32 of all that but the magic. The note is JSON (:class:`Note`). The rows are one Arrow
+record batch with the columns of SCHEMA, uncompressed, ascending in ``a``. An encrypted record has another magic and no
+note of its own: what stands for its rows is encrypted Parquet, with the batch as its only value and the note as its
+metadata.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+
+from backfilld.core.day.certificate import REST, Source, Suspicion
+from backfilld.core.model import MAX_ID, SCHEMA, IdRange, empty_trades
+from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.keys import KeyRing
+from backfilld.store.format.tables import table_as_bytes, value_from_bytes
+
+HEADER = b"backfilld journal 1\n"
+"""The first bytes of a journal; the number is the version of its format."""
+
+_ANY_HEADER = b"backfilld journal "
+_PLAIN = b"BfJ1"
+_ENCRYPTED = b"BfJe"
+_PREFIX = struct.Struct("<4sIIII")
+_NOTE_KEY = "note"
+_CELL_SCHEMA = pa.schema([("batch", pa.binary())])
+_ARROW_SCHEMA: pa.Schema = empty_trades().to_arrow().schema
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What a save knows besides its rows: see :class:`backfilld.core.day.certificate.Provenance`."""
+
+    source: Source = REST
+    day_starts: tuple[int, ...] = ()
+    absent: tuple[IdRange, ...] = ()
+    suspected: tuple[Suspicion, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands in the journal, in bytes: its note, its rows, its end."""
+
+    note: int
+    batch: int
+    stop: int
+    rows: int
+    is_encrypted: bool
+
+
+def encoded_record(note: Note, trades: pl.DataFrame, path: Path, keys: KeyRing) -> bytes:
+    """A record as it stands in the journal at this path, encrypted if the ``keys`` say so."""
+    text, batch, magic = msgspec.json.encode(note), _batch_of(trades), _PLAIN
+    if keys.writing is not None:
+        cell, metadata = pa.table({"batch": [batch]}, _CELL_SCHEMA), {_NOTE_KEY: text.decode()}
+        batch = table_as_bytes(cell, keys, metadata=metadata, aad=_place_of(path), codec="none")
+        text, magic = b"", _ENCRYPTED
+    return _PREFIX.pack(magic, len(text), len(batch), trades.height, _check(trades.height, text, batch)) + text + batch
+
+
+def whole_records(descriptor: int) -> Iterator[Place]:
+    """The records up to the first that is torn or damaged. Raises UntrustedFile for a journal of another version."""
+    size = os.fstat(descriptor).st_size
+    header = os.pread(descriptor, len(HEADER), 0)
+    if header != HEADER and len(header) == len(HEADER) and header.startswith(_ANY_HEADER):
+        raise UntrustedFile("it is a journal of another version than 1")
+    at = len(HEADER)
+    while header == HEADER and at + _PREFIX.size <= size:
+        magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack(os.pread(descriptor, _PREFIX.size, at))
+        note = at + _PREFIX.size
+        batch, stop = note + note_bytes, note + note_bytes + batch_bytes
+        if magic not in {_PLAIN, _ENCRYPTED} or stop > size:
+            return
+        text, rest = os.pread(descriptor, note_bytes, note), os.pread(descriptor, batch_bytes, batch)
+        if len(rest) != batch_bytes or _check(rows, text, rest) != check:
+            return
+        yield Place(note, batch, stop, rows, magic == _ENCRYPTED)
+        at = stop
+
+
+def read_record(descriptor: int, place: Place, path: Path, keys: KeyRing) -> tuple[Note, pl.DataFrame]:
+    """The note and the rows of a record of the journal at this path. Raises UntrustedFile for what this program did not
+    write, and DayLocked for a record that no key opens."""
+    text = os.pread(descriptor, place.batch - place.note, place.note)
+    body = os.pread(descriptor, place.stop - place.batch, place.batch)
+    batch = pa.py_buffer(body)
+    if place.is_encrypted:
+        text, batch = _decrypted(body, path, keys)
+    try:
+        note = msgspec.json.decode(text, type=Note)
+    except (ValueError, RecursionError) as error:
+        raise UntrustedFile("it has a note that cannot be read") from error
+    return note, _trades_of(batch, place.rows)
+
+
+def _batch_of(trades: pl.DataFrame) -> bytes:
+    table = trades.select(list(_ARROW_SCHEMA.names)).rechunk().to_arrow().cast(_ARROW_SCHEMA)
+    batches = table.combine_chunks().to_batches()
+    return batches[0].serialize().to_pybytes() if batches else b""
+
+
+def _decrypted(body: bytes, path: Path, keys: KeyRing) -> tuple[bytes, pa.Buffer]:
+    """The note and the batch."""
+    value, metadata = value_from_bytes(body, keys, path, _place_of(path))
+    return metadata.get(_NOTE_KEY.encode(), b""), value
+
+
+def _trades_of(batch: pa.Buffer, rows: int) -> pl.DataFrame:
+    if not rows:
+        return empty_trades()
+    try:
+        read = pa.ipc.read_record_batch(batch, _ARROW_SCHEMA)
+        read.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UntrustedFile("it has rows that cannot be read") from error
+    trades = pl.from_arrow(pa.Table.from_batches([read]))
+    if not isinstance(trades, pl.DataFrame) or not _is_sound(trades, rows):
+        raise UntrustedFile("it has rows that are no trades in ascending sequence")
+    return trades
+
+
+def _is_sound(trades: pl.DataFrame, rows: int) -> bool:
+    ids = trades["a"]
+    return (
+        trades.schema == SCHEMA
+        and trades.height == rows
+        and not sum(trades.null_count().row(0))
+        and 0 <= ids[0] <= ids[-1] <= MAX_ID
+        and bool((ids.diff().drop_nulls() > 0).all())
+    )
+
+
+def _place_of(path: Path) -> bytes:
+    """What binds a record to the journal of one instrument and day, wherever the cache is."""
+    return "/".join(path.parts[-3:]).encode()
+
+
+def _check(rows: int, text: bytes, batch: bytes) -> int:
+    lengths = struct.pack("<III", len(text), len(batch), rows)
+    return zlib.crc32(batch, zlib.crc32(text, zlib.crc32(lengths)))
