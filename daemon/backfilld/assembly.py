@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,7 +27,7 @@ from backfilld.core.retry import Backoff, Restarts
 from backfilld.core.sync.spec import LiveSpec, RunSpec
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.budget import Budget
-from backfilld.core.weight.pauses import LONGEST_PAUSE_MS, MOST_BANS, Pauses
+from backfilld.core.weight.pauses import MOST_BANS, Pauses
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
 from backfilld.errors import SettingsError
@@ -84,7 +84,9 @@ def assembled(
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
         spec = spec_of(settings, once=once, instruments=instruments, window=window)
         spec = spec if uses_archive else replace(spec, uses_archive=False)
-        room, open_client = exchange(settings, load_remembered(settings.cache_dir) if settings.cache_enabled else {})
+        room, open_client = exchange(
+            settings, load_remembered(settings.cache_dir, _wall_ms()) if settings.cache_enabled else {}
+        )
         store: TradeStore = parquet_store(settings, lock) if settings.cache_enabled else RamStore()
         pipeline = Pipeline(
             spec=spec,
@@ -244,25 +246,24 @@ def _budgets(share: float, remembered: Remembered) -> dict[Pool, Budget]:
     clock = ServerClock.assumed(now_ms, wall_ms)
     budgets: dict[Pool, Budget] = {}
     for pool in Pool:
-        known = [remembered[pool]] if pool in remembered else []
-        learned = {name: weight for each in known for name, weight in each.statistics.learned.items()}
-        weights = WeightTable(RULES[markets_of(pool)[0]].weights, learned)
-        budgets[pool] = Budget(limits_of(pool), share, clock, weights=weights, pauses=_pauses(known, now_ms - wall_ms))
+        kept, rules = remembered.get(pool, RememberedBudget()), RULES[markets_of(pool)[0]]
+        budgets[pool] = Budget(
+            limits_of(pool),
+            share,
+            clock,
+            weights=WeightTable(rules.weights, kept.learned),
+            pauses=_pauses(kept, now_ms - wall_ms),
+            met={name: (limit, until_ms + now_ms - wall_ms) for name, (limit, until_ms) in kept.met.items()},
+        )
     return budgets
 
 
-def _pauses(known: Sequence[RememberedBudget], local_minus_wall_ms: float) -> Pauses:
-    """The pauses that a process before us was given, by the clock of this one: of several the longest."""
-    # A file can hold anything: the exchange bans for three days at most.
-    latest_ms = _wall_ms() + LONGEST_PAUSE_MS
-    ends = sorted({min(end_ms, latest_ms) for each in known for end_ms in each.bans_ms})
-    bans = [end_ms + local_minus_wall_ms for end_ms in ends[-MOST_BANS:]]
-    paused = [(each.paused_until_ms, each.reason) for each in known]
-    named = [(until_ms, reason) for until_ms, reason in paused if until_ms is not None and reason is not None]
-    if not named:
+def _pauses(kept: RememberedBudget, local_minus_wall_ms: float) -> Pauses:
+    """The pauses that a process before us was given, by the clock of this one."""
+    bans = [end_ms + local_minus_wall_ms for end_ms in kept.bans_ms[-MOST_BANS:]]
+    if kept.paused_until_ms is None:
         return Pauses(bans)
-    until_ms, reason = max(named)
-    return Pauses(bans, until_ms=min(until_ms, latest_ms) + local_minus_wall_ms, reason=reason)
+    return Pauses(bans, until_ms=kept.paused_until_ms + local_minus_wall_ms, reason=kept.reason)
 
 
 def _wall_ms() -> float:

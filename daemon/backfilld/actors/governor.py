@@ -252,7 +252,7 @@ def _first(lane: _Lane) -> AcquireWeight:
 
 
 def _is_of_interest(pool: _PoolState, of: BudgetStatistics) -> bool:
-    return bool(pool.granted or pool.waiting or of.bans_ms_ago or of.learned or of.paused_ms)
+    return bool(pool.granted or pool.waiting or of.bans_ms_ago or of.learned or of.met or of.paused_ms)
 
 
 def _log_pause(pool: Pool, reason: Reason, until_ms: float, **about: str) -> None:

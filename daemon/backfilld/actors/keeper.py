@@ -49,7 +49,7 @@ async def run_keeper(
         now = trio.current_time()
         of_consequence = {
             # The end of a pause to the second; without a pause there is none, not the clock itself.
-            pool: (each.reason, len(each.bans_ms_ago), _end_s(each, now), each.learned)
+            pool: (each.reason, len(each.bans_ms_ago), _end_s(each, now), each.learned, _limits(each))
             for pool, each in statistics.items()
         }
         if of_consequence == lasting and now < saved_at + SHOWN_EVERY_S:
@@ -67,3 +67,7 @@ async def run_keeper(
 
 def _end_s(budget: BudgetStatistics, now: float) -> int | None:
     return round(now + budget.paused_ms / 1000) if budget.paused_ms else None
+
+
+def _limits(budget: BudgetStatistics) -> dict[str, int]:
+    return {name: limit for name, (limit, _) in budget.met.items()}

@@ -38,6 +38,7 @@ class StateFiles:
             pid=os.getpid(),
             trouble=work.trouble,
             freshness=dict(work.freshness),
+            budgets={str(pool): each for pool, each in budgets.items()},
         )
 
         def replace() -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -21,13 +22,14 @@ from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.weights import Endpoint
-from backfilld.errors import ExchangeError, RequestRejected, SettingsError
+from backfilld.errors import CacheLocked, ExchangeError, RequestRejected, SettingsError, StoreError
 from backfilld.ports import ArchiveSource, ExchangeClient, OpenClient, Urgency
 from backfilld.settings import Settings
-from backfilld.store.governor_state import peek_remembered
+from backfilld.store.governor_state import peek_remembered, remembered_now, save_remembered
 from backfilld.store.layout import archive_directory
+from backfilld.store.lock import locked
 from backfilld.supervisor import cause_of
-from backfilld.supervisor_governor import run_governed
+from backfilld.supervisor_governor import GovernorRoom, run_governed
 
 AT_ONCE = 8
 """How many questions go to the archive at a time. They cost no request weight; more would be impolite."""
@@ -72,15 +74,25 @@ async def estimate_fill(settings: Settings, window: TimeSpan) -> FillEstimate:
 
     Raises ExchangeError, naming the instrument, for what nobody answers; RateLimited while a ban lasts.
     """
-    room, open_client = exchange(settings, peek_remembered(settings.cache_dir))
+    room, open_client = exchange(settings, peek_remembered(settings.cache_dir, time.time() * 1000))
     estimates: dict[Instrument, Estimate] = {}
     try:
         await run_governed(
             room, settings.max_concurrent, partial(_estimate_each, settings, window, open_client, estimates)
         )
     except BaseExceptionGroup as group:
+        _remember_pauses(settings, room)
         raise cause_of(group) from None
     return _summed(settings, estimates)
+
+
+def _remember_pauses(settings: Settings, room: GovernorRoom) -> None:
+    """A pause that the estimate met binds the next start too. A daemon that has the cache remembers its own."""
+    shown, now_ms = room.statistics.value, time.time() * 1000
+    if not any(each.paused_ms for each in shown.values()) or not settings.cache_dir.exists():
+        return
+    with suppress(CacheLocked, StoreError), locked(settings.cache_dir):
+        save_remembered(settings.cache_dir, peek_remembered(settings.cache_dir, now_ms) | remembered_now(shown, now_ms))
 
 
 async def _estimate_each(

@@ -1,12 +1,15 @@
 """What a cache stores, what its daemon last reported, and whether a daemon runs. Reads, takes no lock, changes
 nothing."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
+from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.pauses import Reason
 from backfilld.services.stored_days import DayStatus, InstrumentStatus, day_statuses, instrument_statuses
 from backfilld.store import BackfillCacheManager
 from backfilld.store.daemon_state import Activity, peek_activity
@@ -16,13 +19,25 @@ from backfilld.store.layout import instrument_directory, instruments_in
 
 
 @dataclass(frozen=True, slots=True)
+class PoolStatus:
+    """What the daemon last reported of a pool at ``saved_ms``, and what it must remember of it. Times are the host's,
+    in ms since the epoch."""
+
+    saved_ms: float
+    paused_until_ms: float | None
+    reason: Reason | None
+    bans_ms: tuple[float, ...]
+    statistics: BudgetStatistics
+
+
+@dataclass(frozen=True, slots=True)
 class CacheStatus:
     """The state of a cache directory: every day file, the same put together by instrument, and the last reports of the
     daemon and its governor."""
 
     days: tuple[DayStatus, ...]
     instruments: tuple[InstrumentStatus, ...]
-    budgets: Mapping[Pool, RememberedBudget]
+    budgets: Mapping[Pool, PoolStatus]
     activity: Activity | None
 
 
@@ -32,7 +47,17 @@ def cache_status(
     """The state of the day files of these instruments (None: of all), from what the files say of themselves."""
     days = tuple(day for manager in managers(cache_dir, instruments, encoding) for day in day_statuses(manager))
     totals = tuple(instrument_statuses(days))
-    return CacheStatus(days, totals, peek_remembered(cache_dir), peek_activity(cache_dir))
+    activity = peek_activity(cache_dir)
+    return CacheStatus(days, totals, dict(_pools(cache_dir, activity)), activity)
+
+
+def _pools(cache_dir: Path, activity: Activity | None) -> Iterator[tuple[Pool, PoolStatus]]:
+    remembered = peek_remembered(cache_dir, time.time() * 1000)
+    for pool in Pool:
+        shown = None if activity is None else activity.budgets.get(str(pool))
+        if activity is not None and shown is not None:
+            kept = remembered.get(pool, RememberedBudget())
+            yield pool, PoolStatus(activity.saved_ms, kept.paused_until_ms, kept.reason, kept.bans_ms, shown)
 
 
 def managers(

@@ -1,12 +1,15 @@
-"""What the daemon tells other processes of its work so far: one small JSON file beside the lock."""
+"""What the daemon shows to other processes of its work so far: one small JSON file beside the lock. Nothing in it is
+needed again: what must outlast a restart is in :mod:`backfilld.store.governor_state`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from backfilld.core.monitor.freshness import Freshness
-from backfilld.store.atomic import replacing
+from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.store.layout import STATE_DIRECTORY
+from backfilld.store.state_file import read_state, write_state
 
 
 class Activity(msgspec.Struct, frozen=True):
@@ -22,6 +25,7 @@ class Activity(msgspec.Struct, frozen=True):
     pid: int | None = None
     trouble: str | None = None
     freshness: dict[str, Freshness] = {}
+    budgets: Mapping[str, BudgetStatistics] = {}
 
     @property
     def hit_ratio(self) -> float | None:
@@ -33,15 +37,14 @@ class Activity(msgspec.Struct, frozen=True):
 def peek_activity(cache_dir: Path) -> Activity | None:
     """What was saved last; None if nothing was, or if it cannot be read."""
     try:
-        return msgspec.json.decode(_path(cache_dir).read_bytes(), type=Activity)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(read_state(_path(cache_dir)) or b"", type=Activity)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def save_activity(cache_dir: Path, activity: Activity) -> None:
     """Replace what was saved. Raises StoreError."""
-    with replacing(_path(cache_dir)) as temporary:
-        temporary.write_bytes(msgspec.json.encode(activity))
+    write_state(_path(cache_dir), msgspec.json.encode(activity))
 
 
 def _path(cache_dir: Path) -> Path:

@@ -1,25 +1,52 @@
-"""What the governor remembers over a restart, and shows to other processes: one JSON file in the cache directory."""
+"""What the governor must remember over a restart, in ``governor.json``: pauses, bans, learned weights and limits.
 
-from collections.abc import Mapping
+It holds state only, under a version. A ban must not be lost because of anything else in the file: each value is read
+by itself, what is unknown or impossible is left out, and files of older and newer versions are read as far as they are
+understood.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import inf, isfinite
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
-from backfilld.core.markets import Pool
-from backfilld.core.weight.budget import BudgetStatistics
-from backfilld.core.weight.pauses import Reason
-from backfilld.store.atomic import move_aside, replacing, translated
+from backfilld.core.markets import RULES, Pool
+from backfilld.core.model import Market
+from backfilld.core.weight.budget import MET_MS, BudgetStatistics
+from backfilld.core.weight.pauses import DAY_MS, LONGEST_PAUSE_MS, MOST_BANS, Reason
+from backfilld.store.atomic import move_aside, translated
 from backfilld.store.layout import STATE_DIRECTORY
+from backfilld.store.state_file import read_state, write_state
+
+VERSION = 2
+"""Of the layout. Version 1 had its budgets by market at the top, among figures for display."""
+
+MOST_NAMES = 16
+"""Learned weights, and limits that were met, that are read of a pool: there are two endpoints and two intervals."""
 
 
-class RememberedBudget(msgspec.Struct, frozen=True):
-    """One pool's budget. Times are the host's, in ms since the epoch: the exchange's may be far off."""
+MOST_DIGITS = 18
+"""Of an integer; a longer one is no weight, limit or instant."""
 
-    saved_ms: float
-    paused_until_ms: float | None
-    reason: Reason | None
-    bans_ms: tuple[float, ...]
-    statistics: BudgetStatistics
+
+@dataclass(frozen=True, slots=True)
+class RememberedBudget:
+    """One pool. Times are the host's, in ms since the epoch: the exchange's may be far off.
+
+    Nothing is sent before ``paused_until_ms``, because of ``reason``; ``bans_ms`` are the ends of bans, ascending.
+    ``learned`` are weights by endpoint, ``met`` the limits by interval that were met below their names, and until when
+    they are respected.
+    """
+
+    paused_until_ms: float | None = None
+    reason: Reason | None = None
+    bans_ms: tuple[float, ...] = ()
+    learned: Mapping[str, int] = field(default_factory=dict)
+    met: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
 
 Remembered = dict[Pool, RememberedBudget]
@@ -29,40 +56,125 @@ def remembered_now(shown: Mapping[Pool, BudgetStatistics], wall_ms: float) -> Re
     """What there is to remember of these budgets at this instant of the host's clock."""
     return {
         pool: RememberedBudget(
-            saved_ms=wall_ms,
             paused_until_ms=wall_ms + each.paused_ms if each.paused_ms else None,
             reason=each.reason,
-            bans_ms=tuple(wall_ms - ago_ms for ago_ms in each.bans_ms_ago),
-            statistics=each,
+            bans_ms=tuple(sorted(wall_ms - ago_ms for ago_ms in each.bans_ms_ago)),
+            learned=dict(each.learned),
+            met={name: (limit, wall_ms + left_ms) for name, (limit, left_ms) in each.met.items()},
         )
         for pool, each in shown.items()
     }
 
 
-def load_remembered(cache_dir: Path) -> Remembered:
-    """What was saved last; nothing if nothing was, or if it cannot be read, which is then moved aside."""
+def load_remembered(cache_dir: Path, wall_ms: float) -> Remembered:
+    """What was saved last; nothing if nothing was, or if it cannot be read at all, which is then moved aside. Raises
+    StoreError."""
     path = _path(cache_dir)
     try:
+        return _decoded(read_state(path), wall_ms)
+    except (OSError, ValueError, RecursionError):
         with translated(path, "read"):
-            return msgspec.json.decode(path.read_bytes() if path.exists() else b"{}", type=Remembered)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        move_aside(path)
+            move_aside(path)
         return {}
 
 
-def peek_remembered(cache_dir: Path) -> Remembered:
+def peek_remembered(cache_dir: Path, wall_ms: float) -> Remembered:
     """The same for a reader that must not touch anything."""
     try:
-        return msgspec.json.decode(_path(cache_dir).read_bytes(), type=Remembered)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _decoded(read_state(_path(cache_dir)), wall_ms)
+    except (OSError, ValueError, RecursionError):
         return {}
 
 
 def save_remembered(cache_dir: Path, remembered: Remembered) -> None:
     """Replace what was saved. Raises StoreError."""
-    with replacing(_path(cache_dir)) as temporary:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(remembered)))
+    body = {"version": VERSION, "pools": remembered}
+    write_state(_path(cache_dir), msgspec.json.format(msgspec.json.encode(body)))
 
 
 def _path(cache_dir: Path) -> Path:
     return cache_dir / STATE_DIRECTORY / "governor.json"
+
+
+# -- reading
+
+
+def _decoded(body: bytes | None, wall_ms: float) -> Remembered:
+    """Raises ValueError where the whole is not an object."""
+    if body is None:
+        return {}
+    # Not by msgspec: it refuses the whole for one number that is too long.
+    found = json.loads(body, parse_int=lambda text: int(text) if len(text) <= MOST_DIGITS else inf)
+    if not isinstance(found, dict):
+        raise ValueError("it is not an object")  # noqa: TRY004 - as of any other text that is not what it should be
+    pools = found.get("pools", found)
+    result: Remembered = {}
+    for name, each in pools.items() if isinstance(pools, dict) else ():
+        pool = _pool(name)
+        if pool is not None and isinstance(each, dict):
+            budget = _budget(cast("dict[str, object]", each), wall_ms)
+            result[pool] = _joined(result[pool], budget) if pool in result else budget
+    return result
+
+
+def _pool(name: str) -> Pool | None:
+    """The pool of a name; version 1 named markets."""
+    if name in set(Pool):
+        return Pool(name)
+    return RULES[Market(name)].pool if name in set(Market) else None
+
+
+def _budget(found: dict[str, object], wall_ms: float) -> RememberedBudget:
+    until_ms = _number(found.get("paused_until_ms"))
+    reason = found.get("reason")
+    known = Reason(reason) if isinstance(reason, str) and reason in set(Reason) else Reason.LIMITED
+    latest_ms = wall_ms + LONGEST_PAUSE_MS
+    bans = found.get("bans_ms")
+    ends = [_number(each) for each in bans[-MOST_BANS * 4 :]] if isinstance(bans, list) else []
+    statistics = found.get("statistics")
+    old = statistics.get("learned") if isinstance(statistics, dict) else None
+    return RememberedBudget(
+        paused_until_ms=None if until_ms is None else min(until_ms, latest_ms),
+        reason=None if until_ms is None else known,
+        bans_ms=tuple(sorted(min(end, latest_ms) for end in ends if end is not None and end > wall_ms - DAY_MS)),
+        learned={name: weight for name, weight in _named(found.get("learned", old)) if _is_count(weight)},  # type: ignore[misc]
+        met=dict(_met(found.get("met"), wall_ms)),
+    )
+
+
+def _met(found: object, wall_ms: float) -> Iterator[tuple[str, tuple[int, float]]]:
+    for name, each in _named(found):
+        if isinstance(each, list) and len(each) == 2:  # noqa: PLR2004 - a limit and an instant
+            limit, until_ms = each[0], _number(each[1])
+            if _is_count(limit) and until_ms is not None and until_ms > wall_ms:
+                yield name, (cast("int", limit), min(until_ms, wall_ms + MET_MS))
+
+
+def _named(found: object) -> list[tuple[str, object]]:
+    return list(found.items())[:MOST_NAMES] if isinstance(found, dict) else []
+
+
+def _number(found: object) -> float | None:
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    try:
+        number = float(found)
+    except OverflowError:
+        return None
+    return number if isfinite(number) else None
+
+
+def _is_count(found: object) -> bool:
+    return isinstance(found, int) and not isinstance(found, bool) and 0 < found < 1 << 31
+
+
+def _joined(one: RememberedBudget, other: RememberedBudget) -> RememberedBudget:
+    """Of two that stand for one pool, the more careful."""
+    later = max(one, other, key=lambda each: each.paused_until_ms or 0.0)
+    return RememberedBudget(
+        paused_until_ms=later.paused_until_ms,
+        reason=later.reason,
+        bans_ms=tuple(sorted({*one.bans_ms, *other.bans_ms})),
+        learned={**one.learned, **other.learned},
+        met={**one.met, **other.met},
+    )

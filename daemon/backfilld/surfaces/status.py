@@ -12,11 +12,10 @@ import msgspec
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument, iso
 from backfilld.services.cleanup import clean_up, pushed_only
-from backfilld.services.status import CacheStatus, cache_status
+from backfilld.services.status import CacheStatus, PoolStatus, cache_status
 from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
 from backfilld.store.daemon_state import Activity
 from backfilld.store.format.dayfile import Encoding
-from backfilld.store.governor_state import RememberedBudget
 from backfilld.surfaces.table import Column, table_lines, terminal_width
 from backfilld.surfaces.words import counted
 
@@ -143,7 +142,7 @@ def _activity_lines(activity: Activity | None) -> Iterator[str]:
         yield f"last error{when}: {activity.last_error}"
 
 
-def _described(pool: Pool, budget: RememberedBudget, now_ms: float) -> str:
+def _described(pool: Pool, budget: PoolStatus, now_ms: float) -> str:
     """What the daemon last reported of a budget, in a line."""
     seen = budget.statistics
     parts = [f"{pool} weight {seen.used} of {seen.allowed} allowed of {seen.limit} per {seen.interval}"]

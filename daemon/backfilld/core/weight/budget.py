@@ -37,6 +37,7 @@ class BudgetStatistics:
     Nothing is sent for ``paused_ms``, because of ``reason``. ``learned`` are the weights by endpoint that differ from
     the documented ones; bans of the last day ended ``bans_ms_ago``. The oldest request on its way was sent at
     ``oldest_sent_ms``, by the local clock. The window began at ``window_ms``, by the exchange's clock.
+    ``met`` are limits by interval that were met below their names, and for how many ms they are respected still.
     """
 
     limit: int
@@ -56,6 +57,7 @@ class BudgetStatistics:
     oldest_sent_ms: float | None = None
     window_ms: int = 0
     clients: int = 0
+    met: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
 
 class Budget:
@@ -70,6 +72,7 @@ class Budget:
         *,
         weights: WeightTable | None = None,
         pauses: Pauses | None = None,
+        met: Mapping[str, tuple[int, float]] | None = None,
         guard_ms: float = 50.0,
     ) -> None:
         self.share = share
@@ -80,7 +83,7 @@ class Budget:
         self.weights = weights or WeightTable({})
         self.pauses = pauses or Pauses()
         self._counters: list[Counter] = []
-        self._met: dict[str, tuple[int, float]] = {}
+        self._met = dict(met or {})
         self.set_limits(limits)
 
     @property
@@ -298,4 +301,5 @@ class Budget:
             reason=self.pauses.reason if paused_ms else None,
             bans_ms_ago=tuple(now_ms - end_ms for end_ms in self.pauses.bans),
             learned=dict(self.weights.learned),
+            met={name: (limit, until - now_ms) for name, (limit, until) in self._met.items() if until > now_ms},
         )
