@@ -34,7 +34,7 @@ from backfilld.errors import RateLimited
 
 log = structlog.get_logger()
 
-_FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted", "oldest_sent_ms", "window_ms"}
+_FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted", "oldest_sent_ms", "window_ms", "met"}
 
 GovernorStatistics = Mapping[Pool, BudgetStatistics]
 """What the governor shows of itself: each pool's budget."""
