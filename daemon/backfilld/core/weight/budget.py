@@ -123,7 +123,8 @@ class Budget:
 
     def pause(self, now_ms: float, until_ms: float | None, reason: Reason) -> float:
         """Spend nothing before ``until_ms``, or as long as the reason asks for; returns the instant when it ends."""
-        if reason is not Reason.BLOCKED and self.pauses.wait_ms(now_ms) == 0:
+        # A ban says nothing of the count at which it comes: it lasts, and may be for what another program did.
+        if reason is Reason.LIMITED and self.pauses.wait_ms(now_ms) == 0:
             self._meet_limit(now_ms)
         if until_ms is None and reason is not Reason.BLOCKED:
             until_ms = self.next_window_ms(now_ms)
