@@ -1,8 +1,10 @@
 """A daemon in the middle of its life, as one value: every figure that there can be has one."""
 
+from collections import Counter
 from datetime import date, timedelta
 
 from backfilld.actors.messages import Statistics
+from backfilld.actors.writer import Written
 from backfilld.core.live.reports import NO_HEALS, HoleReport, LiveInstrument, LiveStatistics
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.markets import Pool
@@ -10,7 +12,7 @@ from backfilld.core.model import IdRange, day_start_ms
 from backfilld.core.monitor.freshness import freshness
 from backfilld.core.monitor.history import History, WeightWindow
 from backfilld.core.monitor.today import Today
-from backfilld.core.monitor.warned import Warned
+from backfilld.core.monitor.warned import REMOTE, Warned
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
 from backfilld.services.stored_days import DayStatus
@@ -55,9 +57,13 @@ def full_view() -> View:
         live=live,
         freshness={each: freshness(NOW_MS, live.instruments[each], None) for each in (BTC, ETH)},
         weight={
-            Pool.SPOT: BudgetStatistics(6000, "1m", 4800, 40, own=30, others=10),
+            Pool.SPOT: BudgetStatistics(
+                6000, "1m", 4800, 40, own=30, others=10, answers={"aggTrades": {"accepted": 5}}
+            ),
             Pool.FUTURES: BudgetStatistics(2400, "1m", 1920, 20, own=20, paused_ms=5000, reason=Reason.LIMITED),
         },
+        written=_written(),
+        remote=dict.fromkeys(REMOTE, 1),
         history=_history(live),
         coverage={BTC: _days(), ETH: {}},
         today=_today(),
@@ -76,6 +82,10 @@ def _history(live: LiveStatistics) -> History:
         history.saw_trades(NOW_MS - 5_000 * (5 - number), {BTC: 100 * number})
     history.saw_holes(live.holes)
     return history
+
+
+def _written() -> Written:
+    return Written(Counter({"rest": 100, "stream": 20, "archive": 3}), 4096)
 
 
 def _days() -> dict[date, DayStatus]:

@@ -34,7 +34,10 @@ from backfilld.errors import RateLimited
 
 log = structlog.get_logger()
 
-_FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted", "oldest_sent_ms", "window_ms", "met"}
+_FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted", "oldest_sent_ms", "window_ms", "met", "answers"}
+
+MOST_ENDPOINTS = 100
+"""Endpoints whose requests are counted apart; other programs may name any."""
 
 GovernorStatistics = Mapping[Pool, BudgetStatistics]
 """What the governor shows of itself: each pool's budget."""
@@ -84,6 +87,13 @@ class _PoolState:
     wait_s: float = math.inf
     granted: int = 0
     turn: int = 0
+    answers: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def count(self, endpoint: str, *, accepted: bool) -> None:
+        """One more request has ended."""
+        name = endpoint if endpoint in self.answers or len(self.answers) < MOST_ENDPOINTS else "other"
+        of, outcome = self.answers.setdefault(name, {}), "accepted" if accepted else "refused"
+        of[outcome] = of.get(outcome, 0) + 1
 
     @property
     def waiting(self) -> int:
@@ -204,6 +214,7 @@ class _Governor:
                 waiting=pool.waiting,
                 wait_ms=0.0 if math.isinf(pool.wait_s) else pool.wait_s * 1000,
                 granted=pool.granted,
+                answers={endpoint: dict(of) for endpoint, of in pool.answers.items()},
                 oldest_sent_ms=pool.budget.oldest_sent_ms,
             )
             for name, (pool, each) in known.items()
@@ -223,6 +234,7 @@ class _Governor:
     def _report(self, report: ReportUsage) -> None:
         budget, usage, ticket = self._pool(report.market).budget, report.usage, report.ticket
         self._in_flight[ticket.is_clients] -= 1
+        self._pool(report.market).count(str(ticket.endpoint), accepted=report.accepted)
         if usage.server_ms is not None:
             budget.clock = budget.clock.observed(
                 ticket.sent_ms, report.received_ms, usage.server_ms, usage.precision_ms

@@ -7,9 +7,10 @@ file is replaced is the store's.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 
@@ -49,6 +50,19 @@ class DiskTrouble:
     tries: int = 1
 
 
+@dataclass(slots=True)
+class Written:
+    """What has been put on disk since the process began: trades by where they came from, and bytes of day files."""
+
+    trades: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+
+    def add(self, source: str, trades: int, saved: Saved) -> None:
+        """One more save."""
+        self.trades[source] += trades
+        self.bytes += saved.bytes if saved.file is not None else 0
+
+
 class Disk:
     """How a failing disk is met: with ``is_patient`` it is tried until it works, else the first failure is raised.
     ``trouble`` shows what is wrong."""
@@ -58,6 +72,7 @@ class Disk:
         self.trouble: AsyncValue[DiskTrouble | None] = AsyncValue(None)
         self._shields: set[trio.CancelScope] = set()
         self.deadline = math.inf
+        self.written = Written()
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
@@ -172,6 +187,7 @@ async def _save(
     saved = await _insist(attempt, message, new.height, store, disk)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     downloaded = new.height
+    disk.written.add(message.source.name, downloaded, saved)
     conflicts = pl.concat([message.new.conflicts, saved.conflicts])
     if downloaded:
         about.info(
@@ -199,6 +215,7 @@ async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Cal
         saved = await _insist(attempt, message, 0, store, disk)
     except ArchiveError as error:
         return ArchiveDayEnded(message.instrument, message.day, str(error))
+    disk.written.add("archive", saved.record.rows - saved.cached, saved)
     about.info(
         "archive_taken",
         file=saved.file,
@@ -222,6 +239,7 @@ async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: Remo
     except ObjectRefused as refusal:
         about.warning("remote_refused", reason=str(refusal))
         return ArchiveDayEnded(message.instrument, message.day, str(refusal))
+    disk.written.add("bucket", saved.record.rows - saved.cached, saved)
     about.info("day_pulled", file=saved.file, trades=saved.record.rows, bytes=saved.bytes)
     return ArchiveDayEnded(message.instrument, message.day, record=saved.record)
 

@@ -35,6 +35,11 @@ def _heed_level(_: object, name: str, event: structlog.typing.EventDict) -> stru
     return event
 
 
+def _count(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    RECENT.count(event["event"])
+    return event
+
+
 def _remember(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     RECENT.add(event)
     return event
@@ -100,6 +105,7 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str) -> None
     set_level(level)
     structlog.configure(
         processors=[
+            _count,
             _heed_level,
             structlog.contextvars.merge_contextvars,
             Repeats(time.monotonic),

@@ -1,6 +1,6 @@
 """The newest warnings and errors of the log, for those who look at the daemon and not at its log."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,10 +25,15 @@ class Warned:
     about: str
 
 
+REMOTE = ("day_pushed", "day_pulled", "remote_conflicted", "remote_refused", "remote_failed")
+"""Events of the remote store that are counted, whatever the level of the log."""
+
+
 class RecentWarnings:
-    """The newest lines at level warning and above."""
+    """The newest lines at level warning and above, and how often what happened to the remote store."""
 
     def __init__(self) -> None:
+        self.counts = Counter(dict.fromkeys(REMOTE, 0))
         self._lines: deque[Warned] = deque(maxlen=WARNINGS)
 
     def add(self, line: Mapping[str, object]) -> None:
@@ -38,6 +43,11 @@ class RecentWarnings:
             fields = ", ".join(f"{name}={value}" for name, value in line.items() if name not in _SHOWN_APART)
             about = plain(fields, MOST_CHARACTERS)
             self._lines.append(Warned(str(line.get("timestamp", "")), level, str(line.get("event", "")), about))
+
+    def count(self, event: str) -> None:
+        """An event of the log, whether it is written or not."""
+        if event in self.counts:
+            self.counts[event] += 1
 
     @property
     def lines(self) -> tuple[Warned, ...]:

@@ -38,6 +38,8 @@ class BudgetStatistics:
     the documented ones; bans of the last day ended ``bans_ms_ago``. The oldest request on its way was sent at
     ``oldest_sent_ms``, by the local clock. The window began at ``window_ms``, by the exchange's clock.
     ``met`` are limits by interval that were met below their names, and for how many ms they are respected still.
+    ``answers`` counts requests that have ended, by endpoint and outcome: ``accepted``, or ``refused`` by the exchange,
+    the network or our checks.
     """
 
     limit: int
@@ -56,6 +58,7 @@ class BudgetStatistics:
     learned: Mapping[str, int] = field(default_factory=dict)
     oldest_sent_ms: float | None = None
     window_ms: int = 0
+    answers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     clients: int = 0
     met: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 

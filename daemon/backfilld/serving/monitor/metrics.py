@@ -124,6 +124,19 @@ def _of_weight(view: View) -> Iterator[Metric]:
     yield _gauge(
         "weight_limit", "The exchange's limit of it.", {(str(pool),): each.limit for pool, each in pools}, "pool"
     )
+    yield _counter(
+        "requests",
+        "Requests to the exchange that have ended.",
+        {
+            (str(pool), endpoint, outcome): count
+            for pool, each in pools
+            for endpoint, of in each.answers.items()
+            for outcome, count in of.items()
+        },
+        "pool",
+        "endpoint",
+        "outcome",
+    )
     yield _gauge(
         "paused_until_timestamp_seconds",
         "When the exchange may be asked again; no sample while it may be.",
@@ -155,6 +168,20 @@ def _of_store(view: View) -> Iterator[Metric]:
         marks = [day.mark for days in view.coverage.values() for day in days.values()]
         by_mark = {(mark,): marks.count(mark) for mark in dict.fromkeys(marks)}
         yield _gauge("days", "Stored days, by state.", by_mark, "state")
+    trades = {(source,): count for source, count in view.written.trades.items()}
+    yield _counter("stored_trades", "Trades put on disk, by where they came from.", trades, "source")
+    yield _counter("disk_written_bytes", "Bytes of day files written.", {(): view.written.bytes})
+    for event, name, text in _REMOTE if view.remote is not None else ():
+        yield _counter(name, text, {(): (view.remote or {})[event]})
+
+
+_REMOTE = (
+    ("day_pushed", "remote_pushed_days", "Days that were pushed to the bucket."),
+    ("day_pulled", "remote_pulled_days", "Days that came from the bucket."),
+    ("remote_conflicted", "remote_conflicts", "Days that the bucket has with other rows."),
+    ("remote_refused", "remote_refusals", "Days of the bucket that failed a check."),
+    ("remote_failed", "remote_failures", "Times that the bucket went out of reach."),
+)
 
 
 # The keys are tuples of label values; mypy knows none of a length that varies.

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from backfilld.core.model import Instrument
 from backfilld.core.monitor.freshness import stale
 from backfilld.errors import SettingsError
+from backfilld.serving.connections import connection_of
 from backfilld.serving.monitor.events import Changes, events
 from backfilld.serving.monitor.metrics import Metrics
 from backfilld.serving.monitor.page import page
@@ -77,6 +78,10 @@ class _Monitor:
             return _refusal("this instrument is not kept here")
         if self._readers >= MOST_READERS:
             return PlainTextResponse("too many pages are open", 503, HEADERS | {"retry-after": "10"})
+        connection = connection_of(request.scope)
+        if connection is not None:
+            # An answer without end: it is closed when the client takes nothing, not when it has lasted long.
+            connection.is_lasting = True
         return StreamingResponse(self._counted(chosen), 200, HEADERS, "text/event-stream")
 
     async def _counted(self, chosen: Instrument) -> AsyncIterator[bytes]:

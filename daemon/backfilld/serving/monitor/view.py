@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from backfilld.actors.messages import Statistics
+from backfilld.actors.writer import Written
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
@@ -23,7 +24,7 @@ from backfilld.serving.monitor.counts import EndpointCounts
 @dataclass(frozen=True, slots=True)
 class View:
     """The daemon at ``now_ms`` (the host's, since the epoch). ``chosen`` is the instrument that the page draws;
-    ``coverage`` and ``today`` are None until the day files have been looked at."""
+    ``coverage`` and ``today`` are None until the day files have been looked at, ``remote`` without a bucket."""
 
     now_ms: float
     version: str
@@ -34,6 +35,8 @@ class View:
     freshness: Mapping[Instrument, Freshness] = field(default_factory=dict)
     weight: Mapping[Pool, BudgetStatistics] = field(default_factory=dict)
     trouble: str | None = None
+    written: Written = field(default_factory=Written)
+    remote: Mapping[str, int] | None = None
     history: History = field(default_factory=History)
     coverage: Mapping[Instrument, Mapping[date, DayStatus]] | None = None
     today: Today | None = None

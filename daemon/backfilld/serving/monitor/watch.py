@@ -101,6 +101,8 @@ class Watch:
             freshness=self._report.freshness(pipeline.spec_now, pipeline.statistics.value, live, now_ms),
             weight=pipeline.governor.value,
             trouble=None if trouble is None else trouble.reason,
+            written=pipeline.disk.written,
+            remote=None if pipeline.remote is None else self._warnings.counts,
             history=self._history,
             coverage=self._coverage if has_all or chosen in self._coverage else None,
             today=None if chosen is None else self._board.today(chosen),
