@@ -264,7 +264,7 @@ async def _run_archivist(
     """Until the stop: a download is not waited for, and goes on where it stood at the next start."""
     if pipeline.open_archive is not None:
         async with move_on_when(pipeline.stop.wait):
-            await run_archivist(jobs, days, events, pipeline.open_archive)
+            await run_archivist(jobs, days, events, pipeline.open_archive, pipeline.disk)
 
 
 class _Workers:

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from backfilld.actors.archivist import NOT_YET, run_archivist
@@ -18,6 +19,7 @@ from backfilld.actors.messages import (
     TakeFromArchive,
     WriterMessage,
 )
+from backfilld.actors.writer import Disk
 from backfilld.errors import ArchiveError, ExchangeError, StoreError, TransientError
 from tests.fakes import BTC, DAY, ETH, FakeArchive, drained, has_ended
 
@@ -48,13 +50,13 @@ class Office:
 
 
 @asynccontextmanager
-async def archiving(archive: FakeArchive, *, room: float = math.inf) -> AsyncIterator[Office]:
+async def archiving(archive: FakeArchive, *, room: float = math.inf, is_patient: bool = False) -> AsyncIterator[Office]:
     """An archivist whose writer has ``room`` for so many days."""
     send_job, jobs = trio.open_memory_channel[TakeFromArchive](math.inf)
     send_day, days = trio.open_memory_channel[WriterMessage](room)
     send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_archivist, jobs, send_day, send_event, archive.open)
+        nursery.start_soon(run_archivist, jobs, send_day, send_event, archive.open, Disk(is_patient=is_patient))
         yield Office(archive, send_job, days, events, nursery.cancel_scope)
         await send_job.aclose()
 
@@ -161,10 +163,26 @@ async def test_cancelled_in_the_middle_it_closes_its_channels_and_its_connection
     assert archive.open_connections == 0
 
 
-async def test_a_disk_that_refuses_ends_it(autojump_clock: MockClock) -> None:
+async def test_a_disk_that_refuses_ends_a_single_run(autojump_clock: MockClock) -> None:
     archive = archive_of(*DAYS)
     archive.breaks = StoreError("the disk is full")
     with pytest.RaisesGroup(StoreError):
         async with archiving(archive) as office:
             await office.jobs.send(TakeFromArchive(BTC, DAYS))
             await trio.sleep(10)
+
+
+async def test_a_full_disk_is_waited_for_and_said_once(autojump_clock: MockClock) -> None:
+    """A crash would fetch again by REST what is not on disk yet, every few seconds, without end."""
+    archive = archive_of(*DAYS[:2])
+    archive.breaks = StoreError("cannot write: No space left on device")
+    with capture_logs() as logs:
+        async with archiving(archive, is_patient=True) as office:
+            await office.jobs.send(TakeFromArchive(BTC, DAYS[:2]))
+            await trio.sleep(3600)
+            assert 100 < len(archive.asked) < 140, "every half a minute in the end"
+            archive.breaks = None
+            days, refusals = await office.done()
+    assert [message.day for message in days if isinstance(message, DayPublished)] == list(DAYS[:2])
+    assert refusals == []
+    assert [each["event"] for each in logs] == ["disk_failed", "disk_recovered"]

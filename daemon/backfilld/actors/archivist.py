@@ -1,7 +1,7 @@
 """The archivist: has the published files of past days brought to the disk, one instrument at a time.
 
-Owns the order of days: each is handed to the writer with the one that follows it, which proves where it ends. What is
-in a file is not its business.
+Owns the order of days: each is handed to the writer with the one that follows it, which proves where it ends. A disk
+that refuses the file is waited for as the writer waits for it. What is in a file is not its business.
 """
 
 from datetime import date, timedelta
@@ -16,8 +16,9 @@ from backfilld.actors.messages import (
     TakeFromArchive,
     WriterMessage,
 )
+from backfilld.actors.writer import Disk
 from backfilld.core.model import Instrument
-from backfilld.errors import ExchangeError, TransientError
+from backfilld.errors import ExchangeError, StoreError, TransientError
 from backfilld.ports import ArchiveSource, OpenArchive, Published
 
 log = structlog.get_logger()
@@ -33,13 +34,14 @@ async def run_archivist(
     days: trio.MemorySendChannel[WriterMessage],
     events: trio.MemorySendChannel[SchedulerMessage],
     open_archive: OpenArchive,
+    disk: Disk,
 ) -> None:
     """Do jobs until there are no more. A day that cannot be had is refused; once the archive seems to be out of reach,
     so are the other days of the job."""
     async with jobs, days, events:
         async for job in jobs:
             async with open_archive() as source:
-                await _do(job, source, days, events)
+                await _do(job, source, days, events, disk)
 
 
 async def _do(
@@ -47,11 +49,12 @@ async def _do(
     source: ArchiveSource,
     days: trio.MemorySendChannel[WriterMessage],
     events: trio.MemorySendChannel[SchedulerMessage],
+    disk: Disk,
 ) -> None:
     waiting: tuple[date, Published] | None = None
     failures: list[TransientError] = []
     for day in job.days:
-        found = failures[-1] if len(failures) == MOST_FAILURES else await _fetch(job.instrument, day, source)
+        found = failures[-1] if len(failures) == MOST_FAILURES else await _fetched(job.instrument, day, source, disk)
         failures = [*failures, found][:MOST_FAILURES] if isinstance(found, TransientError) else []
         published = found if isinstance(found, Published) else None
         if waiting is not None:
@@ -67,6 +70,28 @@ async def _do(
 
 def _is_first(job: TakeFromArchive, day: date) -> bool:
     return day - timedelta(days=1) not in job.days
+
+
+async def _fetched(
+    instrument: Instrument, day: date, source: ArchiveSource, disk: Disk
+) -> Published | str | TransientError:
+    """The file, or why there is none. What is there of it already is not downloaded again."""
+    tries, began = 0, trio.current_time()
+    while True:
+        try:
+            found = await _fetch(instrument, day, source)
+        except StoreError as error:
+            if not disk.is_patient or trio.current_time() >= disk.deadline:
+                raise
+            tries += 1
+            if tries == 1:
+                log.error("disk_failed", error=str(error), trades_held=0)
+            await disk.wait_out(error, tries)
+        else:
+            if tries:
+                log.info("disk_recovered", seconds=round(trio.current_time() - began, 1))
+                disk.trouble.value = None
+            return found
 
 
 async def _fetch(instrument: Instrument, day: date, source: ArchiveSource) -> Published | str | TransientError:

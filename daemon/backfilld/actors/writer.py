@@ -90,6 +90,12 @@ class Disk:
             return await save()
         raise StoreError("the disk did not answer in time: what was downloaded since the last checkpoint is not saved")
 
+    async def wait_out(self, error: StoreError, tries: int) -> None:
+        """Show that the disk fails, and wait, a little longer after each of the ``tries``; not beyond the deadline."""
+        self.trouble.value = DiskTrouble(str(error), tries)
+        with trio.move_on_at(self.deadline):
+            await trio.sleep(min(LONGEST_RETRY_S, 2.0 ** min(tries - 1, 10)))
+
     def abandon_at(self, deadline: float) -> None:
         """Let go of the disk then, even of a save that hangs."""
         self.deadline = deadline
@@ -283,10 +289,8 @@ async def _wait_out(error: StoreError, rows: int, day: date, disk: Disk) -> None
     if trouble is None:
         log.error("disk_failed", error=str(error), trades_held=rows)
     tries = 1 if trouble is None else trouble.tries + 1
-    disk.trouble.value = DiskTrouble(str(error), tries)
     try:
-        with trio.move_on_at(disk.deadline):
-            await trio.sleep(min(LONGEST_RETRY_S, 2.0 ** (tries - 1)))
+        await disk.wait_out(error, tries)
     except trio.Cancelled:
         log.error("trades_unsaved", trades=rows, day=day.isoformat(), error=str(error))
         raise
