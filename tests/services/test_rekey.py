@@ -254,6 +254,21 @@ async def test_an_encrypted_day_is_pulled_checked_and_locked_without_its_key(tmp
     assert objects.contents == before
 
 
+async def test_a_plain_day_out_of_the_bucket_is_encrypted_on_disk(tmp_path: Path) -> None:
+    objects = TwinStore()
+    await pushed(tmp_path / "a", objects, Encoding())
+    new = bucket(objects, tmp_path / "b", encrypting(OLD))
+    staged = await new.stage(BTC, DAY)
+    assert staged is not None
+    saved = await new.admit(BTC, DAY, staged)
+    path = instrument_directory(tmp_path / "b", BTC) / f"backfill_{DAY}.parquet"
+    assert key_of(path.read_bytes()) == OLD.fingerprint
+    assert saved.bytes == path.stat().st_size
+    there = await new.look(BTC, DAY)
+    assert there is not None
+    assert manager_of(tmp_path / "b", BTC, encrypting(OLD)).facts(DAY) == there.certificate
+
+
 def test_nothing_shows_a_key() -> None:
     key = Key("k", bytes(range(32)))
     assert "secret" not in repr(key)

@@ -21,9 +21,10 @@ from backfilld.errors import DayLocked, ObjectRefused, StoreError
 from backfilld.store.atomic import TEMPORARY, replacing, translated
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.format.keys import Key
+from backfilld.store.format.keys import ENCRYPTED_MAGIC, Key
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.inspection import inspect_day
+from backfilld.store.upkeep.rekeying import rekeyed_body
 
 MAX_DAY_BYTES = 512 << 20
 """The largest day file that is taken from a bucket: a day of ten million trades has 66 MB."""
@@ -90,7 +91,8 @@ def sound_file(manager: BackfillCacheManager, day: date) -> SealedFile | str:
 
 
 def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedFile:
-    """Write the body beside the day's file and judge all of it. Raises ObjectRefused, DayLocked for one that no
+    """Write the body beside the day's file and judge all of it; a plain one is encrypted where
+    encryption is on. Raises ObjectRefused, DayLocked for one that no
     key opens, and StoreError for the disk."""
     path = manager.get_cache_path(day)
     staged = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
@@ -98,7 +100,12 @@ def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedFile:
         with translated(staged, "write"):
             staged.parent.mkdir(parents=True, exist_ok=True)
             staged.write_bytes(body)
-        return StagedFile(staged, _judged(staged, manager, day), len(body))
+            certificate = _judged(staged, manager, day)
+            if manager.encoding.keys.writing is not None and not body.endswith(ENCRYPTED_MAGIC):
+                assert manager.instrument is not None  # noqa: S101 - as above
+                body = rekeyed_body(body, day, manager.instrument, manager.encoding)
+                staged.write_bytes(body)
+        return StagedFile(staged, certificate, len(body))
     except BaseException:
         discard(staged)
         raise
