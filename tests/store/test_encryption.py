@@ -4,6 +4,8 @@ import base64
 import io
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -311,3 +313,35 @@ def test_text_about_a_key_that_is_not_ours_is_passed_over() -> None:
         noise = os.urandom(random.randint(0, 60))
         body = b"PARE" + noise + len(noise).to_bytes(4, "little") + b"PARE"
         assert not isinstance(key_text_in(io.BytesIO(body)), KeyText)
+
+
+IMPORTS = """
+import sys
+from datetime import date
+from pathlib import Path
+from backfilld.core.day.absences import NO_ABSENCES
+from backfilld.core.day.certificate import REST
+from backfilld.core.model import Instrument
+from backfilld.store import BackfillCacheManager
+from backfilld.store.format.dayfile import Encoding
+from backfilld.store.waiting_days import WaitingDays
+from tests.store.frames import DAY, day_frame
+from tests.store.keyrings import OLD, encrypting
+
+encoding = encrypting(OLD) if sys.argv[2] == "on" else Encoding()
+manager = BackfillCacheManager(Path(sys.argv[1]), Instrument.parse("spot:BTCUSDT"), encoding)
+manager.append(DAY, day_frame(range(1000, 1040)))
+WaitingDays(300).append(manager, DAY, day_frame(range(1040, 1045)), (), NO_ABSENCES, REST, 0.0)
+assert manager.load_cached_trades(DAY).height == 45
+print(sorted({"pandas", "pyarrow._parquet_encryption"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(("switch", "loaded"), [("off", []), ("on", ["pyarrow._parquet_encryption"])])
+def test_what_is_not_needed_is_not_loaded(tmp_path: Path, switch: str, loaded: list[str]) -> None:
+    """Arrow loads pandas at some innocent calls, which takes 0.2 s and 40 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS, str(tmp_path), switch],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.stdout.strip() == str(loaded)

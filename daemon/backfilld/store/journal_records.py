@@ -60,8 +60,8 @@ def encoded_record(note: Note, trades: pl.DataFrame, path: Path, keys: KeyRing) 
     """A record as it stands in the journal at this path, encrypted if the ``keys`` say so."""
     text, batch, magic = msgspec.json.encode(note), _batch_of(trades), _PLAIN
     if keys.writing is not None:
-        cell, metadata = pa.table({"batch": [batch]}, _CELL_SCHEMA), {_NOTE_KEY: text.decode()}
-        batch = table_as_bytes(cell, keys, metadata=metadata, aad=_place_of(path), codec="none")
+        metadata = {_NOTE_KEY: text.decode()}
+        batch = table_as_bytes(_cell_of(batch), keys, metadata=metadata, aad=_place_of(path), codec="none")
         text, magic = b"", _ENCRYPTED
     return _PREFIX.pack(magic, len(text), len(batch), trades.height, _check(trades.height, text, batch)) + text + batch
 
@@ -105,6 +105,13 @@ def _batch_of(trades: pl.DataFrame) -> bytes:
     table = trades.select(list(_ARROW_SCHEMA.names)).rechunk().to_arrow().cast(_ARROW_SCHEMA)
     batches = table.combine_chunks().to_batches()
     return batches[0].serialize().to_pybytes() if batches else b""
+
+
+def _cell_of(batch: bytes) -> pa.Table:
+    """A table of one value. From buffers: Arrow would load pandas, where it is installed, to look at a list."""
+    offsets = struct.pack("<ii", 0, len(batch))
+    cell = pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(batch)])
+    return pa.Table.from_arrays([cell], schema=_CELL_SCHEMA)
 
 
 def _decrypted(body: bytes, path: Path, keys: KeyRing) -> tuple[bytes, pa.Buffer]:
