@@ -6,7 +6,7 @@ DOCS_ENV := NO_MKDOCS_2_WARNING=1
 
 .PHONY: help setup demo docs test fuzz test-faults test-s3 test-page test-fleet bench-fleet test-at test-systemd bench install uninstall lock clean
 help:
-	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, summary"
+	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, live, summary"
 	@echo "make test          set up and run every check"
 	@echo "make fuzz          the real process against an exchange that misbehaves at random; SEED=1 SECONDS=60"
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"

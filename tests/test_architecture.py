@@ -105,6 +105,7 @@ def test_actors_touch_no_file_no_network_and_no_chance(module: str) -> None:
 def test_only_the_demo_imports_the_simulator() -> None:
     assert {m for m in MODULES if any(n.startswith("binance_simulator") for n in imports_of(m))} == {
         "surfaces/demo",
+        "surfaces/demo_live",
         "surfaces/demo_page",
     }
 

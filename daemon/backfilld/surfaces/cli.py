@@ -112,7 +112,7 @@ def fill(
 )
 @click.option("--page", is_flag=True, help="Show the page of a daemon that is live, until Ctrl-C.")
 def demo(trades: int, cache_dir: Path | None, *, page: bool) -> None:
-    """Run the daemon on an embedded exchange: cold start, restart, summary."""
+    """Run the daemon on an embedded exchange: cold start, restart, live, summary."""
     import trio  # noqa: PLC0415
 
     try:

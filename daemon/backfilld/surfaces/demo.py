@@ -19,6 +19,7 @@ from backfilld.core.model import Instrument, Market, day_of, day_start_ms, empty
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.store import BackfillCacheManager
 from backfilld.store.layout import instrument_directory
+from backfilld.surfaces.demo_live import FOLLOWED_S, STREAMS, Live, run_live
 from binance_simulator import Exchange, ExchangeOptions, Tape, open_exchange
 
 log = structlog.get_logger()
@@ -42,17 +43,20 @@ class Start:
 
 
 async def run_demo(trades: int, cache_dir: Path | None) -> int:
-    """Start the daemon twice on the same cache, and hold its day file against the exchange's tape; return an exit
-    code."""
+    """Start the daemon twice on the same cache, then follow it live, and hold its day file against the exchange's tape;
+    return an exit code."""
     with tempfile.TemporaryDirectory(prefix="backfilld-demo-") as temporary:
         directory = cache_dir or Path(temporary)
-        async with open_exchange({str(INSTRUMENT): _tape(trades)}, ExchangeOptions(latency_s=LATENCY_S)) as exchange:
+        tapes, options = {str(INSTRUMENT): _tape(trades)}, ExchangeOptions(latency_s=LATENCY_S)
+        async with open_exchange(tapes, options, streams=STREAMS) as exchange:
             _say(f"An exchange with {trades:,} trades of today, {LATENCY_S * 1000:.0f} ms away. Cold start:")
             cold = await _start("cold", exchange, directory)
             _say("The same again, as after a restart. Warm start:")
             warm = await _start("warm", exchange, directory)
+            _say(f"Live for {FOLLOWED_S:.0f} s, on streams that are cut every 2 s and lose 2 % of the trades:")
+            live = await run_live(exchange, directory, INSTRUMENT)
             exact = _equals_tape(exchange, directory)
-    return _conclude([cold, warm], exact=exact)
+    return _conclude([cold, warm], live, exact=exact)
 
 
 def _tape(trades: int) -> Tape:
@@ -104,13 +108,15 @@ def _equals_tape(exchange: Exchange, cache_dir: Path) -> bool:
     return not held.is_empty() and held.equals(exchange.visible(str(INSTRUMENT)).head(held.height))
 
 
-def _conclude(starts: list[Start], *, exact: bool) -> int:
+def _conclude(starts: list[Start], live: Live, *, exact: bool) -> int:
     cold, warm = starts
-    good = exact and cold.exit_code == warm.exit_code == EXIT_DONE and warm.trades_served < cold.trades_served
+    is_resumed = cold.exit_code == warm.exit_code == EXIT_DONE and warm.trades_served < cold.trades_served
+    good = exact and is_resumed and live.is_good
     if sys.stdout.isatty():
-        _print_table(starts, exact=exact)
+        _print_table(starts, live, exact=exact)
     else:
-        log.info("demo_completed", cold=asdict(cold), warm=asdict(warm), identical_to_tape=exact, passed=good)
+        starts_seen = {"cold": asdict(cold), "warm": asdict(warm), "live": asdict(live)}
+        log.info("demo_completed", **starts_seen, identical_to_tape=exact, passed=good)
     return EXIT_DONE if good else EXIT_INCOMPLETE
 
 
@@ -119,7 +125,7 @@ def _say(sentence: str) -> None:
         click.secho(f"\n{sentence}", bold=True)
 
 
-def _print_table(starts: list[Start], *, exact: bool) -> None:
+def _print_table(starts: list[Start], live: Live, *, exact: bool) -> None:
     table = Table(title="What the exchange saw", title_style="bold", title_justify="left")
     table.add_column("start")
     for name in ("seconds", "requests", "weight", "trades served", "trades on disk"):
@@ -129,5 +135,10 @@ def _print_table(starts: list[Start], *, exact: bool) -> None:
         table.add_row(start.name, f"{start.seconds:.2f}", *(f"{figure:,}" for figure in figures))
     console = Console()
     console.print(table)
+    order = "[green]every id once and in order" if live.is_good else "[red]NOT every id once and in order"
+    console.print(
+        f"Live: attached, {live.lost} connections lost, {live.healed} holes healed; a reader got {live.trades:,} "
+        f"trades, {order}."
+    )
     verdict = "[green]identical to" if exact else "[red]DIFFERENT from"
     console.print(f"The day file is {verdict} the exchange's tape, row for row.")
