@@ -18,7 +18,7 @@ import trio
 
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
-from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
@@ -113,7 +113,7 @@ class Tape:
             case Since(start_ms, rows, int(stop_ms)):
                 start, stop = bisect_left(self.times, start_ms), bisect_left(self.times, stop_ms)
                 return self.frame[start : min(start + rows, stop)]
-            case Since(start_ms) | Later(start_ms):
+            case Since(start_ms):
                 start = bisect_left(self.times, start_ms)
             case Before(stop_ms, rows):
                 stop = bisect_left(self.times, stop_ms)
@@ -176,6 +176,8 @@ class FakeExchange:
     asked: list[tuple[Instrument, Query]] = field(default_factory=list)
     described: list[tuple[str, ...]] = field(default_factory=list)
     rows_sent: Counter[tuple[Instrument, int]] = field(default_factory=Counter)
+    """How often each trade was sent in answers that do more than locate."""
+    _shown_ms: int = 0
     open_connections: int = 0
     in_flight: int = 0
     most_in_flight: int = 0
@@ -201,9 +203,12 @@ class FakeExchange:
         usage = await self._travel(RULES[instrument.market].weights[Endpoint.TRADES])
         if instrument not in self.tapes:
             return self._played(instrument, query, Reply(usage, unknown_symbol()))
-        tape = self.tapes[instrument].until(self.now_ms) if self.grows else self.tapes[instrument]
+        # A clock that steps back takes back no trade.
+        self._shown_ms = max(self._shown_ms, self.now_ms)
+        tape = self.tapes[instrument].until(self._shown_ms) if self.grows else self.tapes[instrument]
         rows = tape.answer(query)
-        self.rows_sent.update((instrument, trade_id) for trade_id in rows["a"])
+        if brings_rows(query, rows.height):
+            self.rows_sent.update((instrument, trade_id) for trade_id in rows["a"])
         return self._played(instrument, query, Reply(usage, rows))
 
     async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:

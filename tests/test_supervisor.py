@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from backfilld.core.backfill.outcome import overall_exit_code
-from backfilld.core.backfill.questions import Later, Page, Tail
+from backfilld.core.backfill.questions import Newest, Page, Tail
 from backfilld.core.model import MS_PER_DAY, Instrument, Market
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.limits import Limit
@@ -55,13 +55,13 @@ async def test_once_everything_is_held_and_nothing_was_fetched_twice(workers: in
     assert world.exchange.most_in_flight <= workers
 
 
-async def test_a_second_run_resumes_with_a_question_an_instrument(autojump_clock: MockClock) -> None:
+async def test_a_second_run_resumes_with_two_questions_an_instrument(autojump_clock: MockClock) -> None:
     world = world_of(instruments=(BTC, ETH))
     world.exchange.epoch_ms = world.exchange.tapes[BTC].times[-1] + 1000
     await world.run()
     world.exchange.asked.clear()
     outcomes = await world.run()
-    assert [type(query) for _, query in world.exchange.asked if not isinstance(query, Later)] == [Tail, Tail]
+    assert [type(query) for _, query in world.exchange.asked] == [Newest, Newest, Tail, Tail]
     assert [outcome.downloaded for outcome in outcomes] == [0, 0]
     assert [outcome.hit_ratio for outcome in outcomes] == [1.0, 1.0]
     assert overall_exit_code(outcomes) == 0

@@ -91,14 +91,13 @@ class RequestRejected(ExchangeError):
 class UnexpectedAnswer(ExchangeError):
     """An answer with status 200 that is not what was asked for. Nothing of it may be merged.
 
-    ``absent`` is the first and the last of the ids that the answer passed over, where it tells them; ``may_lag`` says
-    that it showed none behind them, so that they may come with time.
+    ``absent`` is the first and the last of the ids that the answer jumped over, where it jumped farther than one
+    answer may.
     """
 
-    def __init__(self, message: str, *, absent: tuple[int, int] | None = None, may_lag: bool = False) -> None:
+    def __init__(self, message: str, *, absent: tuple[int, int] | None = None) -> None:
         super().__init__(message)
         self.absent = absent
-        self.may_lag = may_lag
 
 
 class StreamLost(ExchangeError):

@@ -251,12 +251,26 @@ async def test_a_lie_is_asked_again_and_nothing_of_it_merged(autojump_clock: Moc
 
 
 async def test_a_lie_that_is_repeated_is_given_up_with_its_evidence(autojump_clock: MockClock) -> None:
-    holed = Misbehaviour(mangle(lambda rows: rows.filter(pl.col("a") != 15)), times=math.inf)
-    async with fetching(misbehaves=[holed]) as bench:
+    far = Misbehaviour(mangle(lambda rows: rows[:1].with_columns(a=pl.lit(10**12))), times=math.inf)
+    async with fetching(misbehaves=[far]) as bench:
         event = await bench.do(PAGE)
         assert isinstance(event, JobFailed)
         assert isinstance(event.error, UnexpectedAnswer)
-        assert event.error.absent == (15, 15)
+        assert event.error.absent is not None
+        assert event.error.absent[1] == 10**12 - 1
+
+
+async def test_rows_of_an_answer_that_passes_over_ids_are_kept(autojump_clock: MockClock) -> None:
+    """Only the ids that it skipped are in doubt, and the plan asks for them by themselves."""
+    holed = Misbehaviour(mangle(lambda rows: rows.filter(pl.col("a") != 15)))
+    async with fetching(misbehaves=[holed]) as bench:
+        event = await bench.do(PAGE)
+        assert isinstance(event, JobAnswered)
+        assert event.spent.requests == 1
+        assert event.found.skipped == (IdRange(15, 15),)
+        (page,) = drained(bench.pages)
+        assert 15 not in page.trades["a"]  # type: ignore[union-attr]
+        assert page.trades.height == len(PAGE.query.ids) - 1  # type: ignore[union-attr]
 
 
 async def test_a_neighbour_that_is_a_lie_is_not_asked_for_again(autojump_clock: MockClock) -> None:

@@ -1,7 +1,7 @@
 """The scheduler: its jobs are answered from tapes, its pages saved, both by the test; time is virtual."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -39,7 +39,8 @@ from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.answers import check_page, cut
 from backfilld.core.backfill.outcome import Outcome
-from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE
 from backfilld.core.backfill.window_start import PAGE_MS
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import Certificate
@@ -222,7 +223,7 @@ def hold(
 
 
 async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first(autojump_clock: MockClock) -> None:
-    ends = (Before(DAY_MS), Since(DAY_MS, 1000, DAY_MS + PAGE_MS), Newest(0, DAY_MS))
+    ends = (Before(DAY_MS), Since(DAY_MS, 1000, DAY_MS + PAGE_MS), Newest(0))
     async with scheduling(orders_for(BTC, ETH, max_concurrent=9), {}) as desk:
         assert await desk.waiting_jobs() == [
             DescribeMarket(Market.SPOT, ("BTCUSDT", "ETHUSDT")),
@@ -232,8 +233,15 @@ async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first
         for job in desk.dealt:
             desk.send.send_nowait(desk.event_of(job))
         jobs = await desk.waiting_jobs()
-        pages = [Page(IdRange(n, min(n + 999, 4998))) for n in range(1000, 4999, 1000)]
-        assert [job.query for job in jobs if isinstance(job, FetchJob)] == pages
+        pages = [Page(IdRange(n, n + 999)) for n in range(1000, 4000, 1000)]
+        last = Tail(4100, known_id=4999)
+        silent = Newest(9)  # its ten trades came with the first page
+        queries = [job.query for job in jobs if isinstance(job, FetchJob)]
+        assert [query for query in queries if query not in (Tail(10), silent)] == [
+            *pages,
+            last,
+            Page(IdRange(4000, 4099)),
+        ]
 
 
 async def test_a_cold_start_holds_everything_and_says_what_it_came_to(autojump_clock: MockClock) -> None:
@@ -244,7 +252,9 @@ async def test_a_cold_start_holds_everything_and_says_what_it_came_to(autojump_c
         outcome = await desk.outcome()
         assert outcome.complete
         assert (outcome.trades, outcome.cached, outcome.missing, outcome.reasons) == (3500, 0, (), ())
-        assert (outcome.requests, outcome.weight) == (1 + 6, 20 + 6 * 4)
+        # Exchange information, both ends, three more pages, and the doubts of a silence since midnight.
+        asked = 3 + 3 + ANSWERS_IN_SILENCE - 2
+        assert (outcome.requests, outcome.weight) == (1 + asked, 20 + asked * 4)
         assert outcome.context is not None
         assert outcome.context.trades == 3500
         assert desk.store.contexts == [(BTC, DAY_MS, DAY_MS + MS_PER_DAY, 0.01)]
@@ -295,12 +305,13 @@ async def test_figures_are_told_while_it_works(autojump_clock: MockClock) -> Non
         await desk.waiting_jobs()
         figures = desk.statistics.value
         assert (figures.wanted, figures.fetched, figures.cached) == (0, 0, 500)
+        desk.epoch_ms = tape.times[-1] + 1000
         for job in desk.dealt:
             desk.send.send_nowait(desk.event_of(job))
         await desk.work()
         figures = desk.statistics.value
         assert (figures.wanted, figures.fetched, figures.cached) == (3000, 3000, 500)
-        assert (figures.requests, figures.weight) == (5, 20 + 4 * 4)
+        assert figures.requests <= 8
 
 
 # -- resuming
@@ -310,29 +321,32 @@ async def test_a_resumed_day_asks_for_what_follows_and_for_its_holes(autojump_cl
     store, tape = FakeStore(), Tape.even(3000)
     record = Certificate(DAY, (span_of(tape, 0, 700), span_of(tape, 900, 2500)), opened=True)
     store.hold(BTC, pl.concat([tape.frame[:700], tape.frame[900:2500]]), record)
-    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+    async with scheduling(orders_for(), {BTC: tape}, store, epoch_ms=tape.times[-1] + 1000) as desk:
         await desk.work()
-        tail, page = desk.queries
-        assert tail == Tail(2500)
-        assert isinstance(page, Page)
-        assert (page.ids.first_id, page.ids.last_id) == (700, 899)
+        newest, page, tail = desk.queries
+        assert newest == Newest(2499)
+        assert page == Page(IdRange(700, 899))
+        assert tail == Tail(2500, known_id=2999)
         assert store.ids(BTC) == tape.ids
         outcome = await desk.outcome()
         assert outcome.complete
         assert (outcome.trades, outcome.cached, outcome.downloaded) == (3000, 2300, 700)
 
 
-@pytest.mark.parametrize(("minutes", "questions"), [(0, [Tail]), (2, [Tail, Later])])
-async def test_a_long_silence_is_doubted_once(minutes: int, questions: list[type], autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("minutes", [0, 2])
+async def test_a_long_silence_is_doubted_once(minutes: int, autojump_clock: MockClock) -> None:
+    """Nothing new costs two questions at the start, one in each later round, and another once where it is too long."""
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - minutes * 60_000 - 1000)
     hold(store, tape, opened=True)
     async with scheduling(orders_for(), {BTC: tape}, store) as desk:
         await desk.work()
-        assert [type(query) for query in desk.queries] == questions
+        assert [type(query) for query in desk.queries] == [Newest, Tail]
         assert (await desk.outcome()).complete
-        await trio.sleep(POLL_S + 1)
-        await desk.work()
-        assert [type(query) for query in desk.queries] == [*questions, Tail]
+        for _ in range(4):
+            await trio.sleep(POLL_S + 1)
+            await desk.work()
+        asked = Counter(type(query) for query in desk.queries[2:])
+        assert (asked[Tail], asked[Newest]) == (4, 0 if minutes else 1)
 
 
 async def test_a_cache_of_another_exchange_is_found_out_by_its_ids(autojump_clock: MockClock) -> None:
@@ -470,8 +484,8 @@ async def test_what_others_got_before_a_failure_is_saved(autojump_clock: MockClo
             desk.send.send_nowait(desk.event_of(job))
         await desk.work()
         outcome = await desk.outcome()
-        assert outcome.trades == desk.store.record(BTC, DAY).rows == 1000 + 1 + 3000
-        assert outcome.missing == desk.store.record(BTC, DAY).holes
+        assert outcome.trades == desk.store.record(BTC, DAY).rows == 1000 + 3000
+        assert outcome.missing == (*desk.store.record(BTC, DAY).holes, IdRange(5000, 8999))
         assert outcome.exit_code == 75
 
 
@@ -556,7 +570,8 @@ async def test_rounds_follow_each_other_at_the_poll_interval_and_top_up(autojump
             await trio.sleep_until(n * POLL_S - 0.001)
             assert await desk.waiting_jobs() == []
             await trio.sleep_until(n * POLL_S)
-            assert await desk.waiting_jobs() == [FetchJob(BTC, Tail(known + 1), rank=Rank.TOP_UP)]
+            tail = Tail(known, known_id=known, overlaps=True)
+            assert await desk.waiting_jobs() == [FetchJob(BTC, tail, rank=Rank.TOP_UP)]
             desk.send.send_nowait(desk.event_of(desk.dealt[-1]))
             await desk.work()
             assert desk.store.ids(BTC) == tape.until(desk.server_ms).ids
@@ -574,7 +589,9 @@ async def test_the_poll_interval_counts_from_the_end_of_the_round(autojump_clock
 
 
 async def test_once_ends_only_when_every_instrument_has_had_its_round(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(BTC, ETH, once=True), {BTC: Tape.even(10), ETH: Tape.even(10)}) as desk:
+    tapes = {BTC: Tape.even(10), ETH: Tape.even(10)}
+    spec = orders_for(BTC, ETH, once=True, max_concurrent=6)
+    async with scheduling(spec, tapes, epoch_ms=DAY_MS + 1000) as desk:
         held_back: list[Job] = []
         while jobs := await desk.waiting_jobs():
             for job in jobs:
@@ -812,8 +829,8 @@ async def test_the_log_tells_the_story(autojump_clock: MockClock) -> None:
     assert by_event["gap_found"]["trades"] == 1000
     assert by_event["gap_found"]["missing_ids"] == 2000
     assert by_event["gap_found"]["gap_hours"] == pytest.approx((NOON_MS - DAY_MS - 999_000) / 3_600_000, abs=0.01)
-    assert by_event["fetch_planned"]["trades"] == 999, "a full page of the tail, and the newest trade, are held by then"
-    assert by_event["fetch_planned"]["chunks"] == 1
+    assert by_event["fetch_planned"]["trades"] == 2000
+    assert by_event["fetch_planned"]["chunks"] == 2
     assert by_event["backfill_completed"]["trades"] == 3000
     assert by_event["backfill_completed"]["vwap"] > 0
     other = {line["event"]: line for line in logs if line.get("instrument") == "spot:ETHUSDT"}
@@ -884,7 +901,7 @@ async def test_when_the_last_day_has_come_the_whole_window_is_proven(autojump_cl
         outcome = await desk.outcome()
         assert outcome.complete
         assert outcome.trades == len(tape) - 1
-        assert [type(query) for query in desk.queries[asked:]] == [Before, Tail, Later]
+        assert [type(query) for query in desk.queries[asked:]] == [Before, Newest, Tail]
         assert all(desk.store.record(BTC, day).sealed for day in PAST)
         assert desk.stop.is_set()
         assert drained(desk.wanted) == [TakeFromArchive(BTC, PAST)]

@@ -22,7 +22,7 @@ from trio.testing import MockClock
 
 from backfilld.actors import merger
 from backfilld.adapters.ram_store import RamStore
-from backfilld.core.backfill.questions import Before, Later, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
 from backfilld.core.model import SCHEMA, Instrument, Market, empty_trades
@@ -97,9 +97,6 @@ class Endless(FakeExchange):
             case Since(start_ms, rows, stop_ms):
                 first = self._id_at(start_ms)
                 stop = min(first + rows, end if stop_ms is None else self._id_at(stop_ms))
-            case Later(start_ms):
-                first = self._id_at(start_ms)
-                stop = first + query.rows
             case Before(stop_ms, rows):
                 stop = self._id_at(stop_ms)
                 first = max(0, stop - rows)

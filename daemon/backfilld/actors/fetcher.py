@@ -169,9 +169,7 @@ class _Request(Generic[T]):
     retries_lies: bool = True
 
     def believes(self, error: ExchangeError, failures: int, attempts: int) -> bool:
-        """Whether an answer that is not what was asked for will be none another time either. Ids that are passed over
-        for later ones do not come with time, as they may behind the newest."""
+        """Whether an answer that is not what was asked for will be none another time either."""
         if not isinstance(error, UnexpectedAnswer):
             return False
-        is_passed_over = error.absent is not None and not error.may_lag
-        return not self.retries_lies or (is_passed_over and failures >= attempts)
+        return not self.retries_lies or (error.absent is not None and failures >= attempts)

@@ -25,9 +25,6 @@ from backfilld.errors import DayLocked, ExchangeError, RateLimited, RequestRejec
 
 log = structlog.get_logger()
 
-OUT_OF_ORDER_MS = 60_000
-"""How far the time of a row may lie behind that of a row with a lower id: marker rows keep another trade's time."""
-
 
 class Phase(Enum):
     """Where a round stands."""
@@ -79,7 +76,6 @@ class InstrumentSync:
         self.requests = self.weight = 0
         self._conflicts = 0
         self._planned = False
-        self._doubted = False
         self.is_complete = False
         self.is_stale = False
         self.is_removed = False
@@ -143,13 +139,11 @@ class InstrumentSync:
     def answered(self, event: JobAnswered, now_ms: int) -> None:
         """Book an answer."""
         self.spend(event.spent)
-        self.plan.answered(event.job.query, event.found)
+        self.plan.answered(event.job.query, event.found, now_ms)
         if isinstance(event.job.query, Before) and event.found.ids and not event.found.is_marker:
             self._check_seam(event.found.ids.last_id)
         if event.found.ids is not None and event.found.first_ms < self._today_ms:
             self._older_to_id = max(self._older_to_id, event.found.ids.first_id)
-        if isinstance(event.job.query, Tail) and event.found.rows == 0:
-            self._doubt_silence(now_ms)
         if self.plan.is_located and not self._planned:
             self._planned = True
             if self.cached and self.known_days.until_ms is not None:
@@ -193,7 +187,7 @@ class InstrumentSync:
 
     def _unanswered(self, query: Query, error: RequestRejected) -> None:
         self.log.warning("unanswered", query=repr(query), error=str(error))
-        self.plan.unanswered(query, str(error))
+        self.plan.unanswered(query, str(error), too_old=error.code == TOO_OLD)
         if day_of(self.window.start_ms) in self.known_days.records:
             # What is held may have been cut short by the archive.
             if query == self.plan.neighbour:
@@ -309,13 +303,6 @@ class InstrumentSync:
         if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL:
             return f"the exchange lists no such symbol ({error})"
         return str(error)
-
-    def _doubt_silence(self, now_ms: int) -> None:
-        """Once, when nothing follows what is held for a while: another exchange's ids may go on below."""
-        after_ms = None if self.known_days.until_ms is None else self.known_days.until_ms + OUT_OF_ORDER_MS
-        if not self._doubted and after_ms is not None and after_ms < now_ms:
-            self._doubted = True
-            self.plan.doubt_silence(after_ms)
 
 
 def _is_final(error: ExchangeError) -> bool:

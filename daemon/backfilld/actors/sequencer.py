@@ -41,7 +41,7 @@ from backfilld.actors.messages import (
     SpecChanged,
     StopRequested,
 )
-from backfilld.core.backfill.questions import Tail
+from backfilld.core.backfill.questions import Found, Tail
 from backfilld.core.live.attachment import Ask, Attachment, Why
 from backfilld.core.live.pace import JOIN_WEIGHT, SILENCE_WEIGHT, Pace
 from backfilld.core.live.reports import LiveStatistics
@@ -161,8 +161,8 @@ class _Sequencer:
         match message:
             case PageFetched(instrument, trades):
                 self._pages[instrument] = trades
-            case JobAnswered(FetchJob(instrument)):
-                self._answered(instrument, now)
+            case JobAnswered(FetchJob(instrument), found):
+                self._answered(instrument, found, now)
             case JobFailed(FetchJob(instrument), error):
                 self._failed(instrument, error, now)
             case JobDropped(FetchJob(instrument)):
@@ -214,11 +214,13 @@ class _Sequencer:
         self._publish(instrument, ready, now)
         self._announce.attached(instrument, attachment)
 
-    def _answered(self, instrument: Instrument, now: float) -> None:
+    def _answered(self, instrument: Instrument, found: Found, now: float) -> None:
         trades, ask = trades_of(self._pages.pop(instrument, empty_trades())), self._asked.pop(instrument, None)
         attachment = self._attachments.get(instrument)
         if attachment is None or ask is None:
             return
+        if found.skipped and found.skipped[0].first_id == ask.first_id:
+            attachment.passed_over(found.skipped[0], now)
         self._publish(instrument, attachment.answered(trades, ask.why, now), now)
         self._announce.attached(instrument, attachment)
         self._announce.healed(instrument, attachment.healed(now))

@@ -1,80 +1,113 @@
 """Is this answer what was asked for?
 
 Owns the checks between a decoded page and anything that trusts it. The exchange, or whatever stands before it, may
-answer 200 with another range, with holes or with nonsense; nothing of such a page is merged.
+answer 200 with another range or with nonsense; nothing of such a page is merged. An answer that passes over ids is
+true as far as it goes: its rows are kept, and only the ids it skipped are in doubt.
 """
 
 from math import isfinite
 
 import polars as pl
 
-from backfilld.core.backfill.questions import Before, Found, Later, Newest, Page, Query, Since, Tail
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, IdRange, empty_trades
+from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail, brings_rows
+from backfilld.core.ids import IdSet
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, IdRange, empty_trades
 from backfilld.errors import UnexpectedAnswer
+
+MOST_GROWTH = 10**9
+"""No answer alone may jump over more ids: the busiest symbol took nine years for four times as many."""
+
+OUT_OF_ORDER_MS = 60_000
+"""How far the time of a row may lie behind that of a row with a lower id: marker rows keep another trade's time."""
 
 
 def check_page(trades: pl.DataFrame, query: Query) -> None:
     """Accept a page as the answer to ``query`` or raise UnexpectedAnswer saying what is wrong.
 
-    ``trades`` has the columns of SCHEMA in the order of the answer. No rows are a valid answer to every question but a
-    :class:`Page`, whose ids are known to exist.
+    ``trades`` has the columns of SCHEMA in the order of the answer. No rows are a valid answer to every question but
+    one for ids that are known to exist.
     """
     if trades.is_empty():
-        if isinstance(query, Page):
-            raise UnexpectedAnswer(
-                f"no rows for ids {query.ids.first_id} to {query.ids.last_id}",
-                absent=(query.ids.first_id, query.ids.last_id),
-                may_lag=True,
-            )
+        _check_emptiness(query)
         return
     if trades.height > query.rows:
         raise UnexpectedAnswer(f"{trades.height} rows where {query.rows} were asked for")
     _check_start(trades, query)
-    _check_ids(trades["a"])
+    _check_ids(trades["a"], query)
     _check_values(trades)
 
 
 def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.DataFrame, Found]:
     """Split an accepted page into the rows to keep and what they are.
 
-    The rows of :class:`Since` and :class:`Tail` from the first trade at or after ``stop_ms`` on lie beyond the window
-    and are cut off. An answer that only locates keeps no row: :class:`Before`, :class:`Later`, and a :class:`Newest`
-    that is held or older than it is wanted.
+    The rows from the first trade at or after ``stop_ms`` on lie beyond the window and are cut off. An answer that only
+    locates keeps no row (:func:`~backfilld.core.backfill.questions.brings_rows`).
     """
-    if _only_locates(trades, query):
-        return empty_trades(), _found(trades, trades.height, None)
-    if stop_ms is None or not isinstance(query, Since | Tail):
-        return trades, _found(trades, trades.height, None)
-    beyond = (trades["T"] >= stop_ms).arg_true()
-    if beyond.is_empty():
-        return trades, _found(trades, trades.height, None)
-    kept = trades.head(beyond[0])
-    return kept, _found(kept, trades.height, trades["a"][beyond[0]])
+    is_cut = stop_ms is not None and not isinstance(query, Before | Newest)
+    beyond = _first_beyond(trades["T"], stop_ms) if is_cut and stop_ms is not None else None
+    kept = trades if beyond is None else trades.head(beyond)
+    if isinstance(query, Tail) and query.overlaps:
+        return kept[1:], _found(kept[1:], query, trades, beyond)
+    return kept if brings_rows(query, trades.height) else empty_trades(), _found(kept, query, trades, beyond)
 
 
-def _only_locates(trades: pl.DataFrame, query: Query) -> bool:
-    if isinstance(query, Newest) and trades.height:
-        return query.at_least_id in trades["a"] or trades["T"][0] < query.since_ms
-    return isinstance(query, Before | Later)
+def _first_beyond(times: pl.Series, stop_ms: int) -> int | None:
+    """The number of the first row that is not before ``stop_ms``. A single time that is wrong in the midst of earlier
+    ones does not end a window: what follows lies around the stop, or behind it."""
+    candidates = (times >= stop_ms).arg_true()
+    for row in candidates:
+        if times[row:].min() >= stop_ms - OUT_OF_ORDER_MS:  # type: ignore[operator]
+            return int(row)
+    return None
 
 
-def _found(trades: pl.DataFrame, rows: int, beyond_id: int | None) -> Found:
-    if trades.is_empty():
-        return Found(ids=None, first_ms=0, last_ms=0, rows=rows, beyond_id=beyond_id)
-    ids, times = trades["a"], trades["T"]
-    is_marker = trades["p"][-1] == 0 and trades["f"][-1] == -1
-    return Found(IdRange(ids[0], ids[-1]), times[0], times[-1], rows, beyond_id, is_marker)
+def _found(kept: pl.DataFrame, query: Query, trades: pl.DataFrame, beyond: int | None) -> Found:
+    beyond_id = None if beyond is None else trades["a"][beyond]
+    skipped = _skipped(trades["a"], query, beyond_id)
+    if kept.is_empty():
+        return Found(None, 0, 0, trades.height, beyond_id, skipped=skipped)
+    ids, times = kept["a"], kept["T"]
+    is_marker = kept["p"][-1] == 0 and kept["f"][-1] == -1
+    return Found(IdRange(ids[0], ids[-1]), times[0], times[-1], trades.height, beyond_id, is_marker, skipped)
+
+
+def _skipped(ids: pl.Series, query: Query, beyond_id: int | None) -> tuple[IdRange, ...]:
+    """The ids that the answer passed over, up to the first one beyond the window."""
+    if ids.is_empty():
+        return ()
+    asked_id = _asked_id(query)
+    first_id = ids[0] if asked_id is None else asked_id
+    last_id = ids[-1] if beyond_id is None else beyond_id
+    if last_id - first_id + 1 == ids.len():
+        return ()
+    return IdSet.of_ids(ids).missing(IdRange(first_id, last_id))
+
+
+def _asked_id(query: Query) -> int | None:
+    match query:
+        case Page(ids):
+            return ids.first_id
+        case Tail(first_id):
+            return first_id
+        case _:
+            return None
+
+
+def _check_emptiness(query: Query) -> None:
+    match query:
+        case Page(ids):
+            raise UnexpectedAnswer(f"no rows for ids {ids.first_id} to {ids.last_id}")
+        case Tail(first_id, known_id=known_id) if known_id is not None and known_id >= first_id:
+            raise UnexpectedAnswer(f"no rows from id {first_id} on, though id {known_id} exists")
+        case _:
+            return
 
 
 def _check_start(trades: pl.DataFrame, query: Query) -> None:
     first_id, first_ms = trades["a"][0], trades["T"][0]
     match query:
-        case Page(ids) if first_id != ids.first_id:
-            absent = (ids.first_id, min(first_id - 1, ids.last_id)) if first_id > ids.first_id else None
-            raise UnexpectedAnswer(f"rows from id {first_id} where {ids.first_id} was asked for", absent=absent)
-        case Tail(asked_id) if first_id != asked_id:
-            absent = (asked_id, first_id - 1) if first_id > asked_id else None
-            raise UnexpectedAnswer(f"rows from id {first_id} where {asked_id} was asked for", absent=absent)
+        case Page() | Tail():
+            _check_first_id(first_id, query)
         case Since(start_ms) if first_ms < start_ms:
             raise UnexpectedAnswer(f"rows from T {first_ms} where {start_ms} was asked for")
         case Since(stop_ms=stop_ms) if stop_ms is not None and first_ms >= stop_ms:
@@ -82,24 +115,50 @@ def _check_start(trades: pl.DataFrame, query: Query) -> None:
         case Before(stop_ms) if first_ms >= stop_ms:
             raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
         case Newest(at_least_id) if first_id < at_least_id:
-            reason = f"the newest id is {first_id}, below id {at_least_id} that is held: another sequence of ids"
+            reason = f"the newest id is {first_id}, below id {at_least_id} that exists: another sequence of ids"
             raise UnexpectedAnswer(reason)
         case Newest(stop_ms=stop_ms) if stop_ms is not None and first_ms >= stop_ms:
             raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
-        case Later(after_ms, held_id) if first_ms < after_ms or first_id <= held_id:
-            reason = f"id {first_id} at T {first_ms}, though id {held_id} is held of before: another sequence of ids"
-            raise UnexpectedAnswer(reason)
-        case Page() | Tail() | Since() | Before() | Newest() | Later():
+        case _:
             return
 
 
-def _check_ids(ids: pl.Series) -> None:
-    if (ids[1:] - ids[:-1] == 1).all():
+def _check_first_id(first_id: int, query: Page | Tail) -> None:
+    """The first row has the id asked for or, where the exchange passes over ids, a later one."""
+    asked_id = query.ids.first_id if isinstance(query, Page) else query.first_id
+    known_id = query.next_id if isinstance(query, Page) else query.known_id
+    if first_id < asked_id:
+        raise UnexpectedAnswer(f"rows from id {first_id} where {asked_id} was asked for")
+    if known_id is not None and known_id >= asked_id and first_id > known_id:
+        raise UnexpectedAnswer(f"rows from id {first_id} where {asked_id} was asked for, though id {known_id} exists")
+
+
+def _check_ids(ids: pl.Series, query: Query) -> None:
+    """Ids ascend. One that is far from the one before it is not believed on the word of one answer."""
+    asked_id = _asked_id(query)
+    first_id = ids[0] if asked_id is None else asked_id
+    if ids[-1] > MAX_ID:
+        raise UnexpectedAnswer(f"id {ids[-1]}, above {MAX_ID}, which no exchange counts to")
+    if ids[-1] - first_id + 1 == ids.len() and (ids[1:] - ids[:-1] == 1).all():
         return
-    broken = (ids.diff().drop_nulls() != 1).arg_max() or 0
-    before, after = ids[broken], ids[broken + 1]
-    absent = (before + 1, after - 1) if after > before + 1 else None
-    raise UnexpectedAnswer(f"id {after} follows id {before}: the ids of a page must ascend by one", absent=absent)
+    steps = ids.diff().drop_nulls()
+    if not (steps > 0).all():
+        at = int((steps <= 0).arg_max() or 0)
+        raise UnexpectedAnswer(f"id {ids[at + 1]} follows id {ids[at]}: the ids of a page must ascend")
+    before, after = _longest_jump(ids, first_id)
+    if after - before > MOST_GROWTH:
+        reason = f"id {after} follows id {before}: a jump of more than {MOST_GROWTH:,} ids"
+        raise UnexpectedAnswer(reason, absent=(before + 1, after - 1))
+
+
+def _longest_jump(ids: pl.Series, first_id: int) -> tuple[int, int]:
+    """The ids before and after the longest jump, which may lie before the first row."""
+    jumps = [(ids[0] - first_id + 1, first_id - 1, ids[0])]
+    if ids.len() > 1:
+        at = int((ids[1:] - ids[:-1]).arg_max() or 0)
+        jumps.append((ids[at + 1] - ids[at], ids[at], ids[at + 1]))
+    _, before, after = max(jumps)
+    return before, after
 
 
 def _is_plain(trades: pl.DataFrame) -> bool:

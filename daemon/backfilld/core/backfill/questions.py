@@ -1,4 +1,4 @@
-"""The six questions that are put to the exchange about an instrument, and what an answer says.
+"""The five questions that are put to the exchange about an instrument, and what an answer says.
 
 Owns the vocabulary between planner, page check and client. Rules of selection: both times inclusive on ``T``,
 ``fromId`` inclusive, never both in one request; with a start the oldest rows are kept, with an end alone the newest.
@@ -6,14 +6,17 @@ Owns the vocabulary between planner, page check and client. Rules of selection: 
 
 from dataclasses import dataclass
 
+from backfilld.core.ids import IdSet
 from backfilld.core.model import PAGE_ROWS, IdRange
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The trades with exactly these ids, at most PAGE_ROWS of them."""
+    """The trades with exactly these ids, at most PAGE_ROWS of them. ``next_id`` is an id behind them that is known to
+    exist, so that an answer cannot begin above it; None if none is known."""
 
     ids: IdRange
+    next_id: int | None = None
 
     @property
     def rows(self) -> int:
@@ -23,11 +26,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Whatever follows: the trades from ``first_id`` on, up to a full page. A short answer means the newest is
-    reached."""
+    """Whatever follows: the trades from ``first_id`` on, up to a full page. ``known_id`` is an id that is known to
+    exist: where it is not below ``first_id``, an empty answer is a lie. With ``overlaps`` the first trade is stored: it
+    is asked for as a proof that the answer is not older, and not kept again."""
 
     first_id: int
     rows: int = PAGE_ROWS
+    known_id: int | None = None
+    overlaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +55,20 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest trade, or the newest before ``stop_ms``. Its id cannot be below ``at_least_id``, which is held; it is
-    not wanted if it is older than ``since_ms``."""
+    """The newest trade, or the newest before ``stop_ms``. Its id cannot be below ``at_least_id``, which exists."""
 
     at_least_id: int
-    since_ms: int = 0
     stop_ms: int | None = None
     rows: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
-    """Any trade at or after ``after_ms``; its id cannot be ``held_id`` or below, which was traded before."""
-
-    after_ms: int
-    held_id: int
-    rows: int = 1
+Query = Page | Tail | Since | Before | Newest
 
 
-Query = Page | Tail | Since | Before | Newest | Later
+def brings_rows(query: Query, rows: int) -> bool:
+    """Whether the rows of the answer are kept. A single row that answers a question by time only locates: nothing
+    vouches for its id, and the page that it leads to brings it."""
+    return isinstance(query, Page | Tail) or (isinstance(query, Since) and rows > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the rows of an accepted answer are: contiguous ids, and the times of the first and the last row in ms.
+    """What the rows of an accepted answer are: the first and the last id, and the times of those rows in ms.
 
-    ``beyond_id`` is the id of the first row at or after the window's stop, which was cut off, or None if there was
-    none. ``rows`` counts what the exchange sent, cut rows included. ``is_marker`` says that the last row is one of the
+    ``skipped`` are the ids that the answer passed over, from the first id asked for to its last row. ``beyond_id`` is
+    the id of the first row at or after the window's stop, from which on all was cut off, or None if there was none.
+    ``rows`` counts what the exchange sent, cut rows included. ``is_marker`` says that the last row is one of the
     exchange's markers, whose time is another trade's.
     """
 
@@ -93,6 +95,12 @@ class Found:
     rows: int
     beyond_id: int | None = None
     is_marker: bool = False
+    skipped: tuple[IdRange, ...] = ()
+
+    @property
+    def present(self) -> IdSet:
+        """The ids that came."""
+        return IdSet() if self.ids is None else IdSet((self.ids,)) - IdSet(self.skipped)
 
 
 NOTHING = Found(ids=None, first_ms=0, last_ms=0, rows=0)

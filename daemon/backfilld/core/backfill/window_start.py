@@ -35,6 +35,7 @@ class WindowStart:
         self._first_is_asked = False
         self._awaits_first = False
         self._neighbour_is_told = False
+        self._neighbour_is_refused = False
 
     @property
     def is_open(self) -> bool:
@@ -49,7 +50,7 @@ class WindowStart:
         """Ask for the neighbour, and for the first trade itself unless it is held and would be sent again."""
         self.to_ask.clear()
         self._first_is_asked = self._awaits_first = self.is_missing = self._neighbour_is_told = False
-        if self._proves:
+        if self._proves and not self._neighbour_is_refused:
             self.to_ask.append(self.neighbour)
         if with_first and self._takes_page:
             self._ask_since(PAGE_ROWS, self._start_ms + PAGE_MS)
@@ -74,6 +75,14 @@ class WindowStart:
         """Without it the first id is not proven."""
         if not self._first_is_asked:
             self.ask_first()
+
+    def neighbour_refused(self, held_id: int | None) -> None:
+        """It lies too long ago, and will not come nearer: what is held from ``held_id`` on is all there is to know."""
+        self._neighbour_is_refused = True
+        if held_id is None:
+            self.neighbour_failed()
+        else:
+            self.lower(held_id)
 
     def first_answered(self, query: Since, found: Found) -> None:
         """The first trade from the start on, by the exchange's word; the neighbour has to prove it."""

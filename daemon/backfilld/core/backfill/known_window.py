@@ -1,0 +1,92 @@
+"""What is known of a window: its ends, the ids received, and those that are missing.
+
+Owns the view that a plan gives of itself. Must not ask, and must not take answers; the plan does.
+"""
+
+from backfilld.core.backfill.questions import Before
+from backfilld.core.backfill.wanted_ids import WantedIds
+from backfilld.core.backfill.window_end import WindowEnd
+from backfilld.core.backfill.window_start import WindowStart
+from backfilld.core.ids import IdSet
+from backfilld.core.model import IdRange
+from backfilld.core.timespan import TimeSpan
+
+
+class KnownWindow:
+    """The window between what is known of its start and of its end."""
+
+    def __init__(self, window: TimeSpan, ids: WantedIds, head: WindowStart) -> None:
+        self.window = window
+        self._ids = ids
+        self._head = head
+        self._end = WindowEnd(window.stop_ms)
+
+    @property
+    def received(self) -> IdSet:
+        """The ids that are stored, or on their way to the disk."""
+        return self._ids.received
+
+    @property
+    def absent(self) -> IdSet:
+        """Ids that are not asked for: the exchange passed over them, lately or for good."""
+        return self._ids.absent
+
+    @absent.setter
+    def absent(self, ids: IdSet) -> None:
+        self._ids.absent = ids
+
+    @property
+    def is_located(self) -> bool:
+        """Whether both ends are known, and with them how much there is to fetch."""
+        return self.first_id is not None and self.last_id is not None
+
+    @property
+    def first_id(self) -> int | None:
+        """The window's first id, as far as it is known."""
+        return self._head.first_id
+
+    @property
+    def last_id(self) -> int | None:
+        """The window's last id, as far as it is known."""
+        return self._end.last_id
+
+    @property
+    def beyond_id(self) -> int | None:
+        """The first id after the window, where the exchange has shown it."""
+        return self._end.beyond_id
+
+    @property
+    def first_is_proven(self) -> bool:
+        """Whether the id before the first is known to lie before the window."""
+        return self._head.is_proven
+
+    @property
+    def neighbour(self) -> Before:
+        """The question for the last trade before the window, which proves its first id."""
+        return self._head.neighbour
+
+    @property
+    def proven_first_id(self) -> int | None:
+        """The id that is held, or absent for good, and proven to be the first at or after the start; None where what
+        is held reaches over it."""
+        if self.first_id is None or not self.first_is_proven or self._head.reaches_over:
+            return None
+        return self.first_id if self.first_id in (self.received | self._ids.known_absent) else None
+
+    @property
+    def missing(self) -> tuple[IdRange, ...]:
+        """The ids between the window's first and last known id that are not held, without those known to be absent."""
+        return self._ids.missing(self._wanted())
+
+    def _wanted(self) -> IdRange | None:
+        first_id, last_id = self.first_id, self.last_id
+        if self.received:
+            first_id = self.received.first_id if first_id is None else first_id
+            last_id = self.received.last_id if last_id is None else last_id
+        if first_id is None or last_id is None or first_id > last_id:
+            return None
+        return IdRange(first_id, last_id)
+
+    def _lower_first(self) -> None:
+        if self.received and self.first_id is not None:
+            self._head.lower(self.received.first_id)

@@ -1,0 +1,70 @@
+"""Which ids the exchange refuses to answer for, because they are too old.
+
+Owns the edge: futures answer only for the last days, and refuse a page by the age of its first id. A refused page may
+hold ids that the exchange still has, so the edge is looked for by halves among the ids that are missing: twelve
+requests for four thousand ids. Time moves the edge forward only: what was refused is never asked for again.
+"""
+
+from collections.abc import Sequence
+
+from backfilld.core.backfill.questions import Page
+from backfilld.core.model import PAGE_ROWS, IdRange
+
+
+class Lookback:
+    """The highest id that was refused, and the lowest one above it that was answered for."""
+
+    def __init__(self) -> None:
+        self.refused_id: int | None = None
+        self._answered_id: int | None = None
+        self._probe: int | None = None
+
+    def refused(self, first_id: int) -> None:
+        """A question for the ids from this one on was refused."""
+        self.refused_id = first_id if self.refused_id is None else max(first_id, self.refused_id)
+        if self._answered_id is not None and self._answered_id <= self.refused_id:
+            self._answered_id = None
+
+    def answered(self, first_id: int) -> None:
+        """A question for the ids from this one on was answered."""
+        if self.refused_id is not None and first_id > self.refused_id:
+            self._answered_id = first_id if self._answered_id is None else min(first_id, self._answered_id)
+
+    def within_reach(self, missing: Sequence[IdRange]) -> Sequence[IdRange]:
+        """The missing ids that were not refused and, once anything was, are surely answered for."""
+        if self.refused_id is None:
+            return missing
+        return () if self._answered_id is None else _above(self._answered_id - 1, missing)
+
+    def probe(self, missing: Sequence[IdRange]) -> Page | None:
+        """The page that halves the missing ids that may be refused or not; None if there are none, or one is on its
+        way."""
+        if self.refused_id is None or self._probe is not None:
+            return None
+        doubtful = _above(self.refused_id, missing)
+        if self._answered_id is not None:
+            doubtful = [part for each in doubtful if (part := _below(self._answered_id, each)) is not None]
+        left = sum(map(len, doubtful)) // 2
+        for each in doubtful:
+            if left < len(each):
+                first_id = each.first_id + left
+                return Page(IdRange(first_id, min(each.last_id, first_id + PAGE_ROWS - 1)))
+            left -= len(each)
+        return None
+
+    def took(self, page: Page) -> None:
+        """The probe was put."""
+        self._probe = page.ids.first_id
+
+    def came_back(self, first_id: int) -> None:
+        """A question for the ids from this one on is not open any more."""
+        if self._probe == first_id:
+            self._probe = None
+
+
+def _above(bound_id: int, missing: Sequence[IdRange]) -> list[IdRange]:
+    return [IdRange(max(each.first_id, bound_id + 1), each.last_id) for each in missing if each.last_id > bound_id]
+
+
+def _below(bound_id: int, ids: IdRange) -> IdRange | None:
+    return IdRange(ids.first_id, min(ids.last_id, bound_id - 1)) if ids.first_id < bound_id else None

@@ -1,0 +1,109 @@
+"""Which ids of a window are still to be asked for, and by which page.
+
+Owns what is received, what is on its way, and why some ids are not asked for: absent, given up in this round, or too
+old. Must not know where the window begins and ends; the range that is wanted is an argument.
+"""
+
+from backfilld.core.backfill.lookback import Lookback
+from backfilld.core.backfill.paging import next_page
+from backfilld.core.backfill.questions import Found, Page, Tail
+from backfilld.core.ids import IdSet
+from backfilld.core.model import IdRange
+
+Paged = Page | Tail
+"""The questions that ask for ids."""
+
+
+class WantedIds:
+    """The ids of one window. ``absent`` are known not to exist, ``postponed`` not to be asked for now."""
+
+    def __init__(self, received: IdSet, absent: IdSet, postponed: IdSet, *, newest_first: bool) -> None:
+        self.received = received
+        self.absent = absent | postponed
+        """Ids that are not asked for: the exchange passed over them, lately or for good."""
+        self.known_absent = absent
+        self._skipped_once = IdSet()
+        self._given_up = IdSet()
+        self._asked: list[tuple[Paged, IdRange]] = []
+        self._lookback = Lookback()
+        self._newest_first = newest_first
+
+    def missing(self, wanted: IdRange | None) -> tuple[IdRange, ...]:
+        """The wanted ids that are not received, without those known to be absent."""
+        return (self.received | self.known_absent).missing(wanted) if wanted else ()
+
+    @property
+    def are_asked(self) -> bool:
+        """Whether a page is on its way."""
+        return bool(self._asked)
+
+    def next_page(self, wanted: IdRange | None) -> Page | None:
+        """The next page to ask for."""
+        unclaimed = self._unclaimed(wanted)
+        reachable = self._lookback.within_reach(unclaimed)
+        if not reachable:
+            return self._lookback.probe(unclaimed) if unclaimed else None
+        page = next_page(reachable, self.received, newest_first=self._newest_first)
+        if not IdSet((page.ids,)) & self._skipped_once:
+            return page
+        next_id = next((each.first_id for each in self.received.ranges if each.first_id > page.ids.last_id), None)
+        return Page(page.ids, next_id)
+
+    def took(self, query: Paged, wanted: IdRange | None) -> None:
+        """The question was put."""
+        if isinstance(query, Page) and self._lookback.probe(self._unclaimed(wanted)) == query:
+            self._lookback.took(query)
+        self._asked.append((query, asked_ids(query)))
+
+    def came_back(self, query: Paged) -> None:
+        """The question is not open any more."""
+        self._asked.remove((query, asked_ids(query)))
+        self._lookback.came_back(asked_ids(query).first_id)
+
+    def receive(self, present: IdSet) -> None:
+        """These ids came."""
+        self.received |= present
+        self.absent -= present
+
+    def answered(self, query: Paged, found: Found) -> None:
+        """The question was answered: the ids that two answers of a round passed over are suspected to be absent."""
+        self._lookback.answered(asked_ids(query).first_id)
+        self._skip(found)
+
+    def skipped(self, found: Found) -> None:
+        """An answer to another question passed over ids."""
+        self._skip(found)
+
+    def _skip(self, found: Found) -> None:
+        skipped = IdSet(found.skipped) - self.received
+        self.absent |= skipped & self._skipped_once
+        self._skipped_once |= skipped
+
+    def give_up(self, query: Paged) -> None:
+        """The ids are not asked for again in this round."""
+        self._given_up |= IdSet((asked_ids(query),))
+
+    def refused(self, query: Paged, *, too_old: bool) -> None:
+        """The exchange does not answer for the first of the ids any more (``too_old``), or for none of them."""
+        if too_old:
+            self._lookback.refused(asked_ids(query).first_id)
+        else:
+            self._given_up |= IdSet((IdRange(0, asked_ids(query).last_id),))
+
+    def begin_round(self) -> None:
+        """Ask again for what was given up."""
+        self._skipped_once = IdSet()
+        self._given_up = IdSet()
+
+    def _unclaimed(self, wanted: IdRange | None) -> tuple[IdRange, ...]:
+        if wanted is None:
+            return ()
+        asked = IdSet.of(ids for _, ids in self._asked)
+        return (self.received | self.absent | self._given_up | asked).missing(wanted)
+
+
+def asked_ids(query: Paged) -> IdRange:
+    """The ids that a question asks for, as far as they are known to exist."""
+    if isinstance(query, Page):
+        return query.ids
+    return IdRange(query.first_id, max(query.first_id, query.known_id or 0))

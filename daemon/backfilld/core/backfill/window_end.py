@@ -1,0 +1,270 @@
+"""Where a window ends: its last id, and what proves it.
+
+Owns the questions that find the last id, and the rule that says when they have been answered well enough.
+
+One answer proves no end. Servers cap their pages, and replicas lag: a short or an empty tail says only that this answer
+went no further, and the newest trade is only the newest that this replica knows. So:
+
+1. Whatever names a higher id of the window wins: a page, a tail, the newest trade, a stream. The ids up to there are
+   missing until they are stored.
+2. Of a window that is closed, the first trade behind it proves the end by itself: all ids before it are wanted.
+3. Otherwise the end is where two independent questions agree: a tail ended there with nothing behind it, and the newest
+   trade, asked for by itself, is that one. A tail that was asked for afterwards and went further agrees as well, if
+   the trade that it ended with is recent: the market went on meanwhile.
+4. Where the newest trade is far older than the pace of trades explains, and is not the one that was stored before, two
+   answers may come from one stale replica. ANSWERS_IN_SILENCE have to agree then. (That nothing came since needs only
+   two: a replica that lags moves on.)
+5. Once an end is agreed on, a later round puts one question: the tail from the last trade on, that trade included. An
+   answer without it is a lie. If it brings nothing new, that trade is the end still; if it brings recent trades and is
+   not full, the last of them is. In any other case the newest trade is asked for too.
+6. A newest trade below another that has been shown is a contradiction. It is asked for again, and ends as a failure.
+7. An id that is more than MOST_GROWTH above the others needs two answers before it is believed.
+
+Every round is bounded: each tail brings rows or ends, and the newest trade is asked for MOST_NEWEST times at most.
+"""
+
+from backfilld.core.backfill.answers import MOST_GROWTH
+from backfilld.core.backfill.questions import Found, Newest, Page, Query, Tail
+from backfilld.core.backfill.silence import Pace
+from backfilld.core.model import PAGE_ROWS
+
+ANSWERS_IN_SILENCE = 12
+"""How many answers must agree that trading has stopped where it should go on. If every second answer came from the same
+stale replica, one start in 4,000 would believe it."""
+
+MOST_NEWEST = 16
+"""How often one round asks for the newest trade."""
+
+ROOM = 100
+"""Rows of a tail that are left for what is new since the newest trade was named."""
+
+AGREEING = 2
+"""Answers to independent questions that make an end."""
+
+
+class WindowEnd:
+    """The last id of a window that stops at ``stop_ms``, or is open (None)."""
+
+    def __init__(self, stop_ms: int | None) -> None:
+        self._last_id: int | None = None
+        self._is_found = False
+        self.last_ms = 0
+        self.beyond_id: int | None = None
+        """The first id behind the window, where the exchange has shown it."""
+        self._stop_ms = stop_ms
+        self._agreed_id: int | None = None
+        self._accepted_silence: int | None = None
+        self._far_id: int | None = None
+        self._begin(polls=False)
+
+    def _begin(self, *, polls: bool) -> None:
+        self.is_agreed = self.is_failed = False
+        self._polls = polls
+        self._waiting = self._was_full = self._is_last_of_all = False
+        self._named: int | None = None
+        self._behind_id: int | None = None
+        self._tail_end: int | None = None
+        self._votes = self._asked = self._unnamed = 0
+
+    # -- what is known
+
+    @property
+    def last_id(self) -> int | None:
+        """The highest id that is known to belong to the window, or the last one before it, where the window is empty;
+        None as long as no question for the end was answered."""
+        return self._last_id if self._is_found else None
+
+    @property
+    def wants_tail(self) -> bool:
+        """Whether the page that reaches the last id known is to be asked for as a tail."""
+        return not (self.is_agreed or self.is_failed or self._waiting)
+
+    def hold(self, last_id: int, last_ms: int) -> None:
+        """The trades up to this one are stored from before."""
+        self._last_id, self.last_ms = last_id, last_ms
+        self._agreed_id = last_id
+        self._is_found = True
+
+    def settle(self, last_id: int | None) -> None:
+        """Nothing more is to be learned of the end in this round: the last id known is the last one."""
+        self._last_id = last_id
+        self.is_agreed = self._is_found = True
+        self._waiting = False
+
+    def show(self, last_id: int, last_ms: int, *, by_tail: bool = False) -> None:
+        """A trade has this id. A newest trade that was named below it did not say all, unless the tail went on from
+        there."""
+        if self.beyond_id is not None or not self._is_believed(last_id):
+            return
+        if self._last_id is None or last_id > self._last_id:
+            self._last_id, self.last_ms, self._votes = last_id, last_ms, 0
+            if self._named is not None and not by_tail:
+                self._named = None
+
+    def show_beyond(self, beyond_id: int) -> None:
+        """A trade behind the window has this id: the lowest counts, and all ids before it are the window's."""
+        if self.beyond_id is None or beyond_id < self.beyond_id:
+            self.beyond_id, self._last_id = beyond_id, beyond_id - 1
+        self.is_agreed = self._is_found = True
+
+    def _is_believed(self, trade_id: int) -> bool:
+        """Whether the id may count: one that is far above the others must come twice."""
+        if self._last_id is None or abs(trade_id - self._last_id) <= MOST_GROWTH:
+            return True
+        if trade_id < self._last_id:
+            # The far one came first.
+            self._far_id, self._last_id, self.last_ms, self._named = self._last_id, trade_id, 0, None
+            return True
+        is_second = self._far_id is not None and abs(trade_id - self._far_id) <= MOST_GROWTH
+        self._far_id = trade_id
+        return is_second
+
+    # -- asking
+
+    def begin_round(self, held: tuple[int, int] | None) -> None:
+        """Ask again what the end is; with one question, if it was agreed on. ``held`` is the last trade stored: what
+        was named above it and did not come is not believed any longer than a round."""
+        if held is not None and self.beyond_id is None:
+            self._last_id, self.last_ms = held
+        was_agreed = self.is_agreed and self._last_id is not None
+        self._agreed_id = self._last_id if was_agreed else None
+        self._begin(polls=was_agreed)
+        self.is_agreed = self.beyond_id is not None
+
+    def question(self, *, holds_rows: bool, is_filled: bool) -> Query | None:
+        """The next question about the end, if there is one. ``is_filled`` says that no page is left to ask for."""
+        if self.is_agreed or self.is_failed or self._waiting:
+            return None
+        tail_is_due = self._tail_end is None and not self._was_full
+        if self._polls and holds_rows and tail_is_due and self._last_id is not None:
+            return self._poll()
+        comes_first = self._stop_ms is not None and holds_rows and tail_is_due
+        if self._named is None and not comes_first:
+            return self._newest()
+        if not is_filled or self._last_id is None:
+            return None
+        if self._tail_end != self._last_id:
+            return Tail(self._last_id + 1, known_id=self._behind_id)
+        return self._newest()
+
+    def tail_of(self, page: Page) -> Tail:
+        """The page that reaches the last id known, open at its end, with room for what is new."""
+        first_id = page.ids.first_id
+        if len(page.ids) == PAGE_ROWS:
+            first_id += ROOM
+        return Tail(first_id, known_id=self._last_id)
+
+    def _poll(self) -> Tail:
+        return Tail(self._last_id or 0, known_id=self._last_id, overlaps=True)
+
+    def _newest(self) -> Newest:
+        """The newest trade: of the window as long as its pages are to be found, of all once a tail has ended."""
+        at_least_id = 0 if self._last_id is None else self._last_id
+        return Newest(at_least_id, self._stop_ms if self._tail_end is None else None)
+
+    def took(self) -> None:
+        """The question was put."""
+        self._waiting = True
+
+    # -- answers
+
+    def tail_answered(self, query: Tail, found: Found, pace: Pace) -> None:
+        """The rows that follow came, up to where this answer ends."""
+        self._waiting = False
+        if found.beyond_id is not None:
+            self.show_beyond(found.beyond_id)
+            return
+        if found.ids is not None:
+            self.show(found.ids.last_id, found.last_ms, by_tail=True)
+        end_id = query.first_id - (not query.overlaps) if found.ids is None else found.ids.last_id
+        self._was_full, self._is_found = found.rows >= query.rows, True
+        if self._was_full:
+            self._tail_end = None
+            self._named = self._named if self._named == self._last_id else None
+        else:
+            self._tail_end = end_id
+            self._votes += end_id == self._last_id
+        self._judge(pace)
+
+    def newest_answered(self, query: Newest, found: Found, pace: Pace) -> str | None:
+        """The newest trade was named, or none was; returns a sentence where that cannot be true."""
+        self._waiting = False
+        self._asked += 1
+        if found.ids is None:
+            self._unnamed += 1
+        else:
+            self._named_newest(query, found.ids.last_id, found.last_ms, pace)
+        self._judge(pace)
+        return None if self.is_agreed else self._contradiction(found)
+
+    def failed(self, query: Query) -> None:
+        """A question was given up for this round."""
+        if isinstance(query, Tail | Newest):
+            self._waiting, self.is_failed = False, True
+
+    def put_back(self, query: Query) -> None:
+        """The question led to another one."""
+        if isinstance(query, Tail):
+            self._waiting = False
+
+    def refused(self, query: Tail | Newest, held_id: int | None) -> None:
+        """The exchange does not answer of so long ago. A tail from a trade that is stored may be asked otherwise; else
+        what is stored is all there is to know."""
+        self._waiting = False
+        if self._polls and query == self._poll():
+            self._polls = False
+        elif held_id is not None:
+            self.settle(held_id)
+        else:
+            self.is_failed = True
+
+    def _named_newest(self, query: Newest, found_id: int, found_ms: int, pace: Pace) -> None:
+        stop_ms = self._stop_ms
+        if stop_ms is not None and found_ms >= stop_ms:
+            # More follows: a tail that ended before it did not say all.
+            self._behind_id, self._named = found_id, found_id
+            self._tail_end, self._was_full = None, True
+            return
+        self.show(found_id, found_ms)
+        if found_id == self._last_id:
+            self._named = found_id
+            self._is_found = True
+            self._votes += 1
+            self._is_last_of_all = query.stop_ms is None or (pace.now_ms is not None and pace.now_ms < query.stop_ms)
+
+    def _contradiction(self, found: Found) -> str | None:
+        """What cannot be true of the newest trade, or of its absence, once it was asked for often enough."""
+        if found.ids is None and self._last_id is not None and self._unnamed >= AGREEING:
+            reason = "the exchange has trades and names no newest one"
+        elif self._asked < MOST_NEWEST:
+            return None
+        elif found.ids is None:
+            reason = "the exchange names no newest trade"
+        else:
+            reason = f"the exchange names id {found.ids.last_id} as its newest, and has shown id {self._last_id}"
+        self.is_failed = True
+        return reason
+
+    def _judge(self, pace: Pace) -> None:
+        silent = pace.is_silent(self.last_ms)
+        if self._last_id is None:
+            is_over = self._unnamed >= (ANSWERS_IN_SILENCE if silent else AGREEING)
+        elif self._polls and self._agreed_id == self._last_id == self._named:
+            is_over = True
+        else:
+            is_over = self._tail_end == self._last_id and self._agrees(silent)
+        if is_over:
+            self.is_agreed = True
+            self._accepted_silence = self._last_id if silent else self._accepted_silence
+
+    def _agrees(self, silent: bool | None) -> bool:
+        if self._stop_ms is not None and (self._behind_id is not None or not self._is_last_of_all):
+            return False
+        is_unchanged = self._last_id == self._agreed_id
+        if self._polls and is_unchanged:
+            return not silent or self._accepted_silence == self._last_id or self._votes >= AGREEING
+        if is_unchanged or silent is None:
+            return self._votes >= AGREEING
+        if silent:
+            return self._votes >= ANSWERS_IN_SILENCE or self._asked >= MOST_NEWEST
+        return self._polls or self._named is not None
