@@ -20,6 +20,7 @@ from tests.e2e.world import (
     exchange_at,
     generated,
     kill,
+    locates,
     served_twice,
     tape_at,
     trade_requests,
@@ -44,7 +45,7 @@ async def test_cold_start_fetches_every_trade_once_and_the_restart_only_the_new_
         assert grown.equals(daemon.tape_of_today().head(grown.height))
         assert len(exchange.requests) - cold_requests <= 4 + (grown.height - held.height) // 1000
         assert warm.event("backfill_started")["strategy"] == "resume"
-        assert warm.event("gap_found")["missing_ids"] == grown.height - held.height
+        assert warm.event("gap_found")["missing_ids"] <= grown.height - held.height
         assert warm.event("trades_merged")["cached"] == held.height
         assert served_twice(exchange) == []
 
@@ -85,10 +86,11 @@ async def test_day_file_equals_the_tape_row_for_row(tmp_path: Path, shape: Calla
         await daemon.once()
         tape = daemon.tape_of_today()
         assert daemon.held().equals(tape)
-        assert len(exchange.requests) <= allowed_requests(tape.height)
+        is_silent = tape["T"][-1] < at_hour(15)
+        assert len(exchange.requests) <= allowed_requests(tape.height, is_silent=is_silent)
         asked = len(exchange.requests)
         await daemon.once()
-        assert len(exchange.requests) - asked <= 4
+        assert len(exchange.requests) - asked <= 3
         assert daemon.held().equals(tape)
 
 
@@ -163,7 +165,7 @@ async def test_holes_in_the_cache_are_fetched_and_nothing_else(tmp_path: Path) -
         held = 2_000 + 4_000 + 2_845
         await daemon.once()
         assert daemon.held().equals(tape)
-        assert sum(record.rows for record in trade_requests(exchange)) == tape.height - held
+        assert sum(record.rows for record in trade_requests(exchange) if not locates(record)) == tape.height - held
         assert served_twice(exchange) == []
 
 
