@@ -14,7 +14,7 @@ import pytest
 from backfilld import CacheLocked, StoreError
 from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.store.format.dayfile import Encoding
-from backfilld.store.lock import locked
+from backfilld.store.lock import locked, writer_of
 from tests.store.frames import DAY, SPOT, day_frame
 
 HOLDER = """
@@ -165,3 +165,11 @@ async def test_nothing_is_saved_beside_another_writer(tmp_path: Path) -> None:
                 with pytest.raises(CacheLocked):
                     await save(SPOT, DAY, day_frame(range(1100, 1200)), ())
             assert await store.days(SPOT) == []
+
+
+def test_the_process_that_writes_is_named_while_it_does(tmp_path: Path) -> None:
+    """Without taking the lock: a daemon that starts at that moment is not disturbed."""
+    assert writer_of(tmp_path) is None
+    with locked(tmp_path):
+        assert writer_of(tmp_path) == os.getpid()
+    assert writer_of(tmp_path) is None

@@ -63,7 +63,7 @@ def test_status_of_one_instrument_and_of_an_empty_cache(tmp_path: Path) -> None:
     only = backfilld("status", "--cache-dir", cache, "--instrument", "um:ETHUSDT", "--json", cwd=tmp_path)
     assert [day["instrument"] for day in json.loads(only.stdout)["days"]] == ["um:ETHUSDT"]
     empty = backfilld("status", "--cache-dir", "nothing", cwd=tmp_path)
-    assert (empty.returncode, empty.stdout) == (0, "nothing has no day files\n")
+    assert (empty.returncode, empty.stdout) == (0, "nothing has no day files\nno daemon runs\n")
     assert not (tmp_path / "nothing").exists()
 
 

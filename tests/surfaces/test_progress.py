@@ -20,6 +20,7 @@ from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.day.figures import Figures
 from backfilld.core.markets import Pool
 from backfilld.core.model import IdRange
+from backfilld.core.sync.standing import Standing
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
 from backfilld.settings import Settings
@@ -143,7 +144,8 @@ async def test_rows_draw_what_is_known_and_nothing_of_them_stays() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(show_progress, pipeline)
             await wait_shown(screen, "spot:BTCUSDT")
-            pipeline.statistics.value = Statistics(wanted=50_000, fetched=12_345, cached=0, requests=13, weight=72)
+            standing = Standing(wanted=50_000, fetched=12_345)
+            pipeline.statistics.value = Statistics(standings={Instrument.parse("spot:BTCUSDT"): standing})
             await wait_shown(screen, "12,345 of 50,000")
             pipeline.governor.value = {
                 Pool.SPOT: BudgetStatistics(6000, "1m", allowed=4800, used=72, paused_ms=90_000, reason=Reason.BANNED)

@@ -19,6 +19,7 @@ from backfilld.core.day.figures import Figures
 from backfilld.core.markets import RULES
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms, iso
 from backfilld.core.sync.known_days import KnownDays
+from backfilld.core.sync.standing import Standing
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import DayLocked, ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
@@ -67,6 +68,7 @@ class InstrumentSync:
         self.phase = Phase.ASKING
         self._older_to_id = -1
         self.cached = self.plan.received.rows
+        self._newest_ms = self.known_days.until_ms
         self.began_at = began_at
         self.rests_until = 0.0
         self.rounds = 0
@@ -140,6 +142,7 @@ class InstrumentSync:
         """Book an answer."""
         self.spend(event.spent)
         self.plan.answered(event.job.query, event.found, now_ms)
+        self.newest(event.found.last_ms)
         if isinstance(event.job.query, Before) and event.found.ids and not event.found.is_marker:
             self._check_seam(event.found.ids.last_id)
         if event.found.ids is not None and event.found.first_ms < self._today_ms:
@@ -149,6 +152,24 @@ class InstrumentSync:
             if self.cached and self.known_days.until_ms is not None:
                 log_gap(self.log, self.known_days.until_ms, now_ms, self.cached, self.to_fetch + self.fetched)
             log_plan(self.log, self.plan.missing, self._max_concurrent)
+
+    def newest(self, last_ms: int) -> None:
+        """A trade of that time was seen; 0 for none."""
+        self._newest_ms = max(self._newest_ms or 0, last_ms) or None
+
+    def standing(self) -> Standing:
+        """How it stands now."""
+        return Standing(
+            wanted=self.fetched + self.to_fetch,
+            fetched=self.fetched,
+            cached=self.cached,
+            is_complete=self.is_complete,
+            is_followed=self.is_followed,
+            archive_days=len(self.archive_days),
+            error=None if self.error is None else str(self.error),
+            rests_until=self.rests_until if self.phase is Phase.RESTING else None,
+            newest_ms=self._newest_ms,
+        )
 
     @property
     def offer(self) -> FollowFrom | None:

@@ -12,6 +12,7 @@ from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.standing import Standing
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import ExchangeError
 from backfilld.ports import Cost, MarketInfo, Published, Usage
@@ -304,8 +305,8 @@ WriterMessage = DayMerged | DaysFlushed | DayPublished | DayPulled
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What is shown of a running backfill: sums over all instruments, of which ``complete`` are. ``archive_days`` are
-    still to come from the archive.
+    """What is shown of a running backfill: sums over all instruments, of which ``complete`` are, and how each of them
+    stands. ``archive_days`` are still to come from the archive.
 
     ``steps`` counts what was done, whatever it was; ``rests_until`` is when there is something to do again, in trio's
     time, and lies in the past while there is.
@@ -322,3 +323,4 @@ class Statistics:
     steps: int = 0
     last_error: str | None = None
     rests_until: float = float("-inf")
+    standings: Mapping[Instrument, Standing] = field(default_factory=dict)

@@ -112,6 +112,7 @@ class SyncRegistry:
                 sync.is_followed = True
             case RowsArrived(found=found) if sync is not None:
                 sync.plan.arrived(found)
+                sync.newest(found.last_ms)
             case GivenUp(ids=ids, is_passed_over=True) if sync is not None:
                 sync.plan.absent |= IdSet((ids,))
             case _:
@@ -334,6 +335,7 @@ class SyncRegistry:
             last_error=self.last_error,
             archive_days=sum(len(each.archive_days) for each in self),
             rests_until=self.next_round_at() if all(each.phase is Phase.RESTING for each in self) else -math.inf,
+            standings={each.instrument: each.standing() for each in self},
         )
 
 

@@ -16,6 +16,7 @@ from backfilld.store.daemon_state import Activity, peek_activity
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import RememberedBudget, peek_remembered
 from backfilld.store.layout import instrument_directory, instruments_in
+from backfilld.store.lock import writer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,14 @@ class PoolStatus:
 
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
-    """The state of a cache directory: every day file, the same put together by instrument, and the last reports of the
-    daemon and its governor."""
+    """The state of a cache directory: every day file, the same put together by instrument, the last reports of the
+    daemon and its governor, and the process that writes to the cache now."""
 
     days: tuple[DayStatus, ...]
     instruments: tuple[InstrumentStatus, ...]
     budgets: Mapping[Pool, PoolStatus]
     activity: Activity | None
+    daemon_pid: int | None = None
 
 
 def cache_status(
@@ -48,7 +50,7 @@ def cache_status(
     days = tuple(day for manager in managers(cache_dir, instruments, encoding) for day in day_statuses(manager))
     totals = tuple(instrument_statuses(days))
     activity = peek_activity(cache_dir)
-    return CacheStatus(days, totals, dict(_pools(cache_dir, activity)), activity)
+    return CacheStatus(days, totals, dict(_pools(cache_dir, activity)), activity, writer_of(cache_dir))
 
 
 def _pools(cache_dir: Path, activity: Activity | None) -> Iterator[tuple[Pool, PoolStatus]]:

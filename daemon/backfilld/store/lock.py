@@ -95,6 +95,29 @@ def _opened(path: Path) -> int:
     return descriptor
 
 
+def writer_of(cache_dir: Path) -> int | None:
+    """The process that has the lock, None if nobody has it. Looks at the kernel's list of locks, and takes none."""
+    try:
+        descriptor = os.open(cache_dir / STATE_DIRECTORY / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        inode = os.fstat(descriptor).st_ino
+        held = any(line.split()[1] == "FLOCK" and line.split()[5].endswith(f":{inode}") for line in _kernel_locks())
+        process = _process_of(descriptor) if held else ""
+    finally:
+        os.close(descriptor)
+    return int(process) if process else None
+
+
+def _kernel_locks() -> list[str]:
+    """The lines of proc_locks(5) but for those of waiting processes."""
+    try:
+        return [line for line in Path("/proc/locks").read_text().splitlines() if "->" not in line]
+    except OSError:
+        return []
+
+
 def _process_of(descriptor: int) -> str:
     """Which process has the lock: the number in the file, once that is of a process that lives. One that has just taken
     it may not have written its own yet."""

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
 from backfilld.core.model import Instrument
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.services.adopt import Adoption
@@ -12,7 +10,7 @@ from backfilld.services.adopt import adopt as adopt_files
 from backfilld.store.format.dayfile import Encoding
 from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.table import Column, table_lines, terminal_width
-from backfilld.surfaces.words import counted
+from backfilld.surfaces.words import counted, say
 
 COLUMNS = (
     Column("file"),
@@ -33,9 +31,9 @@ def adopt(directory: Path, cache_dir: Path, instrument: Instrument, encoding: En
         for each in adoption.taken
     ]
     for line in table_lines(COLUMNS, rows, terminal_width()):
-        click.echo(line)
+        say(line)
     for sentence in (*_remarks(adoption), *adoption.refused, _summary(adoption, instrument)):
-        click.echo(sentence)
+        say(sentence)
     return EXIT_INCOMPLETE if adoption.refused else EXIT_DONE
 
 

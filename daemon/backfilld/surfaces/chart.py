@@ -4,12 +4,11 @@ import warnings
 from datetime import date, timedelta
 from pathlib import Path
 
-import click
-
 from backfilld.core.model import Instrument
 from backfilld.scanning import IncompleteSpan, scan
 from backfilld.services.chart import check_format, day_chart, write_chart
 from backfilld.settings import Settings
+from backfilld.surfaces.words import say
 
 
 def draw(settings: Settings, instrument: Instrument, day: date, out: Path | None) -> None:
@@ -20,6 +19,6 @@ def draw(settings: Settings, instrument: Instrument, day: date, out: Path | None
         warnings.simplefilter("always", IncompleteSpan)
         lazy = scan(instrument, day, day + timedelta(days=1), settings=settings, incomplete="warn")
     for each in caught:
-        click.echo(f"backfilld: {each.message}", err=True)
+        say(f"backfilld: {each.message}", err=True)
     write_chart(day_chart(lazy.collect(), f"{instrument} {day}"), path)
-    click.echo(f"{path.absolute()}: {instrument} {day}")
+    say(f"{path.absolute()}: {instrument} {day}")

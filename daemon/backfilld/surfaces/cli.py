@@ -42,7 +42,7 @@ def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None
 
     settle()
     settings = daemon_settings_of(config, instruments, cache_dir)
-    configure_logs(settings.log_format, settings.log_level)
+    configure_logs(settings.log_format, settings.log_level, once=once)
 
     async def main() -> int:
         return await run_daemon(
@@ -93,7 +93,7 @@ def fill(
         raise SettingsError("--json goes with --dry-run: a fill writes its log")
     if not settings.cache_enabled:
         raise SettingsError("cache_enabled = false: fill writes day files, and none may be written")
-    configure_logs(settings.log_format, settings.log_level)
+    configure_logs(settings.log_format, settings.log_level, once=True)
 
     async def main() -> int:
         return await run_daemon(
@@ -152,7 +152,17 @@ def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: s
     for source, names in groupby(by_source, key=settings.source_of):
         click.echo(f"# {source}")
         for name in names:
-            click.echo(f"{name} = {_toml(values[name])}")
+            click.echo(_assignment(name, values[name]))
+
+
+def _assignment(name: str, value: object) -> str:
+    """A line of TOML; a list of addresses that is longer than the terminal stands one below the other."""
+    from backfilld.surfaces.table import terminal_width  # noqa: PLC0415
+
+    line, width = f"{name} = {_toml(value)}", terminal_width()
+    if width is None or len(line) <= width or not isinstance(value, str) or ", " not in value:
+        return line
+    return f'{name} = """\n  ' + value.replace(", ", ",\n  ") + '"""'
 
 
 def _toml(value: object) -> str:

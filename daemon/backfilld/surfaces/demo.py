@@ -20,6 +20,7 @@ from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.store import BackfillCacheManager
 from backfilld.store.layout import instrument_directory
 from backfilld.surfaces.demo_live import FOLLOWED_S, STREAMS, Live, run_live
+from backfilld.surfaces.words import fitted
 from binance_simulator import Exchange, ExchangeOptions, Tape, open_exchange
 
 log = structlog.get_logger()
@@ -122,7 +123,7 @@ def _conclude(starts: list[Start], live: Live, *, exact: bool) -> int:
 
 def _say(sentence: str) -> None:
     if sys.stdout.isatty():
-        click.secho(f"\n{sentence}", bold=True)
+        click.secho(f"\n{fitted(sentence)}", bold=True)
 
 
 def _print_table(starts: list[Start], live: Live, *, exact: bool) -> None:

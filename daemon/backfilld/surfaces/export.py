@@ -7,13 +7,11 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 
-import click
-
 from backfilld.core.model import Instrument
 from backfilld.errors import SettingsError, StoreError
 from backfilld.services.export import Format, exported, write_pieces
 from backfilld.settings import Settings
-from backfilld.surfaces.words import counted
+from backfilld.surfaces.words import counted, say
 
 
 def export_days(
@@ -37,4 +35,4 @@ def export_days(
         raise StoreError(f"cannot write {out}: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    click.echo(f"{out}: {counted(rows, 'bar' if every else 'trade')} of {instrument}")
+    say(f"{out}: {counted(rows, 'bar' if every else 'trade')} of {instrument}")

@@ -12,8 +12,9 @@ from backfilld.core.model import Instrument
 from backfilld.core.timespan import TimeSpan
 from backfilld.services.estimate import FillEstimate, estimate_fill
 from backfilld.settings import Settings
+from backfilld.surfaces.logs import configure_logs
 from backfilld.surfaces.table import Column, table_lines, terminal_width
-from backfilld.surfaces.words import counted
+from backfilld.surfaces.words import counted, say
 
 COLUMNS = (
     Column("instrument"),
@@ -31,6 +32,8 @@ COLUMNS = (
 
 def run_estimate(settings: Settings, window: TimeSpan, *, as_json: bool) -> None:
     """Estimate the fill and print it."""
+    # The estimate asks a few questions, whose log belongs to nobody here.
+    configure_logs(settings.log_format, "error")
     print_estimate(trio.run(partial(estimate_fill, settings, window)), as_json=as_json)
 
 
@@ -41,9 +44,9 @@ def print_estimate(estimate: FillEstimate, *, as_json: bool) -> None:
         return
     rows = [_row(instrument, each) for instrument, each in estimate.instruments.items()]
     for line in table_lines(COLUMNS, rows, terminal_width()):
-        click.echo(line)
-    click.echo(f"about {counted(estimate.requests, 'request')}, exchangeInfo included; weight {estimate.weight:,}")
-    click.echo(f"{estimate.minutes:.1f} minutes at the budget; {_megabytes(estimate.bytes)} from the archive")
+        say(line)
+    say(f"about {counted(estimate.requests, 'request')}, exchangeInfo included; weight {estimate.weight:,}")
+    say(f"{estimate.minutes:.1f} minutes at the budget; {_megabytes(estimate.bytes)} from the archive")
 
 
 def _row(instrument: Instrument, each: Estimate) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Owns what counts as the same trouble. Reads no clock; ``clock`` is any monotonic
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from structlog import DropEvent
 from structlog.typing import EventDict
@@ -28,6 +28,7 @@ class _Trouble:
     last: float
     next_line_s: float = AGAIN_S
     count: int = 1
+    markets: set[str] = field(default_factory=set)
 
 
 class Repeats:
@@ -46,13 +47,21 @@ class Repeats:
         now, key = self._clock(), trouble_of(event)
         trouble = self._troubles.get(key)
         if trouble is None or now - trouble.last > FORGOTTEN_S:
-            self._remember(key, _Trouble(now, now))
+            self._remember(key, _Trouble(now, now, markets={_market(event)}))
             return event
         trouble.last, trouble.count = now, trouble.count + 1
+        trouble.markets.add(_market(event))
         if now - trouble.began < trouble.next_line_s:
             raise DropEvent
         trouble.next_line_s = 2 * (now - trouble.began)
         return {**event, "repeated": trouble.count, "for_s": round(now - trouble.began, 1)}
+
+    def out_of_reach_s(self) -> dict[str, float]:
+        """The markets whose host is out of reach, and for how many seconds."""
+        now = self._clock()
+        hosts = [each for key, each in self._troubles.items() if " " not in key and now - each.last <= FORGOTTEN_S]
+        hosts.sort(key=lambda each: each.began, reverse=True)
+        return {market: now - each.began for each in hosts for market in each.markets}
 
     def _remember(self, key: str, trouble: _Trouble) -> None:
         if len(self._troubles) >= MOST_TROUBLES:
@@ -67,6 +76,10 @@ def trouble_of(event: EventDict) -> str:
     if host is not None and ("out of reach" in text or event["event"] == "live_lost"):
         return host
     return f"{event['event']} {event.get('instrument', '')} {re.sub('[0-9]+', '0', text)}"
+
+
+def _market(event: EventDict) -> str:
+    return str(event.get("market") or event.get("instrument", "")).partition(":")[0]
 
 
 def _host(text: str) -> str | None:

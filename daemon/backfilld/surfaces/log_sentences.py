@@ -7,6 +7,8 @@ lacks a field of it, is written as its name with its fields.
 from collections.abc import Mapping, Sequence
 from string import Formatter
 
+from backfilld.surfaces.words import size
+
 SENTENCES = {
     "daemon_started": "backfilld {version}, pid {pid}: {instruments} in {cache_dir}",
     "daemon_stopped": "{outcome}, after {seconds:.1f} s",
@@ -87,12 +89,21 @@ SENTENCES = {
     "push_unnoted": "cannot note what was pushed: {error}",
 }
 
-QUIET = frozenset({"cache_opened", "governor_state", "trades_merged", "day_loaded", "cache_missed", "live_connected"})
+QUIET = frozenset(
+    {
+        "cache_opened",
+        "backfill_started",
+        "governor_state",
+        "trades_merged",
+        "day_loaded",
+        "cache_missed",
+        "live_connected",
+    }
+)
 """Events that say nothing which a person needs; LOG_LEVEL = debug shows them."""
 
 _ABOUT = ("instrument", "market")
 _HIDDEN = {"event", "level", "timestamp", *_ABOUT}
-_KILO = 1000
 
 
 def subject(event: Mapping[str, object]) -> str:
@@ -102,6 +113,8 @@ def subject(event: Mapping[str, object]) -> str:
 
 def sentence(event: Mapping[str, object]) -> str:
     """The event in words."""
+    if "repeated" in event:
+        return _still(event)
     template = SENTENCES.get(str(event["event"]))
     if template is not None:
         try:
@@ -109,14 +122,16 @@ def sentence(event: Mapping[str, object]) -> str:
         except (KeyError, ValueError, TypeError):
             pass
         else:
-            return text + _repeated(event)
+            return text
     fields = (f"{name}={value}" for name, value in event.items() if name not in _HIDDEN)
     return " ".join([str(event["event"]).replace("_", " "), *fields])
 
 
-def _repeated(event: Mapping[str, object]) -> str:
-    times, seconds = event.get("repeated"), event.get("for_s")
-    return f" ({times:,} times in {seconds:.0f} s)" if isinstance(times, int) and isinstance(seconds, float) else ""
+def _still(event: Mapping[str, object]) -> str:
+    """The line that stands for all failures of an outage since the last one."""
+    text = str(event.get("error") or event.get("reason") or "")
+    what = "out of reach" if "out of reach" in text or event["event"] == "live_lost" else text
+    return f"still {what}: {event['repeated']:,} tries in {event['for_s']:.0f} s"
 
 
 class _Words(Formatter):
@@ -137,12 +152,3 @@ def _listed(values: Sequence[object]) -> str:
     if len(values) <= MOST_LISTED:
         return ", ".join(map(str, values))
     return f"{values[0]} to {values[-1]} ({len(values):,})"
-
-
-def size(count: int) -> str:
-    """``812 B``, ``172 kB``, ``3.5 MB``, ``1.2 GB``."""
-    if count < _KILO:
-        return f"{count} B"
-    if count < _KILO**2:
-        return f"{count / _KILO:.0f} kB"
-    return f"{count / _KILO**2:.1f} MB" if count < _KILO**3 else f"{count / _KILO**3:.1f} GB"

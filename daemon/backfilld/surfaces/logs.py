@@ -3,9 +3,7 @@ configuration."""
 
 import logging
 import os
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal, TextIO
@@ -15,9 +13,13 @@ import structlog
 from backfilld.core.monitor.warned import RecentWarnings
 from backfilld.surfaces.log_repeats import Repeats
 from backfilld.surfaces.log_sentences import QUIET, sentence, subject
+from backfilld.surfaces.words import fitted, say
 
 RECENT = RecentWarnings()
 """The newest warnings and errors of this process, for those who look at it and not at its log."""
+
+REPEATS = Repeats(time.monotonic)
+"""The outages that this process is in, so that each is logged once."""
 
 _THRESHOLD = [logging.INFO]
 """The level in force. Loggers that were bound before it changed heed it too."""
@@ -53,17 +55,18 @@ class Sentences:
     """A structlog renderer for people: the time (UTC), what the line is about, a sentence. A line that is longer than
     the terminal goes on below, indented."""
 
-    def __init__(self, *, colours: bool) -> None:
+    def __init__(self, *, colours: bool, quiet: frozenset[str] = QUIET) -> None:
         self._colours = colours
+        self._quiet = quiet
 
     def __call__(self, _: object, name: str, event: structlog.typing.EventDict) -> str:
         """The lines of an event."""
-        if event["event"] in QUIET and _THRESHOLD[0] > logging.DEBUG:
+        if event["event"] in self._quiet and _THRESHOLD[0] > logging.DEBUG:
             raise structlog.DropEvent
         parts = (event["timestamp"][11:19], _MARKS.get(name, ""), subject(event), sentence(event))
         text = " ".join(part for part in parts if part)
         if sys.stdout.isatty():
-            text = textwrap.fill(text, shutil.get_terminal_size().columns, subsequent_indent=_INDENT)
+            text = fitted(text, indent=_INDENT)
         return self._coloured(text, name)
 
     def _coloured(self, text: str, name: str) -> str:
@@ -85,14 +88,16 @@ class _Stdout:
     log = debug = info = warning = error = critical = exception = msg
 
 
-def configure_logs(form: Literal["auto", "console", "json"], level: str) -> None:
+def configure_logs(form: Literal["auto", "console", "json"], level: str, *, once: bool = False) -> None:
     """Write events of ``level`` and above to stdout; ``auto`` is console on a terminal and JSON lines elsewhere.
+
+    A run that ends ``once`` it is complete says at its end, on stderr, why it is not: the sentence is not doubled.
 
     Where stdout is the journal, each line begins with its priority as sd-daemon(3) has it, which the journal takes off.
     """
     console = form == "console" or (form == "auto" and sys.stdout.isatty())
     renderers: list[structlog.typing.Processor] = (
-        [Sentences(colours=sys.stdout.isatty() and not os.environ.get("NO_COLOR"))]
+        [_sentences(once=once)]
         if console
         else [
             structlog.processors.dict_tracebacks,
@@ -106,9 +111,9 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str) -> None
     structlog.configure(
         processors=[
             _count,
-            _heed_level,
             structlog.contextvars.merge_contextvars,
-            Repeats(time.monotonic),
+            REPEATS,
+            _heed_level,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _remember,
@@ -118,6 +123,11 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str) -> None
         logger_factory=lambda *_: _Stdout(),
         cache_logger_on_first_use=False,
     )
+
+
+def _sentences(*, once: bool) -> Sentences:
+    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return Sentences(colours=colours, quiet=QUIET | {"backfill_incomplete"} if once else QUIET)
 
 
 def set_level(level: str) -> None:
@@ -138,7 +148,8 @@ def _prioritized(renderers: list[structlog.typing.Processor]) -> structlog.typin
 def complain(sentence: str) -> None:
     """Say on stderr why the command ends otherwise than it should; the journal is told that it is an error."""
     priority = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr, os.environ) else ""
-    print(f"{priority}backfilld: {sentence}", file=sys.stderr)
+    text = f"{priority}backfilld: {sentence}"
+    say(text, err=True)
 
 
 def _is_journal(

@@ -27,7 +27,7 @@ from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import instruments_in
 from backfilld.store.lock import locked
 from backfilld.surfaces.bar import progress_bar
-from backfilld.surfaces.words import counted
+from backfilld.surfaces.words import counted, say
 
 T = TypeVar("T")
 
@@ -76,13 +76,13 @@ def status(settings: Settings, instruments: Sequence[Instrument] | None, *, as_j
         return
     for each in found:
         counts = ", ".join(f"{count:,} {mark}" for mark, count in each.days.items()) or "no day"
-        click.echo(f"{each.instrument}: {counts}; {counted(each.trades, 'trade')}, {each.bytes:,} bytes in the bucket")
+        say(f"{each.instrument}: {counts}; {counted(each.trades, 'trade')}, {each.bytes:,} bytes in the bucket")
         if each.lag:
-            click.echo(f"  the manifest lags by {counted(each.lag, 'day')}, whose trades are not counted; run catalog")
+            say(f"  the manifest lags by {counted(each.lag, 'day')}, whose trades are not counted; run catalog")
         for month, drawn in each.calendar.items():
             click.echo(f"  {month}  {drawn}")
     words = "  ".join(f"{character} {mark}" for mark, character in MARKS.items())
-    click.echo(words if found else f"{settings.remote_url} has no days, and neither has {settings.cache_dir}")
+    say(words if found else f"{settings.remote_url} has no days, and neither has {settings.cache_dir}")
 
 
 def verify(
@@ -123,11 +123,11 @@ def _print_verified(settings: Settings, found: BucketVerified, done: list[Replac
         click.echo(json.dumps(document, ensure_ascii=False))
         return
     for step in done:
-        click.echo(f"{step.instrument} {step.day}: {step.sentence}")
+        say(f"{step.instrument} {step.day}: {step.sentence}")
     for line in (*(f"{whose} {day}: {kind}: {sentence}" for whose, day, kind, sentence in findings), *found.remarks):
-        click.echo(line)
+        say(line)
     outcome = counted(len(findings), "finding") if findings else "every object is what it claims"
-    click.echo(f"{counted(len(found.days), 'day')} in {settings.remote_url}: {outcome}")
+    say(f"{counted(len(found.days), 'day')} in {settings.remote_url}: {outcome}")
 
 
 def _run(settings: Settings, work: Callable[[CachedDaysInBucket], Awaitable[T]], *, writes: bool = True) -> T:
@@ -151,11 +151,11 @@ def _sealed(settings: Settings, instrument: Instrument) -> list[DayName]:
 
 def _report(deed: str, found: Transfers) -> int:
     """Say what was done and what was not; the exit code of it."""
-    click.echo(f"{counted(len(found.done), 'day')} {deed}, {len(found.stored)} were there already")
+    say(f"{counted(len(found.done), 'day')} {deed}, {len(found.stored)} were there already")
     for instrument, day in found.conflicted:
-        click.echo(f"{instrument} {day}: the bucket has other rows; nothing was overwritten", err=True)
+        say(f"{instrument} {day}: the bucket has other rows; nothing was overwritten", err=True)
     for (instrument, day), reason in found.refused:
-        click.echo(f"{instrument} {day}: refused, {reason}", err=True)
+        say(f"{instrument} {day}: refused, {reason}", err=True)
     if found.left:
         print(f"backfilld: {counted(len(found.left), 'day')} left for later: {found.error}", file=sys.stderr)
         return EXIT_TRY_LATER

@@ -150,10 +150,11 @@ async def _gather(assembly: Assembly, outcomes: list[Outcome], *, show: bool) ->
 
 
 def _show(outcomes: list[Outcome]) -> None:
-    if sys.stdout.isatty():
+    came = [outcome for outcome in outcomes if outcome.complete or outcome.downloaded]
+    if came and sys.stdout.isatty():
         from backfilld.surfaces.progress import print_summary  # noqa: PLC0415
 
-        print_summary(outcomes)
+        print_summary(came)
 
 
 def _conclude(outcomes: list[Outcome], signals: list[str], *, once: bool) -> int:

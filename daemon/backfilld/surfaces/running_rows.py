@@ -1,16 +1,23 @@
 """What a running pipeline shows of itself on a terminal. Owns the words, and the rate of each row."""
 
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import trio
 
-from backfilld.actors.governor import GovernorStatistics
+from backfilld.core.live.reports import LiveInstrument, LiveStatistics
+from backfilld.core.markets import RULES
+from backfilld.core.model import Instrument
+from backfilld.core.sync.standing import Standing
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.supervisor import Pipeline
 from backfilld.surfaces.rows import Row, State, duration
+from backfilld.surfaces.words import counted
 
 RATE_OVER_S = 10.0
-"""A rate is that of so many seconds: long enough to be steady over an edge of the budget's windows."""
+"""A rate is that of so many seconds: long enough to be steady over a request's latency."""
+LEAST_RATE_OVER_S = 1.0
 
 
 class Meter:
@@ -20,50 +27,106 @@ class Meter:
         self._seen: deque[tuple[float, int]] = deque()
 
     def rate(self, now: float, count: int) -> float:
-        """Per second, of the last RATE_OVER_S seconds."""
+        """Per second, over the last RATE_OVER_S seconds; 0 while less than LEAST_RATE_OVER_S of them were seen."""
         self._seen.append((now, count))
         while now - self._seen[0][0] > RATE_OVER_S:
             self._seen.popleft()
         began, first = self._seen[0]
-        return (count - first) / (now - began) if now > began else 0.0
+        return max(0.0, (count - first) / (now - began)) if now - began >= LEAST_RATE_OVER_S else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What bears on an instrument from outside: the time in ms since the epoch and by trio's clock, its budget, its
+    live side, and for how long its market's host has been out of reach."""
+
+    wall_ms: float
+    now: float
+    budget: BudgetStatistics | None = None
+    live: LiveInstrument | None = None
+    lost_s: float | None = None
+
+
+def row_of(instrument: Instrument, seen: Standing, around: Surroundings, rate: float) -> Row:
+    """The row of an instrument."""
+    words = tuple(_words(seen, around))
+    return Row(str(instrument), _state(seen, around), seen.fetched, seen.wanted, rate, words)
+
+
+def _state(seen: Standing, around: Surroundings) -> State:
+    if around.lost_s is not None or seen.error is not None:
+        return "failing"
+    if around.live is not None and around.live.is_attached and seen.is_complete:
+        return "live"
+    if seen.is_complete:
+        return "complete"
+    return "fetching" if seen.wanted else "starting"
+
+
+def _words(seen: Standing, around: Surroundings) -> Iterator[str]:
+    live = around.live if around.live is not None and around.live.is_attached else None
+    if around.lost_s is not None:
+        yield f"out of reach for {duration(around.lost_s)}"
+    elif seen.error is not None:
+        yield seen.error
+    else:
+        yield from _waits(seen, around.budget)
+        if seen.is_complete and live is not None:
+            yield "live" if live.lag_ms is None else f"live, lag {max(0.0, live.lag_ms):,.0f} ms"
+        elif seen.is_complete and seen.wanted <= seen.fetched:
+            yield "complete"
+        elif not seen.wanted and not seen.is_complete and not seen.archive_days:
+            yield "looks where the day begins"
+    if seen.archive_days:
+        yield f"{counted(seen.archive_days, 'day')} from the archive"
+    if live is None or around.lost_s is not None:
+        yield from _ages(seen, around)
+
+
+def _ages(seen: Standing, around: Surroundings) -> Iterator[str]:
+    if seen.newest_ms is not None and seen.is_complete:
+        yield f"newest trade {duration((around.wall_ms - seen.newest_ms) / 1000)} ago"
+    if seen.rests_until is not None and around.now < seen.rests_until < float("inf"):
+        yield f"next check in {duration(seen.rests_until - around.now)}"
+
+
+def _waits(seen: Standing, budget: BudgetStatistics | None) -> Iterator[str]:
+    if budget is None or seen.wanted <= seen.fetched:
+        return
+    if budget.paused_ms:
+        yield f"{budget.reason} for {duration(budget.paused_ms / 1000)}"
+    elif budget.waiting and budget.wait_ms >= 1000:  # noqa: PLR2004 - a second; less is not worth a word
+        yield f"{duration(budget.wait_ms / 1000)} for weight"
 
 
 class RowMaker:
-    """The rows of a pipeline, made anew at each look."""
+    """The rows of a pipeline, made anew at each look. ``lost`` says for how long each market's host has been out of
+    reach."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, lost: Callable[[], Mapping[str, float]]) -> None:
         self._pipeline = pipeline
-        self._meter = Meter()
+        self._lost = lost
+        self._meters: defaultdict[Instrument, Meter] = defaultdict(Meter)
 
     def rows(self) -> list[Row]:
         """What is known of the instruments."""
-        pipeline, seen = self._pipeline, self._pipeline.statistics.value
-        instruments = ", ".join(map(str, pipeline.spec_now.instruments))
-        rate = self._meter.rate(trio.current_time(), seen.fetched)
-        state: State = (
-            "complete" if 0 < seen.instruments == seen.complete else "fetching" if seen.wanted else "starting"
-        )
-        words = [*self._waits()]
-        if state == "complete":
-            words += ["complete"]
-            rest_s = seen.rests_until - trio.current_time()
-            words += [f"next check in {duration(rest_s)}"] if 0 < rest_s < float("inf") else []
-        if seen.archive_days:
-            words.append(f"{seen.archive_days:,} days from the archive")
-        return [Row(instruments, state, seen.fetched, seen.wanted, rate, tuple(words))]
-
-    def _waits(self) -> list[str]:
-        return [
-            f"{pool}: {duration(budget.wait_ms / 1000)} for weight"
-            for pool, budget in self._pipeline.governor.value.items()
-            if budget.waiting and budget.wait_ms > 0 and not budget.paused_ms
-        ]
+        pipeline, now = self._pipeline, trio.current_time()
+        live = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
+        lost, wall_ms = self._lost(), pipeline.wall_ms()
+        rows = []
+        for instrument in pipeline.spec_now.instruments:
+            seen = pipeline.statistics.value.standings.get(instrument, Standing())
+            budget = pipeline.governor.value.get(RULES[instrument.market].pool)
+            around = Surroundings(
+                wall_ms, now, budget, live.instruments.get(instrument), lost.get(str(instrument.market))
+            )
+            rows.append(row_of(instrument, seen, around, self._meters[instrument].rate(now, seen.fetched)))
+        return rows
 
     def notes(self) -> list[str]:
         """The request weight of each pool, and the disk's trouble."""
         trouble = self._pipeline.disk.trouble.value
-        pools: GovernorStatistics = self._pipeline.governor.value
-        notes = [_weight(str(pool), budget) for pool, budget in pools.items()]
+        notes = [_weight(str(pool), budget) for pool, budget in self._pipeline.governor.value.items()]
         return notes + ([f"the disk fails, and is tried again: {trouble.reason}"] if trouble else [])
 
 

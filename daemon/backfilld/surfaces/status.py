@@ -17,7 +17,7 @@ from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
 from backfilld.store.daemon_state import Activity
 from backfilld.store.format.dayfile import Encoding
 from backfilld.surfaces.table import Column, table_lines, terminal_width
-from backfilld.surfaces.words import counted
+from backfilld.surfaces.words import counted, say
 
 _COLOURS = {"#": "green", "+": "yellow", "!": "magenta", "x": "red", "L": "cyan"}
 
@@ -48,11 +48,13 @@ def print_status(
         _print_table(status.days)
     else:
         whose = "" if instruments is None else f" of {', '.join(map(str, instruments))}"
-        click.echo(f"{cache_dir} has no day files{whose}")
-    for line in _activity_lines(status.activity):
-        click.echo(line)
+        say(f"{cache_dir} has no day files{whose}")
+    runs = "no daemon runs" if status.daemon_pid is None else f"a daemon runs, process {status.daemon_pid}"
+    say(runs)
+    for line in _activity_lines(status.activity, is_running=status.daemon_pid is not None):
+        say(line)
     for pool, budget in status.budgets.items():
-        click.echo(_described(pool, budget, time.time() * 1000))
+        say(_described(pool, budget, time.time() * 1000))
 
 
 def print_cleanup(
@@ -69,22 +71,23 @@ def print_cleanup(
     if pushed_to:
         may_delete = pushed_only(cache_dir, pushed_to, encoding)
         paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run, may_delete=may_delete, encoding=encoding)
-        click.echo(f"days that are not in {pushed_to} yet are kept")
+        say(f"days that are not in {pushed_to} yet are kept")
     else:
         paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run, encoding=encoding)
     for path in paths:
-        click.echo(f"would delete {path}" if dry_run else f"deleted {path}")
+        say(f"would delete {path}" if dry_run else f"deleted {path}")
     if keep_days == 0:
-        click.echo("--keep-days 0 keeps every day file; nothing is deleted")
+        say("--keep-days 0 keeps every day file; nothing is deleted")
         return
     verb = "would be deleted" if dry_run else "deleted"
-    click.echo(f"{counted(len(paths), 'day file')} older than {counted(keep_days, 'day')} {verb}")
+    say(f"{counted(len(paths), 'day file')} older than {counted(keep_days, 'day')} {verb}")
 
 
 def _document(cache_dir: Path, status: CacheStatus) -> dict[str, object]:
     activity = status.activity
     return {
         "cache_dir": str(cache_dir),
+        "daemon_pid": status.daemon_pid,
         "days": [asdict(day) for day in status.days],
         "budgets": msgspec.to_builtins(status.budgets),
         "instruments": [asdict(total) for total in status.instruments],
@@ -95,13 +98,15 @@ def _document(cache_dir: Path, status: CacheStatus) -> dict[str, object]:
 def _print_calendars(totals: Sequence[InstrumentStatus]) -> None:
     for total in totals:
         counts = ", ".join(f"{count:,} {mark}" for mark, count in total.days.items())
-        click.echo(f"{total.instrument}: {counts}; {counted(total.trades, 'trade')}, {total.bytes:,} bytes")
+        say(f"{total.instrument}: {counts}; {counted(total.trades, 'trade')}, {total.bytes:,} bytes")
         missing = f"; {counted(total.missing, 'id')} missing" if total.missing else ""
         if total.first_at is not None:
-            click.echo(f"  {total.first_at} to {total.last_at}{missing}")
+            say(f"  {total.first_at} to {total.last_at}{missing}")
         for month, drawn in total.calendar.items():
             click.echo(f"  {month}  {_coloured(drawn)}")
-    click.echo("  ".join(f"{_coloured(character)} {mark}" for mark, character in MARKS.items()))
+    seen = {character for total in totals for line in total.calendar.values() for character in line}
+    used = ((mark, character) for mark, character in MARKS.items() if character in seen)
+    click.echo("  ".join(f"{_coloured(character)} {mark}" for mark, character in used))
 
 
 def _coloured(drawn: str) -> str:
@@ -114,12 +119,12 @@ def _print_table(days: Sequence[DayStatus]) -> None:
     odd = [day for day in days if day.mark != "sealed"]
     plain = sum(day.unencrypted for day in days)
     for line in table_lines(COLUMNS, [_row(day) for day in odd], terminal_width()):
-        click.echo(line)
+        say(line)
     for day in odd:
         if day.reason is not None:
-            click.echo(f"{day.instrument} {day.day} is {day.state}: {day.reason}")
+            say(f"{day.instrument} {day.day} is {day.state}: {day.reason}")
     if plain:
-        click.echo(f"{counted(plain, 'day')} unencrypted: backfilld rekey encrypts them")
+        say(f"{counted(plain, 'day')} unencrypted: backfilld rekey encrypts them")
 
 
 def _row(day: DayStatus) -> tuple[str, ...]:
@@ -128,14 +133,14 @@ def _row(day: DayStatus) -> tuple[str, ...]:
     return (day.instrument, day.day, day.mark, *figures, *ids, (day.last_at or "-").removesuffix("+00:00"))
 
 
-def _activity_lines(activity: Activity | None) -> Iterator[str]:
+def _activity_lines(activity: Activity | None, *, is_running: bool) -> Iterator[str]:
     """What the daemon last reported of its work."""
     if activity is None:
         return
     if activity.hit_ratio is not None:
         counts = f"{activity.cached:,} cached, {activity.downloaded:,} downloaded"
         yield f"cache hit ratio {activity.hit_ratio:.1%}: {counts} (as of {iso(int(activity.saved_ms))})"
-    if activity.live is not None:
+    if activity.live is not None and is_running:
         yield f"live: {activity.live} (as of {iso(int(activity.saved_ms))})"
     if activity.last_error is not None:
         when = f" at {iso(int(activity.last_error_ms))}" if activity.last_error_ms is not None else ""

@@ -20,7 +20,7 @@ from backfilld.settings import Settings
 from backfilld.store.upkeep.inspection import Finding
 from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.table import Column, table_lines, terminal_width
-from backfilld.surfaces.words import counted
+from backfilld.surfaces.words import counted, say
 
 if TYPE_CHECKING:
     from backfilld.adapters.archive_comparison import Comparison
@@ -70,7 +70,7 @@ def repair(
         repaired = trio.run(partial(repair_cache, settings, instruments, against_archive=against_archive, watch=watch))
     if not as_json:
         for each in repaired.steps:
-            click.echo(f"{each.instrument} {each.day}: {each.sentence}")
+            say(f"{each.instrument} {each.day}: {each.sentence}")
     steps = [
         {"instrument": str(each.instrument), "day": each.day.isoformat(), "done": each.sentence}
         for each in repaired.steps
@@ -79,7 +79,7 @@ def repair(
     if not repaired.verified.findings:
         return EXIT_DONE
     for reason in repaired.reasons:
-        click.echo(f"backfilld: {reason}", err=True)
+        say(f"backfilld: {reason}", err=True)
     return max(overall_exit_code(repaired.outcomes), _exit_code(repaired.verified))
 
 
@@ -95,10 +95,10 @@ def _print(cache_dir: Path, verified: Verified, *, as_json: bool, also: Mapping[
         click.echo(json.dumps(_document(cache_dir, verified) | dict(also or {}), ensure_ascii=False))
         return
     for line in table_lines(COLUMNS, list(_rows(verified.findings)), terminal_width()):
-        click.echo(line)
+        say(line)
     for sentence in _remarks(verified.comparisons or ()):
-        click.echo(sentence)
-    click.echo(_summary(verified))
+        say(sentence)
+    say(_summary(verified))
 
 
 def _document(cache_dir: Path, verified: Verified) -> dict[str, object]:

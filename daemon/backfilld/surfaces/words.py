@@ -1,6 +1,32 @@
-"""Small words that every surface uses: counts with their nouns."""
+"""Small words that every surface uses, and lines that fit the terminal."""
+
+import shutil
+import sys
+import textwrap
 
 
 def counted(count: int, noun: str) -> str:
     """``1 file``, ``2,000 files``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def size(count: int) -> str:
+    """Bytes as ``812 B``, ``172 kB``, ``3.5 MB``, ``1.2 GB``."""
+    for unit, digits, name in ((1e9, 1, "GB"), (1e6, 1, "MB"), (1e3, 0, "kB")):
+        if count >= unit:
+            return f"{count / unit:.{digits}f} {name}"
+    return f"{count} B"
+
+
+def fitted(text: str, *, indent: str = "  ") -> str:
+    """The text in lines that fit the terminal, broken between words alone: a path can be copied."""
+    width = shutil.get_terminal_size().columns
+    if len(text) <= width:
+        return text
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line, on stderr if ``err``; on a terminal it goes on below where it is too long."""
+    stream = sys.stderr if err else sys.stdout
+    print(fitted(text) if stream.isatty() else text, file=stream)
