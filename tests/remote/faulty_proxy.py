@@ -6,7 +6,8 @@ so the proxy puts the client's own Host through to the server.
 
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPResponse
@@ -109,12 +110,15 @@ class _Proxy(ThreadingHTTPServer):
         self.ended = threading.Event()
         self.seen: list[Fault] = []
         self.passed: list[Passed] = []
+        self.down_until_s = 0.0
         self._faults = list(faults)
         self._lock = threading.Lock()
 
     def next_fault(self) -> Fault:
         """The fault of the next request."""
         with self._lock:
+            if time.monotonic() < self.down_until_s:
+                return "503"
             fault: Fault = self._faults.pop(0) if self._faults else "pass"
             self.seen.append(fault)
             return fault
@@ -128,6 +132,17 @@ def faulty_proxy(location: RemoteLocation, faults: Sequence[Fault]) -> Iterator[
     """The location by way of a proxy that plays these faults, one a request, and the faults played so far."""
     with _running(location, faults) as (proxied, proxy):
         yield proxied, proxy.seen
+
+
+@contextmanager
+def proxy_with_outage(location: RemoteLocation) -> Iterator[tuple[RemoteLocation, Callable[[float], None]]]:
+    """The location by way of a proxy, and what makes it answer 503 for some seconds."""
+    with _running(location, ()) as (proxied, proxy):
+
+        def fall_for(seconds: float) -> None:
+            proxy.down_until_s = time.monotonic() + seconds
+
+        yield proxied, fall_for
 
 
 @contextmanager
