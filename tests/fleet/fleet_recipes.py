@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,8 @@ async def test_a_recipe_runs_as_it_stands(block: Block, tmp_path: Path, s3_envir
             "sqlalchemy", reason="pyiceberg's local catalogue needs it: pip install 'pyiceberg[sql-sqlite]'"
         )
     server = s3_environment
-    try:
+    with suppress(OSError):  # another recipe has made it
         make_bucket(server, BUCKET)
-    except OSError:
-        pass  # another recipe has made it
     for day in days(DAYS):
         seal(tmp_path, day, rows=ROWS)
     location = RemoteLocation(URL, server.endpoint, REGION, allow_http=True)
