@@ -15,7 +15,7 @@ from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.adapters.served_days import ServedDays
 from backfilld.core.markets import RULES
 from backfilld.core.model import Market
-from backfilld.core.serving.addresses import Address, parse_address
+from backfilld.core.serving.addresses import Address, hosts_answered, parse_address
 from backfilld.core.text import plain
 from backfilld.ports.forwarding import Forwarder
 from backfilld.serving.application import application
@@ -27,6 +27,7 @@ from backfilld.serving.library import Library
 from backfilld.serving.relay import Relay
 from backfilld.serving.rest import Sources, exchange_routes
 from backfilld.serving.sockets import close_listener, open_listener
+from backfilld.serving.stream_server import StreamServer
 from backfilld.serving.symbols import Symbols
 from backfilld.serving.tails import Tails
 from backfilld.serving.world import World
@@ -58,19 +59,23 @@ async def run_endpoint(world: World) -> None:
 async def _serve(world: World) -> None:
     settings = world.settings
     ending_s = min(MOST_ENDING_S, ENDING_PART * settings.grace_seconds)
-    with _listening(settings.api_listen, "api") as api:
+    with _listening(settings.api_listen, "api") as api, _listening(settings.stream_listen, "streams") as streams:
         async with opened_forwarder(world.pipeline) as forwarder, trio.open_nursery() as nursery:
             serving = _Serving(world, forwarder, nursery)
             connections = Connections(application(world, exchange_routes(serving.sources)))
             nursery.start_soon(world.watch.run)
             nursery.start_soon(serving.hub.run)
             try:
-                async with move_on_when(world.pipeline.stop.wait):
-                    await connections.accept(api, nursery)
+                async with move_on_when(world.pipeline.stop.wait), trio.open_nursery() as accepting:
+                    accepting.start_soon(connections.accept, api, nursery)
+                    accepting.start_soon(serving.streams.accept, streams, nursery)
+                serving.streams.shut_down()
                 await connections.finish(ending_s)
+                await serving.streams.finish(ending_s)
             finally:
                 # Before the nursery waits: a shielded write ends by nothing else.
                 connections.abort_all()
+                serving.streams.abort_all()
                 nursery.cancel_scope.cancel()
 
 
@@ -81,7 +86,7 @@ class _Serving:
         settings, pipeline = world.settings, world.pipeline
         store = pipeline.store
         self.tails = Tails()
-        self.hub = Hub(pipeline.live, self.tails, lambda _instrument, _next_id: None)
+        self.hub = Hub(pipeline.live, self.tails)
         clock = Clock(partial(_clock_bounds_ms, pipeline), self.hub.is_attached)
         days = ServedDays(store.manager if isinstance(store, ParquetStore) else None)
         relay = Relay(forwarder, settings.api_wait_seconds, nursery)
@@ -93,6 +98,10 @@ class _Serving:
             partial(_used_weight, pipeline),
             settings.api_forward,
         )
+        hosts = hosts_answered(settings.api_hosts)
+        sources = self.sources
+        self.streams = StreamServer(self.hub, sources.library, sources.symbols, clock, hosts, world.traffic)
+        self.hub.on_gap = self.streams.on_gap
 
 
 def _clock_bounds_ms(pipeline: Pipeline, market: Market) -> tuple[int, int]:

@@ -25,10 +25,10 @@ class Hub:
     """Follows what the daemon follows. ``listeners`` of an instrument get its trades in order, each once; ``on_gap`` is
     called where what follows does not adjoin what was given out, with the id that would have been next."""
 
-    def __init__(self, live: LiveWorld | None, tails: Tails, on_gap: Callable[[Instrument, int], None]) -> None:
+    def __init__(self, live: LiveWorld | None, tails: Tails) -> None:
         self._live = live
         self._tails = tails
-        self._on_gap = on_gap
+        self.on_gap: Callable[[Instrument, int], None] = lambda _instrument, _next_id: None
         self.listeners: defaultdict[Instrument, list[Listener]] = defaultdict(list)
 
     def follows(self, instrument: Instrument) -> bool:
@@ -83,4 +83,4 @@ class Hub:
 
     def _gap(self, instrument: Instrument, next_id: int) -> None:
         self._tails.tail(instrument).clear()
-        self._on_gap(instrument, next_id)
+        self.on_gap(instrument, next_id)

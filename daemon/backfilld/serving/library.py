@@ -12,12 +12,15 @@ import msgspec
 import polars as pl
 
 from backfilld.adapters.served_days import MOST_DAYS, ServedDays, Wanted, around_id, around_span
+from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of
-from backfilld.core.serving.candles import Bars, candles, pieces_for, span_asked
+from backfilld.core.serving.candles import Bars, candles, current, pieces_for, span_asked
 from backfilld.core.serving.intervals import Interval
+from backfilld.core.serving.live_candles import LiveCandle
 from backfilld.core.serving.questions import CandlesQuestion, TradesQuestion
 from backfilld.core.serving.selection import select
+from backfilld.core.serving.stream_requests import StreamName
 from backfilld.core.serving.texts import Digits, trades_text
 from backfilld.core.serving.timeline import Piece, Timeline
 from backfilld.errors import DayLocked, StoreError
@@ -87,6 +90,35 @@ class Library:
             return None
         is_live = any(isinstance(piece.key, FrameKey) for piece in pieces)
         return None if rows is None else Found(msgspec.json.encode(rows), LIVE if is_live else CACHE)
+
+    async def current_candle(self, name: StreamName) -> tuple[LiveCandle, int] | None:
+        """The candle of an interval that goes on now, and the id of the first trade that is not in it."""
+        interval, tail = name.interval, self._tails.of.get(name.instrument)
+        if interval is None or tail is None or tail.next_id is None:
+            return None
+        now_ms = self._clock.now_ms(Market.SPOT)
+        open_ms = interval.open_ms(now_ms)
+        if now_ms - open_ms > MOST_SPAN_MS:
+            return None
+        wanted = around_span(day_of(open_ms), day_of(now_ms))
+        timeline = await self._timeline(name.instrument, wanted)
+        pieces = pieces_for((open_ms, now_ms + 1), replace(timeline, is_live=True))
+        if not pieces or timeline.next_id != tail.next_id:
+            return None
+        try:
+            bars = await self._bars(interval, pieces)
+            candle = current((open_ms, interval.next_ms(open_ms)), bars)
+        except _UNUSABLE:
+            return None
+        return None if candle is None else (candle, pieces[-1].ids.last_id + 1)
+
+    def live_since(self, instrument: Instrument, trade_id: int) -> list[LiveTrade]:
+        """The live trades from an id on."""
+        tail = self._tails.of.get(instrument)
+        pieces = [] if tail is None else tail.pieces()
+        keys = [piece.key for piece in pieces if piece.ids.last_id >= trade_id]
+        frames = [key.trades for key in keys if isinstance(key, FrameKey)]
+        return [trade for frame in frames for trade in trades_of(frame) if trade.a >= trade_id]
 
     async def _bars(self, interval: Interval, pieces: Sequence[Piece]) -> list[Bars]:
         days = self._days

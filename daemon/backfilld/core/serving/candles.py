@@ -10,6 +10,7 @@ import polars as pl
 
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.serving.intervals import Interval
+from backfilld.core.serving.live_candles import LiveCandle, units_text
 from backfilld.core.serving.questions import CandlesQuestion
 from backfilld.core.serving.texts import DIGITS, units
 from backfilld.core.serving.timeline import Piece, Timeline
@@ -26,11 +27,13 @@ _SUMS = {
     "n": pl.col("n").sum(),
     "tv": pl.col("tv").sum(),
     "tx": pl.col("tx").sum(),
+    "fi": pl.col("fi").first(),
+    "la": pl.col("la").last(),
 }
 
 Bars = pl.DataFrame
 """A row per span with trades: ``t`` its start in ms, o h l c v and taker volume ``tv`` in units of 1e-8, quote volumes
-``x`` and ``tx`` in units of 1e-16, ``n`` trades."""
+``x`` and ``tx`` in units of 1e-16, ``n`` trades, the ids ``fi`` and ``la`` of the first and the last single trade."""
 
 Span = tuple[int, int]
 """The open time of the first candle, and the one after the last."""
@@ -51,6 +54,8 @@ def bars_of(trades: pl.DataFrame, span_ms: int) -> Bars:
             "n": traded["l"] - traded["f"] + 1,
             "tv": quantity * taken,
             "tx": price * quantity * taken,
+            "fi": traded["f"],
+            "la": traded["l"],
         }
     )
     return rows.group_by("t", maintain_order=True).agg(**_SUMS)
@@ -104,7 +109,17 @@ def candles(interval: Interval, span: Span, bars: Sequence[Bars]) -> list[list[o
 def bars_of_nothing() -> Bars:
     """No bars."""
     whole = ("o", "h", "l", "c", "v", "x", "tv", "tx")
-    return pl.DataFrame(schema={"t": pl.Int64(), **dict.fromkeys(whole, pl.Int128()), "n": pl.Int64()})
+    sums, ids = dict.fromkeys(whole, pl.Int128()), dict.fromkeys(("n", "fi", "la"), pl.Int64())
+    return pl.DataFrame(schema={"t": pl.Int64(), **sums, **ids}).select("t", *_SUMS)
+
+
+def current(span: Span, bars: Sequence[Bars]) -> LiveCandle | None:
+    """The candle that goes on now; None where not even a close before it is known."""
+    every = pl.concat(bars) if bars else bars_of_nothing()
+    found = every.filter(pl.col("t") >= span[0]).select(**_SUMS).row(0, named=True)
+    if found["o"] is not None:
+        return LiveCandle.of(*span, found)
+    return LiveCandle.empty(*span, int(every["c"][-1])) if every.height else None
 
 
 def _filled(
@@ -124,12 +139,7 @@ def _filled(
 
 def candle_row(open_ms: int, next_ms: int, found: dict[str, int]) -> list[object]:
     """A candle as the exchange's array."""
-    prices = [_text(found[name]) for name in ("o", "h", "l", "c")]
-    volume, taken = _text(found.get("v", 0)), _text(found.get("tv", 0))
-    quote, quote_taken = _text(found.get("x", 0) // 10**DIGITS), _text(found.get("tx", 0) // 10**DIGITS)
+    prices = [units_text(found[name]) for name in ("o", "h", "l", "c")]
+    volume, taken = units_text(found.get("v", 0)), units_text(found.get("tv", 0))
+    quote, quote_taken = units_text(found.get("x", 0) // 10**DIGITS), units_text(found.get("tx", 0) // 10**DIGITS)
     return [open_ms, *prices, volume, next_ms - 1, quote, found.get("n", 0), taken, quote_taken, "0"]
-
-
-def _text(value: int) -> str:
-    whole, rest = divmod(value, 10**DIGITS)
-    return f"{whole}.{rest:0{DIGITS}}"
