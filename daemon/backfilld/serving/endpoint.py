@@ -67,8 +67,12 @@ async def _serve(world: World) -> None:
             nursery.start_soon(serving.hub.run)
             try:
                 async with move_on_when(world.pipeline.stop.wait), trio.open_nursery() as accepting:
-                    accepting.start_soon(connections.accept, api, nursery)
-                    accepting.start_soon(serving.streams.accept, streams, nursery)
+                    # trio refuses to serve no listener.
+                    if api:
+                        accepting.start_soon(connections.accept, api, nursery)
+                    if streams:
+                        accepting.start_soon(serving.streams.accept, streams, nursery)
+                    await trio.sleep_forever()
                 serving.streams.shut_down()
                 await connections.finish(ending_s)
                 await serving.streams.finish(ending_s)
