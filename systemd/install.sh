@@ -78,6 +78,7 @@ install_all() {
     install -D -m 644 "$source/README.md" "$destdir$doc/README.md"
     install -D -m 644 "$source/LICENSE" "$destdir$doc/LICENSE"
     install -D -m 644 "$source/systemd/backfilld.service" "$destdir$unit"
+    install -D -m 644 "$source/systemd/backfilld.socket" "$destdir${unit%.service}.socket"
     sed -i "s|/usr/local/|$prefix/|g" "$destdir$unit"
     if [ -e "$destdir$config" ]; then
         echo "$destdir$config stays as it is"
@@ -92,7 +93,7 @@ install_all() {
 uninstall_all() {
     tell_systemd disable --now backfilld.service
     rm -rf "$destdir$home" "$destdir$home.new" "$destdir$doc"
-    rm -f "$destdir$prefix/bin/backfilld" "$destdir$unit"
+    rm -f "$destdir$prefix/bin/backfilld" "$destdir$unit" "$destdir${unit%.service}.socket"
     tell_systemd daemon-reload
     echo "backfilld is removed. What stays: ${config%/*} and the trades in /var/lib/backfilld; delete them by hand."
 }

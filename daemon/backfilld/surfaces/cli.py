@@ -11,6 +11,7 @@ from backfilld.errors import EXIT_INCOMPLETE, EXIT_SETTINGS, BackfillError, Sett
 from backfilld.surfaces.cli_bucket import BUCKET_COMMANDS
 from backfilld.surfaces.cli_days import COMMANDS
 from backfilld.surfaces.cli_fleet import fleet
+from backfilld.surfaces.cli_serving import connect
 from backfilld.surfaces.options import daemon_settings_of, options, settings_of
 
 
@@ -21,7 +22,7 @@ def cli() -> None:
     banned."""
 
 
-for _command in (*COMMANDS, *BUCKET_COMMANDS, fleet):
+for _command in (*COMMANDS, *BUCKET_COMMANDS, fleet, connect):
     cli.add_command(_command)
 
 

@@ -24,7 +24,7 @@ class LiveCandle:
 
     open_ms: int
     stop_ms: int
-    open: int
+    opening: int
     high: int
     low: int
     close: int
@@ -52,7 +52,7 @@ class LiveCandle:
         """The next trade."""
         price, quantity = _units(trade.p), _units(trade.q)
         if self.first_trade == NO_TRADE:
-            self.open = self.high = self.low = price
+            self.opening = self.high = self.low = price
             self.first_trade = trade.f
         self.high, self.low, self.close = max(self.high, price), min(self.low, price), price
         self.volume += quantity
@@ -74,7 +74,7 @@ def candle_text(name: StreamName, candle: LiveCandle, event_ms: int, *, is_over:
         "i": "" if name.interval is None else name.interval.name,
         "f": candle.first_trade,
         "L": candle.last_trade,
-        "o": units_text(candle.open),
+        "o": units_text(candle.opening),
         "c": units_text(candle.close),
         "h": units_text(candle.high),
         "l": units_text(candle.low),
