@@ -20,9 +20,7 @@ def connect(client: str, config: Path | None) -> None:
     settings = settings_of(config, (), None)
     rest = _base("http", "api_listen", settings.api_listen, "127.0.0.1:8190")
     streams = _base("ws", "stream_listen", settings.stream_listen, "127.0.0.1:8191")
-    click.echo(
-        lines_for(client, rest, streams), nl=False
-    )
+    click.echo(lines_for(client, rest, streams), nl=False)
 
 
 def _base(scheme: str, name: str, listens: str, usual: str) -> str:
