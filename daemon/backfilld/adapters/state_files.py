@@ -17,8 +17,9 @@ from backfilld.store.governor_state import remembered_now, save_remembered
 class StateFiles:
     """Implements :class:`backfilld.ports.StateFile`."""
 
-    def __init__(self, cache_dir: Path) -> None:
+    def __init__(self, cache_dir: Path, memory_dir: Path | None = None) -> None:
         self._cache_dir = cache_dir
+        self._memory_dir = memory_dir or cache_dir
         self._error: str | None = None
         self._error_ms: float | None = None
 
@@ -42,7 +43,7 @@ class StateFiles:
         )
 
         def replace() -> None:
-            save_remembered(self._cache_dir, remembered)
+            save_remembered(self._memory_dir, remembered)
             save_activity(self._cache_dir, activity)
 
         # Whoever must not wait for a disk that hangs may let go of it, as with a day file.

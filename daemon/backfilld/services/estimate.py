@@ -74,7 +74,7 @@ async def estimate_fill(settings: Settings, window: TimeSpan) -> FillEstimate:
 
     Raises ExchangeError, naming the instrument, for what nobody answers; RateLimited while a ban lasts.
     """
-    room, open_client = exchange(settings, peek_remembered(settings.cache_dir, time.time() * 1000))
+    room, open_client = exchange(settings, peek_remembered(settings.memory_dir, time.time() * 1000))
     estimates: dict[Instrument, Estimate] = {}
     try:
         await run_governed(
@@ -92,7 +92,9 @@ def _remember_pauses(settings: Settings, room: GovernorRoom) -> None:
     if not any(each.paused_ms for each in shown.values()) or not settings.cache_dir.exists():
         return
     with suppress(CacheLocked, StoreError), locked(settings.cache_dir):
-        save_remembered(settings.cache_dir, peek_remembered(settings.cache_dir, now_ms) | remembered_now(shown, now_ms))
+        save_remembered(
+            settings.memory_dir, peek_remembered(settings.memory_dir, now_ms) | remembered_now(shown, now_ms)
+        )
 
 
 async def _estimate_each(

@@ -60,7 +60,7 @@ def fill_month(task: FleetTask, spec: FleetSpec) -> MonthFilled:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     here = spec.settings_here()
     with scratch(here.state_path) as directory:
-        settings = here.model_copy(update={"cache_dir": directory, "state_dir": None})
+        settings = here.model_copy(update={"cache_dir": directory, "state_dir": here.state_path})
         try:
             return trio.run(_fill, task, settings, spec.uses_rest)
         except BaseExceptionGroup as group:
