@@ -206,3 +206,16 @@ def test_scan_stays_a_function_whatever_was_imported() -> None:
     """A submodule of the same name would take its place."""
     assert callable(backfilld.scan)
     assert callable(scan)
+
+
+@pytest.mark.parametrize(("first_id", "is_proven"), [(0, True), (1, False)])
+def test_days_before_the_first_trade_ever_lack_nothing(first_id: int, *, is_proven: bool, tmp_path: Path) -> None:
+    """Spot begins with id 0: nothing can have come before it. Before any other id something can."""
+    manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT), SPOT)
+    manager.append(DAY, day_frame(range(first_id, 100)), {first_id, 100})
+    start, stop = DAY - timedelta(days=3), DAY + timedelta(days=1)
+    if is_proven:
+        assert scan(SPOT, start, stop, cache_dir=tmp_path).collect().height == 100 - first_id
+        return
+    with pytest.raises(BackfillIncomplete, match="no file"):
+        scan(SPOT, start, stop, cache_dir=tmp_path)

@@ -20,6 +20,7 @@ from polars.io.plugins import register_io_source
 from backfilld.assembly import encoding_of
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.markets import RULES
 from backfilld.core.model import SCHEMA, Instrument, day_of, day_start_ms, day_stop_ms, empty_trades, iso
 from backfilld.core.moments import Moment, moment_ms
 from backfilld.errors import BackfillIncomplete, DayLocked, SettingsError, StoreError
@@ -211,8 +212,11 @@ class _Shelf:
             return [f"the file cannot be used, {str(reason).splitlines()[0][:120]}"]
 
     def _is_proven_empty(self, day: date) -> bool:
-        """Whether the days around name each other's ids as neighbours: then nothing was traded between them."""
+        """Whether the days around name each other's ids as neighbours, or the later one begins with the first id that
+        its market gives: then nothing was traded between them, or before it."""
         earlier, later = self._facts.beside(day)
+        if earlier is None and isinstance(later, Certificate):
+            return later.first_id == RULES[self.instrument.market].first_id
         if not (isinstance(earlier, Certificate) and isinstance(later, Certificate)):
             return False
         return earlier.closed and earlier.next_first_id == later.first_id
