@@ -22,7 +22,7 @@ from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
-from backfilld.core.markets import RULES
+from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.limits import Limit
@@ -182,6 +182,8 @@ class FakeExchange:
     in_flight: int = 0
     most_in_flight: int = 0
     weight_by_minute: Counter[int] = field(default_factory=Counter)
+    weight_by_pool: Counter[tuple[Pool, int]] = field(default_factory=Counter)
+    limits_of: Mapping[Market, tuple[Limit, ...]] = field(default_factory=dict)
 
     @asynccontextmanager
     async def open_client(self) -> AsyncIterator[RestClient]:
@@ -200,7 +202,7 @@ class FakeExchange:
     async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
         """Answer one question, or play the first trick that fits it."""
         self.asked.append((instrument, query))
-        usage = await self._travel(RULES[instrument.market].weights[Endpoint.TRADES])
+        usage = await self._travel(instrument.market, RULES[instrument.market].weights[Endpoint.TRADES])
         if instrument not in self.tapes:
             return self._played(instrument, query, Reply(usage, unknown_symbol()))
         # A clock that steps back takes back no trade.
@@ -214,21 +216,21 @@ class FakeExchange:
     async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
         """Answer exchangeInfo; one unknown symbol spoils the answer for all."""
         self.described.append(tuple(symbols))
-        usage = await self._travel(RULES[market].weights[Endpoint.INFO])
+        usage = await self._travel(market, RULES[market].weights[Endpoint.INFO])
         asked = [Instrument(market, symbol) for symbol in symbols]
         if not all(each in self.tapes for each in asked):
             return Reply(usage, unknown_symbol())
         played = self._played(asked[0], None, Reply(usage, pl.DataFrame()))
         if isinstance(played.result, ExchangeError):
             return Reply(played.usage, played.result)
-        return Reply(usage, MarketInfo(self.limits, dict.fromkeys(symbols, self.tick)))
+        return Reply(usage, MarketInfo(self.limits_of.get(market, self.limits), dict.fromkeys(symbols, self.tick)))
 
     async def forward(self, market: Market, target: str, headers: Mapping[str, str]) -> Reply[Forwarded]:  # noqa: ARG002
         """Answer that the target was asked for; 2 weight."""
-        usage = await self._travel(2)
+        usage = await self._travel(market, 2)
         return Reply(usage, Forwarded(200, {"content-type": "application/json"}, f"{market} {target}".encode()))
 
-    async def _travel(self, weight: int) -> Usage:
+    async def _travel(self, market: Market, weight: int) -> Usage:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -236,7 +238,9 @@ class FakeExchange:
             if self.mute:
                 await trio.sleep_forever()
             self.weight_by_minute[self.now_ms // 60_000] += weight
-            usage = Usage({"1m": self.weight_by_minute[self.now_ms // 60_000]}, self.now_ms // 1000 * 1000)
+            minute = RULES[market].pool, self.now_ms // 60_000
+            self.weight_by_pool[minute] += weight
+            usage = Usage({"1m": self.weight_by_pool[minute]}, self.now_ms // 1000 * 1000)
             await trio.sleep(self.latency_s / 2)
         finally:
             self.in_flight -= 1

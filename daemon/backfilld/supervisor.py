@@ -40,6 +40,7 @@ from backfilld.errors import BackfillError, DayLocked, StoreError
 from backfilld.ports import DaemonWork, OpenArchive, OpenClient, StateFile, TradeStore
 from backfilld.supervisor_governor import GovernorRoom, Keeping, run_governed
 from backfilld.supervisor_live import LiveSide, LiveWorld
+from backfilld.supervisor_pools import Fetchers, jobs_by_pool
 from backfilld.supervisor_remote import Remote, RemoteEnds, start_pullers, start_replicator
 from backfilld.supervisor_report import Report
 
@@ -202,7 +203,12 @@ async def _run_actors(pipeline: Pipeline) -> None:
     send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
 
     async with trio.open_nursery() as nursery:
-        workers = _Workers(pipeline, nursery, FetcherPorts(jobs, send_page.clone(), send_event.clone()))
+        fetching = pipeline.open_client, pipeline.patience, pipeline.stop
+        ports = {
+            pool: FetcherPorts(each, send_page.clone(), send_event.clone())
+            for pool, each in jobs_by_pool(nursery, jobs).items()
+        }
+        workers = Fetchers(nursery, ports, lambda ends: run_fetcher(ends, *fetching))
         remote = start_replicator(nursery, pipeline.remote, pipeline.stop)
         writer = partial(run_writer, remote=remote.days, on_sealed=remote.on_sealed, settles_rounds=spec.once)
         nursery.start_soon(writer, days, send_event.clone(), pipeline.store, pipeline.disk)
@@ -267,44 +273,10 @@ async def _run_archivist(
             await run_archivist(jobs, days, events, pipeline.open_archive, pipeline.disk)
 
 
-class _Workers:
-    """The fetchers: more can be taken on while the pipeline runs; how many work at a time is the scheduler's."""
-
-    def __init__(self, pipeline: Pipeline, nursery: trio.Nursery, ports: FetcherPorts) -> None:
-        self._pipeline = pipeline
-        self._nursery = nursery
-        self._ports = ports
-        self._count = 0
-        self._deadline = math.inf
-        self._scopes: list[trio.CancelScope] = []
-
-    def grow(self, count: int) -> None:
-        """Have at least so many."""
-        while self._count < count:
-            self._count += 1
-            self._nursery.start_soon(self._fetch, self._ports.clone())
-
-    async def _fetch(self, ports: FetcherPorts) -> None:
-        pipeline = self._pipeline
-        with trio.CancelScope(deadline=self._deadline) as scope:
-            self._scopes.append(scope)
-            await run_fetcher(ports, pipeline.open_client, pipeline.patience, pipeline.stop)
-
-    def cancel_requests_at(self, deadline: float) -> None:
-        """Wait for no answer any longer then."""
-        self._deadline = deadline
-        for scope in self._scopes:
-            scope.deadline = deadline
-
-    def close(self) -> None:
-        """Take on nobody any more."""
-        self._ports.close()
-
-
 async def _relay_reloads(
     pipeline: Pipeline,
     before: Reload | None,
-    workers: _Workers,
+    workers: Fetchers,
     remote: RemoteEnds,
     events: trio.MemorySendChannel[SchedulerMessage],
 ) -> None:
@@ -328,7 +300,7 @@ async def _relay_stop(stop: trio.Event, events: trio.MemorySendChannel[Scheduler
 
 
 async def _limit_drain(
-    drained: trio.CancelScope, pipeline: Pipeline, workers: _Workers, nursery: trio.CancelScope
+    drained: trio.CancelScope, pipeline: Pipeline, workers: Fetchers, nursery: trio.CancelScope
 ) -> None:
     """Half the grace after the stop no answer is waited for any longer, so that the rest is there to save what was
     downloaded; at its end all is cancelled. ``drained`` is cancelled when that is not needed any more."""

@@ -30,9 +30,10 @@ from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.model import Instrument
 from backfilld.core.sync.spec import RunSpec
 from backfilld.ports import OpenClient, OpenStream
+from backfilld.supervisor_pools import jobs_by_pool
 
 HEALERS = 2
-"""Fetchers that only fill holes, so that a hole never waits behind the pages of a backfill."""
+"""Fetchers per pool that only fill holes, so that a hole never waits behind the pages of a backfill."""
 
 
 class LiveDoor:
@@ -113,10 +114,11 @@ class LiveSide:
         send_job, jobs = trio.open_memory_channel[Job](math.inf)
         # Never full: the publisher only passes on.
         send_frame, frames = trio.open_memory_channel[PublisherMessage](math.inf)
-        ports = FetcherPorts(jobs, self.inbox.clone(), self.inbox.clone())
-        for _ in range(HEALERS):
-            self._nursery.start_soon(run_fetcher, ports.clone(), open_client, patience, stop)
-        ports.close()
+        for each in jobs_by_pool(self._nursery, jobs).values():
+            ports = FetcherPorts(each, self.inbox.clone(), self.inbox.clone())
+            for _ in range(HEALERS):
+                self._nursery.start_soon(run_fetcher, ports.clone(), open_client, patience, stop)
+            ports.close()
         self._world.door.open(send_frame.clone())
         self._nursery.start_soon(run_publisher, frames)
         if self._world.serve is not None:

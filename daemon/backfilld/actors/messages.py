@@ -30,6 +30,11 @@ class FetchJob:
     stop_ms: int | None = None
     rank: Rank = Rank.TODAY
 
+    @property
+    def market(self) -> Market:
+        """The market that is asked."""
+        return self.instrument.market
+
 
 @dataclass(frozen=True, slots=True)
 class DescribeMarket:
