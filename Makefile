@@ -4,12 +4,13 @@ BIN := .venv/bin
 
 DOCS_ENV := NO_MKDOCS_2_WARNING=1
 
-.PHONY: help setup demo docs test fuzz test-faults test-s3 test-page test-fleet bench-fleet test-at test-systemd bench install uninstall lock clean
+.PHONY: help setup demo docs test fuzz test-faults test-clients test-s3 test-page test-fleet bench-fleet test-at test-systemd bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, live, summary"
 	@echo "make test          set up and run every check"
 	@echo "make fuzz          the real process against an exchange that misbehaves at random; SEED=1 SECONDS=60"
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
+	@echo "make test-clients  ccxt, python-binance and Binance's own SDK, unmodified, against the endpoint"
 	@echo "make test-s3       on Debian: fetch a real S3 server, once, and try the remote store against it"
 	@echo "make test-page     on Debian: fetch Chromium, once, and try the page in it; screenshots in build/page"
 	@echo "make test-fleet    the same server and Dask: a fleet of workers fills a bucket, whatever is done to them"
@@ -82,6 +83,11 @@ AT ?= 00:01 20:00
 AT_TESTS ?= tests/e2e
 test-at: .venv/dev
 	@for at in $(AT); do echo "at $$at UTC:"; $(BIN)/python -m tests.clock $$at -q $(AT_TESTS) || exit $$?; done
+
+# Unmodified clients of Binance against the endpoint, in an environment of their own. Skips aloud where they cannot be had.
+test-clients: .venv/dev
+	@$(BIN)/python -m venv build/clients && build/clients/bin/pip install --quiet --require-hashes -r requirements-clients.txt || true
+	$(BIN)/pytest -o python_files='clients_*.py' -rs tests/clients
 
 test-systemd: .venv/run
 	$(BIN)/python tests/systemd/drive.py

@@ -1,0 +1,67 @@
+"""Unmodified clients, with only the lines pasted that ``backfilld connect`` prints. Run by ``make test-clients``."""
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.e2e.test_live import live_exchange, streamed, until_attached
+from tests.e2e.test_serving import free_port
+from tests.e2e.world import Daemon, ended
+
+PYTHON = Path(os.environ.get("CLIENTS_PYTHON", "build/clients/bin/python"))
+
+SCRIPTS = {
+    "ccxt": """
+import ccxt
+exchange = ccxt.binance({'options': {'defaultType': 'spot', 'fetchMarkets': {'types': ['spot']}}})
+{lines}
+assert len(exchange.fetch_trades('BTC/USDT', limit=5)) == 5
+assert len(exchange.fetch_ohlcv('BTC/USDT', '1m', limit=3)) == 3
+""",
+    "python-binance": """
+from binance.client import Client
+client = Client(ping=False)
+{lines}
+assert len(client.get_aggregate_trades(symbol='BTCUSDT', limit=5)) == 5
+assert len(client.get_klines(symbol='BTCUSDT', interval='1m', limit=3)) == 3
+""",
+    "binance-sdk": """
+{lines}
+assert len(client.rest_api.agg_trades(symbol='BTCUSDT', limit=5).data()) == 5
+assert len(client.rest_api.klines(symbol='BTCUSDT', interval='1m', limit=3).data()) == 3
+""",
+}
+
+
+@pytest.mark.parametrize("client", SCRIPTS)
+async def test_a_client_works_with_the_lines_pasted(client: str, tmp_path: Path) -> None:
+    if not PYTHON.exists():
+        pytest.skip(f"{PYTHON} is not there: make test-clients sets it up")
+    async with live_exchange(20.0) as exchange:
+        api, streams = free_port(), free_port()
+        listen = {"API_LISTEN": f"127.0.0.1:{api}", "STREAM_LISTEN": f"127.0.0.1:{streams}"}
+        daemon = streamed(exchange, tmp_path / "cache", **listen)
+        process = daemon.start("run")
+        try:
+            await until_attached(daemon)
+            lines = (await daemon.run("connect", client)).stdout
+            await _run(SCRIPTS[client].replace("{lines}", lines), daemon)
+        finally:
+            process.terminate()
+            assert await ended(process) == 0
+
+
+async def _run(script: str, daemon: Daemon) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with trio.fail_after(60):
+        done = await trio.run_process(
+            [str(PYTHON.absolute()), "-c", script],
+            env=environment,
+            cwd=daemon.cache_dir.parent,
+            check=False,
+            capture_stdout=True,
+            capture_stderr=True,
+        )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
