@@ -73,3 +73,12 @@ async def test_a_page_is_sent_everything_and_then_what_changed() -> None:
         second = json.loads((await anext(stream)).removeprefix(b"data: "))
     assert set(second["parts"]) == {"now"}
     await stream.aclose()  # type: ignore[attr-defined]
+
+
+async def test_answers_are_counted_by_their_route(served: Served) -> None:
+    for path in ("/", "/static/page.js", "/static/uplot.js", "/readyz", "/nowhere"):
+        await served.get(path)
+    text = (await served.get("/metrics"))[2].decode()
+    for route, status, count in (("/", 200, 1), ("/static/", 200, 2), ("/readyz", 503, 1), ("other", 404, 1)):
+        line = f'backfilld_api_requests_total{{route="{route}",source="own",status="{status}"}} {count}.0'
+        assert line in text.splitlines(), line

@@ -22,6 +22,14 @@ def test_of_a_window_the_largest_count_stays_and_one_that_is_over_comes_back_no_
     assert history.weight[Pool.SPOT][0].used == 47
 
 
+def test_windows_by_a_clock_that_was_wrong_give_way() -> None:
+    """Before the first answer the host's clock is assumed, which can be an hour ahead."""
+    history = History()
+    history.saw_weight(Pool.SPOT, window(90, 4))
+    history.saw_weight(Pool.SPOT, window(12, 8))
+    assert history.weight[Pool.SPOT] == (window(12, 8),)
+
+
 def test_an_hour_of_windows_is_kept_and_pools_are_apart() -> None:
     history = History()
     for number in range(3 * WINDOWS):

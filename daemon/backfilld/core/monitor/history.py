@@ -14,6 +14,10 @@ from backfilld.core.model import IdRange, Instrument
 WINDOWS = 60
 """Windows of used weight that are kept of a pool: an hour of minutes."""
 
+LATE_MS = 120_000
+"""How much older than the newest window an observation may be: an answer takes less, so a window that is older yet is
+by another clock."""
+
 STRETCH_MS = 5_000
 """The length of a stretch over which trades are counted: shorter ones show the rhythm of the counting itself."""
 
@@ -63,6 +67,9 @@ class History:
     def saw_weight(self, pool: Pool, seen: WeightWindow) -> None:
         """A pool's counts were seen; within a window the larger ones stay, as a late answer may be an old one."""
         windows = self._weight.setdefault(pool, deque(maxlen=WINDOWS))
+        while windows and windows[-1].start_ms - seen.start_ms > LATE_MS:
+            # The exchange's clock is another than was assumed: what lies ahead of it never was.
+            windows.pop()
         if windows and windows[-1].start_ms == seen.start_ms:
             seen = max(windows.pop(), seen, key=lambda each: each.used)
         elif windows and windows[-1].start_ms > seen.start_ms:

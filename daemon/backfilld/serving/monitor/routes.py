@@ -58,12 +58,12 @@ class _Monitor:
         self._changes = Changes(watch)
         self._readers = 0
         self.routes = (
-            Route("/", self._page),
-            Route("/events", self._events),
-            Route("/metrics", self._show_metrics),
-            Route("/healthz", self._health),
-            Route("/readyz", self._readiness),
-            *(Route(f"/static/{name}", _file(name, kind)) for name, kind in _TYPES.items()),
+            _route("/", self._page),
+            _route("/events", self._events),
+            _route("/metrics", self._show_metrics),
+            _route("/healthz", self._health),
+            _route("/readyz", self._readiness),
+            *(_route(f"/static/{name}", _file(name, kind), "/static/") for name, kind in _TYPES.items()),
         )
 
     async def _page(self, request: Request) -> Response:
@@ -122,6 +122,16 @@ class _Monitor:
         except SettingsError:
             return None
         return wanted if wanted in kept else None
+
+
+def _route(path: str, answer: Callable[[Request], Awaitable[Response]], counted_as: str | None = None) -> Route:
+    """A route that is counted by its path."""
+
+    async def counted(request: Request) -> Response:
+        request.scope["backfilld.route"] = counted_as or path
+        return await answer(request)
+
+    return Route(path, counted)
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:

@@ -32,7 +32,7 @@ from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline
 from backfilld.supervisor_report import Report
 
-CHOSEN_EVERY_S = 15.0
+CHOSEN_EVERY_S = 4.0
 """How often the day files of an instrument that somebody looks at are looked at, and those of the others:"""
 OTHERS_EVERY_S = 120.0
 

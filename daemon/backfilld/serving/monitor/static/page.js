@@ -12,7 +12,7 @@ function clock(at, seconds) {
   const of = new Date(at * 1000);
   return `${two(of.getUTCHours())}:${two(of.getUTCMinutes())}${seconds ? `:${two(of.getUTCSeconds())}` : ""}`;
 }
-const line = (name, label) => ({ label, stroke: colour(name), width: 1.5, value: number });
+const line = (name, label) => ({ label, stroke: colour(name), width: 1.5, value: number, points: { show: false } });
 
 /** The series of a chart, and the columns that uPlot is to draw. */
 function plan(name, columns) {
@@ -50,7 +50,7 @@ function draw(figure) {
     height: HEIGHTS[name] ?? 192,
     tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
     cursor: { sync: { key: name === "price" || name === "delta" ? "today" : "hour" } },
-    scales: hourly ? { x: { range: (_, first, last) => [Math.max(last - 3600, Math.min(first, last - 600)), last] }, y: { range: (_, __, high) => [0, (high || 1) * 1.05] } } : {},
+    scales: hourly ? { x: { range: (_, first, last) => [Math.max(last - 3600, Math.min(first ?? last, last - 600)) - 30, last + 30] }, y: { range: (_, __, high) => [0, (high || 1) * 1.05] } } : {},
     axes: [{ ...axis, values: (_, ticks, __, ___, step) => ticks.map((each) => clock(each, step < 60)) }, { ...axis, size: 70, values: (_, ticks) => ticks.map((each) => number(null, each)) }],
     series: [{ label: "time", value: (_, at) => (at == null ? "–" : clock(at, true)) }, ...series],
   };
