@@ -326,6 +326,11 @@ class FakeStore(RamStore):
         self.loaded: list[tuple[Instrument, date]] = []
         self.locked: set[Instrument] = set()
 
+    async def days(self, instrument: Instrument) -> list[date]:
+        """The days held; a locked instrument has one that cannot be read."""
+        self._raise("load")
+        return [*await super().days(instrument), *([DAY] if instrument in self.locked else [])]
+
     async def open(self) -> None:
         """As told."""
         self._raise("open")

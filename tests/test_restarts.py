@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from backfilld.core.backfill.questions import Page, Query
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import MS_PER_DAY, Instrument, Market
 from backfilld.core.retry import Restarts
 from backfilld.core.weight.limits import Limit
@@ -358,8 +359,16 @@ async def test_a_changed_share_applies_at_once(autojump_clock: MockClock) -> Non
     assert [spent[minute] for minute in minutes[6:8]] == [80, 80]
 
 
+def make_lively(world: World) -> None:
+    """Each poll brings something: a quiet instrument is polled less often."""
+    world.exchange.grows = True
+    for instrument in (BTC, ETH):
+        world.exchange.tapes[instrument] = Tape.even(2000, start_ms=world.exchange.epoch_ms - 1_000_000, step_ms=1000)  # type: ignore[index]
+
+
 async def test_a_changed_poll_interval_and_checkpoint_apply(autojump_clock: MockClock) -> None:
     world = daemon(3000, checkpoint_s=1000.0)
+    make_lively(world)
     async with running(world) as pipeline:
         await trio.sleep(100)
         reload(pipeline, poll_s=5.0)
@@ -384,7 +393,11 @@ class Touched(FakeStore):
         self.touched: dict[Instrument, frozenset[date]] = {}
 
     async def altered(self, instrument: Instrument) -> frozenset[date]:
-        return self.touched.pop(instrument, frozenset())
+        return self.touched.get(instrument, frozenset())
+
+    async def load(self, instrument: Instrument, day: date) -> Certificate | None:
+        self.touched.pop(instrument, None)
+        return await super().load(instrument, day)
 
     def lose(self, instrument: Instrument, keep: int) -> None:
         """An operator puts an older file of the day in the newer one's place."""
@@ -417,6 +430,7 @@ async def test_an_altered_file_is_planned_for_anew_and_only_the_difference_fetch
 
 async def test_a_crash_after_a_reload_starts_under_the_new_orders(autojump_clock: MockClock) -> None:
     world = daemon()
+    make_lively(world)
     async with running(world) as pipeline:
         await trio.sleep(10)
         reload(pipeline, BTC, ETH, poll_s=5.0)

@@ -30,6 +30,10 @@ from backfilld.actors.messages import (
     WriterMessage,
 )
 from backfilld.actors.permits import SetShare
+from backfilld.actors.reader import run_reader
+from backfilld.actors.reader_messages import (
+    ReaderMessage,
+)
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.actors.writer import Disk, DiskTrouble, run_writer
 from backfilld.core.backfill.outcome import Outcome
@@ -201,6 +205,8 @@ async def _run_actors(pipeline: Pipeline) -> None:
     send_day, days = trio.open_memory_channel[WriterMessage](1)
     # Never full: events are answers to jobs and days in flight, which are bounded above.
     send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
+    # Never full: an instrument awaits one answer at a time, and looks at its files now and then.
+    send_read, reads = trio.open_memory_channel[ReaderMessage](math.inf)
 
     async with trio.open_nursery() as nursery:
         fetching = pipeline.open_client, pipeline.patience, pipeline.stop
@@ -214,6 +220,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
         nursery.start_soon(writer, days, send_event.clone(), pipeline.store, pipeline.disk)
         remote.on_instruments(spec.instruments)
         nursery.start_soon(_run_merger, pages, send_day, pipeline)
+        nursery.start_soon(run_reader, reads, send_event.clone(), pipeline.store, pipeline.stop)
         workers.grow(spec.fetchers)
         nursery.start_soon(_relay_reloads, pipeline, pipeline.reload.value, workers, remote, send_event.clone())
         # Never full: a job an instrument, and the days of none are asked for twice.
@@ -236,12 +243,12 @@ async def _run_actors(pipeline: Pipeline) -> None:
                 events,
                 send_job,
                 send_page,
+                send_read,
                 pipeline.outcomes.clone(),
                 send_wanted,
                 live.inbox.clone() if live else None,
             ),
             spec,
-            pipeline.store,
             pipeline.wall_ms,
             pipeline.statistics,
             pipeline.stop,

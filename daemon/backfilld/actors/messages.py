@@ -6,6 +6,7 @@ from datetime import date
 
 import polars as pl
 
+from backfilld.actors.reader_messages import DayDeleted, DaysAltered, DaysRead, FiguresRead
 from backfilld.core.backfill.questions import Found, Query
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
@@ -297,6 +298,10 @@ SchedulerMessage = (
     | MarketDescribed
     | ArchiveDayEnded
     | DaySaved
+    | DaysRead
+    | DaysAltered
+    | DayDeleted
+    | FiguresRead
     | RoundSaved
     | SpecChanged
     | StopRequested

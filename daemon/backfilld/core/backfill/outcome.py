@@ -1,7 +1,7 @@
 """What a backfill came to, and the exit code that says so."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backfilld.core.day.figures import Figures
 from backfilld.core.model import IdRange, Instrument
@@ -51,6 +51,13 @@ class Outcome:
     missing: tuple[IdRange, ...] = ()
     reasons: tuple[str, ...] = ()
     error: BackfillError | None = None
+
+    def with_figures(self, figures: Figures | None) -> "Outcome":
+        """A copy with the figures of what is stored; they know best how many trades that are."""
+        if figures is None:
+            return self
+        fetched = self.trades - self.cached
+        return replace(self, context=figures, trades=figures.trades, cached=max(0, figures.trades - fetched))
 
     @property
     def downloaded(self) -> int:

@@ -27,6 +27,7 @@ class KnownDays:
         self.window = window
         self.records = {record.day: record for record in records}
         self._very_first = very_first
+        self._known_starts: set[int] | None = None
         starts = self._starts()
         self.held = held_in(window, [record.proven_by(starts) for record in self.records.values()])
         """What was held at the beginning."""
@@ -56,11 +57,12 @@ class KnownDays:
         """Take what a day holds now; returns whether it lacks anything that was held before."""
         before = self.records.get(record.day)
         self.records[record.day] = record
+        self._known_starts = None
         return before is not None and (before.coverage | record.coverage) != record.coverage
 
     def starts_to_prove(self, plan: BackfillPlan) -> frozenset[int]:
         """The ids that have become known to begin a day since this was last asked."""
-        starts = self._starts()
+        starts = set(self._starts())
         if plan.proven_first_id is not None and self.window.start_ms % MS_PER_DAY == 0:
             starts.add(plan.proven_first_id)
         if plan.beyond_id is not None and (self.window.stop_ms or 1) % MS_PER_DAY == 0:
@@ -69,9 +71,17 @@ class KnownDays:
         self._proven_starts |= new
         return new
 
+    def forget(self, day: date) -> None:
+        """The day is not stored any more."""
+        self.records.pop(day, None)
+        self._known_starts = None
+
     def _starts(self) -> set[int]:
         """What the days held prove of each other, and of the very first trade."""
-        return day_starts(self.records.values()) | {each.first_id for each in self.records.values()} & self._very_first
+        if self._known_starts is None:
+            firsts = {each.first_id for each in self.records.values()}
+            self._known_starts = day_starts(self.records.values()) | firsts & self._very_first
+        return self._known_starts
 
     def days_to_renew(self) -> frozenset[date]:
         """The days whose file does not say yet what is proven of them."""

@@ -1,4 +1,4 @@
-"""The lines in the log that tell how a backfill goes: the guide's, as data."""
+"""The lines in the log that tell how a backfill goes, as data. Each ``log`` is a :class:`Lines` or a real logger."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,26 @@ from typing import Any
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.markets import RULES
 from backfilld.core.model import PAGE_ROWS, IdRange, day_of, iso
+from backfilld.core.sync.events import Action, Log
+
+
+class Lines:
+    """A logger that writes nothing: each line becomes an action in ``actions``."""
+
+    def __init__(self, actions: list[Action]) -> None:
+        self._actions = actions
+
+    def info(self, event: str, **fields: object) -> None:
+        """What happens as it should."""
+        self._actions.append(Log("info", event, fields))
+
+    def warning(self, event: str, **fields: object) -> None:
+        """What somebody may want to look at."""
+        self._actions.append(Log("warning", event, fields))
+
+    def error(self, event: str, **fields: object) -> None:
+        """What leaves trades missing."""
+        self._actions.append(Log("error", event, fields))
 
 
 def log_start(log: Any, start_ms: int, stop_ms: int, strategy: str) -> None:

@@ -1,0 +1,105 @@
+"""The reader: looks at day files for the scheduler, which must not stand still while they are read.
+
+Owns the sequence of its requests: one at a time, first come first served. Must not write trades; the writer does.
+"""
+
+from dataclasses import replace
+
+import structlog
+import trio
+
+from backfilld.actors.messages import (
+    SchedulerMessage,
+)
+from backfilld.actors.reader_messages import (
+    AddUp,
+    DayDeleted,
+    DaysAltered,
+    DaysRead,
+    DistrustDay,
+    FiguresRead,
+    LookForChanges,
+    ReadDays,
+    ReaderMessage,
+    RetireDays,
+)
+from backfilld.core.retention import expired_days
+from backfilld.errors import DayDamaged, DayLocked
+from backfilld.ports import TradeStore
+
+log = structlog.get_logger()
+
+SETTLING_S = 0.2
+"""A file that this process is just replacing looks altered until the writer has noted it."""
+
+
+async def run_reader(
+    requests: trio.MemoryReceiveChannel[ReaderMessage],
+    events: trio.MemorySendChannel[SchedulerMessage],
+    store: TradeStore,
+    stop: trio.Event,
+) -> None:
+    """Open the store, then answer requests until there are no more. After ``stop`` nothing is begun."""
+    async with requests, events:
+        await store.open()
+        reader = _Reader(events, store, stop)
+        async for request in requests:
+            if not stop.is_set():
+                await reader.answer(request)
+
+
+class _Reader:
+    def __init__(self, events: trio.MemorySendChannel[SchedulerMessage], store: TradeStore, stop: trio.Event) -> None:
+        self._events = events
+        self._store = store
+        self._stop = stop
+
+    async def answer(self, request: ReaderMessage) -> None:
+        match request:
+            case ReadDays():
+                await self._read(request)
+            case LookForChanges(instrument):
+                altered = await self._store.altered(instrument)
+                if altered:
+                    await trio.sleep(SETTLING_S)
+                    altered &= await self._store.altered(instrument)
+                if altered:
+                    await self._events.send(DaysAltered(instrument, altered))
+            case DistrustDay(instrument, day, reason):
+                await self._store.distrust(instrument, day, reason)
+            case AddUp():
+                await self._events.send(await self._added_up(request))
+            case RetireDays():
+                await self._retire(request)
+
+    async def _read(self, request: ReadDays) -> None:
+        instrument = request.instrument
+        held = set(await self._store.days(instrument))
+        answer = DaysRead(instrument, dict.fromkeys(request.days))
+        try:
+            for day in request.days:
+                if self._stop.is_set():
+                    return
+                if day in held:
+                    answer.records[day] = await self._store.load(instrument, day)
+        except DayLocked as error:
+            answer = replace(answer, error=error)
+        await self._events.send(answer)
+
+    async def _added_up(self, request: AddUp) -> FiguresRead:
+        instrument = request.instrument
+        try:
+            figures = await self._store.context(instrument, request.start_ms, request.stop_ms, request.tick)
+        except (DayDamaged, DayLocked) as error:
+            log.warning("day_damaged", instrument=str(instrument), error=str(error))
+            return FiguresRead(instrument, None, is_damaged=True)
+        return FiguresRead(instrument, figures)
+
+    async def _retire(self, request: RetireDays) -> None:
+        for instrument in request.instruments:
+            for day in expired_days(await self._store.days(instrument), request.today, request.keep_days):
+                if await self._store.delete(instrument, day):
+                    log.info("day_deleted", instrument=str(instrument), day=day.isoformat())
+                    await self._events.send(DayDeleted(instrument, day))
+                else:
+                    log.debug("day_kept", instrument=str(instrument), day=day.isoformat())

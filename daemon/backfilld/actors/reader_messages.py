@@ -1,0 +1,94 @@
+"""What the scheduler asks the reader, and what it answers."""
+
+from dataclasses import dataclass
+from datetime import date
+
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.figures import Figures
+from backfilld.core.model import Instrument
+from backfilld.errors import BackfillError
+
+# -- scheduler -> reader
+
+
+@dataclass(frozen=True, slots=True)
+class ReadDays:
+    """Read and check the files of these days."""
+
+    instrument: Instrument
+    days: tuple[date, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookForChanges:
+    """See whether another program has changed the day files."""
+
+    instrument: Instrument
+
+
+@dataclass(frozen=True, slots=True)
+class DistrustDay:
+    """Move the file of a day aside."""
+
+    instrument: Instrument
+    day: date
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddUp:
+    """Add up the figures of a span; ``tick`` is the width of the price bins."""
+
+    instrument: Instrument
+    start_ms: int
+    stop_ms: int
+    tick: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetireDays:
+    """Delete the days that are more than ``keep_days`` older than ``today``."""
+
+    instruments: tuple[Instrument, ...]
+    today: date
+    keep_days: int
+
+
+ReaderMessage = ReadDays | LookForChanges | DistrustDay | AddUp | RetireDays
+
+
+# -- reader -> scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class DaysRead:
+    """What the files of days hold, None for a day without one; or why they cannot be read."""
+
+    instrument: Instrument
+    records: dict[date, Certificate | None]
+    error: BackfillError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DaysAltered:
+    """Another program has changed the files of these days."""
+
+    instrument: Instrument
+    days: frozenset[date]
+
+
+@dataclass(frozen=True, slots=True)
+class DayDeleted:
+    """A day has outlived its time."""
+
+    instrument: Instrument
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class FiguresRead:
+    """The figures of a span; None if a file turned out to be damaged."""
+
+    instrument: Instrument
+    figures: Figures | None
+    is_damaged: bool = False

@@ -1,0 +1,167 @@
+"""One plan of one instrument, and what the exchange's answers have made of it.
+
+Owns what an answer or a refusal means beyond the ids that it brings: another sequence of ids, a day that cannot be
+right, a time that the exchange does not answer for. Must not know rounds; the sync does.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
+from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.markets import RULES
+from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms
+from backfilld.core.sync.announcements import Lines, log_gap, log_plan
+from backfilld.core.sync.events import Answered, Failed, Instant
+from backfilld.core.sync.known_days import KnownDays
+from backfilld.core.sync.planning import Draft, days_beside, days_of
+from backfilld.core.weight.fair_queue import Rank
+from backfilld.errors import BackfillError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
+
+
+class Attempt:
+    """The plan for a draft, made from the certificates of ``records``.
+
+    ``is_stale``: an answer has shown that another plan is needed. ``error`` ends this round. ``distrusted`` is a day
+    whose file contradicts the exchange, with the reason. ``is_out_of_reach``: the exchange answers nothing of so long
+    ago. ``needs_seams``: only the archive can tell where the days at the ends begin and end.
+    """
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        draft: Draft,
+        records: Mapping[date, Certificate],
+        now: Instant,
+        log: Lines,
+        *,
+        seams_were_tried: bool,
+    ) -> None:
+        self.instrument = instrument
+        self.window = draft.window
+        very_first = RULES[instrument.market].first_id
+        around = {*days_of(draft.window, now.now_ms), *days_beside(draft.window)}
+        self.known_days = KnownDays(
+            draft.window,
+            [record for day, record in records.items() if day in around],
+            now.server_ms,
+            frozenset(() if very_first is None else (very_first,)),
+        )
+        self.today = day_of(now.now_ms)
+        self._today_ms = day_start_ms(self.today)
+        # Where days before today are wanted too, today comes first.
+        newest_first = draft.window.stop_ms is None and draft.window.start_ms < self._today_ms
+        self.plan = self.known_days.plan(now.now_ms, newest_first=newest_first, proves_first=draft.is_whole)
+        self.cached = self.plan.received.rows
+        self.is_stale = False
+        self.error: BackfillError | None = None
+        self.distrusted: tuple[date, str] | None = None
+        self.is_out_of_reach = self.needs_seams = False
+        self.unproven_ends: set[str] = set()
+        self._seams_were_tried = seams_were_tried
+        self.log = log
+        self._older_to_id = -1
+        self._is_announced = False
+        self.newest_ms = self.known_days.until_ms
+
+    def begin_round(self, *, asks_end: bool) -> None:
+        """Ask again: for what is new and what failed."""
+        self.error = None
+        self.unproven_ends.clear()
+        self.plan.top_up(asks_end=asks_end)
+
+    def rank(self, *, is_top_up: bool, pages: bool) -> Rank | None:
+        """How urgent the next question is, None if there is none."""
+        query = self.plan.next_question(pages=pages) if self.error is None else None
+        if query is None:
+            return None
+        if is_top_up:
+            return Rank.TOP_UP
+        return Rank.OLDER if isinstance(query, Page) and query.ids.last_id <= self._older_to_id else Rank.TODAY
+
+    def lose(self, error: BackfillError) -> None:
+        """Nothing more can be had of the instrument in this round."""
+        self.error = self.error or error
+
+    def answered(self, event: Answered, now_ms: int, max_concurrent: int) -> None:
+        """Book an answer."""
+        query, found = event.query, event.found
+        self.plan.answered(query, found, now_ms)
+        self._see(found)
+        if isinstance(query, Before) and found.ids and not found.is_marker:
+            self._check_seam(found.ids.last_id)
+        if found.ids is not None and found.first_ms < self._today_ms:
+            self._older_to_id = max(self._older_to_id, found.ids.first_id)
+        if self.plan.is_located and not self._is_announced:
+            self._is_announced = True
+            self._announce(now_ms, max_concurrent)
+
+    def failed(self, event: Failed) -> None:
+        """Book a failure; one that is final for the instrument, or out of reach, ends its round."""
+        query, error = event.query, event.error
+        absent = error.absent if isinstance(error, UnexpectedAnswer) else None
+        if isinstance(error, RequestRejected) and self._is_unanswerable(error):
+            self._unanswered(query, error)
+            return
+        self.plan.failed(query, str(error), IdRange(*absent) if absent else None)
+        if query == self.plan.neighbour and not _is_final(error):
+            self.log.warning("first_id_unproven", error=str(error))
+            return
+        self.log.error("request_failed", query=repr(query), error=str(error))
+        if not isinstance(error, UnexpectedAnswer):
+            self.error = error
+
+    def arrived(self, found: Found) -> None:
+        """Book rows that nobody asked for."""
+        self.plan.arrived(found)
+        self._see(found)
+
+    def _see(self, found: Found) -> None:
+        self.newest_ms = max(self.newest_ms or 0, found.last_ms) or None
+
+    def _announce(self, now_ms: int, max_concurrent: int) -> None:
+        to_fetch, until_ms = sum(map(len, self.plan.missing)), self.known_days.until_ms
+        if self.cached and until_ms is not None:
+            fetched = self.plan.received.rows - self.cached
+            log_gap(self.log, until_ms, now_ms, self.cached, to_fetch + fetched)
+        log_plan(self.log, self.plan.missing, max_concurrent)
+
+    def _check_seam(self, last_id: int) -> None:
+        """The last trade before the window by the exchange's word: no day of the window can hold it."""
+        first = min(self.known_days.records.values(), key=lambda record: record.first_id, default=None)
+        if first is not None and first.first_id <= last_id and day_start_ms(first.day) >= self.window.start_ms:
+            reason = f"it holds id {first.first_id}, and the exchange has id {last_id} on an earlier day"
+            self.distrusted = (first.day, reason)
+            self.is_stale = True
+
+    def _is_unanswerable(self, error: RequestRejected) -> bool:
+        """Whether asking is in vain and what is held may do all the same: delisted symbols live on in the archive."""
+        return error.code == TOO_OLD or (error.code == UNKNOWN_SYMBOL and bool(self.plan.received))
+
+    def _unanswered(self, query: Query, error: RequestRejected) -> None:
+        self.log.warning("unanswered", query=repr(query), error=str(error))
+        self.plan.unanswered(query, str(error), too_old=error.code == TOO_OLD)
+        if day_of(self.window.start_ms) in self.known_days.records:
+            # What is held may have been cut short by the archive.
+            if query == self.plan.neighbour:
+                self.unproven_ends.add("begins")
+            elif isinstance(query, Tail | Newest) and self.window.stop_ms is not None:
+                self.unproven_ends.add("ends")
+            self.needs_seams = True
+            self.is_stale |= not self._seams_were_tried
+            return
+        if isinstance(query, Page):
+            return
+        stop_ms = self._today_ms + 1 if self.window.stop_ms is None else self.window.stop_ms
+        if self.window.start_ms + MS_PER_DAY < stop_ms:
+            self.is_out_of_reach = self.is_stale = True
+        elif isinstance(query, Since):
+            self.lose(error)
+
+
+def _is_final(error: BackfillError) -> bool:
+    """Whether nothing that is asked of the instrument can come to a good end now."""
+    if isinstance(error, RequestRejected):
+        return error.code in {UNKNOWN_SYMBOL, None}
+    return isinstance(error, TransientError | RateLimited)

@@ -1,0 +1,332 @@
+"""One instrument over the life of a daemon, as a state machine: events in, actions out.
+
+    state             what is awaited                              leaves it on                       for
+    LOADING           DaysLoaded, from the reader                  DaysLoaded                         ASKING
+                                                                   ... of which the archive has all   AWAITING_ARCHIVE
+                                                                   DaysUnreadable                     RESTING
+    ASKING            answers, or a turn to ask                    nothing left to ask                SAVING
+    AWAITING_ARCHIVE  days from the archive, before anything else  the last day has ended             YIELDING
+    SAVING            Flushed, from the writer                     Flushed, absent ids to note        NOTING
+                                                                   Flushed, proofs to renew           SEALING
+                                                                   Flushed                            RESTING
+    NOTING            Flushed                                      as SAVING, without NOTING
+    SEALING           Flushed                                      Flushed                            RESTING
+    RESTING           RoundDue                                     RoundDue                           ASKING
+    YIELDING          Flushed                                      Flushed                            LOADING, ASKING
+    GONE              nothing
+
+Theory. A *round* goes from ASKING to RESTING. What is received and what is on disk are two things: a question counts as
+answered once its rows are on their way, and a round is over once a flush has come back. A plan is never changed to fit
+new circumstances; the sync goes *stale*, and makes another one. It is stale when the window slides, when the archive
+has ended, when a file or the spec has changed, when ids may be looked at again, or when an answer contradicts what is
+stored. A stale sync asks nothing more. Once nothing is out it yields: it flushes, so that the certificates describe all
+that it has received, and plans again from these. Certificates stay in memory; only days that are not known are loaded.
+
+Rules. Everything that decides where a sync stands is in this file: what answers mean is in ``attempt``, which days are
+wanted in ``planning``. No clock is read: each event comes with its :class:`Instant`. After each event the sync advances
+as far as it can. The window slides at the round after midnight, once the days that leave it are sealed, or a day later.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+from backfilld.core.backfill.questions import Query
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.ids import IdSet
+from backfilld.core.model import day_of, day_start_ms
+from backfilld.core.sync import events as happened
+from backfilld.core.sync.announcements import log_start
+from backfilld.core.sync.events import (
+    Action,
+    Describe,
+    EndRound,
+    Event,
+    Flush,
+    Instant,
+    Leave,
+    LoadDays,
+    LookAtFiles,
+    Prove,
+    TakeArchive,
+)
+from backfilld.core.sync.planning import days_beside, days_of, wanted_window
+from backfilld.core.sync.rests import ARCHIVE_AGAIN_S, LOOK_EVERY_S
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.state import Phase, SyncState
+from backfilld.core.weight.fair_queue import Rank
+from backfilld.errors import BackfillError
+
+_CAN_YIELD = {Phase.ASKING, Phase.RESTING, Phase.AWAITING_ARCHIVE}
+
+
+class InstrumentSync(SyncState):
+    """The backfill of one instrument and its top-ups. :meth:`begin` it once, then tell it :meth:`on` every event."""
+
+    # -- what the scheduler asks
+
+    def rank(self) -> Rank | None:
+        """How urgent the next question is, None if there is none. Pages wait until the market's limits are known."""
+        if self.phase is not Phase.ASKING or self.must_yield:
+            return None
+        return self.attempt.rank(is_top_up=self.rounds > 0, pages=self._is_listed)
+
+    def take(self) -> Query | None:
+        """The next question; its answer must come back as an event."""
+        return self.attempt.plan.take(pages=self._is_listed) if self.rank() is not None else None
+
+    # -- what happens
+
+    def begin(self, now: Instant) -> list[Action]:
+        """Load what is stored, and plan."""
+        self._load(now)
+        return self._taken()
+
+    def on(self, event: Event, now: Instant) -> list[Action]:
+        """Take one event into account; return what is to be done, in this sequence."""
+        self._heed(event, now)
+        self._advance(now)
+        return self._taken()
+
+    def _taken(self) -> list[Action]:
+        actions = self._actions[:]
+        self._actions.clear()
+        return actions
+
+    def _heed(self, event: Event, now: Instant) -> None:
+        match event:
+            case happened.Answered():
+                self.attempt.answered(event, now.now_ms, self.spec.max_concurrent)
+            case happened.Failed():
+                self.attempt.failed(event)
+            case happened.DayStored(record, conflicts):
+                self._stored(record, conflicts)
+            case happened.Flushed():
+                self._flushed(now)
+            case happened.RoundDue() if self.phase is Phase.RESTING:
+                self._begin_round(now)
+            case happened.DaysLoaded(records):
+                self._loaded(records, now)
+            case happened.DaysUnreadable(error):
+                self._lose_round(error, now)
+            case happened.Arrived(found):
+                self.attempt.arrived(found)
+            case happened.PassedOver(ids):
+                self.attempt.plan.absent |= IdSet((ids,))
+            case _:
+                self._heed_circumstances(event, now)
+
+    def _heed_circumstances(self, event: Event, now: Instant) -> None:
+        match event:
+            case happened.Described():
+                self._is_listed = True
+            case happened.Undescribed(error):
+                self._undescribed(error)
+            case happened.IsFollowed():
+                self.is_followed = True
+            case happened.ArchiveDayEnded(day, record, refusal):
+                self._archive_ended(day, record, refusal)
+            case happened.DaysAltered(days):
+                self._altered(days)
+            case happened.DayDeleted(day):
+                self._records.pop(day, None)
+                self.attempt.known_days.forget(day)
+            case happened.SpecReplaced(spec):
+                self._replace_spec(spec, now)
+            case happened.ClockHeard() if now.server_ms is not None and self._is_planned_by_host:
+                self._is_planned_by_host = False
+                is_other_day = self.spec.window is None and day_of(now.server_ms) != self.attempt.today
+                self._is_stale |= is_other_day or self.attempt.known_days.second_look_is_due(now.server_ms)
+            case _:
+                pass
+
+    def _advance(self, now: Instant) -> None:
+        """Go on as far as nothing has to be waited for."""
+        if self.phase not in _CAN_YIELD:
+            return
+        self._prove()
+        if self.must_yield:
+            if not self.attempt.plan.is_waiting:
+                self.phase = Phase.YIELDING
+                self._actions.append(Flush())
+        elif self.phase is Phase.ASKING and self._has_asked_all and not now.is_doubted:
+            self.phase = Phase.SAVING
+            self._actions.append(Flush())
+
+    @property
+    def _has_asked_all(self) -> bool:
+        """Whether every question of this round has come back, or the round is lost and none is out."""
+        plan, error = self.attempt.plan, self.attempt.error
+        return not plan.is_waiting if error is not None else plan.is_done and (self._is_listed or self._is_unlisted)
+
+    def _prove(self) -> None:
+        starts = self.attempt.known_days.starts_to_prove(self.attempt.plan)
+        if starts:
+            self._actions.append(Prove(starts))
+
+    # -- loading and planning
+
+    def _load(self, now: Instant) -> None:
+        """Plan from the days that the window needs, as soon as all are known."""
+        window = wanted_window(self.spec, day_of(now.now_ms))
+        needed = {*days_of(window, now.now_ms), *days_beside(window)}
+        self._known &= needed
+        self._records = {day: record for day, record in self._records.items() if day in needed}
+        unknown = tuple(sorted(needed - self._known))
+        if unknown:
+            self.phase = Phase.LOADING
+            self._actions.append(LoadDays(unknown))
+        else:
+            self._plan(now)
+
+    def _loaded(self, records: Mapping[date, Certificate | None], now: Instant) -> None:
+        window = wanted_window(self.spec, day_of(now.now_ms))
+        for day, record in records.items():
+            self._known.add(day)
+            if record is not None:
+                self._records[day] = record
+            elif not self.spec.uncached and day not in days_beside(window):
+                self.log.info("cache_missed", day=day.isoformat())
+        if self._is_removed:
+            self._leave()
+        elif self.phase is Phase.LOADING:
+            self._load(now)
+
+    def _plan(self, now: Instant) -> None:
+        self.attempt = self._attempt(now)
+        received = self.attempt.plan.received.rows
+        self.cached = min(self.cached, received) if self.is_planned else received
+        self.is_planned = True
+        self._locked = None
+        self._is_stale = False
+        self._is_planned_by_host = now.server_ms is None
+        self.phase = Phase.ASKING
+        self.archive.asked_at = now.monotonic_s
+        new = self.archive.await_days(self.draft.archive)
+        if self.draft.archive:
+            self.phase = Phase.AWAITING_ARCHIVE if self.draft.is_whole else Phase.ASKING
+            self.log.info("archive_planned", days=[day.isoformat() for day in self.draft.archive])
+        if new:
+            self._actions.append(TakeArchive(new))
+        if not self._asked_symbol:
+            self._asked_symbol = True
+            self._actions.append(Describe())
+        strategy = "uncached" if self.spec.uncached else "resume" if received else "full"
+        window = self.draft.window
+        log_start(self.log, window.start_ms, window.stop_ms or now.now_ms, strategy)
+
+    # -- saving
+
+    def _stored(self, record: Certificate, conflicts: int) -> None:
+        self._records[record.day] = record
+        self._known.add(record.day)
+        if self.attempt.known_days.saved(record):
+            self.log.warning("day_lost_trades", day=record.day.isoformat())
+            self._is_stale = True
+        self.attempt.plan.certify(record.absent)
+        self.conflicts += conflicts
+
+    def _flushed(self, now: Instant) -> None:
+        if self.phase is Phase.YIELDING:
+            self._heed_answers(now)
+            if self._is_removed:
+                self._leave()
+            else:
+                self._load(now)
+        elif self.phase in {Phase.SAVING, Phase.NOTING, Phase.SEALING}:
+            self._prove()
+            self._flush_or_end(now)
+
+    def _flush_or_end(self, now: Instant) -> None:
+        """Write what the day files do not say yet. Ids that are known to be absent may be what was between the ends of
+        two days, so the proofs come after them."""
+        known_days = self.attempt.known_days
+        renew = known_days.days_to_renew() if self.phase is not Phase.SEALING else frozenset()
+        absences = known_days.absences(self.attempt.plan, now.now_ms) if self.phase is Phase.SAVING else {}
+        if renew or absences:
+            self.phase = Phase.NOTING if absences else Phase.SEALING
+            self._actions.append(Flush(renew, absences))
+        else:
+            self._end_round(now)
+
+    # -- rounds
+
+    def _end_round(self, now: Instant) -> None:
+        self.phase = Phase.RESTING
+        self.rests_until = now.monotonic_s + self.spec.poll_s
+        # Of a plan that gives way to another one, as when the last day has come from the archive, nothing is over.
+        if self.archive.awaited or self.must_yield:
+            return
+        self._offer()
+        self.rounds += 1
+        self.is_complete = self.outcome(now.monotonic_s).complete
+        self._actions.append(EndRound())
+        self._rest(now)
+
+    def _begin_round(self, now: Instant) -> None:
+        """Ask again, or plan again: the window may begin a day later, ids that were passed over may be there, and a
+        day that the archive did not have may have been published."""
+        known_days = self.attempt.known_days
+        self._is_stale |= known_days.second_look_is_due(now.now_ms)
+        if self.spec.window is None:
+            start_ms = wanted_window(self.spec, day_of(now.now_ms)).start_ms
+            self._is_stale |= known_days.may_slide_to(start_ms)
+        lacks_past = self.unreachable_before_ms is not None or known_days.lacks_past(day_start_ms(day_of(now.now_ms)))
+        if self.archive.asked_at + ARCHIVE_AGAIN_S <= now.monotonic_s and lacks_past:
+            self._reach_ms = 0
+            self.archive.answered = frozenset()
+            self._is_stale = True
+        if not self.is_planned:
+            self._load(now)
+            return
+        if self._looked_at + LOOK_EVERY_S <= now.monotonic_s:
+            self._look_at_files(now)
+        self.attempt.begin_round(asks_end=not self.is_followed)
+        self.phase = Phase.ASKING
+
+    def _lose_round(self, error: BackfillError, now: Instant) -> None:
+        if str(error) != self._locked:
+            self._locked = str(error)
+            self.log.error("day_locked", error=str(error))
+        self.attempt.lose(error)
+        self._is_stale = self.attempt.is_stale = self.is_planned = False
+        self._end_round(now)
+
+    # -- circumstances
+
+    def _archive_ended(self, day: date, record: Certificate | None, refusal: str | None) -> None:
+        """The day is stored now, or the archive does not have it. After the last one the whole window is planned."""
+        if refusal is not None:
+            self.log.warning("archive_refused", day=day.isoformat(), reason=refusal)
+        elif record is not None:
+            self._stored(record, 0)
+        else:
+            self._known.discard(day)
+        self.archive.ended(day)
+        self._is_stale |= not self.archive.awaited
+
+    def _altered(self, days: frozenset[date]) -> None:
+        """Read these days again."""
+        altered = days & self._known
+        if altered:
+            self.log.info("files_changed", days=sorted(day.isoformat() for day in altered))
+            self._known -= altered
+            self._records = {day: record for day, record in self._records.items() if day not in altered}
+            self._is_stale = True
+
+    def _look_at_files(self, now: Instant) -> None:
+        self._looked_at = now.monotonic_s
+        self._actions.append(LookAtFiles())
+
+    def _replace_spec(self, spec: RunSpec, now: Instant) -> None:
+        self._quiet_rounds = 0
+        self.rests_until = min(self.rests_until, now.monotonic_s + spec.poll_s)
+        self._is_stale |= (spec.days, spec.window) != (self.spec.days, self.spec.window)
+        self._is_removed = self.instrument not in spec.instruments
+        self.is_followed &= not self._is_removed
+        self.spec = spec
+        self._actions.append(LookAtFiles())
+
+    def _leave(self) -> None:
+        self.phase = Phase.GONE
+        self.log.info("instrument_removed")
+        self._actions.append(Leave())

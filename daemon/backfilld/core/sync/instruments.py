@@ -1,0 +1,167 @@
+"""All syncs: whose turn it is to ask, who rests until when, and sums over all of them.
+
+Owns the set. Whatever happens to one instrument costs the same, however many others there are.
+"""
+
+import heapq
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from backfilld.core.backfill.outcome import exit_code
+from backfilld.core.backfill.questions import Query
+from backfilld.core.model import Instrument
+from backfilld.core.sync.events import Action, Event, Instant
+from backfilld.core.sync.instrument import InstrumentSync
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.standing import Standing
+from backfilld.core.sync.state import Phase
+from backfilld.core.sync.turns import Turns
+from backfilld.core.weight.fair_queue import Rank
+from backfilld.errors import EXIT_SETTINGS
+
+
+class Sums(NamedTuple):
+    """Counts over some syncs: trades, requests and weight, syncs that are complete, days to come from the archive,
+    syncs that rest, that are through their first round, that cannot be fetched as things stand, and that load."""
+
+    fetched: int = 0
+    to_fetch: int = 0
+    cached: int = 0
+    requests: int = 0
+    weight: int = 0
+    complete: int = 0
+    archive_days: int = 0
+    resting: int = 0
+    ended: int = 0
+    hopeless: int = 0
+    loading: int = 0
+
+    @classmethod
+    def of(cls, sync: InstrumentSync) -> "Sums":
+        """The share of one sync."""
+        error = sync.attempt.error
+        return cls(
+            sync.fetched,
+            sync.to_fetch,
+            sync.cached,
+            sync.requests,
+            sync.weight,
+            int(sync.is_complete),
+            len(sync.archive.awaited),
+            int(sync.phase is Phase.RESTING),
+            int(sync.rounds > 0),
+            int(error is not None and exit_code(error) == EXIT_SETTINGS),
+            int(sync.phase is Phase.LOADING),
+        )
+
+    def changed(self, before: "Sums", after: "Sums") -> "Sums":
+        """With one share replaced by another."""
+        return Sums(*(total - old + new for total, old, new in zip(self, before, after, strict=True)))
+
+
+NO_SHARE = Sums()
+
+
+class Instruments:
+    """The syncs of a spec's instruments."""
+
+    def __init__(self) -> None:
+        self._syncs: dict[Instrument, InstrumentSync] = {}
+        self._turns = Turns()
+        self._due: list[tuple[float, int, Instrument]] = []
+        self._resting: dict[Instrument, float] = {}
+        self._shares: dict[Instrument, Sums] = {}
+        self._count = 0
+        self.sums = NO_SHARE
+        self.standings: dict[Instrument, Standing] = {}
+
+    def __iter__(self) -> Iterator[InstrumentSync]:
+        return iter(self._syncs.values())
+
+    def __contains__(self, instrument: Instrument) -> bool:
+        return instrument in self._syncs
+
+    def __getitem__(self, instrument: Instrument) -> InstrumentSync:
+        return self._syncs[instrument]
+
+    def __len__(self) -> int:
+        return len(self._syncs)
+
+    def add(self, instrument: Instrument, spec: RunSpec, now: Instant) -> list[Action]:
+        """Begin the sync of an instrument."""
+        sync = InstrumentSync(instrument, spec, now)
+        self._syncs[instrument] = sync
+        actions = sync.begin(now)
+        self._place(sync)
+        return actions
+
+    def drop(self, instrument: Instrument) -> None:
+        """Forget an instrument."""
+        self._turns.place(instrument, None)
+        self.standings.pop(instrument, None)
+        self.sums = self.sums.changed(self._shares.pop(instrument, NO_SHARE), NO_SHARE)
+        self._resting.pop(instrument, None)
+        del self._syncs[instrument]
+
+    def on(self, instrument: Instrument, event: Event, now: Instant) -> list[Action]:
+        """Tell a sync what happened; nothing for an instrument that is not there any more."""
+        sync = self._syncs.get(instrument)
+        if sync is None:
+            return []
+        actions = sync.on(event, now)
+        self._place(sync)
+        return actions
+
+    def spend(self, instrument: Instrument, requests: int, weight: int) -> None:
+        """Book what a job has cost."""
+        sync = self._syncs.get(instrument)
+        if sync is not None:
+            sync.requests += requests
+            sync.weight += weight
+            self._place(sync)
+
+    def next_question(self) -> tuple[Instrument, Query, Rank] | None:
+        """The most urgent question; syncs with questions of the same rank take turns."""
+        turn = self._turns.next()
+        if turn is None:
+            return None
+        instrument, rank = turn
+        sync = self._syncs[instrument]
+        query = sync.take()
+        self._place(sync)
+        return None if query is None else (instrument, query, rank)
+
+    def next_round_at(self) -> float:
+        """When the next round is due, in the loop's time."""
+        while self._due and self._resting.get(self._due[0][2]) != self._due[0][0]:
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else math.inf
+
+    def due(self, now_s: float) -> Instrument | None:
+        """An instrument whose rest is over; each is named once."""
+        if self.next_round_at() > now_s:
+            return None
+        instrument = heapq.heappop(self._due)[2]
+        del self._resting[instrument]
+        return instrument
+
+    def is_over(self, *, once: bool) -> bool:
+        """Whether all that a spec asks for is done, or no instrument can be fetched as it stands."""
+        count = len(self._syncs)
+        return self.sums.ended == count and (once or self.sums.hopeless == count)
+
+    def _place(self, sync: InstrumentSync) -> None:
+        instrument = sync.instrument
+        self._turns.place(instrument, sync.rank())
+        self.standings[instrument] = sync.standing()
+        share, before = Sums.of(sync), self._shares.get(instrument, NO_SHARE)
+        if share != before:
+            self.sums = self.sums.changed(before, share)
+            self._shares[instrument] = share
+        if sync.phase is not Phase.RESTING:
+            self._resting.pop(instrument, None)
+        elif self._resting.get(instrument) != sync.rests_until:
+            self._count += 1
+            self._resting[instrument] = sync.rests_until
+            heapq.heappush(self._due, (sync.rests_until, self._count, instrument))

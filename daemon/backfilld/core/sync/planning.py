@@ -1,0 +1,95 @@
+"""Which days a sync must know, what it asks the archive for, and which part of its window REST is asked for now.
+
+Owns the steps from a spec and what is stored to a plan. Must not remember anything; the sync does.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from backfilld.core.backfill.sources import archive_days, seam_days
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.model import MS_PER_DAY, Instrument, day_of, day_start_ms
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.timespan import TimeSpan
+
+
+def wanted_window(spec: RunSpec, today: date) -> TimeSpan:
+    """The window of the spec; an open one begins ``days`` whole days before today."""
+    return spec.window or TimeSpan(day_start_ms(today - timedelta(days=spec.days)))
+
+
+def days_of(window: TimeSpan, now_ms: int) -> tuple[date, ...]:
+    """The days that the window touches, up to now if it is open."""
+    first, stop_ms = day_of(window.start_ms), window.stop_ms or now_ms
+    count = (day_of(max(window.start_ms, stop_ms - 1)) - first).days + 1
+    return tuple(first + timedelta(days=n) for n in range(count))
+
+
+def days_beside(window: TimeSpan) -> tuple[date, ...]:
+    """The days before and after the window where it is cut at a midnight: they may prove its ends, and it theirs."""
+    before = (day_of(window.start_ms - 1),) if window.start_ms % MS_PER_DAY == 0 else ()
+    after = (day_of(window.stop_ms),) if window.stop_ms is not None and window.stop_ms % MS_PER_DAY == 0 else ()
+    return before + after
+
+
+@dataclass(slots=True)
+class ArchiveState:
+    """What the archive was asked for. ``awaited`` are the days that are on their way for the plan in force; those
+    ``answered`` are not asked for again for a while. ``asked_at`` is when that while began, in the loop's time."""
+
+    asked_at: float
+    awaited: frozenset[date] = frozenset()
+    asked: frozenset[date] = frozenset()
+    answered: frozenset[date] = frozenset()
+
+    def await_days(self, days: Collection[date]) -> tuple[date, ...]:
+        """Await these days; return those that nobody was asked for yet."""
+        self.awaited = frozenset(days)
+        new = tuple(sorted(self.awaited - self.asked))
+        self.asked |= self.awaited
+        return new
+
+    def ended(self, day: date) -> None:
+        """The day is stored now, or the archive does not have it."""
+        self.asked -= {day}
+        self.answered |= {day}
+        self.awaited -= {day}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """``window`` is planned now. ``archive`` are the days to await meanwhile: they are planned around when they are
+    there. ``is_whole`` if the window is all that is wanted."""
+
+    window: TimeSpan
+    archive: tuple[date, ...]
+    is_whole: bool
+
+
+def drafted(
+    instrument: Instrument,
+    spec: RunSpec,
+    now_ms: int,
+    records: Mapping[date, Certificate],
+    *,
+    reach_ms: int,
+    answered: Collection[date],
+    is_unanswered: bool,
+) -> Draft:
+    """What to plan now. The exchange answers nothing of before ``reach_ms``; of a symbol that ``is_unanswered`` it
+    answers nothing at all."""
+    today = day_of(now_ms)
+    window = wanted_window(spec, today)
+    stop_ms = window.stop_ms or now_ms
+    archive: tuple[date, ...] = ()
+    if spec.uses_archive:
+        days = archive_days(window, now_ms, records, answered)
+        seams = seam_days(window, now_ms, instrument.market, records, unanswered=is_unanswered)
+        archive = tuple(sorted({*days, *seams} - set(answered)))
+    if window.start_ms < reach_ms < stop_ms:
+        window = TimeSpan(reach_ms, window.stop_ms)
+    today_ms = day_start_ms(today)
+    if archive and stop_ms > today_ms:
+        return Draft(TimeSpan(max(window.start_ms, today_ms), window.stop_ms), archive, is_whole=False)
+    return Draft(window, archive, is_whole=True)

@@ -1,0 +1,66 @@
+"""What a sync has come to, and the sentences that say why it is not complete."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL, Outcome, missing_sentences
+from backfilld.core.model import Instrument, iso
+from backfilld.core.sync.attempt import Attempt
+from backfilld.errors import BackfillError, RequestRejected
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a sync has done. ``is_part``: days are to come from the archive, or another plan is needed before the first
+    round is over. What lies before ``unreachable_before_ms`` is out of REST's reach."""
+
+    instrument: Instrument
+    attempt: Attempt
+    is_part: bool
+    unreachable_before_ms: int | None
+    conflicts: int
+    fetched: int
+    seconds: float
+    requests: int
+    weight: int
+
+
+def outcome_of(account: Account) -> Outcome:
+    """The outcome as things stand; it has no figures."""
+    plan, error = account.attempt.plan, account.attempt.error
+    doubts = tuple(_doubts(account))
+    complete = plan.is_complete and not (doubts or account.is_part or error)
+    reasons = [_explained(error)] if error else [each.reason for each in plan.failures]
+    reasons += [*missing_sentences(plan.missing), *doubts]
+    if not complete and not reasons:
+        reasons.append("it was stopped before it was complete")
+    trades = plan.received.rows
+    return Outcome(
+        instrument=account.instrument,
+        complete=complete,
+        trades=trades,
+        cached=max(0, trades - account.fetched),
+        seconds=account.seconds,
+        requests=account.requests,
+        weight=account.weight,
+        missing=plan.missing,
+        reasons=tuple(dict.fromkeys(reasons)),
+        error=error,
+    )
+
+
+def _doubts(account: Account) -> Iterator[str]:
+    """Why it is not complete though no id is missing between those that are known."""
+    if account.unreachable_before_ms is not None:
+        until = iso(account.unreachable_before_ms)
+        yield f"the exchange answers nothing of before {until}, and the archive has not all of it"
+    for end in sorted(account.attempt.unproven_ends):
+        yield f"nothing proves with which trade it {end}: neither the exchange nor the archive tells"
+    if account.conflicts:
+        yield f"{account.conflicts} trades conflict with others under the same id"
+
+
+def _explained(error: BackfillError) -> str:
+    if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL:
+        return f"the exchange lists no such symbol ({error})"
+    return str(error)

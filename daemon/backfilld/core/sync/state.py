@@ -1,0 +1,175 @@
+"""Where one instrument stands: what is stored, what was asked, and what is planned.
+
+Owns the memory of a sync between events, and what follows from it. How it changes is in
+:mod:`backfilld.core.sync.instrument`.
+"""
+
+from datetime import date
+from enum import Enum, auto
+
+from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL, Outcome
+from backfilld.core.backfill.sources import within_reach
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.markets import RULES
+from backfilld.core.model import Instrument, day_of, day_start_ms
+from backfilld.core.sync.announcements import Lines
+from backfilld.core.sync.attempt import Attempt
+from backfilld.core.sync.events import Action, Distrust, Instant, Offer
+from backfilld.core.sync.planning import ArchiveState, drafted
+from backfilld.core.sync.rests import rest_s
+from backfilld.core.sync.result import Account, outcome_of
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.standing import Standing
+from backfilld.errors import BackfillError, RequestRejected
+
+
+class Phase(Enum):
+    """Where a sync stands; see the table above."""
+
+    LOADING = auto()
+    ASKING = auto()
+    AWAITING_ARCHIVE = auto()
+    SAVING = auto()
+    NOTING = auto()
+    SEALING = auto()
+    RESTING = auto()
+    YIELDING = auto()
+    GONE = auto()
+
+
+class SyncState:
+    """The state of one instrument's sync."""
+
+    def __init__(self, instrument: Instrument, spec: RunSpec, now: Instant) -> None:
+        self.instrument = instrument
+        self.spec = spec
+        self.phase = Phase.LOADING
+        self.rests_until = 0.0
+        self.rounds = 0
+        self.is_complete = False
+        self.is_followed = False
+        self.requests = self.weight = self.cached = self.conflicts = 0
+        self.began_at = now.monotonic_s
+        self.archive = ArchiveState(now.monotonic_s)
+        self._records: dict[date, Certificate] = {}
+        self._known: set[date] = set()
+        self._reach_ms = 0
+        self._is_unanswered = self._is_stale = self._is_removed = False
+        self._is_listed = self._is_unlisted = False
+        self._asked_symbol = False
+        self.is_planned = False
+        self._is_planned_by_host = True
+        self._locked: str | None = None
+        self._quiet_rounds = self._held_before = 0
+        self._looked_at = now.monotonic_s
+        self._actions: list[Action] = []
+        self.log = Lines(self._actions)
+        self.attempt = self._attempt(now)
+
+    @property
+    def fetched(self) -> int:
+        """Trades that came from the exchange so far."""
+        return self.attempt.plan.received.rows - self.cached
+
+    @property
+    def to_fetch(self) -> int:
+        """Trades known to be missing still."""
+        return sum(map(len, self.attempt.plan.missing))
+
+    @property
+    def unreachable_before_ms(self) -> int | None:
+        """What lies before is out of REST's reach, if anything is."""
+        attempt = self.attempt
+        is_at_reach = self._reach_ms == attempt.window.start_ms
+        return self._reach_ms if is_at_reach and not self._is_the_very_first(attempt.plan.first_id) else None
+
+    @property
+    def must_yield(self) -> bool:
+        """Whether it is to give way, once nothing is out: to another plan made from what is on disk, or to none."""
+        return self._is_stale or self._is_removed or self.attempt.is_stale
+
+    def standing(self) -> Standing:
+        """How it stands now, for those who show it."""
+        error = self.attempt.error
+        return Standing(
+            wanted=self.fetched + self.to_fetch,
+            fetched=self.fetched,
+            cached=self.cached,
+            is_complete=self.is_complete,
+            is_followed=self.is_followed,
+            archive_days=len(self.archive.awaited),
+            error=None if error is None else str(error),
+            rests_until=self.rests_until if self.phase is Phase.RESTING else None,
+            newest_ms=self.attempt.newest_ms,
+        )
+
+    def outcome(self, now_s: float) -> Outcome:
+        """What it came to so far."""
+        return outcome_of(
+            Account(
+                self.instrument,
+                self.attempt,
+                is_part=bool(self.archive.awaited) or (self.must_yield and not self.rounds),
+                unreachable_before_ms=self.unreachable_before_ms,
+                conflicts=self.conflicts,
+                fetched=self.fetched,
+                seconds=now_s - self.began_at,
+                requests=self.requests,
+                weight=self.weight,
+            )
+        )
+
+    def _attempt(self, now: Instant) -> Attempt:
+        draft = drafted(
+            self.instrument,
+            self.spec,
+            now.now_ms,
+            self._records,
+            reach_ms=self._reach_ms,
+            answered=self.archive.answered,
+            is_unanswered=self._is_unanswered,
+        )
+        self.draft = draft
+        return Attempt(self.instrument, draft, self._records, now, self.log, seams_were_tried=self._is_unanswered)
+
+    def _is_the_very_first(self, first_id: int | None) -> bool:
+        return first_id is not None and first_id == RULES[self.instrument.market].first_id
+
+    def _rest(self, now: Instant) -> None:
+        received = self.attempt.plan.received.rows
+        is_quiet = self.is_complete or isinstance(self.attempt.error, RequestRejected)
+        has_news = self.rounds == 1 or received != self._held_before
+        self._quiet_rounds = self._quiet_rounds + 1 if is_quiet and not has_news else 0
+        self._held_before = received
+        self.rests_until = now.monotonic_s + rest_s(self.spec.poll_s, self._quiet_rounds)
+
+    def _offer(self) -> None:
+        """Where the live side may go on, if the newest end of an open window is reached."""
+        plan, received = self.attempt.plan, self.attempt.plan.received
+        is_reached = self.attempt.window.stop_ms is None and bool(received) and plan.last_id == received.last_id
+        if is_reached and not self.is_followed:
+            self._actions.append(Offer(received.last_id + 1))
+
+    def _heed_answers(self, now: Instant) -> None:
+        """Where the exchange refused to answer for the start of a window, the next plan begins later; what it
+        contradicted is moved aside."""
+        attempt = self.attempt
+        if attempt.distrusted is not None:
+            day, reason = attempt.distrusted
+            self._actions.append(Distrust(day, reason))
+            self._records.pop(day, None)
+        self._is_unanswered |= attempt.needs_seams
+        if attempt.is_out_of_reach:
+            start_ms = attempt.window.start_ms
+            held_ms = [day_start_ms(day) for day in attempt.known_days.records if day_start_ms(day) > start_ms]
+            # Not beyond the last day: where even that is refused, the round is lost, and nothing planned anew.
+            last_ms = day_start_ms(day_of((attempt.window.stop_ms or now.now_ms) - 1))
+            within_ms = within_reach(start_ms, now.now_ms, self.instrument.market)
+            self._reach_ms = min([within_ms, last_ms, *held_ms])
+
+    def _undescribed(self, error: BackfillError) -> None:
+        """What is held of a symbol that is not listed any more may do."""
+        is_unlisted = isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL
+        self._is_unlisted |= is_unlisted
+        if not (is_unlisted and self.attempt.plan.received):
+            self.attempt.lose(error)

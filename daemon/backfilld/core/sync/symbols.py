@@ -1,0 +1,85 @@
+"""What exchangeInfo says of the instruments, and what it is to be asked next.
+
+Owns tick sizes, which symbols are not listed, and when each market was described. Must not know channels or syncs.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
+from backfilld.core.model import Instrument, Market
+from backfilld.errors import ExchangeError, RequestRejected
+
+DESCRIBE_EVERY_S = 86_400.0
+"""How often exchangeInfo is read again: limits change without a word."""
+
+MOST_QUERY_BYTES = 6000
+"""How long the symbols of one question may be in its URL: servers refuse more than about 8 kB in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolQuestion:
+    """Ask exchangeInfo for these symbols of a market."""
+
+    market: Market
+    symbols: tuple[str, ...]
+
+
+class SymbolInfo:
+    """Questions to exchangeInfo and what came of them."""
+
+    def __init__(self) -> None:
+        self.ticks: dict[Instrument, float] = {}
+        self._questions: deque[SymbolQuestion] = deque()
+        self._described_at: dict[Market, float] = {}
+
+    def ask(self, *instruments: Instrument) -> None:
+        """Ask about instruments, those of a market in as few questions as fit into a URL."""
+        for market in dict.fromkeys(instrument.market for instrument in instruments):
+            symbols = [each.symbol for each in instruments if each.market is market]
+            self._questions.extend(SymbolQuestion(market, part) for part in _chunks(symbols))
+
+    def refresh(self, asked: Instrument, instruments: Iterable[Instrument], now_s: float) -> None:
+        """Ask what is not known of an instrument, and of its whole market, which has these, once a day."""
+        if asked not in self.ticks:
+            self.ask(asked)
+        market = asked.market
+        if self._described_at.get(market, now_s) + DESCRIBE_EVERY_S <= now_s:
+            self._described_at[market] = now_s
+            self.ask(*(each for each in instruments if each.market is market))
+
+    def next_question(self) -> SymbolQuestion | None:
+        """The next question, which is then no longer to be put."""
+        return self._questions.popleft() if self._questions else None
+
+    def described(self, market: Market, ticks: Mapping[str, float], now_s: float) -> tuple[Instrument, ...]:
+        """Note what an answer says; return the instruments that it describes."""
+        self._described_at[market] = now_s
+        new = {Instrument(market, symbol): tick for symbol, tick in ticks.items()}
+        self.ticks |= new
+        return tuple(new)
+
+    def failed(self, asked: SymbolQuestion, error: ExchangeError) -> tuple[Instrument, ...]:
+        """The instruments that the failure is final for. One unknown symbol spoils the answer for all: then each is
+        asked for by itself."""
+        instruments = tuple(Instrument(asked.market, symbol) for symbol in asked.symbols)
+        if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL and len(instruments) > 1:
+            self._questions.extend(SymbolQuestion(asked.market, (each,)) for each in asked.symbols)
+            return ()
+        return instruments
+
+
+def _chunks(symbols: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    chunk: list[str] = []
+    size = 0
+    for symbol in symbols:
+        length = len(quote(f'"{symbol}",'))
+        if chunk and size + length > MOST_QUERY_BYTES:
+            yield tuple(chunk)
+            chunk, size = [], 0
+        chunk.append(symbol)
+        size += length
+    if chunk:
+        yield tuple(chunk)
