@@ -186,13 +186,10 @@ def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
     _, causes = group.split((trio.BrokenResourceError, trio.Cancelled))
     if causes is None:
         return group
-    named = causes.subgroup(BackfillError)
-    while named is not None:
-        first = named.exceptions[0]
-        if not isinstance(first, BaseExceptionGroup):
-            return first
-        named = first
-    return causes
+    first: BaseException | None = causes.subgroup(BackfillError)
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return causes if first is None else first
 
 
 async def _run_actors(pipeline: Pipeline) -> None:
@@ -205,7 +202,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
     send_day, days = trio.open_memory_channel[WriterMessage](1)
     # Never full: events are answers to jobs and days in flight, which are bounded above.
     send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
-    # Never full: an instrument awaits one answer at a time, and looks at its files now and then.
+    # Nor this: an instrument awaits one answer at a time.
     send_read, reads = trio.open_memory_channel[ReaderMessage](math.inf)
 
     async with trio.open_nursery() as nursery:
