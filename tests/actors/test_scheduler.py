@@ -50,6 +50,7 @@ from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.merge import merge
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of, empty_trades
+from backfilld.core.sync.rests import LONGEST_REST_S
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
@@ -360,7 +361,7 @@ async def test_a_long_silence_is_doubted_once(minutes: int, autojump_clock: Mock
         assert [type(query) for query in desk.queries] == [Newest, Tail]
         assert (await desk.outcome()).complete
         for _ in range(4):
-            await trio.sleep(POLL_S + 1)
+            await trio.sleep(LONGEST_REST_S + 1)
             await desk.work()
         asked = Counter(type(query) for query in desk.queries[2:])
         assert (asked[Tail], asked[Newest]) == (4, 0 if minutes else 1)
