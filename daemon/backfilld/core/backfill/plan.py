@@ -147,6 +147,9 @@ class BackfillPlan(KnownWindow):
                     self._failures.append(Failure(query, reason))
             case _ if found.beyond_id is not None:
                 self._end.show_beyond(found.beyond_id)
+        has_trades = self.received or self._end.reaches(self.window.start_ms)
+        if has_trades and self._head.is_missing and self.first_id is None:
+            self._doubt_start(query)
 
     def _receive(self, query: Query, found: Found) -> None:
         if found.ids is not None and found.last_ms >= self.window.start_ms:
@@ -178,11 +181,9 @@ class BackfillPlan(KnownWindow):
                     self._end.show(found.ids.first_id, found.first_ms)
             case Newest():
                 pass
-        if self.received and self._head.is_missing and self.first_id is None:
-            self._doubt_start(query)
 
     def _doubt_start(self, query: Query) -> None:
-        """Where trades of the window are held, the exchange must name a first one: it is asked once more."""
+        """Where trades of the window are held or were shown, the exchange must name a first one: it is asked once more."""
         self._head.is_missing = False
         if self._start_was_doubted:
             self._failures.append(Failure(query, "the exchange has trades of the window and names no first one"))

@@ -32,7 +32,7 @@ ANSWERS_IN_SILENCE = 12
 """How many answers must agree that trading has stopped where it should go on. If every second answer came from the same
 stale replica, one start in 4,000 would believe it."""
 
-MOST_NEWEST = 16
+MOST_NEWEST = 24
 """How often one round asks for the newest trade."""
 
 ROOM = 100
@@ -78,6 +78,10 @@ class WindowEnd:
     def wants_tail(self) -> bool:
         """Whether the page that reaches the last id known is to be asked for as a tail."""
         return not (self.is_agreed or self.is_failed or self._waiting)
+
+    def reaches(self, start_ms: int) -> bool:
+        """Whether a trade at or after this time was shown."""
+        return self._last_id is not None and self.last_ms >= start_ms
 
     def hold(self, last_id: int, last_ms: int) -> None:
         """The trades up to this one are stored from before."""
@@ -266,5 +270,5 @@ class WindowEnd:
         if is_unchanged or silent is None:
             return self._votes >= AGREEING
         if silent:
-            return self._votes >= ANSWERS_IN_SILENCE or self._asked >= MOST_NEWEST
+            return self._votes >= ANSWERS_IN_SILENCE
         return self._polls or self._named is not None

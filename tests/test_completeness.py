@@ -1,0 +1,175 @@
+"""The law of completeness, on the whole pipeline: exit 0 only if every trade of the window is held.
+
+The exchange caps its pages, answers from replicas that lag, drops rows and shows nothing at random.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import polars as pl
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.backfill.questions import Query
+from backfilld.core.model import Instrument
+from backfilld.core.timespan import TimeSpan
+from backfilld.errors import ExchangeError
+from backfilld.ports import Reply
+from tests.fakes import BTC, DAY_MS, FakeExchange, FakeStore, Tape, trade_frame
+from tests.pipelines import World
+
+HOUR_MS = 3_600_000
+NOW_MS = DAY_MS + 16 * HOUR_MS
+LAGS_MS = (0, 5000, 6 * HOUR_MS, 20 * HOUR_MS)
+
+
+@dataclass
+class OddExchange(FakeExchange):
+    """An exchange of lagging replicas with a cap of rows; some answers are cut short, empty, or lack a row."""
+
+    lags_ms: Sequence[int] = (0,)
+    page_cap: int = 1000
+    odd_share: float = 0.0
+    dice: Random = field(default_factory=lambda: Random(0))
+    shown: set[int] = field(default_factory=set)
+
+    async def trades(self, instrument: Instrument, query: Query) -> Reply[pl.DataFrame]:
+        """Answer from any replica."""
+        whole, self.tapes = (
+            self.tapes,
+            {each: tape.until(self.now_ms - self.dice.choice(self.lags_ms)) for each, tape in self.tapes.items()},
+        )
+        replica, self.tapes = self.tapes, whole
+        reply = await super().trades(instrument, query)
+        if isinstance(reply.read(), ExchangeError):
+            return reply
+        rows = self._odd(replica[instrument].answer(query).head(self.page_cap))
+        self.shown |= set(rows["a"])
+        return Reply(reply.usage, rows)
+
+    def _odd(self, rows: pl.DataFrame) -> pl.DataFrame:
+        if self.dice.random() >= self.odd_share:
+            return rows
+        middle = rows.height // 2
+        return self.dice.choice([rows.clear(), rows.head(middle), pl.concat([rows[:middle], rows[middle + 1 :]])])
+
+
+def even_tape(rows: int, absent: Sequence[int] = ()) -> Tape:
+    """Trades from an hour before the day up to now."""
+    step_ms = 17 * HOUR_MS // rows
+    return Tape.of(5000, range(DAY_MS - HOUR_MS, NOW_MS, step_ms), absent)
+
+
+async def started(exchange: OddExchange, store: FakeStore, window: TimeSpan | None = None) -> Outcome:
+    """One start; the exchange's time goes on from NOW_MS."""
+    exchange.epoch_ms = NOW_MS - round(trio.current_time() * 1000)
+    (outcome,) = await World(exchange, store, window=window).run()
+    return outcome
+
+
+def check(outcome: Outcome, exchange: OddExchange, store: FakeStore, tape: Tape, window: TimeSpan) -> None:
+    """The law."""
+    wanted = tape.ids_in(window)
+    held = set(store.ids(BTC))
+    if outcome.complete:
+        assert outcome.exit_code == 0
+        assert held >= wanted
+        assert held >= exchange.shown & wanted
+    else:
+        assert outcome.exit_code != 0
+        assert outcome.reasons
+    assert held <= set(tape.ids), "a trade that the exchange does not have"
+    assert len(exchange.asked) <= 20 * (len(tape) // min(exchange.page_cap, 1000) + 1) + 200
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(0, 2**16),
+    st.sampled_from([300, 2000, 5000]),
+    st.sampled_from([1000, 500, 333]),
+    st.sampled_from([(0,), (0, 5000), LAGS_MS]),
+    st.sampled_from([0.0, 0.1, 0.3]),
+    st.sampled_from([TimeSpan(DAY_MS), TimeSpan(DAY_MS + HOUR_MS, DAY_MS + 9 * HOUR_MS)]),
+)
+def test_exit_0_means_that_every_trade_is_held(
+    seed: int, rows: int, page_cap: int, lags_ms: tuple[int, ...], odd_share: float, window: TimeSpan
+) -> None:
+    tape = even_tape(rows)
+
+    async def play() -> None:
+        exchange = OddExchange({BTC: tape}, lags_ms=lags_ms, page_cap=page_cap, odd_share=odd_share, dice=Random(seed))
+        store = FakeStore()
+        for _ in range(2):
+            exchange.asked.clear()
+            outcome = await started(exchange, store, None if window.stop_ms is None else window)
+            check(outcome, exchange, store, tape, window)
+        if lags_ms == (0,) and not odd_share:
+            assert outcome.complete
+
+    trio.run(play, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("lags_ms", [LAGS_MS, (0, 6 * HOUR_MS)], ids=["four replicas", "every second answer"])
+async def test_a_hundred_starts_on_lagging_replicas_end_exact_or_not_with_0(
+    lags_ms: tuple[int, ...], autojump_clock: MockClock
+) -> None:
+    """Cold and warm in turns."""
+    tape = even_tape(3000)
+    complete = 0
+    store = FakeStore()
+    for seed in range(100):
+        if seed % 2 == 0:
+            store = FakeStore()
+        exchange = OddExchange({BTC: tape}, lags_ms=lags_ms, dice=Random(seed))
+        outcome = await started(exchange, store)
+        complete += outcome.complete
+        # The replica that is 5 s behind counts as fresh.
+        check(outcome, exchange, store, tape.until(NOW_MS - 5000), TimeSpan(DAY_MS))
+    assert complete > 50
+
+
+@pytest.mark.parametrize("page_cap", [500, 137])
+@pytest.mark.parametrize("is_warm", [True, False])
+async def test_a_server_that_caps_its_pages_costs_requests_and_no_trade(
+    is_warm: bool, page_cap: int, autojump_clock: MockClock
+) -> None:
+    """Never a page a poll: one round brings all."""
+    tape, store = even_tape(6000), FakeStore()
+    if is_warm:
+        early = OddExchange({BTC: tape.until(DAY_MS + 2 * HOUR_MS)})
+        assert (await started(early, store)).complete
+    exchange = OddExchange({BTC: tape}, page_cap=page_cap)
+    outcome = await started(exchange, store)
+    assert outcome.complete
+    assert set(store.ids(BTC)) == tape.ids_in(TimeSpan(DAY_MS))
+    assert len(exchange.asked) <= 2 * len(tape) // page_cap + 12
+
+
+async def test_a_newest_trade_below_the_first_of_the_window_is_a_contradiction(autojump_clock: MockClock) -> None:
+    """Ids that begin again today: nothing is complete, and the reason is one sentence."""
+    times = even_tape(1000).times
+    today = next(n for n, at in enumerate(times) if at >= DAY_MS + 4 * HOUR_MS)
+    old, new = trade_frame(range(9000, 9000 + today), times[:today]), trade_frame(range(1000 - today), times[today:])
+    restarted = Tape(pl.concat([old, new]))
+    exchange = OddExchange({BTC: restarted})
+    outcome = await started(exchange, FakeStore())
+    assert outcome.exit_code == 1
+    assert any("newest" in reason for reason in outcome.reasons), outcome.reasons
+    assert len(exchange.asked) < 60
+
+
+async def test_two_dozen_gaps_cost_one_question_each_and_no_other_trade(autojump_clock: MockClock) -> None:
+    dice = Random(7)
+    absent = {start + n for start in dice.sample(range(9000, 148_000), 25) for n in range(dice.choice([1, 1, 3, 40]))}
+    tape = even_tape(150_000, tuple(absent))
+    store, exchange = FakeStore(), OddExchange({BTC: tape})
+    outcome = await started(exchange, store)
+    assert set(store.ids(BTC)) == tape.ids_in(TimeSpan(DAY_MS))
+    assert not outcome.complete
+    assert {i for ids in outcome.missing for i in range(ids.first_id, ids.last_id + 1)} <= absent
+    assert len(exchange.asked) <= 1.3 * (len(tape) / 1000)
