@@ -183,7 +183,7 @@ class BackfillPlan(KnownWindow):
                 pass
 
     def _doubt_start(self, query: Query) -> None:
-        """Where trades of the window are held or were shown, the exchange must name a first one: it is asked once more."""
+        """Where trades of the window are held or were shown, the exchange must name a first one: it is asked again."""
         self._head.is_missing = False
         if self._start_was_doubted:
             self._failures.append(Failure(query, "the exchange has trades of the window and names no first one"))
