@@ -108,6 +108,9 @@ def test_exit_0_means_that_every_trade_is_held(
             exchange.asked.clear()
             outcome = await started(exchange, store, None if window.stop_ms is None else window)
             check(outcome, exchange, store, tape, window)
+            if not outcome.complete:
+                # No time passes here: a replica that lags would show the end that was stored as its newest again.
+                store = FakeStore()
         if lags_ms == (0,) and not odd_share:
             assert outcome.complete
 
