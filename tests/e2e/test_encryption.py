@@ -133,10 +133,15 @@ async def test_without_its_key_an_instrument_stands_still_and_others_go_on(tmp_p
         assert run.code == 78
         assert [each["event"] for each in run.events].count("day_locked") == 1
         assert run.stderr.count("no key opens it") == 1
+        assert (": /" in run.stderr and "another key under that id" in run.stderr) == (keys == "another of that id")
         assert daemon.day_file().parent.parent.joinpath("symbol=ETHUSDT").exists()
         for command in (("verify",), ("verify", "--repair")):
             assert (await daemon.run(*command)).code == 78
         assert "is locked" in (await daemon.run("status")).stdout
+        if keys == "another":  # it waits half a minute for a daemon
+            daemon.settings["LIVE"] = "true"
+            tail = await daemon.run("tail", "spot:BTCUSDT", "--from-id", "1")
+            assert (tail.code, tail.stderr.count("no key opens it")) == (78, 1)
         assert tree_of(daemon.day_file().parent) == before
         assert about(exchange, BTC) == asked
 

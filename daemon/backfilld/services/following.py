@@ -83,6 +83,7 @@ async def follow(
         now = trio.current_time()
         lost_at = now if lost_at is None else lost_at
         if not _is_passing(ended) or now > lost_at + RETURN_WAIT_S:
+            _refuse_locked(manager)
             reason = "no daemon came back" if ended is None else ended.reason
             raise FollowEnded(f"{wanted}: {reason}; go on from id {next_id}", next_id=next_id)
         await trio.sleep(DISK_LOOK_S)

@@ -124,6 +124,8 @@ class KeyRing:
         needs = f"is encrypted by the key {text.key!r}" if text is not None else "is encrypted"
         if not self.keys:
             return f"{needs}, and no key opens it: name a key_file that has it"
+        if text is not None and any(key.id == text.key for key in self.keys):
+            return f"{needs}, and no key opens it: {self.origin} has another key under that id"
         return f"{needs}, and no key opens it: {self.origin} has {', '.join(each.id for each in self.keys)}"
 
 
