@@ -5,7 +5,8 @@ queue where it could not be thought over. Must not decide, fetch, read, merge or
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -46,6 +47,7 @@ from backfilld.actors.scheduler_clock import SchedulerClock
 from backfilld.actors.sync_events import event_of, statistics_of
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.day.figures import Figures
+from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Instrument, day_stop_ms
 from backfilld.core.sync import events
 from backfilld.core.sync.announcements import log_outcome
@@ -104,6 +106,10 @@ async def run_scheduler(
         await scheduler.end()
 
 
+def _pool_of(job: Job) -> Pool:
+    return RULES[job.instrument.market if isinstance(job, FetchJob) else job.market].pool
+
+
 class _Scheduler:
     def __init__(
         self,
@@ -122,7 +128,7 @@ class _Scheduler:
         self._symbols = SymbolInfo()
         self._outcomes: dict[Instrument, Outcome] = {}
         self._to_describe: list[Instrument] = []
-        self._in_hand = 0
+        self._in_hand = Counter[Pool]()
         self._steps = 0
         self._shown_steps = 0
         self._shown_at = -math.inf
@@ -149,11 +155,12 @@ class _Scheduler:
         if self._to_describe and not self._instruments.sums.loading:
             self._symbols.ask(*self._to_describe)
             self._to_describe.clear()
-        while not (self._is_stopping or self._stop.is_set()) and self._in_hand < self._spec.fetchers:
-            job = self._next_job()
+        while not (self._is_stopping or self._stop.is_set()):
+            # Each pool has fetchers of its own: one that waits for weight holds up no other.
+            job = self._next_job({pool for pool in Pool if self._in_hand[pool] >= self._spec.fetchers})
             if job is None:
                 return
-            self._in_hand += 1
+            self._in_hand[_pool_of(job)] += 1
             self._ports.jobs.send_nowait(job)
 
     def wakes_at(self) -> float:
@@ -166,10 +173,10 @@ class _Scheduler:
         self._steps += 1
         match message:
             case JobAnswered() | JobFailed() | MarketDescribed():
-                self._came_back(message.spent)
+                self._came_back(message.job, message.spent)
                 await self._book(message)
-            case JobDropped():
-                self._in_hand -= 1
+            case JobDropped(job):
+                self._in_hand[_pool_of(job)] -= 1
             case StopRequested():
                 self._is_stopping = True
                 for end in (self._ports.jobs, self._ports.archive, self._ports.reads, self._ports.pages):
@@ -196,7 +203,7 @@ class _Scheduler:
     def show(self) -> None:
         """Publish how things stand, now and then while there is work and at once when there is none."""
         is_due = trio.current_time() >= self._shown_at + SHOWN_EVERY_S
-        if self._steps != self._shown_steps and (is_due or not self._in_hand):
+        if self._steps != self._shown_steps and (is_due or not self._in_hand.total()):
             self._publish()
 
     # -- messages
@@ -204,20 +211,20 @@ class _Scheduler:
     def _planned(self) -> Iterator[Instrument]:
         return (sync.instrument for sync in self._instruments if sync.is_planned)
 
-    def _next_job(self) -> Job | None:
-        question = self._symbols.next_question()
+    def _next_job(self, busy: Collection[Pool]) -> Job | None:
+        question = self._symbols.next_question(busy)
         if question is not None:
             return DescribeMarket(question.market, question.symbols)
-        turn = self._instruments.next_question()
+        turn = self._instruments.next_question(busy)
         if turn is None:
             return None
         instrument, query, rank = turn
         return FetchJob(instrument, query, self._instruments[instrument].attempt.window.stop_ms, rank)
 
-    def _came_back(self, spent: Spent) -> None:
-        self._in_hand -= 1
+    def _came_back(self, job: Job, spent: Spent) -> None:
+        self._in_hand[_pool_of(job)] -= 1
         self._clock.heard(spent)
-        if self._clock.is_doubted and not self._in_hand:
+        if self._clock.is_doubted and not self._in_hand.total():
             # Any answer settles whether the last one's time was wrong.
             self._symbols.ask(*islice(self._planned(), 1))
 

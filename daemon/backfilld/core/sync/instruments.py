@@ -5,11 +5,12 @@ Owns the set. Whatever happens to one instrument costs the same, however many ot
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from backfilld.core.backfill.outcome import exit_code
 from backfilld.core.backfill.questions import Query
+from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
 from backfilld.core.sync.events import Action, Event, Instant
 from backfilld.core.sync.instrument import InstrumentSync
@@ -121,9 +122,10 @@ class Instruments:
             sync.weight += weight
             self._place(sync)
 
-    def next_question(self) -> tuple[Instrument, Query, Rank] | None:
-        """The most urgent question; syncs with questions of the same rank take turns."""
-        turn = self._turns.next()
+    def next_question(self, busy: Collection[Pool] = ()) -> tuple[Instrument, Query, Rank] | None:
+        """The most urgent question that spends none of the ``busy`` pools; syncs with questions of the same rank take
+        turns."""
+        turn = self._turns.next(busy)
         if turn is None:
             return None
         instrument, rank = turn

@@ -4,11 +4,12 @@ Owns tick sizes, which symbols are not listed, and when each market was describe
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
+from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Instrument, Market
 from backfilld.errors import ExchangeError, RequestRejected
 
@@ -50,9 +51,12 @@ class SymbolInfo:
             self._described_at[market] = now_s
             self.ask(*(each for each in instruments if each.market is market))
 
-    def next_question(self) -> SymbolQuestion | None:
-        """The next question, which is then no longer to be put."""
-        return self._questions.popleft() if self._questions else None
+    def next_question(self, busy: Collection[Pool] = ()) -> SymbolQuestion | None:
+        """The next question that spends none of the ``busy`` pools; it is then no longer to be put."""
+        found = next((each for each in self._questions if RULES[each.market].pool not in busy), None)
+        if found is not None:
+            self._questions.remove(found)
+        return found
 
     def described(self, market: Market, ticks: Mapping[str, float], now_s: float) -> tuple[Instrument, ...]:
         """Note what an answer says; return the instruments that it describes."""

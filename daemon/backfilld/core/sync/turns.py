@@ -1,5 +1,8 @@
 """Whose turn it is to ask: by rank, and within a rank one after the other."""
 
+from collections.abc import Collection
+
+from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Instrument
 from backfilld.core.weight.fair_queue import Rank
 
@@ -8,7 +11,9 @@ class Turns:
     """The instruments that have a question. Each operation takes the same time, however many there are."""
 
     def __init__(self) -> None:
-        self._queues: dict[Rank, dict[Instrument, None]] = {rank: {} for rank in Rank}
+        self._queues: dict[Rank, dict[Pool, dict[Instrument, None]]] = {
+            rank: {pool: {} for pool in Pool} for rank in Rank
+        }
         self._ranks: dict[Instrument, Rank] = {}
 
     def place(self, instrument: Instrument, rank: Rank | None) -> None:
@@ -17,17 +22,21 @@ class Turns:
         if before is rank:
             return
         if before is not None:
-            del self._queues[before][instrument]
+            del self._queue(before, instrument)[instrument]
             del self._ranks[instrument]
         if rank is not None:
-            self._queues[rank][instrument] = None
+            self._queue(rank, instrument)[instrument] = None
             self._ranks[instrument] = rank
 
-    def next(self) -> tuple[Instrument, Rank] | None:
-        """Whose turn it is, by the lowest rank; it goes to the end of its queue."""
-        for rank, queue in self._queues.items():
-            for instrument in queue:
-                del queue[instrument]
-                queue[instrument] = None
-                return instrument, rank
+    def next(self, busy: Collection[Pool] = ()) -> tuple[Instrument, Rank] | None:
+        """Whose turn it is, by the lowest rank, of the pools that are not ``busy``; it goes to the end of its queue."""
+        for rank, pools in self._queues.items():
+            for pool, queue in pools.items():
+                for instrument in queue if pool not in busy else ():
+                    del queue[instrument]
+                    queue[instrument] = None
+                    return instrument, rank
         return None
+
+    def _queue(self, rank: Rank, instrument: Instrument) -> dict[Instrument, None]:
+        return self._queues[rank][RULES[instrument.market].pool]
