@@ -326,3 +326,21 @@ async def test_a_flood_loses_nothing_and_pings_are_answered(tmp_path: Path) -> N
         await end(process)
         assert len(exchange.streams.records) == 1
         assert_equals_tape(daemon, 100_000)
+
+
+async def test_older_days_do_not_hold_up_the_live_side(tmp_path: Path) -> None:
+    """Attached within seconds, while a backfill of older days goes on for much longer."""
+    began_ms = host_ms()
+    start_ms = at_hour(10)
+    tape = Tape.generate(
+        start_ms=START_MS - 86_400_000, stop_ms=start_ms, trades=150_000, first_id=1000, live_rate_per_s=100
+    )
+    options = ExchangeOptions(latency_s=0.2, archive_delay_s=1e7)
+    clock_ms = lambda: start_ms + host_ms() - began_ms  # noqa: E731
+    async with open_exchange({str(BTC): tape}, options, clock_ms=clock_ms, streams=PROMPT) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache", DAYS="1", MAX_CONCURRENT="1")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        assert is_contiguous(await followed(daemon, 300))
+        assert len(trade_requests(exchange)) < 140
+        await end(process)

@@ -96,6 +96,7 @@ class InstrumentSync(SyncState):
         match event:
             case happened.Answered():
                 self.attempt.answered(event, now.now_ms, self.spec.max_concurrent)
+                self._offer()
             case happened.Failed():
                 self.attempt.failed(event)
             case happened.DayStored(record, conflicts):
