@@ -85,7 +85,7 @@ def assembled(
         spec = spec_of(settings, once=once, instruments=instruments, window=window)
         spec = spec if uses_archive else replace(spec, uses_archive=False)
         room, open_client = exchange(
-            settings, load_remembered(settings.memory_dir, _wall_ms()) if settings.cache_enabled else {}
+            settings, load_remembered(settings.state_path, _wall_ms()) if settings.cache_enabled else {}
         )
         store: TradeStore = parquet_store(settings, lock) if settings.cache_enabled else RamStore()
         pipeline = Pipeline(
@@ -99,7 +99,7 @@ def assembled(
             open_archive=_archive_opener(settings) if spec.uses_archive else None,
             remote=_remote_of(settings, store),
             restarts=None if once else Restarts(),
-            memory=StateFiles(settings.cache_dir, settings.memory_dir) if settings.cache_enabled else None,
+            memory=StateFiles(settings.cache_dir, settings.state_path) if settings.cache_enabled else None,
             disk=Disk(is_patient=not once),
             live=_live_world(settings, once=once),
         )

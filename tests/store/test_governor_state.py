@@ -41,9 +41,7 @@ BAN = {"paused_until_ms": NOW_MS + 5000, "reason": "banned", "bans_ms": [NOW_MS 
 
 
 def path_in(tmp_path: Path) -> Path:
-    path = tmp_path / ".backfilld" / "governor.json"
-    path.parent.mkdir(exist_ok=True)
-    return path
+    return tmp_path / "governor.json"
 
 
 def peeked(tmp_path: Path, content: object) -> dict[Pool, RememberedBudget]:
@@ -158,4 +156,4 @@ def test_links_and_pipes_are_not_followed(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_written_is_an_error_of_the_store(tmp_path: Path) -> None:
     (tmp_path / ".backfilld").write_text("a file")
     with pytest.raises(StoreError, match="write"):
-        save_remembered(tmp_path, {})
+        save_remembered(tmp_path / ".backfilld", {})

@@ -72,7 +72,7 @@ def test_a_day_tells_what_its_certificate_says(manager: BackfillCacheManager) ->
 def test_json_has_instruments_beside_days(
     manager: BackfillCacheManager, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_status(tmp_path, None, as_json=True)
+    print_status(tmp_path, tmp_path / ".backfilld", None, as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert [day["day"] for day in document["days"]] == [day.isoformat() for day in manager.days()]
     assert document["instruments"][0]["calendar"]["2025-11"] == ".!xx#"
@@ -85,11 +85,11 @@ def test_the_daemons_work_is_told_where_it_is_stored(
     activity = Activity(1_762_473_600_000, 75, 25, "the disk is full", 1_762_473_540_000)
     save_activity(tmp_path, activity)
     assert peek_activity(tmp_path) == activity
-    print_status(tmp_path, None, as_json=False)
+    print_status(tmp_path, tmp_path / ".backfilld", None, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert "cache hit ratio 75.0%: 75 cached, 25 downloaded (as of 2025-11-07T00:00:00+00:00)" in lines
     assert "last error at 2025-11-06T23:59:00+00:00: the disk is full" in lines
-    print_status(tmp_path, None, as_json=True)
+    print_status(tmp_path, tmp_path / ".backfilld", None, as_json=True)
     assert json.loads(capsys.readouterr().out)["activity"]["hit_ratio"] == 0.75
 
 

@@ -1,4 +1,5 @@
-"""What a daemon remembers and shows, as files in the cache directory. Owns the thread hop, and when an error came."""
+"""What a daemon remembers, in its state directory, and what it shows, in its cache. Owns the thread hop, and when an
+error came."""
 
 import os
 import time
@@ -17,9 +18,9 @@ from backfilld.store.governor_state import remembered_now, save_remembered
 class StateFiles:
     """Implements :class:`backfilld.ports.StateFile`."""
 
-    def __init__(self, cache_dir: Path, memory_dir: Path | None = None) -> None:
+    def __init__(self, cache_dir: Path, state_dir: Path) -> None:
         self._cache_dir = cache_dir
-        self._memory_dir = memory_dir or cache_dir
+        self._state_dir = state_dir
         self._error: str | None = None
         self._error_ms: float | None = None
 
@@ -43,7 +44,7 @@ class StateFiles:
         )
 
         def replace() -> None:
-            save_remembered(self._memory_dir, remembered)
+            save_remembered(self._state_dir, remembered)
             save_activity(self._cache_dir, activity)
 
         # Whoever must not wait for a disk that hangs may let go of it, as with a day file.

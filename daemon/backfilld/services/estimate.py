@@ -74,7 +74,7 @@ async def estimate_fill(settings: Settings, window: TimeSpan) -> FillEstimate:
 
     Raises ExchangeError, naming the instrument, for what nobody answers; RateLimited while a ban lasts.
     """
-    room, open_client = exchange(settings, peek_remembered(settings.memory_dir, time.time() * 1000))
+    room, open_client = exchange(settings, peek_remembered(settings.state_path, time.time() * 1000))
     estimates: dict[Instrument, Estimate] = {}
     try:
         await run_governed(
@@ -93,7 +93,7 @@ def _remember_pauses(settings: Settings, room: GovernorRoom) -> None:
         return
     with suppress(CacheLocked, StoreError), locked(settings.cache_dir):
         save_remembered(
-            settings.memory_dir, peek_remembered(settings.memory_dir, now_ms) | remembered_now(shown, now_ms)
+            settings.state_path, peek_remembered(settings.state_path, now_ms) | remembered_now(shown, now_ms)
         )
 
 

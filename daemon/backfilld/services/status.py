@@ -44,17 +44,18 @@ class CacheStatus:
 
 
 def cache_status(
-    cache_dir: Path, instruments: Sequence[Instrument] | None, encoding: Encoding | None = None
+    cache_dir: Path, state_dir: Path, instruments: Sequence[Instrument] | None, encoding: Encoding | None = None
 ) -> CacheStatus:
-    """The state of the day files of these instruments (None: of all), from what the files say of themselves."""
+    """The state of the day files of these instruments (None: of all), from what the files say of themselves, and of
+    the budgets that a state directory remembers."""
     days = tuple(day for manager in managers(cache_dir, instruments, encoding) for day in day_statuses(manager))
     totals = tuple(instrument_statuses(days))
     activity = peek_activity(cache_dir)
-    return CacheStatus(days, totals, dict(_pools(cache_dir, activity)), activity, writer_of(cache_dir))
+    return CacheStatus(days, totals, dict(_pools(state_dir, activity)), activity, writer_of(cache_dir))
 
 
-def _pools(cache_dir: Path, activity: Activity | None) -> Iterator[tuple[Pool, PoolStatus]]:
-    remembered = peek_remembered(cache_dir, time.time() * 1000)
+def _pools(state_dir: Path, activity: Activity | None) -> Iterator[tuple[Pool, PoolStatus]]:
+    remembered = peek_remembered(state_dir, time.time() * 1000)
     for pool in Pool:
         shown = None if activity is None else activity.budgets.get(str(pool))
         if activity is not None and shown is not None:

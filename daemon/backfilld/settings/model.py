@@ -161,11 +161,6 @@ class Settings(BaseModel):
         return state_directory(self.cache_dir) if self.state_dir is None else self.state_dir.expanduser()
 
     @property
-    def memory_dir(self) -> Path:
-        """The directory in whose ``.backfilld`` the governor's memory is: STATE_DIR, or that of the cache."""
-        return self.cache_dir if self.state_dir is None else self.state_dir.expanduser()
-
-    @property
     def urls(self) -> Mapping[Market, tuple[str, ...]]:
         """The base URLs of each market, in order of preference."""
         texts = {market: getattr(self, name) for market, name in _URL_OF.items()}

@@ -19,7 +19,6 @@ from backfilld.core.model import Market
 from backfilld.core.weight.budget import MET_MS, BudgetStatistics
 from backfilld.core.weight.pauses import DAY_MS, LONGEST_PAUSE_MS, MOST_BANS, Reason
 from backfilld.store.atomic import move_aside, translated
-from backfilld.store.layout import STATE_DIRECTORY
 from backfilld.store.state_file import read_state, write_state
 
 VERSION = 2
@@ -66,10 +65,10 @@ def remembered_now(shown: Mapping[Pool, BudgetStatistics], wall_ms: float) -> Re
     }
 
 
-def load_remembered(cache_dir: Path, wall_ms: float) -> Remembered:
+def load_remembered(state_dir: Path, wall_ms: float) -> Remembered:
     """What was saved last; nothing if nothing was, or if it cannot be read at all, which is then moved aside. Raises
     StoreError."""
-    path = _path(cache_dir)
+    path = _path(state_dir)
     try:
         return _decoded(read_state(path), wall_ms)
     except (OSError, ValueError, RecursionError):
@@ -78,22 +77,22 @@ def load_remembered(cache_dir: Path, wall_ms: float) -> Remembered:
         return {}
 
 
-def peek_remembered(cache_dir: Path, wall_ms: float) -> Remembered:
+def peek_remembered(state_dir: Path, wall_ms: float) -> Remembered:
     """The same for a reader that must not touch anything."""
     try:
-        return _decoded(read_state(_path(cache_dir)), wall_ms)
+        return _decoded(read_state(_path(state_dir)), wall_ms)
     except (OSError, ValueError, RecursionError):
         return {}
 
 
-def save_remembered(cache_dir: Path, remembered: Remembered) -> None:
+def save_remembered(state_dir: Path, remembered: Remembered) -> None:
     """Replace what was saved. Raises StoreError."""
     body = {"version": VERSION, "pools": remembered}
-    write_state(_path(cache_dir), msgspec.json.format(msgspec.json.encode(body)))
+    write_state(_path(state_dir), msgspec.json.format(msgspec.json.encode(body)))
 
 
-def _path(cache_dir: Path) -> Path:
-    return cache_dir / STATE_DIRECTORY / "governor.json"
+def _path(state_dir: Path) -> Path:
+    return state_dir / "governor.json"
 
 
 # -- reading

@@ -53,7 +53,7 @@ def status(
     from backfilld.assembly import encoding_of  # noqa: PLC0415
     from backfilld.surfaces.status import print_status  # noqa: PLC0415
 
-    print_status(settings.cache_dir, wanted, as_json=as_json, encoding=encoding_of(settings))
+    print_status(settings.cache_dir, settings.state_path, wanted, as_json=as_json, encoding=encoding_of(settings))
 
 
 @click.command(short_help="Check every day file; --repair.")

@@ -36,10 +36,15 @@ COLUMNS = (
 
 
 def print_status(
-    cache_dir: Path, instruments: Sequence[Instrument] | None, *, as_json: bool, encoding: Encoding | None = None
+    cache_dir: Path,
+    state_dir: Path,
+    instruments: Sequence[Instrument] | None,
+    *,
+    as_json: bool,
+    encoding: Encoding | None = None,
 ) -> None:
     """Print the state of every instrument and of its day files, from what the files say of themselves."""
-    status = cache_status(cache_dir, instruments, encoding)
+    status = cache_status(cache_dir, state_dir, instruments, encoding)
     if as_json:
         click.echo(json.dumps(_document(cache_dir, status), ensure_ascii=False))
         return
