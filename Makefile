@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 DOCS_ENV := NO_MKDOCS_2_WARNING=1
 
-.PHONY: help setup demo docs test fuzz test-faults test-clients test-s3 test-page test-fleet bench-fleet test-at test-systemd bench install uninstall lock clean
+.PHONY: help setup demo docs test fuzz test-faults test-clients test-s3 test-s3-long test-page test-fleet bench-fleet test-at test-systemd bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, live, summary"
 	@echo "make test          set up and run every check"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
 	@echo "make test-clients  ccxt, python-binance and Binance's own SDK, unmodified, against the endpoint"
 	@echo "make test-s3       on Debian: fetch a real S3 server, once, and try the remote store against it"
+	@echo "make test-s3-long  the same, with 20 races of two daemons and a kill in every system call of a push"
 	@echo "make test-page     on Debian: fetch Chromium, once, and try the page in it; screenshots in build/page"
 	@echo "make test-fleet    the same server and Dask: a fleet of workers fills a bucket, whatever is done to them"
 	@echo "make bench-fleet   planning and reading at the size of all of Binance, simulated; some minutes"
@@ -63,7 +64,12 @@ test-faults: .venv/dev
 test-s3: .venv/dev
 	@$(BIN)/python -m tests.remote.radosgw fetch || true
 	@$(BIN)/python -m tests.remote.azurite fetch || true
-	$(BIN)/pytest -o python_files='s3_*.py' -rs tests/remote
+	S3_ROUNDS=$(or $(ROUNDS),2) $(BIN)/pytest -o python_files='s3_*.py' -rs tests/remote
+
+# Two daemons in 20 races, and kill -9 in every system call of a push.
+test-s3-long: export S3_SWEEP = 1
+test-s3-long: .venv/dev
+	$(MAKE) test-s3 ROUNDS=$(or $(ROUNDS),20)
 
 # Skips aloud where Chromium's packages cannot be had.
 test-page: .venv/dev

@@ -2,6 +2,7 @@
 and a process that is killed leaves bucket and cache whole. Run by ``make test-s3``."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -107,7 +108,8 @@ async def test_a_new_machine_has_thirty_past_days_from_the_bucket_byte_for_byte(
         assert counted(run)["day_pushed"] == 0
 
 
-async def test_two_machines_at_once_overwrite_nothing(tmp_path: Path, location: RemoteLocation) -> None:
+@pytest.mark.parametrize("number", range(int(os.environ.get("S3_ROUNDS", "2"))))
+async def test_two_machines_at_once_overwrite_nothing(tmp_path: Path, location: RemoteLocation, number: int) -> None:
     """They seal the same 50 days at once, in files of other bytes."""
     days = 50
     async with exchange_at(16, {BTC: tape_of(days, rows=300)}, PROMPT) as exchange:
