@@ -21,8 +21,7 @@ from tests.faults.conftest import strace
 from tests.remote.days import days, seal
 
 KILLS = [
-    ("connect", 1), ("writev", 1), ("writev", 2), ("writev", 3), ("writev", 5), ("recvfrom", 2), ("recvfrom", 6),
-    ("sendto", 3), ("write", 3), ("fsync", 1), ("/^rename", 1), ("fsync", 2),
+    ("connect", 1), ("writev", 1), ("writev", 3), ("recvfrom", 4), ("write", 3), ("fsync", 1), ("/^rename", 1),
 ]  # fmt: skip
 """A system call, and the n-th of a thread that is its last: before the first request, between requests and within them,
 in the answers, and while the notes are written."""
@@ -52,7 +51,7 @@ async def test_killed_in_chosen_system_calls_of_a_push(tmp_path: Path, location:
         for _ in range(AT_ONCE):
             nursery.start_soon(lane)
     assert {call for call, _ in met} == {call for call, _ in KILLS}, met
-    assert len(met) >= len(KILLS) - 2, met
+    assert len(met) >= len(KILLS) - 1, met
 
 
 @pytest.mark.skipif("S3_SWEEP" not in os.environ, reason="make test-s3-long kills in every system call")
