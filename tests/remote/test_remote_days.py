@@ -16,6 +16,7 @@ from backfilld.core.model import Instrument
 from backfilld.core.replication import PushNote, day_key, manifest_key
 from backfilld.errors import ObjectRefused, RemoteUnreachable
 from backfilld.ports.remote import StoredObject
+from backfilld.services.remote import push_days
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, stamp_file
 from backfilld.store.format.footer import METADATA_KEY
@@ -234,6 +235,19 @@ async def test_a_manifest_that_could_not_be_published_is_published_later(tmp_pat
         await bucket.publish(BTC)
     await bucket.publish(BTC)
     assert await bucket.manifest(BTC) is not None
+
+
+async def test_days_that_a_pipeline_pushed_before_its_end_are_published_by_who_pushes_the_rest(
+    tmp_path: Path, objects: TwinStore
+) -> None:
+    """Here nothing is left to push, and the pipeline had no time for the manifest."""
+    seal(tmp_path, DAY)
+    bucket = remote(objects, tmp_path)
+    await bucket.push(BTC, DAY)
+    assert await bucket.manifest(BTC) is None
+    found = await push_days(bucket, [BTC], 2)
+    assert (found.done, found.stored, found.left) == ([], [], [])
+    assert list(await bucket.manifest(BTC) or {}) == [DAY]
 
 
 async def test_a_manifest_of_another_instrument_is_refused(tmp_path: Path, objects: TwinStore) -> None:

@@ -56,7 +56,8 @@ async def push_days(days: RemoteDays, instruments: Iterable[Instrument], concurr
             {"pushed": found.done, "stored": found.stored, "conflicted": found.conflicted}[pushed.standing].append(name)
 
         await transfer(waiting, push, found, concurrent)
-        if waiting and found.error is None:
+        if found.error is None:
+            # Also without a day that waits: a pipeline that ended may have pushed some, and not written their manifest.
             await _publish(days, instrument)
     return found
 
