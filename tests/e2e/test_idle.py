@@ -68,7 +68,8 @@ async def test_an_idle_daemon_with_ten_instruments_uses_less_than_a_hundredth_of
             assert await ended(process) == 0
         finally:
             process.kill()
-    assert asked >= 2 * len(instruments), "it did poll"
+    # Quiet instruments are polled ever more rarely.
+    assert asked >= len(instruments), "it did poll"
     # All of it is laid to the polling, which is six times as frequent as by default.
     assert spent_s / passed_s * 5 / 30 < 0.01
     assert spent_s / passed_s < 0.04

@@ -155,6 +155,8 @@ class _Scheduler:
         if self._to_describe and not self._instruments.sums.loading:
             self._symbols.ask(*self._to_describe)
             self._to_describe.clear()
+        if self._to_describe and not self._symbols.ticks:
+            return  # Nothing goes out before the question that names the limits.
         while not (self._is_stopping or self._stop.is_set()):
             # Each pool has fetchers of its own: one that waits for weight holds up no other.
             job = self._next_job({pool for pool in Pool if self._in_hand[pool] >= self._spec.fetchers})

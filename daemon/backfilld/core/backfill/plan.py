@@ -104,6 +104,11 @@ class BackfillPlan(KnownWindow):
 
     # -- asking
 
+    @property
+    def reaches_end(self) -> bool:
+        """Whether the exchange has shown in this round that the last id known is the newest, or nearly."""
+        return self._end.is_shown
+
     def next_question(self, *, pages: bool = True) -> Query | None:
         """What :meth:`take` would return, without taking it."""
         if self._head.to_ask:

@@ -79,6 +79,11 @@ class WindowEnd:
         """Whether the page that reaches the last id known is to be asked for as a tail."""
         return not (self.is_agreed or self.is_failed or self._waiting)
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether an answer of this round named the last id known, or ended with it; what is stored names none."""
+        return self.is_agreed or (self._last_id is not None and self._last_id in {self._named, self._tail_end})
+
     def reaches(self, start_ms: int) -> bool:
         """Whether a trade at or after this time was shown."""
         return self._last_id is not None and self.last_ms >= start_ms

@@ -146,8 +146,8 @@ class SyncState:
     def _offer(self) -> None:
         """Where the live side may go on, if the newest end of an open window is reached."""
         plan, received = self.attempt.plan, self.attempt.plan.received
-        is_reached = self.attempt.window.stop_ms is None and bool(received) and plan.last_id == received.last_id
-        if is_reached and not self.is_followed:
+        is_reached = bool(received) and plan.reaches_end and plan.last_id == received.last_id
+        if is_reached and self.attempt.window.stop_ms is None and not self.is_followed:
             self._actions.append(Offer(received.last_id + 1))
 
     def _heed_answers(self, now: Instant) -> None:
