@@ -30,7 +30,7 @@ from backfilld.actors.messages import (
     WriterMessage,
 )
 from backfilld.actors.permits import SetShare
-from backfilld.actors.reader import run_reader
+from backfilld.actors.reader import Reading, run_reader
 from backfilld.actors.reader_messages import (
     ReaderMessage,
 )
@@ -92,6 +92,7 @@ class Pipeline:
     reload: AsyncValue[Reload | None] = field(default_factory=lambda: AsyncValue(None))
     statistics: AsyncValue[Statistics] = field(default_factory=lambda: AsyncValue(Statistics()))
     disk: Disk = field(default_factory=lambda: Disk(is_patient=False))
+    reading: Reading = field(default_factory=Reading)
 
     @property
     def governor(self) -> AsyncValue[GovernorStatistics]:
@@ -217,7 +218,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
         nursery.start_soon(writer, days, send_event.clone(), pipeline.store, pipeline.disk)
         remote.on_instruments(spec.instruments)
         nursery.start_soon(_run_merger, pages, send_day, pipeline)
-        nursery.start_soon(run_reader, reads, send_event.clone(), pipeline.store, pipeline.stop)
+        nursery.start_soon(run_reader, reads, send_event.clone(), pipeline.store, pipeline.reading, pipeline.stop)
         workers.grow(spec.fetchers)
         nursery.start_soon(_relay_reloads, pipeline, pipeline.reload.value, workers, remote, send_event.clone())
         # Never full: a job an instrument, and the days of none are asked for twice.

@@ -35,7 +35,7 @@ from backfilld.actors.messages import (
     StopRequested,
     TakeFromArchive,
 )
-from backfilld.actors.reader import run_reader
+from backfilld.actors.reader import Reading, run_reader
 from backfilld.actors.reader_messages import (
     ReaderMessage,
 )
@@ -109,7 +109,7 @@ class Desk:
     async def read(self, reads: trio.MemoryReceiveChannel[ReaderMessage]) -> None:
         """Be the reader until the desk is closed."""
         with self.reading:
-            await run_reader(reads, self.send.clone(), self.store, self.stop)
+            await run_reader(reads, self.send.clone(), self.store, Reading(), self.stop)
 
     def close(self) -> None:
         """Say nothing more."""
@@ -389,7 +389,8 @@ async def test_a_closed_window_loads_its_days_and_ends_where_it_ends(autojump_cl
         await desk.work()
         assert set(desk.store.ids(BTC)) == tape.ids_in(window)
         assert (await desk.outcome()).complete
-        assert desk.store.contexts == [(BTC, window.start_ms, window.stop_ms, 0.01)]
+        days = [(window.start_ms, DAY_MS), (DAY_MS, window.stop_ms)]
+        assert desk.store.contexts == [(BTC, *day, 0.01) for day in days]
         assert desk.stop.is_set()
 
 

@@ -15,7 +15,7 @@ from backfilld import supervisor, supervisor_governor
 from backfilld.actors.writer import DiskTrouble
 from backfilld.adapters.systemd import Notifier
 from backfilld.core.backfill.questions import Page, Tail
-from backfilld.core.model import Instrument
+from backfilld.core.model import MS_PER_DAY, Instrument
 from backfilld.core.retry import Restarts
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, SettingsError, StoreError, TransientError
@@ -320,7 +320,7 @@ def stuck(role: str) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: patch.setattr(place, f"run_{role}", freeze)
 
 
-@pytest.mark.parametrize("role", ["governor", "fetcher", "merger", "writer", "scheduler"])
+@pytest.mark.parametrize("role", ["governor", "fetcher", "merger", "writer", "reader", "scheduler"])
 async def test_an_actor_that_never_does_anything_ends_the_signs_of_life(
     role: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
@@ -341,12 +341,9 @@ def save_hangs(world: World) -> None:
     world.store.delay_s = math.inf
 
 
-def context_hangs(world: World) -> None:
-    world.store.context = freeze  # type: ignore[assignment]
-
-
-def altered_hangs(world: World) -> None:
-    world.store.altered = freeze  # type: ignore[assignment]
+def hangs(operation: str) -> Breakdown:
+    """The reader hangs in this operation of the store."""
+    return lambda world: setattr(world.store, operation, freeze)
 
 
 @pytest.mark.parametrize("after_s", [0.3, 50.0])
@@ -367,22 +364,70 @@ async def test_what_gets_stuck_on_the_way_ends_the_signs_of_life_within_the_pati
         assert last >= after_s + idle_s / 2
 
 
-async def test_a_scheduler_that_is_stuck_ends_the_signs_of_life(autojump_clock: MockClock) -> None:
-    """In adding up the figures of the first round, and in looking at the files for a reload."""
+@pytest.mark.parametrize("operation", ["open", "days", "load", "context"])
+async def test_a_reader_that_is_stuck_in_the_first_round_ends_the_signs_of_life(
+    operation: str, autojump_clock: MockClock
+) -> None:
+    """In loading what an earlier run has stored, and in adding up the figures, while the top-ups go on."""
     world = daemon()
-    context_hangs(world)
-    async with served(world) as scene:
-        await trio.sleep(1000)
-        assert scene.ear.when("WATCHDOG=1")[-1] <= PATIENCE_S + 5
-    world = daemon()
-    altered_hangs(world)
+    async with served(world):
+        await trio.sleep(20)
+    hangs(operation)(world)
     async with served(world) as scene:
         began = trio.current_time()
+        await trio.sleep(1000)
+        assert scene.ear.when("WATCHDOG=1")[-1] <= began + PATIENCE_S + 5
+
+
+@pytest.mark.parametrize("operation", ["altered", "days", "context"])
+@pytest.mark.parametrize("make_world", [daemon, growing])
+async def test_a_reader_that_is_stuck_after_a_reload_ends_the_signs_of_life(
+    operation: str, make_world: Callable[[], World], autojump_clock: MockClock
+) -> None:
+    """In looking at the files of an instrument that is kept, whose top-ups go on, and in reading those of a new one."""
+    world = make_world()
+    async with served(world) as scene:
         await trio.sleep(100)
-        scene.new_settings.append(settings_of(BTC))
+        hangs(operation)(world)
+        scene.new_settings.append(settings_of(BTC, ETH))
         scene.service.reload()
         await trio.sleep(1000)
-        assert scene.ear.when("WATCHDOG=1")[-1] <= began + 100 + 30 + PATIENCE_S + 5
+        assert 100 <= scene.ear.when("WATCHDOG=1")[-1] <= 100 + PATIENCE_S + 5
+
+
+@pytest.mark.parametrize("operation", ["load", "context"])
+async def test_a_reader_that_is_slow_and_gets_on_is_lived_through(operation: str, autojump_clock: MockClock) -> None:
+    """Each day takes half of the patience, and all of them many times the patience."""
+    world = daemon(days=20)
+    start_ms = world.exchange.epoch_ms - 20 * MS_PER_DAY
+    world.exchange.tapes = {BTC: Tape.even(20_000, start_ms=start_ms, step_ms=MS_PER_DAY // 1000)}
+    async with served(world):
+        await trio.sleep(100)
+    read, began, reads = getattr(world.store, operation), trio.current_time(), 0
+
+    async def slowly(*arguments: object) -> object:
+        nonlocal reads
+        reads += 1
+        await trio.sleep(PATIENCE_S / 2)
+        return await read(*arguments)
+
+    setattr(world.store, operation, slowly)
+    async with served(world) as scene:
+        await trio.sleep(1000)
+        assert reads >= 20
+        assert scene.ear.longest_silence(began, began + 1000) <= 1.0
+        assert len(scene.ear.when("READY=1")) == 1
+
+
+async def test_a_reader_that_crashed_while_it_was_busy_is_not_taken_for_a_stuck_one(autojump_clock: MockClock) -> None:
+    world = daemon()
+    world.store.fails["context"] = RuntimeError("a bug")
+    async with served(world) as scene:
+        await trio.sleep(3)
+        world.store.fails.clear()
+        await trio.sleep(1000)
+        assert scene.ear.longest_silence(0, 1000) <= 1.0
+        assert len(scene.ear.when("READY=1")) == 1
 
 
 async def test_a_daemon_with_nothing_to_do_lives(autojump_clock: MockClock) -> None:

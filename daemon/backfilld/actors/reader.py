@@ -3,6 +3,8 @@
 Owns the sequence of its requests: one at a time, first come first served. Must not write trades; the writer does.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import structlog
@@ -23,6 +25,8 @@ from backfilld.actors.reader_messages import (
     ReaderMessage,
     RetireDays,
 )
+from backfilld.core.day.figures import Figures
+from backfilld.core.model import day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
 from backfilld.errors import DayDamaged, DayLocked
 from backfilld.ports import TradeStore
@@ -33,25 +37,54 @@ SETTLING_S = 0.2
 """A file that this process is just replacing looks altered until the writer has noted it."""
 
 
+class Reading:
+    """A reader from outside. ``is_busy`` while a request is not answered yet, for it rests only when there is none;
+    ``steps`` counts the days that it has read, added up or deleted, and its answers."""
+
+    def __init__(self) -> None:
+        self.is_busy = False
+        self.steps = 0
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Something is being answered."""
+        self.is_busy = True
+        try:
+            yield
+        finally:
+            self.is_busy = False
+            self.steps += 1
+
+
 async def run_reader(
     requests: trio.MemoryReceiveChannel[ReaderMessage],
     events: trio.MemorySendChannel[SchedulerMessage],
     store: TradeStore,
+    reading: Reading,
     stop: trio.Event,
 ) -> None:
     """Open the store, then answer requests until there are no more. After ``stop`` nothing is begun."""
     async with requests, events:
-        await store.open()
-        reader = _Reader(events, store, stop)
+        with reading.busy():
+            await store.open()
+        reader = _Reader(events, store, reading, stop)
         async for request in requests:
             if not stop.is_set():
-                await reader.answer(request)
+                with reading.busy():
+                    await reader.answer(request)
 
 
 class _Reader:
-    def __init__(self, events: trio.MemorySendChannel[SchedulerMessage], store: TradeStore, stop: trio.Event) -> None:
+    def __init__(
+        self,
+        events: trio.MemorySendChannel[SchedulerMessage],
+        store: TradeStore,
+        reading: Reading,
+        stop: trio.Event,
+    ) -> None:
         self._events = events
         self._store = store
+        self._reading = reading
         self._stop = stop
 
     async def answer(self, request: ReaderMessage) -> None:
@@ -82,6 +115,7 @@ class _Reader:
                     return
                 if day in held:
                     answer.records[day] = await self._store.load(instrument, day)
+                    self._reading.steps += 1
         except DayLocked as error:
             answer = replace(answer, error=error)
         await self._events.send(answer)
@@ -89,16 +123,29 @@ class _Reader:
     async def _added_up(self, request: AddUp) -> FiguresRead:
         instrument = request.instrument
         try:
-            figures = await self._store.context(instrument, request.start_ms, request.stop_ms, request.tick)
+            figures = await self._sum(request)
         except (DayDamaged, DayLocked) as error:
             log.warning("day_damaged", instrument=str(instrument), error=str(error))
             return FiguresRead(instrument, None, is_damaged=True)
         return FiguresRead(instrument, figures)
 
+    async def _sum(self, request: AddUp) -> Figures:
+        """Day by day: years take minutes, in which those who watch must see that it moves."""
+        total, instrument = Figures(request.tick), request.instrument
+        for day in await self._store.days(instrument):
+            start_ms = max(request.start_ms, day_start_ms(day))
+            stop_ms = min(request.stop_ms, day_stop_ms(day))
+            if start_ms < stop_ms:
+                total += await self._store.context(instrument, start_ms, stop_ms, request.tick)
+                self._reading.steps += 1
+        return total
+
     async def _retire(self, request: RetireDays) -> None:
         for instrument in request.instruments:
             for day in expired_days(await self._store.days(instrument), request.today, request.keep_days):
-                if await self._store.delete(instrument, day):
+                is_deleted = await self._store.delete(instrument, day)
+                self._reading.steps += 1
+                if is_deleted:
                     log.info("day_deleted", instrument=str(instrument), day=day.isoformat())
                     await self._events.send(DayDeleted(instrument, day))
                 else:
