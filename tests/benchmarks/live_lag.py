@@ -39,7 +39,7 @@ def measure(sizes: Sizes) -> list[Figure]:
         with live_daemon(urls, Path(directory), DAEMON) as daemon:
             daemon.await_attached(1, ATTACHED_WITHIN_S)
             cpu_s = daemon.cpu_s
-            arrived = _subscribed(urls[1], daemon.cache_dir, seconds)
+            arrived = _subscribed(urls, daemon.cache_dir, seconds)
             cpu_s = daemon.cpu_s - cpu_s
             if b'"backfill_completed"' in daemon.log.read_bytes():
                 raise RuntimeError("the backfill of older days was over before the measurement was")
@@ -68,11 +68,13 @@ def _histogram(lags_ms: list[float]) -> str:
     return ", ".join(f"≤{bound} ms {share:.1f} %" for bound, share in zip(BINS_MS, shares, strict=True))
 
 
-def _subscribed(stream_url: str, cache: Path, seconds: float) -> dict[str, dict[str, int]]:
+def _subscribed(urls: tuple[str, str], cache: Path, seconds: float) -> dict[str, dict[str, int]]:
     """When each trade arrived, by subscriber; without those whose library is not installed."""
+    url, stream_url = urls
     kinds = {"websockets": (sys.executable, stream_url), "follow": (sys.executable, str(cache))}
     for library, variable in RIVALS.items():
-        kinds[library] = (os.environ.get(variable, sys.executable), stream_url)
+        place = f"{stream_url} {url}" if library == "ccxt" else stream_url
+        kinds[library] = (os.environ.get(variable, sys.executable), place)
     processes = {
         kind: subprocess.Popen(
             [python, str(_SCRIPT), kind, place, INSTRUMENT.symbol, str(seconds + SETTLE_S)],

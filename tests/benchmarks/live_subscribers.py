@@ -1,9 +1,9 @@
 """One subscriber to the trades of a symbol, as its users write it: notes when each trade is in their hands.
 
 Run as a process of any Python: ``live_subscribers.py KIND PLACE SYMBOL SECONDS``. KIND is ``websockets`` (the bare
-stream), ``follow`` (backfilld), ``ccxt`` or ``python-binance``. PLACE is the URL of the stream, or for ``follow`` the
-cache. Prints one line of JSON: ``{"version": ..., "arrived": {id: ns since the epoch}}``, or null where the library is
-not installed.
+stream), ``follow`` (backfilld), ``ccxt`` or ``python-binance``. PLACE is the URL of the stream, for ``follow`` the
+cache, for ``ccxt`` the URLs of the stream and of REST with a space between. Prints one line of JSON, ``{"version": ...,
+"arrived": {id: ns since the epoch}}``, or null where the library is not installed.
 """
 
 import asyncio
@@ -54,9 +54,9 @@ def _websockets(url: str, symbol: str, seconds: float, arrived: Arrived) -> str:
     return "websockets"
 
 
-def _ccxt(url: str, symbol: str, seconds: float, arrived: Arrived) -> str:
+def _ccxt(urls: str, symbol: str, seconds: float, arrived: Arrived) -> str:
     ccxt = importlib.import_module("ccxt.pro")
-    rest = url.replace("ws://", "http://")
+    url, rest = urls.split()
 
     async def trades() -> AsyncIterator[int]:
         exchange = ccxt.binance({"newUpdates": True, "options": {"fetchMarkets": {"types": ["spot"]}}})

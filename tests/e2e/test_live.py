@@ -344,3 +344,22 @@ async def test_older_days_do_not_hold_up_the_live_side(tmp_path: Path) -> None:
         assert is_contiguous(await followed(daemon, 300))
         assert len(trade_requests(exchange)) < 140
         await end(process)
+
+
+async def test_midnight_parts_the_days_and_no_follower_notices(tmp_path: Path) -> None:
+    """The exchange's midnight comes ten seconds in; both days' files together are the tape."""
+    async with live_exchange(200, hour=24 - 10 / 3600) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache", DAYS="1")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        ids = await followed(daemon, 4000)
+        assert is_contiguous(ids)
+        await end(process)
+        files = sorted((daemon.cache_dir / "market=spot" / "symbol=BTCUSDT").glob("*.parquet"))
+        days = [pl.read_parquet(file, hive_partitioning=False) for file in files[-2:]]
+        assert [day.height > 1000 for day in days] == [True, True]
+        assert days[0]["a"][-1] + 1 == days[1]["a"][0]
+        assert [day["T"].is_between(at_hour(0), at_hour(24), closed="left").all() for day in days] == [True, False]
+        assert (days[1]["T"] >= at_hour(24)).all()
+        assert is_contiguous(pl.concat(days)["a"].to_list())
+        assert ids[-1] <= days[1]["a"][-1]
