@@ -42,6 +42,8 @@ setup: .venv/dev
 demo: .venv/run
 	$(BIN)/backfilld demo
 
+# What answers other programs is tried from outside; coverage counts the processes of these tests too.
+SERVING_TESTS := tests/e2e/test_serving.py tests/e2e/test_serving_streams.py
 test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,9 +51,12 @@ test: .venv/dev
 	$(BIN)/lint-imports
 	@command -v systemd-analyze >/dev/null || echo "SKIPPED: what systemd says of the unit; systemd-analyze is not here"
 	$(BIN)/coverage run -m pytest --ignore=tests/e2e
+	COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-processes.toml COVERAGE_FILE=$(CURDIR)/.coverage \
+		$(BIN)/pytest -n 2 --dist loadfile $(SERVING_TESTS)
+	$(BIN)/coverage combine --quiet --append
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
-	$(BIN)/pytest -n 4 --dist loadfile tests/e2e
+	$(BIN)/pytest -n 4 --dist loadfile $(SERVING_TESTS:%=--ignore=%) tests/e2e
 
 # SECONDS is also a variable of bash: only make's own counts.
 fuzz: .venv/dev
