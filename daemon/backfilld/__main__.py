@@ -4,6 +4,8 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
+from typing import NoReturn
 
 ALLOCATORS = {
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0",
@@ -33,7 +35,22 @@ def main() -> None:
 
         run_command_line()
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        _end(EXIT_INTERRUPTED)
+    except SystemExit as end:
+        if isinstance(end.code, int | None):
+            _end(end.code or 0)
+        raise
+
+
+def _end(code: int) -> NoReturn:
+    """End the process. The threads of the object store's runtime outlive the interpreter, and now and then abort it
+    while it is torn down: a command that has done everything would then end with SIGABRT."""
+    if "obstore" in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
