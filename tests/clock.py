@@ -7,48 +7,19 @@ nothing is installed.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+
+from tests.debian import Unavailable, fetched
 
 LIBRARY = "usr/lib/*/faketime/libfaketime.so.1"
 
 
-class Unavailable(Exception):
-    """The clock cannot be shifted here; the message says why."""
-
-
 def library() -> Path:
     """The shared library, downloaded and unpacked unless that was done before. Raises Unavailable."""
-    cache = os.environ.get("BACKFILLD_TEST_CACHE") or Path.home() / ".cache" / "backfilld-tests"
-    tree = Path(cache) / "faketime"
-    if not list(tree.glob(LIBRARY)):
-        _unpack(tree)
-    return next(tree.glob(LIBRARY))
-
-
-def _unpack(tree: Path) -> None:
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise Unavailable(f"{tool} is not here: the package of libfaketime is Debian's")
-    tree.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
-        got = subprocess.run(
-            ["apt-get", "download", "libfaketime"], check=False, cwd=scratch, capture_output=True, text=True
-        )
-        packages = list(Path(scratch).glob("*.deb"))
-        if got.returncode or not packages:
-            raise Unavailable(
-                f"libfaketime cannot be downloaded: {(got.stderr.splitlines() or ['no reason given'])[-1]}"
-            )
-        unpacked = Path(scratch) / "tree"
-        subprocess.run(["dpkg", "-x", str(packages[0]), str(unpacked)], check=True)
-        with suppress(OSError):
-            unpacked.rename(tree)
+    return next(fetched("faketime", ("libfaketime",), LIBRARY).glob(LIBRARY))
 
 
 def shifted(time_of_day: str) -> dict[str, str]:

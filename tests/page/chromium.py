@@ -22,7 +22,7 @@ import httpx
 import trio
 from websockets.trio.client import ClientConnection, connect
 
-from tests.page.debian import Unavailable, fetched
+from tests.debian import Unavailable, fetched
 
 PACKAGES = ("chromium-headless-shell", "fonts-dejavu-core")
 PROGRAM = "usr/lib/chromium/chromium-headless-shell"

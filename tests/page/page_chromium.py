@@ -15,10 +15,10 @@ import trio
 
 from binance_simulator import Exchange
 from binance_simulator.exchange import host_ms
+from tests.debian import Unavailable
 from tests.e2e.test_live import live_exchange, streamed
 from tests.e2e.world import Daemon, ended
 from tests.page.chromium import Tab, browser_tab, fetch
-from tests.page.debian import Unavailable
 
 BUILD = Path(__file__).parents[2] / "build" / "page"
 

@@ -20,7 +20,7 @@ from email.utils import formatdate
 from hashlib import sha256
 from pathlib import Path
 
-from tests.remote.radosgw import Unavailable, cached_tree
+from tests.debian import Unavailable, cached_tree
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -59,7 +59,7 @@ class Azurite:
 
 def fetch() -> Path:
     """Install Azurite unless that was done before; return its program. Raises Unavailable."""
-    directory = cached_tree().parent / "azurite"
+    directory = cached_tree("azurite")
     program = directory / "node_modules/.bin/azurite-blob"
     if program.exists():
         return program

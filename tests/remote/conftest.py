@@ -11,9 +11,10 @@ import pytest
 from obstore.store import S3Store
 
 from backfilld.adapters.object_store import RemoteLocation
+from tests.debian import Unavailable
 from tests.remote.azurite import Azurite
 from tests.remote.azurite import running as azurite_running
-from tests.remote.radosgw import ACCESS_KEY, REGION, SECRET_KEY, Radosgw, Unavailable, running
+from tests.remote.radosgw import ACCESS_KEY, REGION, SECRET_KEY, Radosgw, running
 
 BUCKET = "tape"
 

@@ -7,8 +7,6 @@ One monitor, one storage daemon in memory and one gateway, on loopback, with a d
 the end. Path style addresses, plain http, one user (ACCESS_KEY, SECRET_KEY).
 """
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,10 +15,12 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.debian import Unavailable, fetched
 
 ACCESS_KEY, SECRET_KEY, REGION = "testkey", "testsecret", "us-east-1"
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
@@ -29,52 +29,9 @@ START_S = 20.0
 """Seconds until the server must answer; it takes about one on an idle machine."""
 
 
-class Unavailable(Exception):
-    """The packages cannot be had here; the message says why."""
-
-
-def cached_tree() -> Path:
-    """Where the unpacked packages are kept from one run to the next: outside the repository."""
-    cache = os.environ.get("BACKFILLD_TEST_CACHE") or Path.home() / ".cache" / "backfilld-tests"
-    return Path(cache) / "radosgw"
-
-
 def fetch() -> Path:
     """Download and unpack the packages unless that was done before; return where they are. Raises Unavailable."""
-    tree = cached_tree()
-    if (tree / "complete").exists():
-        return tree
-    for tool in ("apt-get", "dpkg"):
-        if shutil.which(tool) is None:
-            raise Unavailable(f"{tool} is not here: the packages of radosgw are Debian's")
-    tree.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
-        unpacked = _unpacked(Path(scratch))
-        with suppress(OSError):
-            unpacked.rename(tree)
-    return tree
-
-
-def _unpacked(scratch: Path) -> Path:
-    packages, tree = scratch / "packages", scratch / "tree"
-    packages.mkdir()
-    plan = _output(["apt-get", "install", "-s", "--no-install-recommends", *PACKAGES], scratch)
-    names = [line.split()[1] for line in plan.splitlines() if line.startswith("Inst ")]
-    _output(["apt-get", "download", *names], packages)
-    for package in packages.glob("*.deb"):
-        _output(["dpkg", "-x", str(package), str(tree)], scratch)
-    if not (tree / "usr/bin/radosgw").exists():
-        raise Unavailable("the packages hold no radosgw: it is installed on this machine in another way")
-    (tree / "complete").touch()
-    return tree
-
-
-def _output(command: Sequence[str], directory: Path) -> str:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise Unavailable(f"{' '.join(command[:2])} failed: {last}")
-    return done.stdout
+    return fetched("radosgw", PACKAGES, "usr/bin/radosgw")
 
 
 @dataclass

@@ -20,8 +20,8 @@ def cached_tree(name: str) -> Path:
 
 
 def fetched(name: str, packages: Sequence[str], program: str) -> Path:
-    """The tree of these packages and of all that they need and this machine lacks; ``program`` is a path in it. They
-    are downloaded unless that was done before. Raises Unavailable."""
+    """The tree of these packages and of all that they need and this machine lacks; ``program`` is a pattern of
+    a path in it. They are downloaded unless that was done before. Raises Unavailable."""
     tree = cached_tree(name)
     if (tree / "complete").exists():
         return tree
@@ -31,7 +31,7 @@ def fetched(name: str, packages: Sequence[str], program: str) -> Path:
     tree.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=tree.parent) as scratch:
         unpacked = _unpacked(Path(scratch), packages)
-        if not (unpacked / program).exists():
+        if not any(unpacked.glob(program)):
             raise Unavailable(f"the packages hold no {program}: it is installed on this machine in another way")
         (unpacked / "complete").touch()
         # Another run may have been faster.
