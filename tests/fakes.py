@@ -22,8 +22,9 @@ from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
+from backfilld.core.frame import SCHEMA
 from backfilld.core.markets import RULES, Pool
-from backfilld.core.model import SCHEMA, Instrument, Market, day_start_ms
+from backfilld.core.model import Instrument, Market, day_start_ms
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.weights import Endpoint

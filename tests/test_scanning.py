@@ -20,7 +20,8 @@ from backfilld import (
     SettingsError,
     scan,
 )
-from backfilld.core.model import MS_PER_DAY, SCHEMA, IdRange, day_start_ms
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import MS_PER_DAY, IdRange, day_start_ms
 from backfilld.store.layout import instrument_directory
 from tests.store.frames import DAY, SPOT, day_frame
 

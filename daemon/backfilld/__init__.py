@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from backfilld.services.bars import bars, profile
     from backfilld.services.following import follow
     from backfilld.settings import Settings
-    from backfilld.store import BackfillCacheManager
+    from backfilld.store.manager import BackfillCacheManager
 
 __all__ = [
     "BackfillCacheManager",
@@ -65,7 +65,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BackfillCacheManager": "backfilld.store",
+    "BackfillCacheManager": "backfilld.store.manager",
     "BinanceTradeHistory": "backfilld.history",
     "IncompleteSpan": "backfilld.scanning",
     "Instrument": "backfilld.core.model",

@@ -20,16 +20,17 @@ from polars.io.plugins import register_io_source
 from backfilld.assembly import encoding_of
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.markets import RULES
-from backfilld.core.model import SCHEMA, Instrument, day_of, day_start_ms, day_stop_ms, empty_trades, iso
+from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms, iso
 from backfilld.core.moments import Moment, moment_ms
 from backfilld.errors import BackfillIncomplete, DayLocked, SettingsError, StoreError
 from backfilld.settings import Settings
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 
 Incomplete = Literal["raise", "warn"]
 """What a scan does about a span that lacks something."""

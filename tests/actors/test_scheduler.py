@@ -48,9 +48,10 @@ from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE
 from backfilld.core.backfill.window_start import PAGE_MS
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.frame import empty_trades
 from backfilld.core.markets import Pool
 from backfilld.core.merge import merge
-from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of, empty_trades
+from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of
 from backfilld.core.sync.rests import LONGEST_REST_S
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.timespan import TimeSpan

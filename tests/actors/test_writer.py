@@ -20,8 +20,9 @@ from backfilld.actors.writer import Disk, run_writer
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
+from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged
-from backfilld.core.model import IdRange, Instrument, empty_trades
+from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import DayDamaged, StoreError
 from backfilld.ports import Saved
 from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, trades_at

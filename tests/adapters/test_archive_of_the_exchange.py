@@ -14,9 +14,9 @@ from backfilld.core.model import IdRange, Instrument
 from backfilld.core.retry import Backoff
 from backfilld.errors import ArchiveError, ExchangeError, TransientError, UnexpectedAnswer
 from backfilld.ports import Published
-from backfilld.store import BackfillCacheManager
 from backfilld.store.archive_import.archive_take import Taken, take_archive
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from binance_simulator import ArchiveDefect, ExchangeOptions
 from tests.binance_simulator.archive_reader import INSTRUMENTS as SERVED
 from tests.binance_simulator.archive_reader import rows_of_day, served_days

@@ -15,7 +15,8 @@ from backfilld.adapters.binance_refusals import without_addresses
 from backfilld.adapters.binance_rest import opener
 from backfilld.core.backfill.answers import check_page
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
-from backfilld.core.model import SCHEMA, IdRange, Market
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import IdRange, Market
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer, Unreachable
 from backfilld.ports import MarketInfo, Reply, RestClient

@@ -14,7 +14,8 @@ from backfilld import Instrument, StoreError
 from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import IdRange, day_start_ms, day_stop_ms, empty_trades
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import IdRange, day_start_ms, day_stop_ms
 from backfilld.ports import TradeStore
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory

@@ -21,8 +21,8 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from backfilld.core.model import IdRange, day_of
-from backfilld.store import BackfillCacheManager
 from backfilld.store.archive_import.archive_take import take_archive
+from backfilld.store.manager import BackfillCacheManager
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.measure import Run, in_turn, median_of, run_process
 from tests.benchmarks.sizes import Sizes

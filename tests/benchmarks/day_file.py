@@ -13,7 +13,7 @@ import polars as pl
 
 from backfilld.core.merge import merge
 from backfilld.core.model import day_of
-from backfilld.store import BackfillCacheManager
+from backfilld.store.manager import BackfillCacheManager
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.measure import medians_ms
 from tests.benchmarks.sizes import Sizes

@@ -15,9 +15,9 @@ from backfilld import Settings
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import REST
 from backfilld.core.model import Instrument, day_of
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.waiting_days import WaitingDays
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.measure import medians_cpu_ms

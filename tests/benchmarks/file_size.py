@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from backfilld.core.model import day_of
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format.dayfile import Encoding
+from backfilld.store.manager import BackfillCacheManager
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.sizes import Sizes
 from tests.benchmarks.tapes import roughened, tape_of_today

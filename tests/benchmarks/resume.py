@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from backfilld.core.model import day_of
-from backfilld.store import BackfillCacheManager
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from tests.benchmarks.exchange import INSTRUMENT, ServedExchange, least_requests, served_exchange
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.libraries import bare_import, libraries_of_daemon

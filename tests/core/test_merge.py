@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.merge import deduplicate, merge, typed
-from backfilld.core.model import SCHEMA, empty_trades
 from tests.fakes import DAY_MS, trade_frame
 
 IDS = st.sets(st.integers(0, 40), max_size=30)

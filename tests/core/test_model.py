@@ -6,18 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfilld.core.model import (
-    MS_PER_DAY,
-    SCHEMA,
-    Instrument,
-    Market,
-    day_of,
-    day_start_ms,
-    day_stop_ms,
-    empty_trades,
-    instant_ms,
-    iso,
-)
+from backfilld.core.frame import SCHEMA, empty_trades
+from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, day_start_ms, day_stop_ms, instant_ms, iso
 from backfilld.errors import SettingsError
 from tests.strategies import days
 

@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from backfilld.core.day.certificate import Certificate, Suspicion
-from backfilld.core.model import MS_PER_DAY, Instrument, day_start_ms, day_stop_ms, empty_trades
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import MS_PER_DAY, Instrument, day_start_ms, day_stop_ms
 from binance_simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, exchange_at, kill, trade_requests
 

@@ -25,7 +25,8 @@ from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import SCHEMA, Instrument, Market, empty_trades
+from backfilld.core.frame import SCHEMA, empty_trades
+from backfilld.core.model import Instrument, Market
 from backfilld.core.timespan import joined
 from backfilld.core.weight.limits import Limit
 from backfilld.ports import Forwarded, MarketInfo, Reply, RestClient, Saved, TradeStore, Usage

@@ -21,9 +21,10 @@ import polars as pl
 import trio
 
 from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE
-from backfilld.core.model import SCHEMA, Instrument, day_start_ms
-from backfilld.store import BackfillCacheManager
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import Instrument, day_start_ms
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from binance_simulator import Exchange, ExchangeOptions, RequestRecord, Tape, open_exchange
 from binance_simulator.exchange import host_ms
 

@@ -11,7 +11,8 @@ import pytest
 
 import backfilld
 from backfilld import BackfillCacheManager, Instrument, SettingsError, bars, profile, scan
-from backfilld.core.model import SCHEMA, day_start_ms, day_stop_ms
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import day_start_ms, day_stop_ms
 from backfilld.store.layout import instrument_directory
 from binance_simulator import Tape, open_exchange
 from tests.store.frames import DAY

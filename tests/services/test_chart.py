@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from backfilld import SettingsError
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.services.chart import POINTS, chart_tables, day_chart, write_chart
-from backfilld.store import BackfillCacheManager
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from backfilld.surfaces.cli import cli
 from tests.store.frames import DAY, day_frame
 

@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 
 from backfilld import Settings, follow
-from backfilld.core.model import SCHEMA, Instrument, day_start_ms
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import Instrument, day_start_ms
 from backfilld.errors import BackfillIncomplete, SettingsError
 from backfilld.services.following import _contiguous, _first_id
-from backfilld.store import BackfillCacheManager
+from backfilld.store.manager import BackfillCacheManager
 
 BTC = Instrument.parse("spot:BTCUSDT")
 DAYS = date(2026, 3, 2), date(2026, 3, 3)

@@ -17,12 +17,13 @@ from backfilld.core.model import Instrument
 from backfilld.core.replication import manifest_key
 from backfilld.errors import CacheLocked, SettingsError
 from backfilld.services.rekey import encoding_under, rekey_bucket, rekey_cache
-from backfilld.store import BackfillCacheManager, atomic
+from backfilld.store import atomic
 from backfilld.store.archive_import.archive_take import add_to_report
 from backfilld.store.format.dayfile import DayWriter, Encoding
 from backfilld.store.format.keys import Key, key_text_in
 from backfilld.store.layout import instrument_directory
 from backfilld.store.lock import locked
+from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.waiting_days import WaitingDays
 from tests.fakes import BTC
 from tests.remote.days import seal

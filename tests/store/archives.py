@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from backfilld.core.model import SCHEMA, Market
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import Market
 from tests.store.frames import DAY
 
 HEADER = "agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format import dayfile
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from tests.store.frames import SPOT
 
 

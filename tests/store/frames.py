@@ -5,7 +5,8 @@ from datetime import date
 
 import polars as pl
 
-from backfilld.core.model import SCHEMA, Instrument, day_start_ms
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import Instrument, day_start_ms
 
 DAY = date(2025, 11, 7)
 SPOT = Instrument.parse("spot:BTCUSDT")

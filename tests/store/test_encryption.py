@@ -21,13 +21,13 @@ from polars.testing import assert_frame_equal
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import REST
 from backfilld.errors import DayDamaged, DayLocked
-from backfilld.store import BackfillCacheManager
 from backfilld.store.archive_import.archive_take import REPORT_SUFFIX, add_to_report
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.keys import Key, KeyText, key_text_in
 from backfilld.store.format.tables import table_from_bytes
 from backfilld.store.format.tail import certificate_in
 from backfilld.store.joined_day import JoinedDay
+from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.forgetting import forget
 from backfilld.store.upkeep.inspection import inspect_day
 from backfilld.store.waiting_days import WaitingDays
@@ -322,7 +322,7 @@ from pathlib import Path
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import REST
 from backfilld.core.model import Instrument
-from backfilld.store import BackfillCacheManager
+from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.waiting_days import WaitingDays
 from tests.store.frames import DAY, day_frame

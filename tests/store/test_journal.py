@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from backfilld.core.day.certificate import Source, Suspicion
-from backfilld.core.model import IdRange, empty_trades
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import IdRange
 from backfilld.errors import StoreError
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.journal import JournalWriter, Record, ascending, reading_journal, remove_journal

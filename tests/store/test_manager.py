@@ -8,7 +8,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from backfilld import BackfillCacheManager, BackfillError, Instrument, StoreError, TradeConflict
-from backfilld.core.model import SCHEMA, empty_trades
+from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.errors import DayLocked
 from backfilld.store.layout import instrument_directory
 from tests.store.frames import DAY, SPOT, as_binance, day_frame

@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 from structlog.testing import capture_logs
 
 from backfilld import BackfillCacheManager, Instrument, StoreError
-from backfilld.core.model import empty_trades
+from backfilld.core.frame import empty_trades
 from backfilld.store import atomic
 from backfilld.store.atomic import move_aside
 from backfilld.store.format.day_reader import DayReader

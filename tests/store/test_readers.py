@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from backfilld import BackfillCacheManager, Instrument
-from backfilld.core.model import SCHEMA
+from backfilld.core.frame import SCHEMA
 from backfilld.store.layout import instrument_directory
 from backfilld.store.lock import locked
 from tests.store.frames import DAY, day_frame

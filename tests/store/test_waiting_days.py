@@ -13,10 +13,10 @@ from polars.testing import assert_frame_equal
 import backfilld
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, STREAM
-from backfilld.core.model import IdRange, Instrument, empty_trades
-from backfilld.store import BackfillCacheManager
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import IdRange, Instrument
 from backfilld.store.layout import instrument_directory
-from backfilld.store.manager import Appended
+from backfilld.store.manager import Appended, BackfillCacheManager
 from backfilld.store.waiting_days import WaitingDays
 from tests.store.frames import DAY, day_frame
 

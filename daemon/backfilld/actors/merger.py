@@ -24,8 +24,9 @@ from backfilld.actors.messages import (
 )
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import Source
+from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged, deduplicate
-from backfilld.core.model import Instrument, day_of, day_stop_ms, empty_trades
+from backfilld.core.model import Instrument, day_of, day_stop_ms
 
 CHECKPOINT_MARGIN = 0.7
 """A checkpoint begins after this part of its interval: what is left is for writing it."""

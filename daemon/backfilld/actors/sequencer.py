@@ -42,12 +42,13 @@ from backfilld.actors.messages import (
     StopRequested,
 )
 from backfilld.core.backfill.questions import Found, Tail
+from backfilld.core.frame import empty_trades
 from backfilld.core.live.attachment import Ask, Attachment, Why
 from backfilld.core.live.pace import JOIN_WEIGHT, SILENCE_WEIGHT, Pace
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES, Pool
-from backfilld.core.model import IdRange, Instrument, empty_trades
+from backfilld.core.model import IdRange, Instrument
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.weights import Endpoint

@@ -31,8 +31,9 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     WriterMessage,
 )
+from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged
-from backfilld.core.model import Instrument, empty_trades
+from backfilld.core.model import Instrument
 from backfilld.errors import ArchiveError, DayDamaged, ObjectRefused, StoreError
 from backfilld.ports import Saved, TradeStore
 from backfilld.ports.remote import RemoteDays

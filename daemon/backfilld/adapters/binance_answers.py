@@ -13,7 +13,8 @@ import msgspec
 import polars as pl
 
 from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, SCHEMA
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import EARLIEST_MS, LATEST_MS
 from backfilld.core.text import plain
 from backfilld.core.weight.limits import INTERVAL_MS, Limit
 from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer

@@ -19,7 +19,8 @@ import trio
 from polars.io.plugins import register_io_source
 
 from backfilld.adapters.bucket_days import DaysInBucket
-from backfilld.core.model import SCHEMA, Instrument, day_of, day_start_ms, day_stop_ms
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.errors import ObjectRefused
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.digest import RowsDigest

@@ -20,8 +20,9 @@ import structlog
 import trio
 
 from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
+from backfilld.core.frame import SCHEMA
 from backfilld.core.live.trades import LiveTrade
-from backfilld.core.model import SCHEMA, Instrument
+from backfilld.core.model import Instrument
 from backfilld.errors import SettingsError, StoreError
 
 log = structlog.get_logger()

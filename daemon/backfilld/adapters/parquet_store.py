@@ -17,15 +17,15 @@ import trio
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import Instrument, day_of, empty_trades
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import Instrument, day_of
 from backfilld.errors import ArchiveError
 from backfilld.ports import Published, Saved
-from backfilld.store import BackfillCacheManager
 from backfilld.store.atomic import sweep_temporary_files, translated
 from backfilld.store.format.dayfile import Encoding, warm_up
 from backfilld.store.journal import remove_journal
 from backfilld.store.layout import Stamp, instrument_directory, stamp_of
-from backfilld.store.manager import Appended
+from backfilld.store.manager import Appended, BackfillCacheManager
 from backfilld.store.waiting_days import WaitingDays
 
 log = structlog.get_logger()

@@ -12,8 +12,9 @@ import trio
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Provenance, Source
 from backfilld.core.day.figures import Figures
+from backfilld.core.frame import empty_trades
 from backfilld.core.merge import merge
-from backfilld.core.model import Instrument, day_of, empty_trades
+from backfilld.core.model import Instrument, day_of
 from backfilld.ports import Published, Saved
 from backfilld.store.format.dayfile import spans_of
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from backfilld.adapters.bucket_days import OTHER_DIGEST, DaysInBucket, RemoteDay, on_thread
-from backfilld.core.model import Instrument, empty_trades
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import Instrument
 from backfilld.core.replication import (
     PushNote,
     Standing,

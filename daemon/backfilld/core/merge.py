@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from backfilld.core.model import SCHEMA, empty_trades
+from backfilld.core.frame import SCHEMA, empty_trades
 
 
 @dataclass(frozen=True, slots=True)

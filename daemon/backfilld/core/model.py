@@ -1,6 +1,7 @@
-"""The nouns: instruments, days, ranges of aggregate trade ids, and the columns of a trade frame.
+"""The nouns: instruments, days, and ranges of aggregate trade ids.
 
-Owns the vocabulary that every layer shares. Must not know where trades come from or where they go.
+Owns the vocabulary that every layer shares. Must not know where trades come from or where they go. Settings import it:
+polars is in :mod:`backfilld.core.frame`, so that a command without trades starts without it.
 """
 
 import re
@@ -9,7 +10,6 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
 import msgspec
-import polars as pl
 
 from backfilld.errors import SettingsError
 
@@ -22,25 +22,6 @@ INT64_MAX = 2**63 - 1
 EARLIEST_MS = 1_230_768_000_000
 LATEST_MS = 4_102_444_800_000
 """2009 and 2100: a `T` in seconds or microseconds falls outside."""
-
-SCHEMA: dict[str, pl.DataType] = {
-    "T": pl.Int64(),
-    "a": pl.Int64(),
-    "p": pl.Float64(),
-    "q": pl.Float64(),
-    "f": pl.Int64(),
-    "l": pl.Int64(),
-    "m": pl.Boolean(),
-    "M": pl.Boolean(),
-}
-"""Columns of a trade frame, in file order: T trade time in ms since the epoch, a aggregate trade id, p price,
-q quantity, f and l first and last trade id, m whether the buyer was the maker, M best match (true where the market
-has no such field)."""
-
-
-def empty_trades() -> pl.DataFrame:
-    """A trade frame of no rows."""
-    return pl.DataFrame(schema=SCHEMA)
 
 
 class Market(StrEnum):

@@ -8,10 +8,10 @@ from pathlib import Path
 from backfilld.core.model import Instrument
 from backfilld.errors import DayLocked, SettingsError, StoreError
 from backfilld.services.progress import Progress, Watch, unwatched
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import day_file_name, days_in, instrument_directory
 from backfilld.store.lock import locked
+from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.adoption import Adopted, NotTaken, adopt_file, join_days
 
 

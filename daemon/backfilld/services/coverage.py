@@ -10,9 +10,9 @@ from pathlib import Path
 
 from backfilld.core.model import Instrument
 from backfilld.services.stored_days import DayStatus, day_status
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import Stamp, instrument_directory, stamp_of
+from backfilld.store.manager import BackfillCacheManager
 
 
 class Coverage:

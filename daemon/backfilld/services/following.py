@@ -27,9 +27,9 @@ from backfilld.errors import (
 )
 from backfilld.services.own_stream import own_stream
 from backfilld.settings import Settings
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import instrument_directory, state_directory
+from backfilld.store.manager import BackfillCacheManager
 
 DISK_LOOK_S = 0.5
 """How often the files are looked at while they lack trades that a daemon has."""

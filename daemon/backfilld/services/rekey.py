@@ -17,11 +17,11 @@ from backfilld.core.replication import day_key
 from backfilld.errors import DayLocked, ObjectRefused, SettingsError, StoreError
 from backfilld.services.progress import Progress, Watch, unwatched
 from backfilld.services.status import managers
-from backfilld.store import BackfillCacheManager
 from backfilld.store.atomic import sweep_temporary_files
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.lock import locked
+from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.rekeying import drop_journal, journals_without_file, rekey_day, rekey_report, reports_in
 
 log = structlog.get_logger()

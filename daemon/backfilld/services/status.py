@@ -11,12 +11,12 @@ from backfilld.core.model import Instrument
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
 from backfilld.services.stored_days import DayStatus, InstrumentStatus, day_statuses, instrument_statuses
-from backfilld.store import BackfillCacheManager
 from backfilld.store.daemon_state import Activity, peek_activity
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import RememberedBudget, peek_remembered
 from backfilld.store.layout import instrument_directory, instruments_in
 from backfilld.store.lock import writer_of
+from backfilld.store.manager import BackfillCacheManager
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from itertools import groupby
 
 from backfilld.core.model import iso
 from backfilld.errors import DayLocked, StoreError
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.manager import BackfillCacheManager
 
 MARKS = {"sealed": "#", "partial": "+", "missing": ".", "conflicted": "!", "bad": "x", "locked": "L"}
 """How a day is drawn: complete and over; anything less; no file; two versions of a trade; a file of no use; one

@@ -13,9 +13,10 @@ from typing import Self
 import polars as pl
 
 from backfilld.core.day.certificate import Certificate, Provenance, Sourced
+from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.merge import merge
-from backfilld.core.model import Instrument, empty_trades
+from backfilld.core.model import Instrument
 from backfilld.core.timespan import StoredSpan, joined
 from backfilld.store.format.day_reader import DayReader, GroupEdges
 from backfilld.store.format.dayfile import spans_of

@@ -20,8 +20,8 @@ from typing import Self
 
 import polars as pl
 
+from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged, deduplicate
-from backfilld.core.model import empty_trades
 from backfilld.core.timespan import StoredSpan
 from backfilld.store.atomic import translated
 from backfilld.store.format.dayfile import spans_of

@@ -19,7 +19,8 @@ import polars as pl
 import pyarrow as pa
 
 from backfilld.core.day.certificate import REST, Source, Suspicion
-from backfilld.core.model import MAX_ID, SCHEMA, IdRange, empty_trades
+from backfilld.core.frame import SCHEMA, empty_trades
+from backfilld.core.model import MAX_ID, IdRange
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
 from backfilld.store.format.tables import table_as_bytes, value_from_bytes

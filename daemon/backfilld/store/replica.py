@@ -15,8 +15,8 @@ from pathlib import Path
 import polars as pl
 
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.frame import empty_trades
 from backfilld.core.merge import merge
-from backfilld.core.model import empty_trades
 from backfilld.errors import DayLocked, ObjectRefused, StoreError
 from backfilld.store.atomic import TEMPORARY, replacing, translated
 from backfilld.store.format.day_reader import DayReader

@@ -15,8 +15,9 @@ import structlog
 from backfilld.core.day.absences import AbsentIds
 from backfilld.core.day.certificate import Certificate, Source
 from backfilld.core.day.saving import Unsaved, is_rewrite_due
+from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
-from backfilld.core.model import Instrument, empty_trades
+from backfilld.core.model import Instrument
 from backfilld.store.atomic import move_aside
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing

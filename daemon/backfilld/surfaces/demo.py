@@ -15,10 +15,11 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from backfilld.core.model import Instrument, Market, day_of, day_start_ms, empty_trades
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import Instrument, Market, day_of, day_start_ms
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
-from backfilld.store import BackfillCacheManager
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from backfilld.surfaces.demo_live import FOLLOWED_S, STREAMS, Live, run_live
 from backfilld.surfaces.words import fitted
 from binance_simulator import Exchange, ExchangeOptions, Tape, open_exchange

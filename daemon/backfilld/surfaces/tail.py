@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from backfilld.core.model import SCHEMA, Instrument
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import Instrument
 from backfilld.services.following import follow
 from backfilld.settings import Settings
 

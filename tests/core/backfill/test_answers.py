@@ -10,8 +10,9 @@ from polars.testing import assert_frame_equal
 
 from backfilld.core.backfill.answers import check_page, cut
 from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, PAGE_ROWS, IdRange, empty_trades
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, PAGE_ROWS, IdRange
 from backfilld.errors import UnexpectedAnswer
 from tests.fakes import DAY_MS, Tape, trade_frame
 from tests.strategies import tapes

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import SCHEMA, empty_trades
+from backfilld.core.frame import SCHEMA, empty_trades
 from tests.fakes import DAY_MS
 
 TICK = 0.01

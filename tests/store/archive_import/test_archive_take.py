@@ -13,10 +13,10 @@ from polars.testing import assert_frame_equal
 from backfilld.core.day.certificate import Source
 from backfilld.core.model import IdRange
 from backfilld.errors import ArchiveError
-from backfilld.store import BackfillCacheManager
 from backfilld.store.archive_import import archive_csv, archive_take, archivefile
 from backfilld.store.archive_import.archive_take import Taken, take_archive
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from tests.store.archives import lines_of, published, zipped
 from tests.store.frames import DAY, SPOT, day_frame
 

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfilld.core.model import IdRange, Instrument, day_start_ms
-from backfilld.store import BackfillCacheManager
 from backfilld.store.archive_import.archive_findings import ANY_ID
 from backfilld.store.archive_import.neighbours import ids_to_take, neighbourhood
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from tests.store.archives import published
 from tests.store.frames import DAY, SPOT, day_frame
 

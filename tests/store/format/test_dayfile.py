@@ -18,11 +18,11 @@ from polars.testing import assert_frame_equal
 from backfilld.core.day.certificate import REST
 from backfilld.core.ids import IdSet
 from backfilld.core.model import MAX_ID, IdRange
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format import dayfile
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from tests.store.frames import DAY, SPOT, day_frame
 
 NUMERIC = ["T", "a", "f", "l"]

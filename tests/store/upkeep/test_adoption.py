@@ -12,7 +12,8 @@ from polars.testing import assert_frame_equal
 
 from backfilld import BackfillCacheManager
 from backfilld.core.day.certificate import ADOPTED, REST, Sourced
-from backfilld.core.model import MS_PER_DAY, SCHEMA, IdRange
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import MS_PER_DAY, IdRange
 from backfilld.store.layout import day_file_name, instrument_directory
 from backfilld.store.upkeep.adoption import NotTaken, adopt_file, join_days, read_legacy
 from backfilld.store.upkeep.inspection import chain_findings, inspect_day

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from backfilld import BackfillCacheManager
 from backfilld.core.day.certificate import Source
-from backfilld.core.model import SCHEMA, IdRange
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import IdRange
 from backfilld.store.format import dayfile
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, stamp_file

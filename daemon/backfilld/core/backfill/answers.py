@@ -10,8 +10,9 @@ from math import isfinite
 import polars as pl
 
 from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail, brings_rows
+from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, IdRange, empty_trades
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, IdRange
 from backfilld.errors import UnexpectedAnswer
 
 MOST_GROWTH = 10**9

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from backfilld.core.model import empty_trades
+from backfilld.core.frame import empty_trades
 
 MARKER = (pl.col("p") == 0) & (pl.col("q") == 0) & (pl.col("f") == -1) & (pl.col("l") == -1)
 """Whether a row is the exchange's filler and no trade."""

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import polars as pl
 
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, SCHEMA, IdRange
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, IdRange
 
 
 class LiveTrade(msgspec.Struct, gc=False):

@@ -8,7 +8,8 @@ from collections.abc import Generator
 
 import polars as pl
 
-from backfilld.core.model import INT64_MAX, empty_trades
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import INT64_MAX
 from backfilld.core.serving.questions import TradesQuestion
 from backfilld.core.serving.timeline import Piece, Timeline
 

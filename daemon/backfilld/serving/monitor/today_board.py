@@ -13,12 +13,13 @@ import trio
 
 from backfilld.actors.live_messages import Beginning, Ended, TradesSequenced
 from backfilld.adapters.threads import in_thread
-from backfilld.core.model import SCHEMA, Instrument, day_of, empty_trades
+from backfilld.core.frame import SCHEMA, empty_trades
+from backfilld.core.model import Instrument, day_of
 from backfilld.core.monitor.today import Today
 from backfilld.errors import BackfillError
-from backfilld.store import BackfillCacheManager
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
 from backfilld.supervisor_live import LiveWorld
 
 MOST_INSTRUMENTS = 8

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from pyarrow import compute
 
-from backfilld.core.model import INT64_MAX, SCHEMA
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import INT64_MAX
 from backfilld.core.text import plain
 from backfilld.errors import ArchiveError
 from backfilld.store.atomic import translated

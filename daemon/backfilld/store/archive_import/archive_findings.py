@@ -9,7 +9,8 @@ from datetime import date
 import polars as pl
 
 from backfilld.core.day.anomalies import MARKER
-from backfilld.core.model import INT64_MAX, SCHEMA, IdRange, day_start_ms, day_stop_ms, empty_trades
+from backfilld.core.frame import SCHEMA, empty_trades
+from backfilld.core.model import INT64_MAX, IdRange, day_start_ms, day_stop_ms
 
 MOST_CONFLICTS = 100_000
 """Of more conflicts than these only the ids are kept."""

@@ -13,9 +13,10 @@ import polars as pl
 import structlog
 
 from backfilld.core.day.certificate import Certificate, Provenance, Source, Sourced
+from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.merge import merge
-from backfilld.core.model import SCHEMA, IdRange, Market, empty_trades
+from backfilld.core.model import IdRange, Market
 from backfilld.store.archive_import.archive_findings import ANY_ID, MOST_CONFLICTS, Findings
 from backfilld.store.archive_import.archivefile import ArchiveDay
 from backfilld.store.atomic import move_aside, replacing, translated

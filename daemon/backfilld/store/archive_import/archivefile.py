@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import polars as pl
 
-from backfilld.core.model import IdRange, Market, empty_trades
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import IdRange, Market
 from backfilld.errors import ArchiveError
 from backfilld.store.archive_import.archive_csv import trade_frames
 from backfilld.store.archive_import.archive_findings import ANY_ID, Audit, Findings, Intake, Repeats, once

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.model import SCHEMA, IdRange, Instrument
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import DayLocked, StoreError
 from backfilld.store.format.bounds import check_row_group
 from backfilld.store.format.dayfile import ARROW_SCHEMA, ROW_GROUP_ROWS

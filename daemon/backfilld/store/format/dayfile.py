@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 
 from backfilld.core.day.anomalies import Anomalies
 from backfilld.core.day.certificate import Certificate, Provenance
+from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.ids import IdSet
-from backfilld.core.model import EARLIEST_MS, SCHEMA, Instrument, empty_trades
+from backfilld.core.model import EARLIEST_MS, Instrument
 from backfilld.core.timespan import StoredSpan, joined
 from backfilld.store.atomic import replacing
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, RowsDigest, stamp_file

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import polars as pl
 import pyarrow as pa
 
-from backfilld.core.model import SCHEMA, empty_trades
+from backfilld.core.frame import SCHEMA, empty_trades
 
 BLOCK_ROWS = 131_072
 FILE_DIGEST_KEY = "backfilld_sha256"

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import ADOPTED, day_starts
+from backfilld.core.frame import SCHEMA
 from backfilld.core.merge import deduplicate, merge
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, SCHEMA, day_of
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, day_of
 from backfilld.errors import StoreError
 from backfilld.store.format.footer import METADATA_KEY, UntrustedFile
 from backfilld.store.manager import BackfillCacheManager

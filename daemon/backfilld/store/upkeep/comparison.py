@@ -11,8 +11,9 @@ from pathlib import Path
 import polars as pl
 
 from backfilld.core.day.certificate import Certificate, Source
+from backfilld.core.frame import SCHEMA
 from backfilld.core.ids import IdSet
-from backfilld.core.model import SCHEMA, IdRange, Market
+from backfilld.core.model import IdRange, Market
 from backfilld.store.archive_import.archive_findings import IdTally
 from backfilld.store.archive_import.archive_take import Feed
 from backfilld.store.archive_import.archivefile import ArchiveDay

@@ -10,8 +10,9 @@ from datetime import date
 import polars as pl
 
 from backfilld.core.day.certificate import Provenance, Sourced, Suspicion
+from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
-from backfilld.core.model import IdRange, empty_trades
+from backfilld.core.model import IdRange
 from backfilld.store.archive_import.archive_findings import MOST_CONFLICTS
 from backfilld.store.archive_import.archive_take import add_to_report, names_of_sources
 from backfilld.store.format.dayfile import rewriting

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.model import Instrument, empty_trades
+from backfilld.core.frame import empty_trades
+from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key
 from backfilld.errors import DayDamaged, ObjectRefused
 from backfilld.store.archive_import.archive_take import REPORT_SUFFIX
