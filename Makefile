@@ -50,13 +50,13 @@ test: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@command -v systemd-analyze >/dev/null || echo "SKIPPED: what systemd says of the unit; systemd-analyze is not here"
-	$(BIN)/coverage run -m pytest --ignore=tests/e2e
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report= --ignore=tests/e2e
 	COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-processes.toml COVERAGE_FILE=$(CURDIR)/.coverage \
 		$(BIN)/pytest -n 2 --dist loadfile $(SERVING_TESTS)
 	$(BIN)/coverage combine --quiet --append
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
-	$(BIN)/pytest -n 4 --dist loadfile $(SERVING_TESTS:%=--ignore=%) tests/e2e
+	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist loadfile tests/e2e
 
 # SECONDS is also a variable of bash: only make's own counts.
 fuzz: .venv/dev
@@ -89,11 +89,10 @@ bench-fleet: .venv/dev
 	@$(BIN)/python -m tests.remote.radosgw fetch || true
 	$(BIN)/pytest -o python_files='bench_*.py' -rs -s tests/fleet
 
-# The end-to-end tests at another time of day: AT=23:58, or two of them.
-AT ?= 00:01 20:00
+# The end-to-end tests at other times of day: AT='23:58', or some of them.
 AT_TESTS ?= tests/e2e
 test-at: .venv/dev
-	@for at in $(AT); do echo "at $$at UTC:"; $(BIN)/python -m tests.clock $$at -q $(AT_TESTS) || exit $$?; done
+	$(BIN)/python -m tests.clock $(or $(AT),00:01 20:00) -n 4 --dist loadfile $(AT_TESTS)
 
 # Unmodified clients of Binance against the endpoint, in an environment of their own. Skips aloud where they cannot be had.
 test-clients: .venv/dev
