@@ -12,8 +12,9 @@ import pytest
 import backfilld.serving.monitor
 from backfilld.core.live.reports import LiveInstrument
 from backfilld.core.monitor.freshness import Freshness
+from backfilld.serving.monitor.live_section import row_id, verdict
 from backfilld.serving.monitor.page import page
-from backfilld.serving.monitor.parts import drawings, parts, row_id, verdict
+from backfilld.serving.monitor.parts import drawings, parts
 from backfilld.serving.monitor.series import newer, series
 from backfilld.serving.monitor.view import View
 from tests.fakes import BTC, ETH

@@ -18,6 +18,7 @@ import trio
 from backfilld.actors.permits import Governor, SetLimits, TellTime
 from backfilld.core.backfill.questions import Query
 from backfilld.core.model import Instrument, Market
+from backfilld.core.serving.weights import has_true_count
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, TransientError
@@ -92,7 +93,12 @@ class GovernedClient:
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Reply[Forwarded]:
         """GET ``target`` for another program."""
-        ask = partial(self._rest.forward, market, target, headers)
+
+        async def ask() -> Reply[Forwarded]:
+            reply = await self._rest.forward(market, target, headers)
+            is_true = has_true_count(target.partition("?")[0])
+            return reply if is_true else replace(reply, usage=replace(reply.usage, used={}))
+
         return await self._permitted(market, FORWARDED, Urgency(Rank.CLIENT, patience_s), ask, weight=weight)
 
     async def _renewed_limits(self, instrument: Instrument, urgency: Urgency) -> Cost:

@@ -14,14 +14,14 @@ import polars as pl
 from backfilld.adapters.served_days import MOST_DAYS, ServedDays, Wanted, around_id, around_span
 from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES
-from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of
+from backfilld.core.model import INT64_MAX, MS_PER_DAY, IdRange, Instrument, Market, day_of
 from backfilld.core.serving.candles import Bars, candles, current, pieces_for, span_asked
 from backfilld.core.serving.intervals import Interval
 from backfilld.core.serving.live_candles import LiveCandle
 from backfilld.core.serving.questions import CandlesQuestion, TradesQuestion
 from backfilld.core.serving.selection import select
 from backfilld.core.serving.stream_requests import StreamName
-from backfilld.core.serving.texts import Digits, trades_text
+from backfilld.core.serving.texts import LACKING, Digits, trades_text
 from backfilld.core.serving.timeline import Piece, Timeline
 from backfilld.errors import DayLocked, StoreError
 from backfilld.serving.clock import Clock
@@ -42,10 +42,11 @@ CACHE, LIVE = "cache", "live"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An answer, and whether live trades are in it."""
+    """An answer, and whether live trades are in it. ``is_whole``: the exchange would not say more."""
 
     body: bytes
     source: str
+    is_whole: bool = True
 
 
 class Library:
@@ -72,7 +73,7 @@ class Library:
             body = trades_text(question.instrument, chosen, digits)
         except _UNUSABLE:
             return None
-        return Found(body, self._source(question.instrument, chosen))
+        return Found(body, self._source(question.instrument, chosen), self._is_whole(question.instrument, chosen))
 
     async def candles(self, question: CandlesQuestion) -> Found | None:
         """The answer to a question for candles."""
@@ -155,6 +156,15 @@ class Library:
         pieces = _joined(stored.pieces, live)
         is_first = bool(pieces) and pieces[0].ids.first_id == RULES[instrument.market].first_id
         return replace(stored, pieces=pieces, is_live=is_live, is_first=is_first)
+
+    def _is_whole(self, instrument: Instrument, chosen: pl.DataFrame) -> bool:
+        """Whether nothing is lacking in stored trades; of those that the exchange does not answer for any more, nobody
+        has more."""
+        if instrument.market not in LACKING or chosen.is_empty():
+            return True
+        lookback_ms = RULES[instrument.market].lookback_ms
+        edge_ms = self._clock.bounds_ms(instrument.market)[0] - (lookback_ms or INT64_MAX)
+        return bool(chosen["T"][0] < edge_ms)
 
     def _source(self, instrument: Instrument, chosen: pl.DataFrame) -> str:
         tail = self._tails.of.get(instrument)

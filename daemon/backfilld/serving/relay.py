@@ -12,14 +12,11 @@ import structlog
 import trio
 
 from backfilld.core.model import Market
-from backfilld.core.serving.weights import endpoint_of, route_of, weight_of
+from backfilld.core.serving.weights import kept_s, route_of, weight_of
 from backfilld.errors import ExchangeError, RateLimited
 from backfilld.ports.forwarding import Forwarder, Passed
 
 log = structlog.get_logger()
-
-KEPT_S = 300.0
-"""How long exchangeInfo is kept: what it says changes a few times a day."""
 
 KEPT_BYTES = 64 << 20
 MOST_ON_THEIR_WAY = 128
@@ -107,10 +104,11 @@ class Relay:
         return answer if trio.current_time() < until else None
 
     def _keep(self, wish: Wish, answer: Passed | ExchangeError) -> None:
-        if endpoint_of(wish.path) != "exchangeInfo" or not isinstance(answer, Passed) or answer.status != 200:  # noqa: PLR2004
+        for_s = kept_s(wish.path, wish.query)
+        if not for_s or not isinstance(answer, Passed) or answer.status != 200:  # noqa: PLR2004
             return
         now = trio.current_time()
         self._kept = {each: kept for each, kept in self._kept.items() if kept[0] > now}
-        self._kept[wish] = now + KEPT_S, answer
+        self._kept[wish] = now + for_s, answer
         while sum(len(kept.body) for _, kept in self._kept.values()) > KEPT_BYTES:
             self._kept.pop(next(iter(self._kept)))

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import msgspec
 import structlog
@@ -77,11 +78,14 @@ class _Exchange:
             return error_answer(404, 0, "there is no such path at the exchange")
         passed = tuple((name, request.headers[name]) for name in PASSED_HEADERS if name in request.headers)
         found = None if passed else await self._own(path, query, market)
-        if found is not None:
+        if found is not None and (found.is_whole or not self._sources.forwards):
             return self._marked(request, market, json_answer(found.body), found.source)
         if not self._sources.forwards:
             return error_answer(404, 0, "this is not stored here, and api_forward is off")
         relayed = await self._sources.relay.ask(Wish(market, path, query, _with_accept(passed, request)))
+        if found is not None and not _is_answered(relayed.answer):
+            # Less than the exchange would say is more than a refusal.
+            return self._marked(request, market, json_answer(found.body), found.source)
         return self._marked(request, market, self._relayed(path, relayed.answer), relayed.source)
 
     async def _own(self, path: str, query: str, market: Market) -> Found | None:
@@ -125,6 +129,10 @@ class _Exchange:
         response.headers["x-mbx-used-weight-1m"] = used
         response.headers["x-backfilld"] = source
         return response
+
+
+def _is_answered(answer: Passed | ExchangeError) -> bool:
+    return isinstance(answer, Passed) and answer.status == HTTPStatus.OK
 
 
 def _with_accept(passed: tuple[tuple[str, str], ...], request: Request) -> tuple[tuple[str, str], ...]:

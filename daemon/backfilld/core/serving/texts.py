@@ -19,6 +19,9 @@ _PLAIN_BELOW = 1e16
 
 _UNITS = pl.Decimal(38, DIGITS)
 
+LACKING = frozenset((Market.UM,))
+"""Markets whose trades carry a field that is not stored: ``nq``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Digits:

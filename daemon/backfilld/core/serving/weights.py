@@ -1,4 +1,4 @@
-"""What a forwarded request costs, by its path and its parameters, as Binance documents it.
+"""What a forwarded request costs, by its path and parameters, as Binance documents it, and how long its answer keeps.
 
 Owns the table. A path that it does not know is charged high; the headers of the answers correct the count.
 """
@@ -11,6 +11,16 @@ from backfilld.core.model import Market
 UNKNOWN_WEIGHT = 40
 MOST_SYMBOLS_WEIGHT = 200
 
+INFO_KEPT_S = 300.0
+"""How long exchangeInfo is kept: what it says changes a few times a day."""
+
+WEIGHT_A_SECOND = 20
+"""A ticker is kept for a second, and a dear one for as long as makes it cost this much: six programs that ask for all
+tickers as fast as they can then use up a fifth of the limit of spot."""
+
+_TICKERS = frozenset(("avgPrice", "ticker/24hr", "ticker/price", "ticker", "ticker/tradingDay"))
+"""What the exchange itself computes anew about once a second. The best bid and ask are not among them."""
+
 PREFIXES: Mapping[str, Market] = {
     "/api/": Market.SPOT,
     "/fapi/": Market.UM,
@@ -18,6 +28,8 @@ PREFIXES: Mapping[str, Market] = {
     "/dapi/": Market.CM,
 }
 """Which market a path belongs to."""
+
+_WRONG_COUNTS = frozenset(("/fapi/v1/ticker/bookTicker", "/fapi/v2/ticker/bookTicker", "/fapi/v2/ticker/price"))
 
 _VERSIONS = frozenset(("v1", "v2", "v3"))
 
@@ -51,6 +63,22 @@ def weight_of(path: str, query: str) -> int:
     if weight is None:
         return UNKNOWN_WEIGHT
     return weight(dict(parse_qsl(query, keep_blank_values=True)))
+
+
+def kept_s(path: str, query: str) -> float:
+    """For how many seconds the answer to a GET may be given to others who ask the same; 0 where it may not."""
+    endpoint = endpoint_of(path)
+    if market_of(path) is None or path.split("/")[2] not in _VERSIONS:
+        return 0.0
+    if endpoint == "exchangeInfo":
+        return INFO_KEPT_S
+    return max(1.0, weight_of(path, query) / WEIGHT_A_SECOND) if endpoint in _TICKERS else 0.0
+
+
+def has_true_count(path: str) -> bool:
+    """Whether the used weight in the header of an answer is the count of this address: on some futures paths the
+    exchange says that it is not."""
+    return path not in _WRONG_COUNTS
 
 
 def _always(weight: int) -> Weight:

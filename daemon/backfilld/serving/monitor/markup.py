@@ -37,3 +37,17 @@ def cells(*texts: str, heads: int = 1) -> Markup:
 
 def _name(key: str) -> str:
     return key.rstrip("_").replace("_", "-")
+
+
+Parts = dict[str, Markup]
+"""The HTML inside of elements, by their ids."""
+
+
+def figure_list(*figures: tuple[str, str]) -> Markup:
+    """Names and figures, as a list that wraps."""
+    return joined(*(tag("div", tag("dt", name), tag("dd", value)) for name, value in figures))
+
+
+def empty_row(columns: int, text: str) -> Markup:
+    """The row of a table that has no other: it says so."""
+    return tag("tr", tag("td", text, colspan=columns))

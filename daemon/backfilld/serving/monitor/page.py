@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 from backfilld.core.markets import Pool
 from backfilld.services.stored_days import MARKS
+from backfilld.serving.monitor.live_section import live_rows
 from backfilld.serving.monitor.markup import joined, tag
-from backfilld.serving.monitor.parts import drawings, live_rows, parts
+from backfilld.serving.monitor.parts import drawings, parts
 from backfilld.serving.monitor.view import View
 
 _HERE = Path(__file__).parent

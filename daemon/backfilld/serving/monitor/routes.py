@@ -16,9 +16,9 @@ from backfilld.core.monitor.freshness import stale
 from backfilld.errors import SettingsError
 from backfilld.serving.connections import connection_of
 from backfilld.serving.monitor.events import Changes, events
+from backfilld.serving.monitor.live_section import MAX_LAG_S
 from backfilld.serving.monitor.metrics import Metrics
 from backfilld.serving.monitor.page import page
-from backfilld.serving.monitor.parts import MAX_LAG_S
 from backfilld.serving.monitor.watch import Watch
 
 POLICY = (
