@@ -7,7 +7,7 @@ from decimal import Decimal
 import polars as pl
 from hypothesis import strategies as st
 
-from backfilld.core.model import SCHEMA
+from backfilld.core.frame import SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
