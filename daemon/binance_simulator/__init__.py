@@ -15,7 +15,7 @@ from binance_simulator.server import open_exchange
 from binance_simulator.stream_options import Cut, StreamOptions
 from binance_simulator.streams import Streams
 from binance_simulator.tape import Tape
-from binance_simulator.weights import BanRule, TenantOptions, WeightLedger
+from binance_simulator.weights import BanRule, TenantOptions, WeightMeter
 
 __all__ = [
     "HOSTILE_DEFECTS",
@@ -40,6 +40,6 @@ __all__ = [
     "Streams",
     "Tape",
     "TenantOptions",
-    "WeightLedger",
+    "WeightMeter",
     "open_exchange",
 ]

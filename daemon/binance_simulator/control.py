@@ -50,8 +50,8 @@ def control_routes(exchange: Exchange) -> list[BaseRoute]:
         return _json(list(exchange.archive_requests))
 
     async def weights(_request: Request) -> Response:
-        ledgers = exchange.weights.items()
-        return _json({pool: {"totals": ledger.totals(), "windows": ledger.windows} for pool, ledger in ledgers})
+        meters = exchange.weights.items()
+        return _json({pool: {"totals": meter.totals(), "windows": meter.windows} for pool, meter in meters})
 
     async def tape(request: Request) -> Response:
         asked = f"{request.query_params.get('market')}:{request.query_params.get('symbol')}"

@@ -1,6 +1,6 @@
 """The exchange behind its counter: charges a request, chooses its rows, writes the answer, notes what it did.
 
-Owns the state of the simulation: tapes, ledgers, options, the log of requests. Synchronous and without sockets; must
+Owns the state of the simulation: tapes, meters, options, the log of requests. Synchronous and without sockets; must
 not wait, and must not know how an answer travels.
 """
 
@@ -31,7 +31,7 @@ from binance_simulator.selection import refuse_too_old
 from binance_simulator.streams import Streams
 from binance_simulator.tampering import DELIVERY_FAULTS, later_rows, replacement, spoiled
 from binance_simulator.tape import Tape
-from binance_simulator.weights import OK, WeightLedger
+from binance_simulator.weights import OK, WeightMeter
 
 _REMEMBERED_REQUESTS = 200_000
 
@@ -79,7 +79,7 @@ def host_ms() -> int:
 
 
 class Exchange:
-    """The simulated exchange: its address, its tapes, its ledgers, its log, and its options, which may be replaced."""
+    """The simulated exchange: its address, its tapes, its meters, its log, and its options, which may be replaced."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Exchange:
             {_instrument(key): tape for key, tape in instruments.items()}
         )
         self.requests: deque[RequestRecord] = deque(maxlen=_REMEMBERED_REQUESTS)
-        self.weights: Mapping[Pool, WeightLedger] = {pool: WeightLedger(options.rules(pool)) for pool in Pool}
+        self.weights: Mapping[Pool, WeightMeter] = {pool: WeightMeter(options.rules(pool)) for pool in Pool}
         self._archive = Archive(self.tapes)
         self._options = options
         self._clock_ms = clock_ms
@@ -114,8 +114,8 @@ class Exchange:
         if options.archive_faults != self._options.archive_faults:
             self._archive.restart_faults()
         self._options = options
-        for pool, ledger in self.weights.items():
-            ledger.rules = options.rules(pool)
+        for pool, meter in self.weights.items():
+            meter.rules = options.rules(pool)
 
     def now_ms(self) -> int:
         """The server's clock: the host's plus the skew."""
@@ -152,12 +152,12 @@ class Exchange:
         """Charge a request that arrives now, answer it and note it. ``connection`` is any number of the client's."""
         now_ms = self.now_ms()
         weight = WEIGHTS[market][endpoint](dict(parse_qsl(query)))
-        ledger = self.weights[market.pool]
-        verdict = ledger.charge(weight, now_ms)
-        if verdict.status == OK:
+        meter = self.weights[market.pool]
+        charged = meter.charge(weight, now_ms)
+        if charged.status == OK:
             served = self._served(market, endpoint, query, now_ms, connection)
         else:
-            served = _Served(limit_reply(market, ledger.rules.weight, verdict))
+            served = _Served(limit_reply(market, meter.rules.weight, charged))
         unanswered = served.reply.delivery in {Fault.RESET, Fault.SILENCE}
         self.requests.append(
             RequestRecord(
@@ -168,7 +168,7 @@ class Exchange:
                 query=query,
                 status=0 if unanswered else served.reply.status,
                 weight=weight,
-                used_weight=verdict.used_weight,
+                used_weight=charged.used_weight,
                 rows=served.rows,
                 first_id=served.first_id,
                 last_id=served.last_id,
@@ -177,7 +177,7 @@ class Exchange:
         )
         reply = served.reply
         if served.fault is not Fault.NO_WEIGHT_HEADER and reply.from_exchange:
-            reply = replace(reply, headers=reply.headers + self._weight_headers(market, verdict.used_weight))
+            reply = replace(reply, headers=reply.headers + self._weight_headers(market, charged.used_weight))
         return hostile_headers(reply, served.fault, len(self.requests))
 
     def _lag_ms(self, connection: int) -> int:

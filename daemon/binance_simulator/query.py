@@ -127,7 +127,7 @@ def symbol_of(given: dict[str, str]) -> str:
 
 
 def _in_ms(market: Market, time: int | None, *, round_up: bool) -> int | None:
-    """A time in ms or in microseconds, told apart by magnitude, as ms that select the same rows."""
+    """A time in ms or in microseconds, recognized by magnitude, as ms that select the same rows."""
     if market is not Market.SPOT or time is None or time < _LEAST_MICROSECONDS:
         return time
     return -(-time // 1000) if round_up else time // 1000

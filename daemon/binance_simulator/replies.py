@@ -12,7 +12,7 @@ from binance_simulator.faults import Fault
 from binance_simulator.model import Market
 from binance_simulator.query import Refusal
 from binance_simulator.quotas import Interval, Quota
-from binance_simulator.weights import BANNED, Verdict
+from binance_simulator.weights import BANNED, Charge
 
 JSON_TYPE = b"application/json;charset=UTF-8"
 HTML_TYPE = b"text/html"
@@ -57,18 +57,18 @@ def html_reply(status: int, title: str, text: str) -> Reply:
     return Reply(status, page.encode(), HTML_TYPE, from_exchange=False)
 
 
-def limit_reply(market: Market, weight: Quota, verdict: Verdict) -> Reply:
+def limit_reply(market: Market, weight: Quota, charged: Charge) -> Reply:
     """429 or 418 with Retry-After, in the words of spot or of the futures markets."""
-    if verdict.status == BANNED:
-        message = _banned_message(market, verdict.banned_until_ms)
-    elif verdict.limiter is not None and verdict.limiter != weight:
+    if charged.status == BANNED:
+        message = _banned_message(market, charged.banned_until_ms)
+    elif charged.limiter is not None and charged.limiter != weight:
         message = (
-            f"Too many requests; current limit is {verdict.limiter.limit} raw requests per {verdict.limiter.interval}."
+            f"Too many requests; current limit is {charged.limiter.limit} raw requests per {charged.limiter.interval}."
         )
     else:
         message = _refused_message(market, weight.limit, weight.interval)
-    retry_after = (b"retry-after", str(verdict.retry_after_s).encode())
-    return replace(error_reply(verdict.status, -1003, message), headers=(retry_after,))
+    retry_after = (b"retry-after", str(charged.retry_after_s).encode())
+    return replace(error_reply(charged.status, -1003, message), headers=(retry_after,))
 
 
 def _refused_message(market: Market, limit: int, interval: Interval) -> str:

@@ -1,7 +1,7 @@
-"""The exchange's own ledger of request weight for one pool: who used what, who is refused, who is banned.
+"""The exchange's own meter of request weight for one pool: who used what, who is refused, who is banned.
 
 Owns the rules 429 and 418. Must not read a clock (every instant is an argument, in ms of the server's clock) and must
-not know of HTTP. One ledger stands for one IP address in one pool.
+not know of HTTP. One meter stands for one IP address in one pool.
 
 1. Windows are aligned to the server's clock: an instant belongs to window ``instant // interval``.
 2. Every request is charged when it arrives, refused ones too.
@@ -66,7 +66,7 @@ class TenantOptions:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the ledger enforces: the weight quota, perhaps a quota of raw requests, bans, and the other tenant."""
+    """What the meter enforces: the weight quota, perhaps a quota of raw requests, bans, and the other tenant."""
 
     weight: Quota
     raw_requests: Quota | None = None
@@ -76,7 +76,7 @@ class Rules:
 
 @dataclass(slots=True)
 class Window:
-    """One window of the ledger: ``start_ms``, its ``interval_ms``, and what happened in it.
+    """One window of the meter: ``start_ms``, its ``interval_ms``, and what happened in it.
 
     ``used_by_us`` is the weight charged to the requests served here, ``used_by_others`` the other tenant's;
     ``refused`` and ``banned`` count the answers 429 and 418.
@@ -99,8 +99,8 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the ledger says of one request: ``status`` 200, 429 or 418, and the weight used so far in the window.
+class Charge:
+    """What the meter says of one request: ``status`` 200, 429 or 418, and the weight used so far in the window.
 
     ``retry_after_s`` is in whole seconds; ``banned_until_ms`` is an instant of the server's clock.
     """
@@ -114,7 +114,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class LedgerTotals:
-    """The ledger in numbers. ``max_used_weight`` is the largest window's, ``bans`` counts bans, not their answers."""
+    """The meter in numbers. ``max_used_weight`` is the largest window's, ``bans`` counts bans, not their answers."""
 
     requests: int
     used_by_us: int
@@ -125,7 +125,7 @@ class LedgerTotals:
 
 
 @dataclass(slots=True)
-class WeightLedger:
+class WeightMeter:
     """The count of one pool. Change ``rules`` at any time; what was charged stays charged."""
 
     rules: Rules
@@ -135,22 +135,22 @@ class WeightLedger:
     _banned_until_ms: int = 0
     _bans: int = 0
 
-    def charge(self, weight: int, now_ms: int) -> Verdict:
+    def charge(self, weight: int, now_ms: int) -> Charge:
         """Charge one request that arrives at ``now_ms`` and say how it is to be answered."""
         window = self._window_at(now_ms)
         window.requests += 1
         window.used_by_us += weight
         raw_is_over = self._raw_is_over(now_ms)
         if now_ms < self._banned_until_ms:
-            return self._banned_verdict(window, now_ms)
+            return self._banned(window, now_ms)
         exceeded = self._exceeded(window, raw_is_over=raw_is_over)
         if exceeded is None:
-            return Verdict(OK, window.used_weight)
+            return Charge(OK, window.used_weight)
         if window.refused >= self.rules.bans.after_refusals:
             self._start_ban(now_ms, self.rules.bans.lasts_ms(self._bans))
-            return self._banned_verdict(window, now_ms)
+            return self._banned(window, now_ms)
         window.refused += 1
-        return Verdict(REFUSED, window.used_weight, _seconds_left(exceeded.interval, now_ms), limiter=exceeded)
+        return Charge(REFUSED, window.used_weight, _seconds_left(exceeded.interval, now_ms), limiter=exceeded)
 
     def used_weight(self, now_ms: int) -> int:
         """Everybody's weight in the window that holds ``now_ms``. Charges nothing."""
@@ -213,10 +213,10 @@ class WeightLedger:
         self._bans += 1
         self._banned_until_ms = now_ms + lasts_ms
 
-    def _banned_verdict(self, window: Window, now_ms: int) -> Verdict:
+    def _banned(self, window: Window, now_ms: int) -> Charge:
         window.banned += 1
         seconds = max(1, math.ceil((self._banned_until_ms - now_ms) / 1000))
-        return Verdict(BANNED, window.used_weight, seconds, self._banned_until_ms)
+        return Charge(BANNED, window.used_weight, seconds, self._banned_until_ms)
 
 
 def _seconds_left(interval: Interval, now_ms: int) -> int:

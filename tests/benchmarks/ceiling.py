@@ -1,8 +1,8 @@
 """How much of the exchange's ceiling is reached, and how often it says 429: the daemon and two popular libraries.
 
 Each meets an exchange of its own, with equal trades and Binance's weights of spot, but in windows of ten seconds (1,000
-per 10 s are 6,000 a minute). The weight is read from the exchange's own ledger, in its full windows: those between the
-first and the last in which something arrived. 100 % is the limit times the daemon's default share.
+per 10 s are 6,000 a minute). The weight is the exchange's own count, in its full windows: those between the first and
+the last in which something arrived. 100 % is the limit times the daemon's default share.
 
 The libraries know of no share and ask one request after the other: beyond 100 % they take what the share leaves to
 other programs on the IP. After a 429 they wait as long as it says, which neither does by itself. They run where an

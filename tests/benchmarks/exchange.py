@@ -43,7 +43,7 @@ class ServedExchange:
         return pl.read_ipc(io.BytesIO(frame))
 
     def windows(self) -> list[dict[str, Any]]:
-        """The ledger's windows in which something arrived, oldest first."""
+        """The meter's windows in which something arrived, oldest first."""
         windows: list[dict[str, Any]] = self._get("weights").json()[INSTRUMENT.market]["windows"]
         return windows
 

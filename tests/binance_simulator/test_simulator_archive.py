@@ -200,7 +200,7 @@ async def test_the_archive_costs_no_weight_and_has_its_own_log() -> None:
         await client.get("/data/none")
         await client.get("/?prefix=data/&delimiter=/")
         assert not exchange.requests
-        assert not any(ledger.windows for ledger in exchange.weights.values())
+        assert not any(meter.windows for meter in exchange.weights.values())
         told = (await client.get("/simulator/archive-requests")).json()
         assert told[0] == {
             "number": 1,

@@ -92,7 +92,7 @@ async def test_the_simulators_own_paths_cost_nothing(client: httpx.AsyncClient, 
     for path in ("requests", "weights", "options", "tape?market=spot&symbol=BTCUSDT"):
         assert (await client.get(f"/simulator/{path}")).status_code == 200
     assert not exchange.requests
-    assert not any(ledger.windows for ledger in exchange.weights.values())
+    assert not any(meter.windows for meter in exchange.weights.values())
 
 
 @pytest.mark.parametrize(

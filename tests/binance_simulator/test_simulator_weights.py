@@ -1,4 +1,4 @@
-"""Laws of the exchange's ledger: what is charged, when it refuses, how long it bans."""
+"""Laws of the exchange's own count of weight: what is charged, when it refuses, how long it bans."""
 
 from collections import defaultdict
 from itertools import pairwise
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binance_simulator.quotas import Interval, IntervalUnit, Quota
-from binance_simulator.weights import BANNED, OK, REFUSED, BanRule, Rules, TenantOptions, WeightLedger
+from binance_simulator.weights import BANNED, OK, REFUSED, BanRule, Rules, TenantOptions, WeightMeter
 
 START_MS = 1_767_225_600_000
 MINUTE_MS = 60_000
@@ -19,8 +19,8 @@ intervals = st.builds(
 )
 
 
-def ledger(limit: int = 100, interval: str = "1M", bans: BanRule | None = None) -> WeightLedger:
-    return WeightLedger(Rules(Quota(limit, Interval.parse(interval)), bans=bans or BanRule(after_refusals=10**6)))
+def meter(limit: int = 100, interval: str = "1M", bans: BanRule | None = None) -> WeightMeter:
+    return WeightMeter(Rules(Quota(limit, Interval.parse(interval)), bans=bans or BanRule(after_refusals=10**6)))
 
 
 @settings(deadline=None)
@@ -30,7 +30,7 @@ def test_every_answer_follows_from_the_windows_sum(
 ) -> None:
     """Against a second, naive count: refused exactly above the limit, banned exactly after so many refusals."""
     bans = BanRule(after_refusals=after_refusals, first_s=20)
-    under_test = WeightLedger(Rules(Quota(limit, interval), bans=bans))
+    under_test = WeightMeter(Rules(Quota(limit, interval), bans=bans))
     sums: dict[int, int] = defaultdict(int)
     refusals: dict[int, int] = defaultdict(int)
     now_ms, banned_until_ms = START_MS, 0
@@ -57,7 +57,7 @@ def test_every_answer_follows_from_the_windows_sum(
 @settings(deadline=None)
 @given(offset_ms=st.integers(0, MINUTE_MS - 1), interval=intervals)
 def test_who_waits_out_a_429_is_served(offset_ms: int, interval: Interval) -> None:
-    under_test = WeightLedger(Rules(Quota(10, interval)))
+    under_test = WeightMeter(Rules(Quota(10, interval)))
     refused = under_test.charge(11, START_MS + offset_ms)
     assert refused.status == REFUSED
     assert refused.retry_after_s >= 1
@@ -70,7 +70,7 @@ def test_who_waits_out_a_429_is_served(offset_ms: int, interval: Interval) -> No
 @given(offset_ms=st.integers(0, 10**7), lasts_s=st.integers(1, 1000))
 def test_who_waits_out_a_418_is_served(offset_ms: int, lasts_s: int) -> None:
     """Retry-After and the instant in the text agree, and hold."""
-    under_test = ledger(bans=BanRule(after_refusals=0, first_s=lasts_s))
+    under_test = meter(bans=BanRule(after_refusals=0, first_s=lasts_s))
     now_ms = START_MS + offset_ms
     banned = under_test.charge(101, now_ms)
     assert (banned.status, banned.retry_after_s) == (BANNED, lasts_s)
@@ -81,20 +81,20 @@ def test_who_waits_out_a_418_is_served(offset_ms: int, lasts_s: int) -> None:
 
 
 def test_the_count_starts_anew_at_the_clocks_minute() -> None:
-    under_test = ledger(limit=10)
+    under_test = meter(limit=10)
     assert under_test.charge(10, START_MS + 59_999).used_weight == 10
     assert under_test.charge(4, START_MS + 60_000).used_weight == 4
 
 
 def test_a_ban_comes_after_three_refusals_and_asking_does_not_lengthen_it() -> None:
-    under_test = ledger(limit=0, bans=BanRule())
+    under_test = meter(limit=0, bans=BanRule())
     statuses = [under_test.charge(1, START_MS + place) for place in range(6)]
     assert [verdict.status for verdict in statuses] == [429, 429, 429, 418, 418, 418]
     assert {verdict.banned_until_ms for verdict in statuses[3:]} == {START_MS + 3 + 120_000}
 
 
 def test_repeat_offenders_are_banned_twice_as_long_up_to_three_days() -> None:
-    under_test = ledger(limit=0, bans=BanRule(after_refusals=0))
+    under_test = meter(limit=0, bans=BanRule(after_refusals=0))
     now_ms, lengths_s = START_MS, []
     for _ in range(14):
         until_ms = under_test.charge(1, now_ms).banned_until_ms
@@ -105,7 +105,7 @@ def test_repeat_offenders_are_banned_twice_as_long_up_to_three_days() -> None:
 
 
 def test_a_ban_can_be_pronounced_at_once() -> None:
-    under_test = ledger()
+    under_test = meter()
     under_test.ban(START_MS, 5000)
     assert under_test.charge(1, START_MS + 4999).status == BANNED
     assert under_test.charge(1, START_MS + 5000).status == OK
@@ -126,7 +126,7 @@ def test_the_other_tenants_use_does_not_depend_on_how_often_one_looks(
 
 def test_the_other_tenant_counts_against_us() -> None:
     rules = Rules(Quota(100), tenant=TenantOptions(weight_per_s=2, burst_weight=30, burst_every_s=30))
-    under_test = WeightLedger(rules)
+    under_test = WeightMeter(rules)
     used = [under_test.charge(1, START_MS + second * 1000).used_weight for second in (0, 10, 29, 30, 31)]
     assert used == [31, 52, 91, 124, 127]
     assert under_test.windows[0].refused == 2
@@ -138,7 +138,7 @@ def test_the_other_tenant_counts_against_us() -> None:
 
 def test_too_many_requests_are_refused_whatever_their_weight() -> None:
     raw = Quota(2, Interval(5, IntervalUnit.MINUTE))
-    under_test = WeightLedger(Rules(Quota(100), raw_requests=raw))
+    under_test = WeightMeter(Rules(Quota(100), raw_requests=raw))
     verdicts = [under_test.charge(1, START_MS + MINUTE_MS) for _ in range(3)]
     assert [verdict.status for verdict in verdicts] == [OK, OK, REFUSED]
     assert (verdicts[2].limiter, verdicts[2].retry_after_s) == (raw, 240)
@@ -146,7 +146,7 @@ def test_too_many_requests_are_refused_whatever_their_weight() -> None:
 
 
 def test_the_history_tells_what_happened_in_each_window() -> None:
-    under_test = ledger(limit=10, bans=BanRule(after_refusals=1, first_s=1))
+    under_test = meter(limit=10, bans=BanRule(after_refusals=1, first_s=1))
     for offset_ms in (0, 1, 2, 3, MINUTE_MS):
         under_test.charge(6, START_MS + offset_ms)
     told = [(w.start_ms - START_MS, w.used_by_us, w.requests, w.refused, w.banned) for w in under_test.windows]
@@ -156,7 +156,7 @@ def test_the_history_tells_what_happened_in_each_window() -> None:
 
 
 def test_a_changed_limit_holds_from_the_next_request() -> None:
-    under_test = ledger(limit=10)
+    under_test = meter(limit=10)
     assert under_test.charge(8, START_MS).status == OK
     under_test.rules = Rules(Quota(100))
     assert under_test.charge(8, START_MS).status == OK

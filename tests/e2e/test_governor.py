@@ -1,4 +1,4 @@
-"""The daemon beside other programs, under bans, lies and closed hosts: what stands in the exchange's ledger."""
+"""The daemon beside other programs, under bans, lies and closed hosts: what the exchange itself counts."""
 
 import signal
 from collections import Counter

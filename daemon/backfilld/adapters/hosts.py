@@ -1,4 +1,4 @@
-"""Which host to ask: the bases of a market in order of preference, and which of them are out of use for now.
+"""Which host to ask: the bases of a market in order of preference, and which of them are passed over for now.
 
 Owns the memory of what failed. All hosts of a market are one budget; that is the governor's business, not ours.
 """

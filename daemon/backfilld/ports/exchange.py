@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer told beside its body: used weight by interval name (``1m``), and the server's time in ms, which is
+    """What an answer says beside its body: used weight by interval name (``1m``), and the server's time in ms, which is
     exact to ``precision_ms``. Empty where there was no answer."""
 
     used: Mapping[str, int] = field(default_factory=dict)

@@ -35,7 +35,7 @@ AT_ONCE = 8
 """How many questions go to the archive at a time. They cost no request weight; more would be impolite."""
 
 HASTY = Urgency(Rank.TODAY, patience_s=0.0)
-"""An estimate waits for weight, and for no pause: who asks for it is told of that instead."""
+"""An estimate waits for weight but not for a pause: a pause is reported to its caller instead."""
 
 FIRST_DAY = date(2017, 7, 14)
 """When Binance opened."""

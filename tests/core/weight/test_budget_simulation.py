@@ -1,5 +1,5 @@
-"""A day with the exchange on a virtual clock: what stands in the server's own ledger, whatever the line, the clocks and
-the other programs on the IP are like."""
+"""A day with the exchange on a virtual clock: what the server itself counts, whatever the line, the clocks and the
+other programs on the IP are like."""
 
 import heapq
 from collections import Counter
@@ -33,7 +33,7 @@ class Tenant:
 
 @dataclass
 class Exchange:
-    """A server with its clock and its ledger, a line to it, and greedy clients that do as the budget says."""
+    """A server with its clock and its meter, a line to it, and greedy clients that do as the budget says."""
 
     random: Random
     limit: Limit = SPOT

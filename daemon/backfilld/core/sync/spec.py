@@ -1,4 +1,4 @@
-"""What a pipeline is told to do."""
+"""What a pipeline is to do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

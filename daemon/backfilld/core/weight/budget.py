@@ -33,7 +33,7 @@ class BudgetStatistics:
     ``interval``; ``own`` of the used is ours, in flight included, ``clients`` is what other programs have asked through
     us, ``others`` what they have asked past us; ``expected`` is kept free for others.
 
-    ``waiting`` requests wait for leave, for ``wait_ms`` still as far as can be told; ``granted`` have had it so far.
+    ``waiting`` requests wait for a permit, for another ``wait_ms`` as far as is known; ``granted`` have got one so far.
     Nothing is sent for ``paused_ms``, because of ``reason``. ``learned`` are the weights by endpoint that differ from
     the documented ones; bans of the last day ended ``bans_ms_ago``. The oldest request on its way was sent at
     ``oldest_sent_ms``, by the local clock. The window began at ``window_ms``, by the exchange's clock.
@@ -100,7 +100,7 @@ class Budget:
         self._counters = [known.get((each.by_weight, each.name), Counter(each)).under(each) for each in limits]
 
     def wait_ms(self, now_ms: float, weight: int, *, is_clients: bool = False) -> float:
-        """Milliseconds until ``weight`` may be spent, as far as can be told now; 0 if it may be spent at once.
+        """Milliseconds until ``weight`` may be spent, as far as is known now; 0 if it may be spent at once.
         ``is_clients``: for a request of another program."""
         waits = [self._wait_ms(counter, now_ms, weight) for counter in self._counters]
         if is_clients:
@@ -162,7 +162,7 @@ class Budget:
         self.pauses.ended(ticket, accepted=False)
 
     def settle(self, ticket: Ticket, now_ms: float, used: Mapping[str, int], *, accepted: bool = True) -> bool:
-        """Close a request that was answered, refused or lost, with the used weight its headers told, by interval name.
+        """Close a request that was answered, refused or lost, with the used weight of its headers, by interval name.
 
         ``accepted`` says that the exchange answered and did not refuse. Returns whether a weight was learned by it.
         """
@@ -179,7 +179,7 @@ class Budget:
         return min((ticket.sent_ms for ticket in self._in_flight), default=None)
 
     def forget_flights(self, now_ms: float) -> None:
-        """Settle as lost what is in flight: whoever sent it is no more."""
+        """Settle as lost what is in flight: its sender has ended."""
         for ticket in tuple(self._in_flight):
             self.settle(ticket, now_ms, {}, accepted=False)
 
@@ -191,7 +191,7 @@ class Budget:
         del self._in_flight[place]
 
     def _count_also(self, used: Mapping[str, int]) -> None:
-        """Count in intervals that headers tell of before exchangeInfo has named their limits."""
+        """Count in intervals that headers name before exchangeInfo has named their limits."""
         counted = {counter.limit.name for counter in self._counters if counter.limit.by_weight}
         limits = (Limit.unknown(name) for name in used.keys() - counted)
         room = MOST_LIMITS - len(self._counters)
@@ -209,14 +209,14 @@ class Budget:
         interval_ms = counter.limit.interval_ms
         arrived_ms, answered_ms = self.clock.earliest_ms(ticket.sent_ms), self.clock.latest_ms(now_ms)
         numbers = range(int(arrived_ms // interval_ms), int(answered_ms // interval_ms) + 1)
-        told = header if counter.limit.by_weight else None
-        counter.settle(ticket, now_ms, numbers, told)
+        reported = header if counter.limit.by_weight else None
+        counter.settle(ticket, now_ms, numbers, reported)
         has_learned = False
-        if told is not None and len(numbers) == 1:
+        if reported is not None and len(numbers) == 1:
             number = numbers[0]
             ours = counter.own(number) + flying(counter.limit, self._in_flight)
-            counter.others.saw(number, told - ours, arrived_ms)
-            has_learned = self.weights.reported((counter.limit.name, number), told, ticket.endpoint)
+            counter.others.saw(number, reported - ours, arrived_ms)
+            has_learned = self.weights.reported((counter.limit.name, number), reported, ticket.endpoint)
         over = int(self.clock.earliest_ms(now_ms) // interval_ms) - 1
         if self.weights.learned and counter.overcharged(over - 1):
             has_learned |= self.weights.unlearn()

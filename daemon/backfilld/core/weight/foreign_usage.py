@@ -1,6 +1,6 @@
 """What everybody else on the IP uses, and what is to be left for them.
 
-Owns the estimate of the weight that others will still use in a window: seen is what the header told beyond our own
+Owns the estimate of the weight that others will still use in a window: seen is what the header reported beyond our own
 count; the rest is extrapolated, so that a program beside us never meets a 429 because we took what it was about to use.
 Whoever spends all at the beginning of a window never sees what others use later in it, so a little is kept to look.
 Times are the server's, in ms.
@@ -45,7 +45,7 @@ class ForeignUsage:
         self._seen_ms = 0.0
 
     def saw(self, number: int, used: float, at_ms: float) -> None:
-        """A header told that others had used ``used`` of window ``number`` at ``at_ms``, or a little more."""
+        """A header showed that others had used ``used`` of window ``number`` at ``at_ms``, or a little more."""
         used = max(0.0, used)
         if self._number is None or number > self._number:
             # What was used before our first look may be our own, of a process that is gone.

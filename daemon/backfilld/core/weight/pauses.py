@@ -1,4 +1,4 @@
-"""When the exchange has told us to stop: until when, and how to begin again.
+"""When the exchange demands a pause: until when, and how to begin again.
 
 Owns the rules after a refusal. 429: no request until the time that was named. 418: the same, and after it a smaller
 share, the smaller the more bans there were within a day. A page of the CDN (403, 503) names no time: minutes, doubled
@@ -67,7 +67,7 @@ class Pauses:
             self.until_ms, self.reason = until_ms, reason
 
     def wait_ms(self, now_ms: float) -> float:
-        """How long nothing may be sent, as far as can be told."""
+        """How long nothing may be sent, as far as is known."""
         if now_ms < self.until_ms:
             return self.until_ms - now_ms
         if self._needs_probe and self._probe is not None:

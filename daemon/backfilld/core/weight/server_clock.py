@@ -28,8 +28,8 @@ class ServerClock:
     def observed(self, sent_ms: float, received_ms: float, server_ms: float, precision_ms: float) -> "ServerClock":
         """The clock after an answer. Bounds that contradict the answer (a stepped clock) give way to it."""
         as_of_ms = max(received_ms, self.known_at_ms)
-        told_slack = DRIFT * (as_of_ms - sent_ms)
-        low, high = server_ms - received_ms - told_slack, server_ms + precision_ms - sent_ms + told_slack
+        reported_slack = DRIFT * (as_of_ms - sent_ms)
+        low, high = server_ms - received_ms - reported_slack, server_ms + precision_ms - sent_ms + reported_slack
         held_slack = DRIFT * (as_of_ms - self.known_at_ms)
         both_low, both_high = max(low, self.low_ms - held_slack), min(high, self.high_ms + held_slack)
         if both_low > both_high:

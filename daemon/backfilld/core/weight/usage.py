@@ -28,28 +28,28 @@ class Ticket:
 
 @dataclass(slots=True)
 class _Window:
-    """The count of one window: the most that a header told, and what no header has told of yet.
+    """The count of one window: the most that a header reported, and what no header has included yet.
 
     ``certain`` is our own count of what was charged here: the least that is used, whatever headers say. ``perhaps`` is
     what of ours may have been charged here or not. ``clients`` is the part of both that other programs asked for.
 
-    ``untold`` are the costs of settled requests that came without a header, or may belong to the window beside, each
-    with the instant when it was settled: a header of a request sent later tells of it, if it was charged here.
+    ``unreported`` are the costs of settled requests that came without a header, or may belong to the window beside,
+    each with the instant when it was settled: a header of a request sent later includes it, if it was charged here.
     """
 
     certain: int = 0
     perhaps: int = 0
     clients: int = 0
-    told: int = 0
-    untold: list[tuple[float, int]] = field(default_factory=list)
+    reported: int = 0
+    unreported: list[tuple[float, int]] = field(default_factory=list)
 
     @property
-    def untold_cost(self) -> int:
-        return sum(cost for _, cost in self.untold)
+    def unreported_cost(self) -> int:
+        return sum(cost for _, cost in self.unreported)
 
-    def tell(self, used: int, sent_ms: float) -> None:
-        self.told = max(self.told, used)
-        self.untold = [(settled_ms, cost) for settled_ms, cost in self.untold if settled_ms > sent_ms]
+    def report(self, used: int, sent_ms: float) -> None:
+        self.reported = max(self.reported, used)
+        self.unreported = [(settled_ms, cost) for settled_ms, cost in self.unreported if settled_ms > sent_ms]
 
 
 class Counter:
@@ -72,7 +72,7 @@ class Counter:
     def used(self, number: int) -> int:
         """What is known to be used of the window, by everybody; what is in flight not included."""
         window = self._windows.get(number, _Window())
-        return max(window.certain, window.told) + window.untold_cost
+        return max(window.certain, window.reported) + window.unreported_cost
 
     def own(self, number: int) -> int:
         """What we have used, or may have."""
@@ -84,27 +84,27 @@ class Counter:
         return self._windows.get(number, _Window()).clients
 
     def doubtful(self, number: int) -> int:
-        """What may belong to the window or not, until a header of the window tells."""
-        return self._windows.get(number, _Window()).untold_cost
+        """What may belong to the window or not, until a header of the window shows."""
+        return self._windows.get(number, _Window()).unreported_cost
 
     def overcharged(self, number: int) -> bool:
         """Whether the server has counted less, of everybody, than we of ourselves alone."""
         window = self._windows.get(number, _Window())
-        return 0 < window.told < window.certain
+        return 0 < window.reported < window.certain
 
-    def settle(self, ticket: Ticket, settled_ms: float, numbers: range, told: int | None) -> None:
-        """Count a request that was charged in one of the windows ``numbers``, whose header told ``told`` used."""
+    def settle(self, ticket: Ticket, settled_ms: float, numbers: range, reported: int | None) -> None:
+        """Count a request that was charged in one of the windows ``numbers``; its header said ``reported`` used."""
         cost = self.limit.cost(ticket.weight)
         for number in numbers:
             window = self._windows.setdefault(number, _Window())
             window.clients += cost * ticket.is_clients
-            if len(numbers) > 1 or (told is None and self.limit.by_weight):
-                window.untold.append((settled_ms, cost))
+            if len(numbers) > 1 or (reported is None and self.limit.by_weight):
+                window.unreported.append((settled_ms, cost))
                 window.perhaps += cost
                 continue
             window.certain += cost
-            if told is not None:
-                window.tell(told, ticket.sent_ms)
+            if reported is not None:
+                window.report(reported, ticket.sent_ms)
 
     def forget_before(self, number: int) -> None:
         """Drop the windows that are over."""

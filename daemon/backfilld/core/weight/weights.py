@@ -40,7 +40,8 @@ class WeightTable:
         return self.learned.get(endpoint, self._documented.get(endpoint, 1))
 
     def reported(self, window: object, used: int, endpoint: str) -> bool:
-        """A request that was surely charged in ``window`` told the count; whether that taught a larger weight."""
+        """Take the count after a request that was surely charged in ``window``; return whether a larger weight was
+        learned."""
         if window != self._window:
             self._window = window
             self._reports = []

@@ -210,7 +210,7 @@ class _Shape:
 
 
 def _shape_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> _Shape | None:
-    """The shape, told by the first line: it is a header iff it does not begin with a digit. None for no rows at all."""
+    """The shape by the first line: it is a header iff it does not begin with a digit. None for a file without rows."""
     with archive.open(member) as stream:
         beginning = stream.read(_LONGEST_LINE_BYTES).removeprefix(_BOM)
     line, _, rest = beginning.partition(b"\n")
@@ -254,7 +254,7 @@ def _typed(table: pa.Table) -> pl.DataFrame:
 
 
 def _in_ms(times: "pa.Array[Any]") -> "pa.Array[Any]":
-    """µs become ms by integer division; each row is told by its magnitude."""
+    """µs become ms by integer division; each value's unit follows from its magnitude."""
     lowest, highest = (compute.min_max(times)[name].as_py() or 0 for name in ("min", "max"))
     if highest < MICROSECONDS_FROM:
         return times

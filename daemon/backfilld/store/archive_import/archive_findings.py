@@ -106,7 +106,7 @@ class IdTally:
 
 
 class Audit:
-    """Looks at the rows in ascending order of ``a``, and leaves out those that can be no trade if told to."""
+    """Looks at the rows in ascending order of ``a``, and leaves out those that cannot be trades if asked to."""
 
     def __init__(self, *, keeps_suspect: bool) -> None:
         self._keeps_suspect = keeps_suspect

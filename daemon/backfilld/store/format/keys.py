@@ -2,7 +2,7 @@
 
 A day file is encrypted by Parquet's own encryption: AES_GCM_V1, one key for all of a file, its footer too. Parquet lets
 a writer put text about the key before the encrypted footer, and Arrow does not write it. Owns that text: the id of the
-key, a fingerprint of it, and the sha256 of the file. By the fingerprint a damaged file is told from one whose key is
+key, a fingerprint of it, and the sha256 of the file. The fingerprint distinguishes a damaged file from one whose key is
 missing. The key itself appears in no text: not in a repr, not in an error.
 """
 
