@@ -165,9 +165,67 @@ def outage(clock: list[float], until_s: int, every_s: float) -> list[EventDict]:
 
 def test_an_outage_is_one_line_and_one_at_each_doubling() -> None:
     written = outage([100.0], 60, 0.5)
-    assert [line.get("for_s") for line in written] == [None, 15.0, 30.0]
-    assert [line.get("repeated") for line in written] == [None, 151, 301]
+    assert [(line["event"], line.get("for_s")) for line in written] == [
+        ("request_retried", None),
+        ("request_retried", 30),
+    ]
+    assert [line.get("repeated") for line in written] == [None, 241]
     assert len(outage([0.0], 3600, 1.0)) <= 10
+
+
+def dropped(repeats: Repeats, event: EventDict) -> bool:
+    try:
+        repeats(None, "warning", event)
+    except structlog.DropEvent:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("verb", ["is out of reach: refused", "did not answer aggTrades within 20 s"])
+def test_a_host_that_is_gone_is_one_trouble_whatever_is_asked_of_it(verb: str) -> None:
+    """Whichever instrument, and whichever way it fails."""
+    repeats = Repeats(lambda: 0.0)
+    first = "http://127.0.0.1:1 did not answer exchangeInfo within 20 s"
+    assert not dropped(repeats, {"event": "request_retried", "market": "spot", "error": first})
+    for symbol in ("spot:A", "spot:B"):
+        text = f"http://127.0.0.1:1 {verb}"
+        assert dropped(repeats, {"event": "request_failed", "instrument": symbol, "error": text})
+    assert repeats.out_of_reach_s() == {"spot": 0.0}
+
+
+def test_a_lost_stream_is_one_trouble_of_its_market_until_it_is_steady() -> None:
+    clock = [0.0]
+    repeats = Repeats(lambda: clock[0])
+
+    def lost(reason: str) -> EventDict:
+        return {"event": "live_lost", "market": "spot", "reason": reason, "next_s": 1}
+
+    assert not dropped(repeats, lost("no close frame received"))
+    assert dropped(repeats, lost("ws://127.0.0.1:1: refused"))
+    assert (repeats.out_of_reach_s(), repeats.without_stream_s()) == ({}, {"spot": 0.0})
+    repeats(None, "info", {"event": "live_connected", "market": "spot"})
+    assert repeats.without_stream_s() == {}
+    clock[0] = 5.0
+    assert dropped(repeats, lost("it was connected for five seconds"))
+    assert repeats.without_stream_s() == {"spot": 5.0}
+    repeats(None, "info", {"event": "live_connected", "market": "spot"})
+    clock[0] = 60.0
+    assert not dropped(repeats, lost("after nearly a minute of peace"))
+    assert repeats.without_stream_s() == {"spot": 0.0}
+
+
+def test_the_same_host_makes_one_line_of_instruments_that_are_incomplete_but_in_a_single_run() -> None:
+    repeats = Repeats(lambda: 0.0)
+    events: list[EventDict] = [
+        {"event": "backfill_incomplete", "instrument": each, "reasons": [f"http://h:1 is out of reach: {each}"]}
+        for each in ("spot:A", "spot:B")
+    ]
+    assert [dropped(repeats, event) for event in events] == [False, True]
+    repeats.keeps_outcomes = True
+    assert [dropped(repeats, event) for event in events] == [False, False]
+    missing: EventDict = {"event": "backfill_incomplete", "instrument": "spot:A", "reasons": ["ids 1 to 2 are missing"]}
+    repeats.keeps_outcomes = False
+    assert [dropped(repeats, dict(missing)) for _ in range(2)] == [False, False]
 
 
 def test_a_host_that_answered_and_fails_again_is_a_new_outage() -> None:

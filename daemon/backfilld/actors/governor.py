@@ -250,8 +250,11 @@ class _Governor:
     def _announce(self, name: Pool, now: BudgetStatistics) -> None:
         is_crowded = now.used - now.own - now.clients > now.allowed
         state = (now.limit, now.interval, now.allowed, now.reason, is_crowded, tuple(now.learned.items()))
-        if self._announced.get(name) != state:
-            self._announced[name] = state
+        known = self._announced.get(name)
+        self._announced[name] = state
+        # What a budget begins with is documented: only a change is news.
+        is_news = known is not None or is_crowded or now.reason is not None or now.learned
+        if known != state and is_news:
             figures = {name: value for name, value in asdict(now).items() if name not in _FLEETING}
             log.info("governor_state", pool=str(name), crowded=is_crowded, **figures)
 

@@ -8,6 +8,7 @@ has to wait, and ends the connection), and a dead peer is noticed after 40 s by 
 """
 
 import json
+import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -43,6 +44,11 @@ REQUEST_EVERY_S = 0.35
 OPEN_TIMEOUT_S = 10.0
 PING_EVERY_S = PING_TIMEOUT_S = 20.0
 SHUTDOWN = "serverShutdown"
+
+_LIBRARY = logging.getLogger("backfilld.websockets")
+"""The library logs a ping without an answer with a traceback, and without a handler Python prints it on stderr; here it
+comes out as the reason of StreamLost."""
+_LIBRARY.addHandler(logging.NullHandler())
 
 
 class _Trade(LiveTrade, kw_only=True, gc=False):
@@ -80,6 +86,7 @@ async def open_stream(url: str, instruments: Sequence[Instrument]) -> AsyncItera
                 ping_timeout=PING_TIMEOUT_S,
                 max_size=MOST_BYTES,
                 max_queue=MOST_FRAMES,
+                logger=_LIBRARY,
             ) as connection:
                 stream = BinanceStream(connection, instruments)
                 stream.subscribe(instruments[FIRST_NAMES:])

@@ -130,7 +130,12 @@ def sentence(event: Mapping[str, object]) -> str:
 def _still(event: Mapping[str, object]) -> str:
     """The line that stands for all failures of an outage since the last one."""
     text = str(event.get("error") or event.get("reason") or "")
-    what = "out of reach" if "out of reach" in text or event["event"] == "live_lost" else text
+    if event["event"] == "live_lost":
+        what = "no stream"
+    elif event["event"] == "backfill_incomplete":
+        what = "incomplete"
+    else:
+        what = "out of reach" if "out of reach" in text else text
     return f"still {what}: {event['repeated']:,} tries in {event['for_s']:.0f} s"
 
 

@@ -108,6 +108,7 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str, *, once
     if _is_journal(sys.stdout, os.environ):
         renderers = [_prioritized(renderers)]
     set_level(level)
+    REPEATS.keeps_outcomes = once
     structlog.configure(
         processors=[
             _count,

@@ -24,7 +24,7 @@ _TROUBLED_FIRST = ("failing", "starting", "fetching", "live", "complete")
 
 async def show_progress(pipeline: Pipeline) -> None:
     """Draw the rows of all instruments and the request weight, until cancelled; then nothing of it stays."""
-    console, maker = rich.get_console(), RowMaker(pipeline, REPEATS.out_of_reach_s)
+    console, maker = rich.get_console(), RowMaker(pipeline, REPEATS.out_of_reach_s, REPEATS.without_stream_s)
     with Live(console=console, transient=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             lines = screen_lines(maker.rows(), maker.notes(), console.width, console.height)

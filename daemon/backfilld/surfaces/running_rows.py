@@ -38,13 +38,14 @@ class Meter:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What bears on an instrument from outside: the time in ms since the epoch and by trio's clock, its budget, its
-    live side, and for how long its market's host has been out of reach."""
+    live side, and for how long its market's host has been out of reach, and its stream lost."""
 
     wall_ms: float
     now: float
     budget: BudgetStatistics | None = None
     live: LiveInstrument | None = None
     lost_s: float | None = None
+    streamless_s: float | None = None
 
 
 def row_of(instrument: Instrument, seen: Standing, around: Surroundings, rate: float) -> Row:
@@ -79,6 +80,8 @@ def _words(seen: Standing, around: Surroundings) -> Iterator[str]:
             yield "looks where the day begins"
     if seen.archive_days:
         yield f"{counted(seen.archive_days, 'day')} from the archive"
+    if live is None and around.lost_s is None and around.streamless_s is not None:
+        yield f"no stream for {duration(around.streamless_s)}"
     if live is None or around.lost_s is not None:
         yield from _ages(seen, around)
 
@@ -101,24 +104,28 @@ def _waits(seen: Standing, budget: BudgetStatistics | None) -> Iterator[str]:
 
 class RowMaker:
     """The rows of a pipeline, made anew at each look. ``lost`` says for how long each market's host has been out of
-    reach."""
+    reach, ``streamless`` for how long its stream has been lost."""
 
-    def __init__(self, pipeline: Pipeline, lost: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, lost: Callable[[], Mapping[str, float]], streamless: Callable[[], Mapping[str, float]]
+    ) -> None:
         self._pipeline = pipeline
         self._lost = lost
+        self._streamless = streamless
         self._meters: defaultdict[Instrument, Meter] = defaultdict(Meter)
 
     def rows(self) -> list[Row]:
         """What is known of the instruments."""
         pipeline, now = self._pipeline, trio.current_time()
         live = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
-        lost, wall_ms = self._lost(), pipeline.wall_ms()
+        lost, streamless, wall_ms = self._lost(), self._streamless(), pipeline.wall_ms()
         rows = []
         for instrument in pipeline.spec_now.instruments:
             seen = pipeline.statistics.value.standings.get(instrument, Standing())
             budget = pipeline.governor.value.get(RULES[instrument.market].pool)
+            market = str(instrument.market)
             around = Surroundings(
-                wall_ms, now, budget, live.instruments.get(instrument), lost.get(str(instrument.market))
+                wall_ms, now, budget, live.instruments.get(instrument), lost.get(market), streamless.get(market)
             )
             rows.append(row_of(instrument, seen, around, self._meters[instrument].rate(now, seen.fetched)))
         return rows
