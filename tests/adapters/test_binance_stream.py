@@ -1,6 +1,7 @@
 """The stream adapter against the simulator's streams, and against servers that no exchange would be."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -117,13 +118,18 @@ async def test_a_cut_comes_out_as_a_reason_after_what_had_arrived(how: Cut) -> N
                 await until_lost(stream)
 
 
-async def test_a_half_open_connection_is_noticed_by_our_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_half_open_connection_is_noticed_by_our_pings(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the library's traceback goes to a logger that has a handler: nothing of it is printed on stderr."""
     monkeypatch.setattr(binance_stream, "PING_EVERY_S", 0.2)
     monkeypatch.setattr(binance_stream, "PING_TIMEOUT_S", 0.2)
     async with exchange_of(SPOT[0], streams=replace(FAST, half_open_after_s=0.3)) as exchange:
         with pytest.raises(StreamLost):
             async with open_stream(exchange.streams.urls[Market.SPOT], SPOT[:1]) as stream:
                 await until_lost(stream)
+    assert {each.name for each in caplog.records if each.exc_info} == {"backfilld.websockets"}
+    assert logging.getLogger("backfilld.websockets").handlers
 
 
 async def test_an_announced_end_is_seen_wrapped_and_raw() -> None:

@@ -19,6 +19,7 @@ import trio
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidProxy, InvalidURI
 from websockets.trio.client import ClientConnection, connect
 
+from backfilld.adapters.routes import reason_of
 from backfilld.core.live.trades import LiveTrade, is_plausible
 from backfilld.core.model import Instrument
 from backfilld.core.text import plain
@@ -93,7 +94,7 @@ async def open_stream(url: str, instruments: Sequence[Instrument]) -> AsyncItera
                 yield stream
                 scope.cancel()
         except (OSError, InvalidHandshake, InvalidURI, InvalidProxy, TimeoutError, ConnectionClosed, EOFError) as error:
-            raise StreamLost(f"{url}: {plain(str(error) or type(error).__name__)}") from error
+            raise StreamLost(f"{url}: {reason_of(error)}") from error
 
 
 class BinanceStream:
