@@ -15,7 +15,7 @@ import tomllib
 from contextlib import suppress
 from pathlib import Path
 
-from tests.page.debian import Unavailable, cached_tree
+from tests.debian import Unavailable, cached_tree
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "build" / "versions" / "tools" / "bin"
