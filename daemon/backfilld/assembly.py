@@ -33,9 +33,8 @@ from backfilld.core.weight.weights import WeightTable
 from backfilld.errors import SettingsError
 from backfilld.ports import ArchiveSource, OpenArchive, OpenClient, TradeStore
 from backfilld.settings import Settings
-from backfilld.settings.sources import credential_path
+from backfilld.settings.encoding import encoding_of
 from backfilld.store.format.dayfile import Encoding
-from backfilld.store.format.keys import NO_KEYS, KeyRing
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
 from backfilld.store.layout import archive_directory, state_directory
 from backfilld.store.lock import CacheLock, locked
@@ -147,26 +146,6 @@ def _live_world(settings: Settings, *, once: bool) -> LiveWorld | None:
 
     serve = partial(serve_live, state_directory(settings.cache_dir)) if settings.cache_enabled else None
     return LiveWorld(open_stream, AsyncValue(LiveStatistics()), LiveDoor(), serve)
-
-
-def encoding_of(settings: Settings) -> Encoding:
-    """How day files are to be compressed and encrypted, and the keys that open them. Raises SettingsError."""
-    return Encoding(settings.compression, settings.compression_level, keys_of(settings))
-
-
-def keys_of(settings: Settings) -> KeyRing:
-    """The keys of the settings' key file. Raises SettingsError for a file that is not one or that others can read."""
-    if settings.key_file is None:
-        return NO_KEYS
-    from backfilld.store.key_file import load_keys  # noqa: PLC0415 - only where there are keys
-    from backfilld.store.key_wear import KeyWear  # noqa: PLC0415
-
-    return load_keys(
-        settings.key_file,
-        encrypts=settings.encryption != "none",
-        used=KeyWear(settings.cache_dir).used,
-        is_credential=settings.key_file == credential_path(),
-    )
 
 
 def parquet_store(settings: Settings, lock: CacheLock | None = None) -> ParquetStore:

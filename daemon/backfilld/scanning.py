@@ -17,7 +17,6 @@ from typing import Literal
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from backfilld.assembly import encoding_of
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.frame import SCHEMA, empty_trades
@@ -26,6 +25,7 @@ from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms, 
 from backfilld.core.moments import Moment, moment_ms
 from backfilld.errors import BackfillIncomplete, DayLocked, SettingsError, StoreError
 from backfilld.settings import Settings
+from backfilld.settings.encoding import encoding_of
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key

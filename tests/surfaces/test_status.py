@@ -9,7 +9,8 @@ import pytest
 
 from backfilld import BackfillCacheManager
 from backfilld.core.model import IdRange
-from backfilld.services.stored_days import MARKS, InstrumentStatus, day_statuses, instrument_statuses
+from backfilld.services.day_statuses import day_statuses
+from backfilld.services.stored_days import MARKS, InstrumentStatus, instrument_statuses
 from backfilld.store.daemon_state import Activity, peek_activity, save_activity
 from backfilld.store.layout import instrument_directory
 from backfilld.surfaces.status import print_status

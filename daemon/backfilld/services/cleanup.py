@@ -8,7 +8,7 @@ from backfilld.core.model import Instrument
 from backfilld.core.replication import PushNote, is_pushed
 from backfilld.core.retention import expired_days
 from backfilld.errors import SettingsError
-from backfilld.services.status import managers
+from backfilld.services.day_statuses import managers
 from backfilld.store.atomic import translated
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory, state_directory

@@ -10,9 +10,9 @@ import trio
 
 from backfilld.adapters.archive_comparison import Comparison, compared
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
-from backfilld.assembly import encoding_of
 from backfilld.services.progress import Progress, Watch, unwatched
 from backfilld.settings import Settings
+from backfilld.settings.encoding import encoding_of
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager

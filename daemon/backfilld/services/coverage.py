@@ -9,7 +9,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from backfilld.core.model import Instrument
-from backfilld.services.stored_days import DayStatus, day_status
+from backfilld.services.day_statuses import day_status
+from backfilld.services.stored_days import DayStatus
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import Stamp, instrument_directory, stamp_of
 from backfilld.store.manager import BackfillCacheManager

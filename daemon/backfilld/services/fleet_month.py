@@ -18,7 +18,7 @@ from trio_util import AsyncValue
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
 from backfilld.adapters.month_days import MonthDays, scratch
 from backfilld.adapters.remote_days import CachedDaysInBucket
-from backfilld.assembly import assembled, encoding_of, remote_days
+from backfilld.assembly import assembled, remote_days
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.fleet import FleetTask, MonthFilled
 from backfilld.core.model import day_start_ms, day_stop_ms
@@ -27,6 +27,7 @@ from backfilld.core.timespan import TimeSpan
 from backfilld.errors import ArchiveError, DayLocked, ObjectRefused, RemoteUnreachable
 from backfilld.ports import Published
 from backfilld.settings import Settings
+from backfilld.settings.encoding import encoding_of
 from backfilld.store.layout import archive_directory
 from backfilld.supervisor import run_pipeline
 

@@ -12,7 +12,6 @@ import trio
 
 from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
 from backfilld.adapters.live_socket import connect_live
-from backfilld.assembly import encoding_of
 from backfilld.core.live.trades import frame_of
 from backfilld.core.model import Instrument, day_of, iso
 from backfilld.core.moments import Moment, moment_ms
@@ -27,6 +26,7 @@ from backfilld.errors import (
 )
 from backfilld.services.own_stream import own_stream
 from backfilld.settings import Settings
+from backfilld.settings.encoding import encoding_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import instrument_directory, state_directory
 from backfilld.store.manager import BackfillCacheManager

@@ -15,8 +15,8 @@ from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key
 from backfilld.errors import DayLocked, ObjectRefused, SettingsError, StoreError
+from backfilld.services.day_statuses import managers
 from backfilld.services.progress import Progress, Watch, unwatched
-from backfilld.services.status import managers
 from backfilld.store.atomic import sweep_temporary_files
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile

@@ -19,7 +19,7 @@ from pathlib import Path
 import trio
 
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
-from backfilld.assembly import assembled, keys_of, parquet_store
+from backfilld.assembly import assembled, parquet_store
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.day.certificate import REST
 from backfilld.core.ids import IdSet
@@ -30,6 +30,7 @@ from backfilld.services.compare_archive import compare_with_archive
 from backfilld.services.progress import Watch, unwatched
 from backfilld.services.verify import Verified, day_files, verify_files
 from backfilld.settings import Settings
+from backfilld.settings.encoding import keys_of
 from backfilld.store.atomic import move_aside
 from backfilld.store.layout import archive_directory, day_file_name, instrument_directory
 from backfilld.store.lock import locked

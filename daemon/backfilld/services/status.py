@@ -5,18 +5,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
-from backfilld.services.stored_days import DayStatus, InstrumentStatus, day_statuses, instrument_statuses
+from backfilld.services.stored_days import DayStatus, InstrumentStatus, instrument_statuses
 from backfilld.store.daemon_state import Activity, peek_activity
-from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import RememberedBudget, peek_remembered
-from backfilld.store.layout import instrument_directory, instruments_in
+from backfilld.store.layout import days_in, instrument_directory, instruments_in
 from backfilld.store.lock import writer_of
-from backfilld.store.manager import BackfillCacheManager
+
+if TYPE_CHECKING:
+    from backfilld.store.format.dayfile import Encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +46,26 @@ class CacheStatus:
 
 
 def cache_status(
-    cache_dir: Path, state_dir: Path, instruments: Sequence[Instrument] | None, encoding: Encoding | None = None
+    cache_dir: Path, state_dir: Path, instruments: Sequence[Instrument] | None, encoding: "Encoding | None" = None
 ) -> CacheStatus:
     """The state of the day files of these instruments (None: of all), from what the files say of themselves, and of
     the budgets that a state directory remembers."""
-    days = tuple(day for manager in managers(cache_dir, instruments, encoding) for day in day_statuses(manager))
+    days = tuple(_days(cache_dir, instruments, encoding))
     totals = tuple(instrument_statuses(days))
     activity = peek_activity(cache_dir)
     return CacheStatus(days, totals, dict(_pools(state_dir, activity)), activity, writer_of(cache_dir))
+
+
+def _days(
+    cache_dir: Path, instruments: Sequence[Instrument] | None, encoding: "Encoding | None"
+) -> Iterator[DayStatus]:
+    wanted = list(instruments_in(cache_dir)) if instruments is None else instruments
+    if not any(days_in(instrument_directory(cache_dir, each)) for each in wanted):
+        return
+    from backfilld.services.day_statuses import day_statuses, managers  # noqa: PLC0415 - a third of a second
+
+    for manager in managers(cache_dir, wanted, encoding):
+        yield from day_statuses(manager)
 
 
 def _pools(state_dir: Path, activity: Activity | None) -> Iterator[tuple[Pool, PoolStatus]]:
@@ -61,11 +75,3 @@ def _pools(state_dir: Path, activity: Activity | None) -> Iterator[tuple[Pool, P
         if activity is not None and shown is not None:
             kept = remembered.get(pool, RememberedBudget())
             yield pool, PoolStatus(activity.saved_ms, kept.paused_until_ms, kept.reason, kept.bans_ms, shown)
-
-
-def managers(
-    cache_dir: Path, instruments: Sequence[Instrument] | None, encoding: Encoding | None = None
-) -> Iterator[BackfillCacheManager]:
-    """The day files of each of the instruments (None: of all that the cache has)."""
-    for instrument in instruments_in(cache_dir) if instruments is None else instruments:
-        yield BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument, encoding)

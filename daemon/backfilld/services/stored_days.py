@@ -1,14 +1,13 @@
-"""What the cache holds, as values: day by day, and by instrument with a calendar of one character a day."""
+"""What the cache stores, as values: day by day, and by instrument with a calendar of one character per day.
+
+Owns the values alone: ``status`` of a cache without day files starts without polars and pyarrow. They are read in
+``day_statuses``.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import groupby
-
-from backfilld.core.model import iso
-from backfilld.errors import DayLocked, StoreError
-from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.manager import BackfillCacheManager
 
 MARKS = {"sealed": "#", "partial": "+", "missing": ".", "conflicted": "!", "bad": "x", "locked": "L"}
 """How a day is drawn: complete and over; anything less; no file; two versions of a trade; a file of no use; one
@@ -61,44 +60,6 @@ class InstrumentStatus:
     first_at: str | None
     last_at: str | None
     calendar: dict[str, str]
-
-
-def day_statuses(manager: BackfillCacheManager) -> Iterator[DayStatus]:
-    """The state of every day file of an instrument, from what the files say of themselves."""
-    return (status for day in manager.days() if (status := day_status(manager, day)) is not None)
-
-
-def day_status(manager: BackfillCacheManager, day: date) -> DayStatus | None:
-    """The state of one day file, None if it was deleted since it was listed."""
-    name, path = str(manager.instrument), manager.get_cache_path(day)
-    if not path.exists():
-        return None
-    size = path.stat().st_size
-    try:
-        facts, key = manager.opened(day)
-    except DayLocked as reason:
-        return DayStatus(name, day.isoformat(), "locked", bytes=size, reason=str(reason))
-    except (UntrustedFile, StoreError) as reason:
-        return DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
-    missing = sum(map(len, facts.holes))
-    return DayStatus(
-        instrument=name,
-        day=day.isoformat(),
-        state="sealed" if facts.sealed else "holes" if missing else "whole",
-        trades=facts.rows,
-        missing=missing,
-        bytes=size,
-        first_id=facts.first_id,
-        last_id=facts.last_id,
-        first_at=iso(facts.spans[0].first_ms),
-        last_at=iso(facts.last_ms),
-        holes=[(each.first_id, each.last_id) for each in facts.holes],
-        absent=sum(map(len, facts.absent)),
-        conflicts=facts.conflicts,
-        findings=facts.findings,
-        unencrypted=key is None and manager.encoding.keys.writing is not None,
-        sources=sorted({each.source.name for each in facts.sources}),
-    )
 
 
 def instrument_statuses(days: Sequence[DayStatus]) -> Iterator[InstrumentStatus]:

@@ -145,7 +145,7 @@ def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: s
     """Check the settings and print them as they are in force."""
     settings = settings_of(config, instruments, cache_dir)
     if settings.key_file is not None:
-        from backfilld.assembly import keys_of  # noqa: PLC0415 - most have no keys, and need not load so much
+        from backfilld.settings.encoding import keys_of  # noqa: PLC0415 - most have no keys, and need not load so much
 
         keys_of(settings)
     values = settings.model_dump(mode="json", exclude_none=True)

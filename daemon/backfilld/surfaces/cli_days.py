@@ -50,10 +50,14 @@ def status(
 
         print_remote(settings, wanted, as_json=as_json)
         return
-    from backfilld.assembly import encoding_of  # noqa: PLC0415
     from backfilld.surfaces.status import print_status  # noqa: PLC0415
 
-    print_status(settings.cache_dir, settings.state_path, wanted, as_json=as_json, encoding=encoding_of(settings))
+    encoding = None
+    if settings.key_file is not None:
+        from backfilld.settings.encoding import encoding_of  # noqa: PLC0415 - most have no keys, and need no pyarrow
+
+        encoding = encoding_of(settings)
+    print_status(settings.cache_dir, settings.state_path, wanted, as_json=as_json, encoding=encoding)
 
 
 @click.command(short_help="Check every day file; --repair.")
@@ -104,7 +108,7 @@ def adopt(directory: Path, config: Path | None, cache_dir: str | None, instrumen
 
     Exit codes: 0 all taken; 1 a file could not be taken, with the reason; 75 the cache is in use; 78 nothing to adopt.
     """
-    from backfilld.assembly import encoding_of  # noqa: PLC0415
+    from backfilld.settings.encoding import encoding_of  # noqa: PLC0415
     from backfilld.surfaces.adopt import adopt as adopt_directory  # noqa: PLC0415
 
     settings = settings_of(config, (instrument,), cache_dir)
@@ -204,8 +208,8 @@ def cleanup(
     config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, keep_days: int, *, dry_run: bool
 ) -> None:
     """Delete old day files."""
-    from backfilld.assembly import encoding_of  # noqa: PLC0415
-    from backfilld.surfaces.status import print_cleanup  # noqa: PLC0415
+    from backfilld.settings.encoding import encoding_of  # noqa: PLC0415
+    from backfilld.surfaces.cleanup import print_cleanup  # noqa: PLC0415
 
     settings = settings_of(config, instruments, cache_dir)
     wanted = settings.instrument_list() if instruments else None

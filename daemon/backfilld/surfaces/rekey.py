@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import click
 
-from backfilld.assembly import encoding_of
 from backfilld.core.model import Instrument
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS, SettingsError
 from backfilld.services.progress import Watch
 from backfilld.services.rekey import Rekeyed, encoding_under, rekey_bucket, rekey_cache
 from backfilld.settings import Settings
+from backfilld.settings.encoding import encoding_of
 from backfilld.store.format.dayfile import Encoding
 from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.logs import configure_logs

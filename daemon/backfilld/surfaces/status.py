@@ -1,23 +1,25 @@
-"""``backfilld status`` and ``backfilld cleanup``: what the cache stores and what the daemon reported, in words."""
+"""``backfilld status``: what the cache stores and what the daemon reported, in words."""
 
 import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument, iso
-from backfilld.services.cleanup import clean_up, pushed_only
 from backfilld.services.status import CacheStatus, PoolStatus, cache_status
 from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
 from backfilld.store.daemon_state import Activity
-from backfilld.store.format.dayfile import Encoding
 from backfilld.surfaces.table import Column, table_lines, terminal_width
 from backfilld.surfaces.words import counted, say
+
+if TYPE_CHECKING:
+    from backfilld.store.format.dayfile import Encoding
 
 _COLOURS = {"#": "green", "+": "yellow", "!": "magenta", "x": "red", "L": "cyan"}
 
@@ -41,7 +43,7 @@ def print_status(
     instruments: Sequence[Instrument] | None,
     *,
     as_json: bool,
-    encoding: Encoding | None = None,
+    encoding: "Encoding | None" = None,
 ) -> None:
     """Print the state of every instrument and of its day files, from what the files say of themselves."""
     status = cache_status(cache_dir, state_dir, instruments, encoding)
@@ -60,32 +62,6 @@ def print_status(
         say(line)
     for pool, budget in status.budgets.items():
         say(_described(pool, budget, time.time() * 1000))
-
-
-def print_cleanup(
-    cache_dir: Path,
-    instruments: Sequence[Instrument] | None,
-    keep_days: int,
-    *,
-    dry_run: bool,
-    pushed_to: str = "",
-    encoding: Encoding | None = None,
-) -> None:
-    """Delete old day files, and print which: with ``pushed_to``, a bucket's URL, only those that are there. Raises
-    CacheLocked while a daemon runs on the cache."""
-    if pushed_to:
-        may_delete = pushed_only(cache_dir, pushed_to, encoding)
-        paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run, may_delete=may_delete, encoding=encoding)
-        say(f"days that are not in {pushed_to} yet are kept")
-    else:
-        paths = clean_up(cache_dir, instruments, keep_days, dry_run=dry_run, encoding=encoding)
-    for path in paths:
-        say(f"would delete {path}" if dry_run else f"deleted {path}")
-    if keep_days == 0:
-        say("--keep-days 0 keeps every day file; nothing is deleted")
-        return
-    verb = "would be deleted" if dry_run else "deleted"
-    say(f"{counted(len(paths), 'day file')} older than {counted(keep_days, 'day')} {verb}")
 
 
 def _document(cache_dir: Path, status: CacheStatus) -> dict[str, object]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backfilld.assembly import keys_of
 from backfilld.core.backfill.outcome import overall_exit_code
 from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS
 from backfilld.services.verify import Verified, day_files, verify_files
 from backfilld.settings import Settings
+from backfilld.settings.encoding import keys_of
 from backfilld.store.upkeep.inspection import Finding
 from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.table import Column, table_lines, terminal_width

@@ -6,10 +6,13 @@ it was last known to be complete.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from backfilld.core.live.reports import LiveInstrument
+if TYPE_CHECKING:
+    # It comes with polars, and `status` starts without.
+    from backfilld.core.live.reports import LiveInstrument
 
 
 class Freshness(msgspec.Struct, frozen=True):
@@ -20,7 +23,7 @@ class Freshness(msgspec.Struct, frozen=True):
     complete_ms: float | None = None
 
 
-def freshness(now_ms: float, live: LiveInstrument | None, complete_ms: float | None) -> Freshness:
+def freshness(now_ms: float, live: "LiveInstrument | None", complete_ms: float | None) -> Freshness:
     """The freshness of an instrument, of which all was stored at ``complete_ms``, None for never."""
     if live is None or not live.is_attached:
         return Freshness(complete_ms=complete_ms)

@@ -14,7 +14,6 @@ import trio
 
 from backfilld.actors.writer import LONGEST_RETRY_S
 from backfilld.adapters.threads import in_thread
-from backfilld.assembly import encoding_of
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument
@@ -29,6 +28,7 @@ from backfilld.serving.monitor.today_board import TodayBoard
 from backfilld.serving.monitor.view import View
 from backfilld.serving.traffic import Traffic
 from backfilld.settings import Settings
+from backfilld.settings.encoding import encoding_of
 from backfilld.supervisor import Pipeline
 from backfilld.supervisor_report import Report
 

@@ -1,0 +1,79 @@
+"""What each command imports before it does its work: a start is as fast as its libraries, and the count of them is the
+same on every machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.surfaces.commands import filled_cache
+
+HEAVY = (
+    "asyncio",
+    "httpx",
+    "msgspec",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "rich",
+    "structlog",
+    "trio",
+    "websockets",
+)
+
+PROGRAM = f"""
+import atexit, json, sys
+atexit.register(lambda: print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]), file=sys.stderr))
+sys.argv[0] = "backfilld"
+from backfilld.__main__ import main
+main()
+"""
+
+ASKS_NOTHING: set[str] = set()
+SETTINGS = {"msgspec", "pydantic"}
+DAY_FILES = SETTINGS | {"numpy", "polars", "pyarrow", "rich", "structlog", "asyncio"}
+
+
+def imported(cwd: Path, *arguments: str, **environment: str) -> tuple[set[str], str]:
+    """Which of the heavy modules a command has imported when it ends, and what it has printed."""
+    clean = {name: value for name, value in os.environ.items() if not name.upper().startswith("BACKFILL_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=cwd,
+        env=clean | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return set(json.loads(done.stderr.splitlines()[-1])), done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["status", "--help"]])
+def test_help_and_version_import_nothing_heavy(tmp_path: Path, arguments: list[str]) -> None:
+    assert imported(tmp_path, *arguments)[0] == ASKS_NOTHING
+
+
+def test_completion_imports_nothing_heavy(tmp_path: Path) -> None:
+    words = {"COMP_WORDS": "backfilld sta", "COMP_CWORD": "1", "_BACKFILLD_COMPLETE": "bash_complete"}
+    assert imported(tmp_path, **words) == (ASKS_NOTHING, "plain,status\n")
+
+
+@pytest.mark.parametrize("arguments", [["check-config"], ["status"], ["status", "--json"], ["status", "--check"]])
+def test_a_command_without_day_files_imports_no_more_than_the_settings_need(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    assert imported(tmp_path, *arguments)[0] <= SETTINGS
+
+
+@pytest.mark.parametrize("command", ["status", "verify"])
+def test_what_reads_day_files_imports_neither_http_nor_an_event_loop(tmp_path: Path, command: str) -> None:
+    filled_cache(tmp_path / "cache")
+    found, _ = imported(tmp_path, command, "--cache-dir", "cache")
+    assert "pyarrow" in found
+    assert found <= DAY_FILES
