@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from shutil import rmtree
 
+import pytest
 import trio
 
 from backfilld.assembly import assembled
@@ -13,6 +14,7 @@ from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Market
 from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
+from backfilld.errors import CacheLocked
 from backfilld.ports import DaemonWork
 from backfilld.services.status import cache_status
 from backfilld.settings import Settings
@@ -41,6 +43,18 @@ async def test_a_ban_is_remembered_in_the_state_directory_for_the_next_cache(tmp
         assert assembly.pipeline.room.budgets[Pool.SPOT].pauses.reason is Reason.BANNED
     with assembled(other.model_copy(update={"state_dir": None}), once=True) as assembly:
         assert assembly.pipeline.room.budgets[Pool.SPOT].pauses.reason is None
+
+
+async def test_a_pipeline_locks_its_state_directory_and_sweeps_it(tmp_path: Path) -> None:
+    """Two daemons on one machine would each spend the whole budget of its address."""
+    one, other = (Settings(cache_dir=tmp_path / name, state_dir=tmp_path / "state") for name in "ab")
+    with assembled(one, once=True) as assembly:
+        left = tmp_path / "state" / "governor.json.tmp-999999999-0123abcd"
+        left.touch()
+        await assembly.store.open()
+        assert not left.exists()
+        with pytest.raises(CacheLocked, match="the state directory"):
+            assembled(other, once=True).__enter__()
 
 
 async def test_by_default_the_state_directory_is_that_of_the_cache(tmp_path: Path) -> None:

@@ -76,10 +76,12 @@ def assembled(
 ) -> Iterator[Assembly]:
     """Build a pipeline from settings. Needs a running trio loop.
 
-    The cache is locked meanwhile, unless the caller ``locks`` it itself. Without ``uses_archive`` the exchange alone is
-    asked. Raises CacheLocked if another instance holds the cache, StoreError if its directory cannot be used.
+    The cache and STATE_DIR are locked meanwhile, unless the caller ``locks`` them itself. Without ``uses_archive`` the
+    exchange alone is asked. Raises CacheLocked if another instance holds one of them, StoreError if a directory cannot
+    be used.
     """
-    with locked(settings.cache_dir) if settings.cache_enabled and locks else nullcontext() as lock:
+    locks = locks and settings.cache_enabled
+    with locked(settings.cache_dir, settings.state_path) if locks else nullcontext() as lock:
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
         spec = spec_of(settings, once=once, instruments=instruments, window=window)
         spec = spec if uses_archive else replace(spec, uses_archive=False)
@@ -151,7 +153,7 @@ def _live_world(settings: Settings, *, once: bool) -> LiveWorld | None:
 def parquet_store(settings: Settings, lock: CacheLock | None = None) -> ParquetStore:
     """The cache of the settings; with its ``lock`` nothing is saved beside another writer."""
     insist = (lambda: None) if lock is None else lock.insist
-    return ParquetStore(settings.cache_dir, encoding_of(settings), settings.save_seconds, insist)
+    return ParquetStore(settings.cache_dir, encoding_of(settings), settings.save_seconds, insist, settings.state_path)
 
 
 def exchange(settings: Settings, remembered: Remembered) -> tuple[GovernorRoom, OpenClient]:

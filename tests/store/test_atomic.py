@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from backfilld import BackfillCacheManager, StoreError
-from backfilld.store.atomic import TEMPORARY, replacing, sweep_temporary_files
+from backfilld.store.atomic import TEMPORARY, replacing, sweep_state_directory, sweep_temporary_files
 from tests.store.frames import DAY, SPOT, day_frame
 
 
@@ -247,3 +247,18 @@ def test_a_path_below_a_regular_file_is_a_store_error(held: Path) -> None:
     with pytest.raises(StoreError, match="Not a directory"):
         manager.append(DAY, day_frame([1000]))
     assert held.read_text() == "old"
+
+
+def test_a_state_directory_is_swept_of_what_ended_processes_left(tmp_path: Path) -> None:
+    """Commands that take no lock write there beside a daemon, and other programs may keep files there."""
+    (tmp_path / "listing").mkdir()
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    stale = [tmp_path / f"{name}.json{TEMPORARY}{ended.pid}-0123abcd" for name in ("governor", "listing/spot-A")]
+    living = tmp_path / f"listing/spot-B.json{TEMPORARY}{os.getpid()}-0123abcd"
+    foreign = tmp_path / f"notes.txt{TEMPORARY}{ended.pid}-0123abcd"
+    for path in (*stale, living, foreign, tmp_path / "governor.json"):
+        path.touch()
+    assert sweep_state_directory(tmp_path) == stale
+    assert all(each.exists() for each in (living, foreign, tmp_path / "governor.json"))
+    assert sweep_state_directory(tmp_path / "nothing here") == []

@@ -173,3 +173,48 @@ def test_the_process_that_writes_is_named_while_it_does(tmp_path: Path) -> None:
     with locked(tmp_path):
         assert writer_of(tmp_path) == os.getpid()
     assert writer_of(tmp_path) is None
+
+
+def test_two_caches_with_one_state_directory_exclude_each_other(tmp_path: Path) -> None:
+    """A machine has one governor: two of them would each spend the whole budget, and overwrite each other's memory."""
+    state = tmp_path / "state"
+    with locked(tmp_path / "a", state):
+        assert (state / "lock").exists()
+        with pytest.raises(CacheLocked, match=rf"the state directory {state} is held by another backfilld, process"):
+            locked(tmp_path / "b", state).__enter__()
+    # Nothing stays locked of an attempt that failed half way.
+    with locked(tmp_path / "b"), pytest.raises(CacheLocked, match="the cache"):
+        locked(tmp_path / "b", state).__enter__()
+    with locked(tmp_path / "a", state):
+        pass
+
+
+def test_two_state_directories_do_not_let_two_writers_into_one_cache(tmp_path: Path) -> None:
+    """As of two machines that share a cache: each has a state directory of its own."""
+    with locked(tmp_path / "cache", tmp_path / "a"), pytest.raises(CacheLocked, match="the cache"):
+        locked(tmp_path / "cache", tmp_path / "b").__enter__()
+
+
+def test_the_state_directory_of_the_cache_itself_is_locked_once(tmp_path: Path) -> None:
+    """Also where a link leads there."""
+    own = tmp_path / "cache" / ".backfilld"
+    own.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(own)
+    for state in (own, tmp_path / "link"):
+        with locked(tmp_path / "cache", state):
+            assert list(own.iterdir()) == [own / "lock"]
+
+
+def test_a_state_directory_that_was_replaced_is_noticed(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with locked(tmp_path / "cache", state) as lock:
+        state.rename(tmp_path / "away")
+        assert not lock.is_still_ours()
+        lock.insist()
+        assert lock.is_still_ours()
+
+
+def test_a_state_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=rf"cannot use the state directory {tmp_path}/file/state: Not a directory"):
+        locked(tmp_path / "cache", tmp_path / "file/state").__enter__()

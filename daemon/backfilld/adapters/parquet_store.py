@@ -21,7 +21,7 @@ from backfilld.core.frame import empty_trades
 from backfilld.core.model import Instrument, day_of
 from backfilld.errors import ArchiveError
 from backfilld.ports import Published, Saved
-from backfilld.store.atomic import sweep_temporary_files, translated
+from backfilld.store.atomic import sweep_state_directory, sweep_temporary_files, translated
 from backfilld.store.format.dayfile import Encoding, warm_up
 from backfilld.store.journal import remove_journal
 from backfilld.store.layout import Stamp, instrument_directory, stamp_of
@@ -41,10 +41,16 @@ class ParquetStore:
     """
 
     def __init__(
-        self, cache_dir: Path, encoding: Encoding, save_s: float = SAVE_S, insist: Callable[[], None] = lambda: None
+        self,
+        cache_dir: Path,
+        encoding: Encoding,
+        save_s: float = SAVE_S,
+        insist: Callable[[], None] = lambda: None,
+        state_dir: Path | None = None,
     ) -> None:
         self._insist = insist
         self._cache_dir = cache_dir
+        self._state_dir = state_dir
         self._encoding = encoding
         self.may_delete: Callable[[Instrument, date], bool] = lambda _instrument, _day: True
         """Whether a day file may be deleted for its age; asked on a thread."""
@@ -56,12 +62,13 @@ class ParquetStore:
         return self._manager(instrument)
 
     async def open(self) -> None:
-        """Create the directory and sweep temporary files that a crash left."""
+        """Create the directory; sweep temporary files that a crash left there and in the state directory."""
 
         def prepare() -> list[Path]:
             with translated(self._cache_dir, "use the cache directory"):
                 self._cache_dir.mkdir(parents=True, exist_ok=True)
-            return sweep_temporary_files(self._cache_dir)
+            state = [] if self._state_dir is None else sweep_state_directory(self._state_dir)
+            return sweep_temporary_files(self._cache_dir) + state
 
         swept = await _on_thread(prepare)
         trio.lowlevel.start_thread_soon(warm_up, lambda _: None)

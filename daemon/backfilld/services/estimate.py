@@ -91,7 +91,7 @@ def _remember_pauses(settings: Settings, room: GovernorRoom) -> None:
     shown, now_ms = room.statistics.value, time.time() * 1000
     if not any(each.paused_ms for each in shown.values()) or not settings.cache_dir.exists():
         return
-    with suppress(CacheLocked, StoreError), locked(settings.cache_dir):
+    with suppress(CacheLocked, StoreError), locked(settings.cache_dir, settings.state_path):
         save_remembered(
             settings.state_path, peek_remembered(settings.state_path, now_ms) | remembered_now(shown, now_ms)
         )

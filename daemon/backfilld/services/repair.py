@@ -98,7 +98,7 @@ async def repair_cache(
         return verified.with_comparisons(comparisons, time.perf_counter() - began - verified.seconds)
 
     day_files(settings.cache_dir, instruments)  # before a lock file is made where there is no cache
-    with locked(settings.cache_dir):
+    with locked(settings.cache_dir, settings.state_path):
         repaired = Repaired(await look())
         if repaired.verified.findings:
             await _repair(settings, repaired, look, beside)

@@ -9,7 +9,7 @@ Owns temporary names and how file system errors become StoreError.
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from backfilld.errors import StoreError
 TEMPORARY = ".tmp-"
 """Stands in the name of every temporary file, after the name of the file that it is to become."""
 
-_TEMPORARY_NAME = re.compile(r".+\.(parquet|conflicts|json|zip|journal)" + re.escape(TEMPORARY) + r"\d+-[0-9a-f]{8}")
+_TEMPORARY_NAME = re.compile(r".+\.(parquet|conflicts|json|zip|journal)" + re.escape(TEMPORARY) + r"(\d+)-[0-9a-f]{8}")
 
 _in_hand: set[Path] = set()
 """The temporary files that this process is writing now."""
@@ -68,17 +68,33 @@ def sweep_temporary_files(directory: Path) -> list[Path]:
     Only the holder of the cache may do this: the temporary files of another running writer look the same. Those of this
     process are left alone.
     """
-    stale = sorted(path for path in _ours(directory) if path.is_file() and path not in _in_hand)
+    places = (f".backfilld/**/*{TEMPORARY}*", f"market=*/symbol=*/backfill_*{TEMPORARY}*", f"backfill_*{TEMPORARY}*")
+    return _deleted(path for path in _ours(directory, places) if path not in _in_hand)
+
+
+def sweep_state_directory(directory: Path) -> list[Path]:
+    """Delete what processes that have ended left of state files being written; return what was deleted. Commands that
+    need no lock write beside a daemon: what a living process writes is left alone."""
+    return _deleted(path for path in _ours(directory, (f"*{TEMPORARY}*", f"*/*{TEMPORARY}*")) if not _is_written(path))
+
+
+def _ours(directory: Path, places: Iterable[str]) -> Iterator[Path]:
+    """The temporary files that only this program makes: by their full name, and only where it makes them."""
+    found = (path for place in places for path in directory.glob(place))
+    return (path for path in found if _TEMPORARY_NAME.fullmatch(path.name) and path.is_file())
+
+
+def _is_written(path: Path) -> bool:
+    named = _TEMPORARY_NAME.fullmatch(path.name)
+    return named is not None and Path("/proc", named[2]).exists()
+
+
+def _deleted(found: Iterable[Path]) -> list[Path]:
+    stale = sorted(found)
     for path in stale:
         with translated(path, "delete"):
             path.unlink(missing_ok=True)
     return stale
-
-
-def _ours(directory: Path) -> Iterator[Path]:
-    """The temporary files that only this program makes: by their full name, and only where it makes them."""
-    places = (f".backfilld/**/*{TEMPORARY}*", f"market=*/symbol=*/backfill_*{TEMPORARY}*", f"backfill_*{TEMPORARY}*")
-    return (path for place in places for path in directory.glob(place) if _TEMPORARY_NAME.fullmatch(path.name))
 
 
 def move_aside(path: Path, moment: datetime | None = None) -> Path:

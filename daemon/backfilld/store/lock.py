@@ -1,14 +1,18 @@
-"""One writer per cache directory. Owns the lock file; the kernel drops the lock with its process, however it ends.
+"""One writer per cache directory, and one owner of each state directory. Owns the lock files; the kernel drops a lock
+with its process, however it ends.
 
-The file is opened without following links, readable by its owner alone: who can open it can lock it.
+Both locks are needed where STATE_DIR lies elsewhere. The one in the state directory keeps the governor's memory to one
+daemon per machine. The one in the cache keeps out a daemon of another machine, or with another STATE_DIR.
+
+A lock file is opened without following links, readable by its owner alone: who can open it can lock it.
 """
 
 import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from backfilld.errors import CacheLocked, StoreError
@@ -20,15 +24,34 @@ _LOOKS = 20
 
 
 class CacheLock:
-    """The lock of a cache directory, taken. Use :func:`locked`."""
+    """The locks of a cache directory and of the state directory beside it, taken. Use :func:`locked`."""
 
-    def __init__(self, cache_dir: Path) -> None:
-        self._cache_dir = cache_dir
-        self._path = cache_dir / STATE_DIRECTORY / "lock"
+    def __init__(self, locks: Sequence["_Lock"]) -> None:
+        self._locks = locks
+
+    def insist(self) -> None:
+        """Take a lock again if somebody removed or replaced its directory. Raises CacheLocked if another process has it
+        by now, and StoreError."""
+        for each in self._locks:
+            each.insist()
+
+    def is_still_ours(self) -> bool:
+        """Whether no directory was removed or replaced: another process can lock a new one."""
+        return all(each.is_still_ours() for each in self._locks)
+
+
+class _Lock:
+    """The lock in a directory, taken. It protects ``owner``; ``held`` and ``used`` are its names in messages."""
+
+    def __init__(self, directory: Path, owner: Path, held: str, used: str) -> None:
+        self._owner = owner
+        self._held = f"the {held} {owner}"
+        self._used = f"use the {used}"
+        self._path = directory / "lock"
         self._descriptor = self._taken()
 
     def is_still_ours(self) -> bool:
-        """Whether the file at the lock's path is the one that is locked: another process can lock a new one."""
+        """Whether the file at the lock's path is the one that is locked."""
         try:
             found = self._path.stat(follow_symlinks=False)
         except OSError:
@@ -37,8 +60,7 @@ class CacheLock:
         return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
     def insist(self) -> None:
-        """Take the lock again if somebody removed or replaced the directory. Raises CacheLocked if another process has
-        it by now, and StoreError."""
+        """Take it again if it is not ours any more."""
         if self.is_still_ours():
             return
         again = self._taken()
@@ -50,17 +72,15 @@ class CacheLock:
         os.close(self._descriptor)
 
     def _taken(self) -> int:
-        with translated(self._cache_dir, "use the cache directory"):
+        with translated(self._owner, self._used):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _opened(self._path)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                name = _process_of(descriptor) or "unknown"
-                raise CacheLocked(
-                    f"the cache {self._cache_dir} is held by another backfilld, process {name}"
-                ) from error
+                process = _process_of(descriptor) or "unknown"
+                raise CacheLocked(f"{self._held} is held by another backfilld, process {process}") from error
             with translated(self._path, "write"):
                 os.fchmod(descriptor, 0o600)
                 os.ftruncate(descriptor, 0)
@@ -72,14 +92,23 @@ class CacheLock:
 
 
 @contextmanager
-def locked(cache_dir: Path) -> Iterator[CacheLock]:
-    """Lock the cache directory. Raises CacheLocked naming the process that has it, StoreError if the directory cannot
-    be used."""
-    lock = CacheLock(cache_dir)
-    try:
-        yield lock
-    finally:
-        lock.close()
+def locked(cache_dir: Path, state_dir: Path | None = None) -> Iterator[CacheLock]:
+    """Lock the cache directory, and the state directory if it is another one than the cache's own. Raises CacheLocked
+    naming the process that has it, StoreError if a directory cannot be used."""
+    own = cache_dir / STATE_DIRECTORY
+    with ExitStack() as stack:
+        taken = []
+        if state_dir is not None and not _is_same(state_dir, own):
+            taken.append(
+                stack.enter_context(closing(_Lock(state_dir, state_dir, "state directory", "state directory")))
+            )
+        taken.append(stack.enter_context(closing(_Lock(own, cache_dir, "cache", "cache directory"))))
+        yield CacheLock(taken)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one directory, also by links: a process cannot lock a file twice."""
+    return one.resolve() == other.resolve()
 
 
 def _opened(path: Path) -> int:
