@@ -61,7 +61,7 @@ def start_replicator(nursery: trio.Nursery, remote: Remote | None, stop: trio.Ev
 
     async def push() -> None:
         async with move_on_when(stop.wait):
-            await run_pusher(jobs.clone(), send.clone(), remote.days)
+            await run_pusher(jobs.clone(), send.clone(), remote.days, remote.bucket)
 
     def report(message: DaySealed | LookForUnpushed) -> None:
         # After the stop nobody listens: what is sealed then is found at the next start.

@@ -100,7 +100,7 @@ async def start(nursery: trio.Nursery, days: FakeDays, concurrent: int = 2) -> W
     send_job, jobs = trio.open_memory_channel[PushDay](1000)
     bucket = Bucket()
     for _ in range(concurrent):
-        nursery.start_soon(run_pusher, jobs.clone(), send.clone(), days)
+        nursery.start_soon(run_pusher, jobs.clone(), send.clone(), days, bucket)
     jobs.close()
     nursery.start_soon(run_replicator, inbox, send_job, days, bucket, concurrent)
     send.send_nowait(LookForUnpushed((BTC, ETH)))
@@ -156,6 +156,18 @@ async def test_a_bucket_that_is_lost_is_reported_once_asked_ever_less_and_gets_a
     assert events == {"remote_failed": 1, "remote_recovered": 1, "day_pushed": 30}
     assert days.published[BTC] == 1
     nursery.cancel_scope.cancel()
+
+
+async def test_what_was_pushed_is_logged_also_when_the_run_ends_at_that_moment(nursery: trio.Nursery) -> None:
+    """Nobody reads the pusher's result any more, and what is noted as pushed is not pushed and logged again."""
+    send, _unread = trio.open_memory_channel[ReplicatorMessage](0)
+    send_job, jobs = trio.open_memory_channel[PushDay](1)
+    send_job.send_nowait(PushDay(BTC, DAY))
+    with capture_logs() as logs:
+        nursery.start_soon(run_pusher, jobs, send, FakeDays(), Bucket())
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert [(entry["event"], entry["day"]) for entry in logs] == [("day_pushed", DAY.isoformat())]
 
 
 async def test_conflicts_are_errors_and_are_not_tried_again(

@@ -77,12 +77,20 @@ ReplicatorMessage = DaySealed | PushEnded | LookForUnpushed
 
 
 async def run_pusher(
-    jobs: trio.MemoryReceiveChannel[PushDay], results: trio.MemorySendChannel[ReplicatorMessage], days: RemoteDays
+    jobs: trio.MemoryReceiveChannel[PushDay],
+    results: trio.MemorySendChannel[ReplicatorMessage],
+    days: RemoteDays,
+    bucket: Bucket,
 ) -> None:
     """Push the days that are asked for, one at a time."""
     async with jobs, results:
         async for job in jobs:
-            await results.send(PushEnded(job, await _pushed(job, days)))
+            result = await _pushed(job, days)
+            if isinstance(result, Pushed):
+                # Here, because at the end of a run the replicator may end before it reads the result.
+                bucket.answered()
+                log_pushed(log.bind(instrument=str(job.instrument), day=job.day.isoformat()), result)
+            await results.send(PushEnded(job, result))
 
 
 async def _pushed(job: PushDay, days: RemoteDays) -> Pushed | BackfillError | None:
@@ -174,16 +182,13 @@ class _Work:
                 self._ended(push, result)
 
     def _ended(self, push: PushDay, result: Pushed | BackfillError | None) -> None:
-        about = log.bind(instrument=str(push.instrument), day=push.day.isoformat())
         match result:
             case RemoteError():
                 self.queue.add((push.instrument, push.day))
                 self.bucket.failed(result)
             case BackfillError():
-                about.warning("push_failed", error=str(result))
+                log.warning("push_failed", instrument=str(push.instrument), day=push.day.isoformat(), error=str(result))
             case Pushed():
-                self.bucket.answered()
-                log_pushed(about, result)
                 self.unpublished[push.instrument] += 1
             case None:
                 pass
