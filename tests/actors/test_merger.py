@@ -97,6 +97,16 @@ async def test_enough_rows_are_handed_over_at_once_whatever_their_age(autojump_c
         assert drained(desk.days) == [], "the count began anew"
 
 
+async def test_a_checkpoint_that_falls_due_while_the_last_rows_wait_for_the_disk_loses_none(
+    autojump_clock: MockClock,
+) -> None:
+    async with merging(buffer=0) as desk:
+        await desk.page(trades_at(5, DAY_MS))
+        desk.send.close()
+        await trio.sleep(2 * CHECKPOINT_S)
+        assert ids(await desk.day()) == [5]
+
+
 async def test_pages_in_any_order_are_put_in_order(autojump_clock: MockClock) -> None:
     tape = Tape.even(50)
     async with merging() as desk:

@@ -46,14 +46,14 @@ async def run_merger(
     merger = _Merger()
     async with pages, days:
         while True:
-            due_at = merger.oldest_at + checkpoint_s() * CHECKPOINT_MARGIN
             message: MergerMessage | None = None
-            with trio.move_on_at(due_at):
-                try:
+            try:
+                with trio.move_on_at(merger.oldest_at + checkpoint_s() * CHECKPOINT_MARGIN):
                     message = await pages.receive()
-                except trio.EndOfChannel:
-                    await _send_all(days, merger.hand_over())
-                    return
+            except trio.EndOfChannel:
+                # Outside of the deadline above: what was handed over and did not find room would be lost.
+                await _send_all(days, merger.hand_over())
+                return
             if isinstance(message, FlushDays):
                 await _send_all(days, merger.flush(message))
                 continue
