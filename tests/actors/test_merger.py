@@ -20,9 +20,11 @@ from backfilld.actors.messages import (
     FlushDays,
     MergerMessage,
     PageFetched,
+    PagesStreamed,
     StartsProven,
     WriterMessage,
 )
+from backfilld.core.day.certificate import STREAM
 from backfilld.core.model import MS_PER_DAY, day_of
 from tests.fakes import BTC, DAY, DAY_MS, ETH, Tape, drained, trade_frame, trades_at
 from tests.strategies import midnights
@@ -170,15 +172,37 @@ async def test_a_marker_row_with_the_time_of_yesterday_stays_where_its_id_is(aut
         assert (ids(today), ids(tomorrow)) == ([10], [11, 12, 13])
 
 
-async def test_a_flush_hands_over_all_instruments_and_ends_with_its_mark(autojump_clock: MockClock) -> None:
+async def test_a_flush_hands_over_its_instrument_and_ends_with_its_mark(autojump_clock: MockClock) -> None:
+    """The others go on gathering: where hundreds are flushed in turn, each would be written a row at a time."""
     async with merging() as desk:
         await desk.page(trades_at(0, DAY_MS), ETH)
         await desk.page(trades_at(0, DAY_MS))
-        messages = await desk.flush(FlushDays(BTC))
-        assert [type(message) for message in messages] == [DayMerged, DayMerged, DaysFlushed]
+        day, end = await desk.flush(FlushDays(BTC))
+        assert isinstance(day, DayMerged)
+        assert (day.instrument, end) == (BTC, DaysFlushed(BTC))
         assert await desk.flush(FlushDays(BTC)) == [DaysFlushed(BTC)]
+        assert (await desk.day()).instrument == ETH
+        assert trio.current_time() == 0.7 * CHECKPOINT_S, "their age is that of their oldest page"
+        await desk.page(trades_at(1, DAY_MS))
+        await desk.flush(FlushDays(BTC))
         await trio.sleep(100)
         assert drained(desk.days) == [], "nothing is left to grow old"
+
+
+async def test_rows_that_were_flushed_are_no_longer_counted(autojump_clock: MockClock) -> None:
+    async with merging(rows=4) as desk:
+        await desk.page(trades_at(0, DAY_MS, DAY_MS, DAY_MS))
+        await desk.flush(FlushDays(BTC))
+        await desk.page(trades_at(3, DAY_MS))
+        assert drained(desk.days) == []
+
+
+async def test_pages_of_streams_come_together_and_are_kept_apart_by_instrument(autojump_clock: MockClock) -> None:
+    async with merging() as desk:
+        pages = tuple(PageFetched(each, trades_at(0, DAY_MS), STREAM) for each in (BTC, ETH))
+        await desk.send.send(PagesStreamed(pages))
+        days = [await desk.day() for _ in pages]
+        assert [(each.instrument, each.source, ids(each)) for each in days] == [(BTC, STREAM, [0]), (ETH, STREAM, [0])]
 
 
 async def test_days_to_renew_are_handed_over_empty_unless_they_have_trades(autojump_clock: MockClock) -> None:

@@ -176,6 +176,7 @@ class Desk:
 
     async def merge_and_write(self, message: MergerMessage) -> None:
         """What merger and writer would make of a message."""
+        assert isinstance(message, StartsProven | FlushDays)
         instrument = message.instrument
         if isinstance(message, StartsProven):
             self.starts[instrument] |= message.day_starts

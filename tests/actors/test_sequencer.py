@@ -32,6 +32,7 @@ from backfilld.actors.messages import (
     JobFailed,
     MergerMessage,
     PageFetched,
+    PagesStreamed,
     RowsArrived,
     SchedulerMessage,
     SpecChanged,
@@ -145,8 +146,9 @@ async def test_trades_go_to_subscribers_at_once_and_gathered_to_the_merger_and_t
     assert desk.out() == [10, 11, 12]
     assert taken(desk.pages) == []
     await trio.sleep(1)
-    (page,) = taken(desk.pages)
-    assert isinstance(page, PageFetched)
+    (message,) = taken(desk.pages)
+    assert isinstance(message, PagesStreamed)
+    (page,) = message.pages
     assert page.trades["a"].to_list() == [10, 11, 12]
     assert page.source == STREAM
     followed, arrived = taken(desk.events)
@@ -255,9 +257,9 @@ async def test_a_merger_that_takes_nothing_keeps_no_subscriber_waiting(
     assert len(arrived) == 1, "the others are not on their way yet"
     got: list[int] = []
     with trio.move_on_after(60):
-        async for page in desk.pages:
-            assert isinstance(page, PageFetched)
-            got += page.trades["a"].to_list()
+        async for message in desk.pages:
+            assert isinstance(message, PagesStreamed)
+            got += [each for page in message.pages for each in page.trades["a"].to_list()]
     assert got == list(range(10, 40))
 
 
@@ -267,8 +269,9 @@ async def test_the_stop_hands_over_what_was_gathered_and_ends_connections(
     name = await desk.attached()
     await desk.hear(name, 10, 11)
     await desk.tell(StopRequested())
-    (page,) = taken(desk.pages)
-    assert isinstance(page, PageFetched)
+    (message,) = taken(desk.pages)
+    assert isinstance(message, PagesStreamed)
+    (page,) = message.pages
     assert page.trades["a"].to_list() == [10, 11]
     with pytest.raises(trio.EndOfChannel):
         desk.commands[0].receive_nowait()

@@ -4,12 +4,14 @@ Owns what the merger has not taken yet, and its bound. Nothing here waits: while
 beyond the bound the oldest are dropped. The plan of the instrument misses them then, and asks REST.
 """
 
-from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+import polars as pl
 import structlog
 import trio
 
-from backfilld.actors.messages import MergerMessage, PageFetched, RowsArrived, SchedulerMessage
+from backfilld.actors.messages import MergerMessage, PageFetched, PagesStreamed, RowsArrived, SchedulerMessage
 from backfilld.core.backfill.questions import Found
 from backfilld.core.day.certificate import STREAM
 from backfilld.core.live.trades import LiveTrade, frame_of
@@ -18,11 +20,38 @@ from backfilld.core.model import IdRange, Instrument
 log = structlog.get_logger()
 
 GATHER_S = 0.5
-"""How long trades are gathered: twice a second a frame of each instrument costs little; a crash loses them, as it loses
-what the merger has gathered."""
+"""How long trades are gathered: twice a second one frame of all instruments costs little; a crash loses them, as it
+loses what the merger has gathered."""
 
 MOST_ROWS = 500_000
-"""Rows that may wait for the merger, about 30 MB: four minutes at 2,000 a second."""
+"""Rows that may wait for the merger, about 100 MB: four minutes at 2,000 a second."""
+
+PACKED_ROWS = 1000
+"""So many trades of an instrument that waits for long become a frame, which needs a quarter of their memory."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What waits of one instrument: frames, then trades, ascending; each frame is contiguous, and so are the trades."""
+
+    frames: list[pl.DataFrame] = field(default_factory=list)
+    trades: list[LiveTrade] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return sum(each.height for each in self.frames) + len(self.trades)
+
+    def add(self, trades: list[LiveTrade]) -> None:
+        if self.trades and (self.trades[-1].a + 1 != trades[0].a or len(self.trades) >= PACKED_ROWS):
+            self.frames.append(frame_of(self.trades))
+            self.trades = []
+        self.trades += trades
+
+    def drop_oldest(self) -> int:
+        if self.frames:
+            return self.frames.pop(0).height
+        dropped, self.trades = len(self.trades), []
+        return dropped
 
 
 class LiveOutbox:
@@ -33,68 +62,69 @@ class LiveOutbox:
     ) -> None:
         self._pages = pages
         self._events = events
-        self._gathered: dict[Instrument, list[LiveTrade]] = {}
-        self._gathered_at = self._again_at = float("inf")
-        self._waiting: deque[PageFetched] = deque()
+        self._waiting: dict[Instrument, _Waiting] = {}
         self._rows = 0
-
-    @property
-    def due_at(self) -> float:
+        self.due_at = float("inf")
         """When :meth:`flush` has something to do."""
-        return min(self._gathered_at + GATHER_S, self._again_at)
 
     def add(self, instrument: Instrument, trades: list[LiveTrade], now: float) -> None:
         """Trades that follow those added before."""
-        gathered = self._gathered.setdefault(instrument, [])
-        if gathered and gathered[-1].a + 1 != trades[0].a:
-            self._frame(instrument)
-            gathered = self._gathered.setdefault(instrument, [])
-        gathered += trades
-        self._gathered_at = min(self._gathered_at, now)
+        self._waiting.setdefault(instrument, _Waiting()).add(trades)
+        self._rows += len(trades)
+        self.due_at = min(self.due_at, now + GATHER_S)
 
     def flush(self, now: float) -> None:
-        """Hand over what the merger takes without waiting; the rest is tried again soon."""
-        self._frame_all()
-        self._again_at = float("inf")
-        while self._waiting:
-            try:
-                self._pages.send_nowait(self._waiting[0])
-            except trio.WouldBlock:
-                self._drop_oldest()
-                self._again_at = now + GATHER_S
-                return
-            self._handed_over()
+        """Hand over everything if the merger takes it without waiting; else it is tried again soon."""
+        if self._waiting and not self._has_room():
+            self._drop_oldest()
+            self.due_at = now + GATHER_S
+            return
+        self.due_at = float("inf")
+        if self._waiting:
+            pages = self._taken()
+            self._pages.send_nowait(pages)
+            self._announce(pages)
 
     async def flush_all(self) -> None:
         """Hand over everything, however long that takes."""
-        self._frame_all()
-        while self._waiting:
-            await self._pages.send(self._waiting[0])
-            self._handed_over()
+        if self._waiting:
+            pages = self._taken()
+            await self._pages.send(pages)
+            self._announce(pages)
 
-    def _frame_all(self) -> None:
-        for instrument in tuple(self._gathered):
-            self._frame(instrument)
-        self._gathered_at = float("inf")
+    def _has_room(self) -> bool:
+        statistics = self._pages.statistics()
+        has_place = statistics.current_buffer_used < statistics.max_buffer_size
+        return has_place or statistics.tasks_waiting_receive > 0
 
-    def _frame(self, instrument: Instrument) -> None:
-        trades = self._gathered.pop(instrument)
-        self._waiting.append(PageFetched(instrument, frame_of(trades), STREAM))
-        self._rows += len(trades)
+    def _taken(self) -> PagesStreamed:
+        """All that waits. What is new of all instruments is made one frame, of which each gets its part: a frame of few
+        rows costs as much as one of hundreds."""
+        waiting, self._waiting, self._rows = self._waiting, {}, 0
+        new = frame_of([trade for each in waiting.values() for trade in each.trades])
+        return PagesStreamed(tuple(_pages_of(waiting, new)))
 
-    def _handed_over(self) -> None:
-        page = self._waiting.popleft()
-        trades = page.trades
-        self._rows -= trades.height
-        ids, times = trades["a"], trades["T"]
-        found = Found(IdRange(ids[0], ids[-1]), times[0], times[-1], trades.height)
-        self._events.send_nowait(RowsArrived(page.instrument, found))
+    def _announce(self, pages: PagesStreamed) -> None:
+        for page in pages.pages:
+            ids, times = page.trades["a"], page.trades["T"]
+            found = Found(IdRange(ids[0], ids[-1]), times[0], times[-1], page.trades.height)
+            self._events.send_nowait(RowsArrived(page.instrument, found))
 
     def _drop_oldest(self) -> None:
         dropped = 0
         while self._rows > MOST_ROWS:
-            page = self._waiting.popleft()
-            dropped += page.trades.height
-            self._rows -= page.trades.height
+            fewer = max(self._waiting.values(), key=lambda each: each.rows).drop_oldest()
+            dropped += fewer
+            self._rows -= fewer
         if dropped:
+            self._waiting = {instrument: each for instrument, each in self._waiting.items() if each.rows}
             log.warning("live_overflowed", trades=dropped, reason="the disk does not take them")
+
+
+def _pages_of(waiting: dict[Instrument, _Waiting], new: pl.DataFrame) -> Iterator[PageFetched]:
+    start = 0
+    for instrument, each in waiting.items():
+        stop = start + len(each.trades)
+        parts = [*each.frames, new[start:stop]] if stop > start else each.frames
+        yield from (PageFetched(instrument, part, STREAM) for part in parts)
+        start = stop

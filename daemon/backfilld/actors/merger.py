@@ -19,6 +19,7 @@ from backfilld.actors.messages import (
     FlushDays,
     MergerMessage,
     PageFetched,
+    PagesStreamed,
     StartsProven,
     WriterMessage,
 )
@@ -75,6 +76,16 @@ class _Held:
     pages: defaultdict[tuple[date, Source], list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     day_starts: set[int] = field(default_factory=set)
 
+    @property
+    def rows(self) -> int:
+        return sum(page.height for pages in self.pages.values() for page in pages)
+
+    def hand_over(self, instrument: Instrument) -> Iterator[DayMerged]:
+        pages, self.pages = self.pages, defaultdict(list)
+        starts = frozenset(self.day_starts)
+        for day, source in sorted(pages, key=lambda key: (key[0], key[1].name)):
+            yield DayMerged(instrument, day, _in_order(pages[day, source]), starts, source=source)
+
 
 class _Merger:
     def __init__(self) -> None:
@@ -82,26 +93,37 @@ class _Merger:
         self.rows = 0
         self.oldest_at = float("inf")
 
-    def take(self, message: PageFetched | StartsProven, now: float) -> None:
-        held = self._held[message.instrument]
-        if isinstance(message, StartsProven):
-            held.day_starts |= message.day_starts
-            return
-        parts = list(_by_day(message.trades))
+    def take(self, message: PageFetched | PagesStreamed | StartsProven, now: float) -> None:
+        match message:
+            case StartsProven(instrument, day_starts):
+                self._held[instrument].day_starts |= day_starts
+            case PagesStreamed(pages):
+                for page in pages:
+                    self._take(page, now)
+            case _:
+                self._take(message, now)
+
+    def _take(self, page: PageFetched, now: float) -> None:
+        held = self._held[page.instrument]
+        parts = list(_by_day(page.trades))
         for day, trades in parts:
-            held.pages[day, message.source].append(trades)
+            held.pages[day, page.source].append(trades)
         held.day_starts.update(trades["a"][0] for _, trades in parts[1:])
-        self.rows += message.trades.height
+        self.rows += page.trades.height
         self.oldest_at = min(self.oldest_at, now)
 
     def flush(self, command: FlushDays) -> Iterator[WriterMessage]:
-        """Everything, so that one age and one count serve for all; then the days to renew, and the end mark."""
+        """What is held of the instrument, then its days to renew, and the end mark. The others keep gathering: handed
+        over as often as any of hundreds is flushed, each would be written a row at a time."""
         handed = set()
-        for message in self.hand_over():
-            if message.instrument == command.instrument:
-                handed.add(message.day)
+        held = self._held[command.instrument]
+        self.rows -= held.rows
+        if not self.rows:
+            self.oldest_at = float("inf")
+        for message in held.hand_over(command.instrument):
+            handed.add(message.day)
             yield message
-        starts = frozenset(self._held[command.instrument].day_starts)
+        starts = frozenset(held.day_starts)
         for day in sorted((command.renew - handed) | command.absences.keys()):
             absence = command.absences.get(day, NO_ABSENCES)
             yield DayMerged(command.instrument, day, NOTHING_NEW, starts, absence)
@@ -110,10 +132,7 @@ class _Merger:
     def hand_over(self) -> Iterator[DayMerged]:
         self.rows, self.oldest_at = 0, float("inf")
         for instrument, held in self._held.items():
-            pages, held.pages = held.pages, defaultdict(list)
-            starts = frozenset(held.day_starts)
-            for day, source in sorted(pages, key=lambda key: (key[0], key[1].name)):
-                yield DayMerged(instrument, day, _in_order(pages[day, source]), starts, source=source)
+            yield from held.hand_over(instrument)
 
 
 def _by_day(trades: pl.DataFrame) -> Iterator[tuple[date, pl.DataFrame]]:

@@ -116,6 +116,13 @@ class PageFetched:
 
 
 @dataclass(frozen=True, slots=True)
+class PagesStreamed:
+    """Rows of any number of instruments that came by streams, contiguous in each page."""
+
+    pages: tuple[PageFetched, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StartsProven:
     """These ids are known to be the first of their days."""
 
@@ -309,7 +316,7 @@ SchedulerMessage = (
     | RowsArrived
     | GivenUp
 )
-MergerMessage = PageFetched | StartsProven | FlushDays
+MergerMessage = PageFetched | PagesStreamed | StartsProven | FlushDays
 WriterMessage = DayMerged | DaysFlushed | DayPublished | DayPulled
 
 
