@@ -42,12 +42,12 @@ from backfilld.actors.messages import (
 from backfilld.actors.sequencer import SequencerPorts, run_sequencer
 from backfilld.core.backfill.questions import NOTHING
 from backfilld.core.day.certificate import STREAM
-from backfilld.core.live.attachment import Times
+from backfilld.core.live.attachment import LONGEST_PAUSE_S, Times
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.live.trades import frame_of
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.core.sync.spec import LiveSpec, RunSpec
-from backfilld.errors import TransientError, UnexpectedAnswer
+from backfilld.errors import RateLimited, TransientError, UnexpectedAnswer
 from backfilld.ports import StreamBatch
 from tests.core.live.test_sequence import trade
 from tests.fakes import BTC, ETH
@@ -232,6 +232,36 @@ async def test_a_question_that_fails_is_put_again(autojump_clock: MockClock, des
     await trio.sleep(2)
     await desk.answer(10)
     assert desk.out() == [10, 11]
+
+
+async def test_the_pages_of_a_long_hole_follow_each_other_without_a_look_at_the_clock(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    name = await desk.attached()
+    await desk.hear(name, 50_010)
+    await trio.sleep(0.3)
+    began = trio.current_time()
+    for first_id in range(10, 50_010, 1000):
+        await desk.answer(*range(first_id, first_id + 1000))
+    assert trio.current_time() == began
+    assert desk.out() == list(range(10, 50_011))
+    assert taken(desk.jobs) == []
+
+
+async def test_a_ban_during_a_hole_gives_nothing_up(autojump_clock: MockClock, desk: Desk) -> None:
+    name = await desk.attached()
+    await desk.hear(name, 12)
+    refused = 0
+    for _ in range(600):
+        await trio.sleep(1)
+        for job in taken(desk.jobs):
+            refused += 1
+            await desk.tell(JobFailed(job, RateLimited("banned", retry_after_s=300.0, banned=True), Spent()))
+    assert refused <= 600 / LONGEST_PAUSE_S + 1
+    assert desk.shown.value.holes_given_up == 0
+    await trio.sleep(LONGEST_PAUSE_S)
+    await desk.answer(10, 11)
+    assert desk.out() == [10, 11, 12]
 
 
 async def test_other_settings_add_and_remove_instruments_without_a_new_connection(

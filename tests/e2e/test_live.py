@@ -270,12 +270,38 @@ async def test_a_ban_during_a_hole_ends_in_a_whole_file(tmp_path: Path) -> None:
         daemon = streamed(exchange, tmp_path / "cache", LIVE_PATIENCE_SECONDS="2", POLL_SECONDS="2")
         process = daemon.start("run")
         await until_attached(daemon)
-
         exchange.ban(Pool.SPOT, 5)
         exchange.streams.cut(Cut.RESET)
-        await trio.sleep(12)
+        assert is_contiguous(await followed(daemon, 900)), "nobody could ask, so nothing was given up"
         await end(process)
-        assert_equals_tape(daemon, 500)
+        assert_equals_tape(daemon, 900)
+
+
+async def test_an_outage_that_takes_longer_to_heal_than_the_patience_gives_nothing_up(tmp_path: Path) -> None:
+    """Twenty pages, with one request in flight, which the older days want as well."""
+    began_ms, start_ms = host_ms(), at_hour(10)
+    tape = Tape.generate(
+        start_ms=START_MS - 86_400_000, stop_ms=start_ms, trades=300_000, first_id=1000, live_rate_per_s=2000
+    )
+    options = ExchangeOptions(latency_s=0.2, archive_delay_s=1e7)
+    clock_ms = lambda: start_ms + host_ms() - began_ms  # noqa: E731
+    async with open_exchange({str(BTC): tape}, options, clock_ms=clock_ms, streams=PROMPT) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache", DAYS="1", MAX_CONCURRENT="1", LIVE_PATIENCE_SECONDS="2")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        async with trio.open_nursery() as nursery:
+
+            async def lose() -> None:
+                await trio.sleep(1)
+                exchange.streams.options = replace(PROMPT, drop_share=1.0)
+                await trio.sleep(10)
+                exchange.streams.options = PROMPT
+
+            nursery.start_soon(lose)
+            ids = await followed(daemon, 40_000)
+        assert is_contiguous(ids), "a hole that is given up ends its followers"
+        await end(process)
+        assert set(ids) <= set(daemon.held()["a"])
 
 
 async def test_tail_prints_trades_as_json_from_an_id_on(tmp_path: Path) -> None:

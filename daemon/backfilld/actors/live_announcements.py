@@ -85,6 +85,7 @@ class LiveAnnouncements:
     def given_up(self, instrument: Instrument, hole: IdRange, seconds: float) -> None:
         """The live side goes on without these ids."""
         self._given_up += 1
+        seconds = round(seconds, 3)
         self._reports.append(HoleReport(instrument, hole, self._wall_ms(), seconds, is_healed=False))
         log.error("live_hole_given_up", instrument=str(instrument), **_ids(hole), seconds=seconds)
 

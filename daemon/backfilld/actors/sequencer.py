@@ -46,19 +46,23 @@ from backfilld.core.frame import empty_trades
 from backfilld.core.live.attachment import Ask, Attachment, Why
 from backfilld.core.live.pace import JOIN_WEIGHT, SILENCE_WEIGHT, Pace
 from backfilld.core.live.reports import LiveStatistics
+from backfilld.core.live.sequence import share_of_early
 from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import IdRange, Instrument
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.weights import Endpoint
-from backfilld.errors import UnexpectedAnswer
+from backfilld.errors import RateLimited, UnexpectedAnswer
 
 TICK_S = 0.05
 """How often holes are looked at while there are some; twice as fast as the youngest of them is asked for."""
 
 QUIET_TICK_S = 0.25
 """How often everything is looked at otherwise."""
+
+CAUTIOUS = {Why.JOIN, Why.SILENCE}
+"""Questions that nothing that is known to be missing makes necessary."""
 
 SHOWN_EVERY_S = 1.0
 DRAINED = 200
@@ -225,6 +229,10 @@ class _Sequencer:
         self._publish(instrument, attachment.answered(trades, ask.why, now), now)
         self._announce.attached(instrument, attachment)
         self._announce.healed(instrument, attachment.healed(now))
+        following = attachment.question(now)
+        # A hole of hundreds of pages does not wait for a look at the clock after each of them.
+        if following is not None and following.why not in CAUTIOUS:
+            self._ask(instrument, attachment, following, now)
 
     def _failed(self, instrument: Instrument, error: Exception | None, now: float) -> None:
         self._pages.pop(instrument, None)
@@ -235,7 +243,8 @@ class _Sequencer:
         if isinstance(error, UnexpectedAnswer) and error.absent is not None:
             attachment.passed_over(IdRange(*error.absent), now)
             return
-        attachment.failed(now)
+        pause_s = error.retry_after_s if isinstance(error, RateLimited) else None
+        attachment.failed(now, pause_s or 0.0)
         if error is not None:
             self._announce.unanswered(instrument, error)
 
@@ -263,6 +272,8 @@ class _Sequencer:
         for instrument in new:
             self._attachments[instrument] = Attachment(self._times, now)
         self.groups.add(new)
+        for attachment in self._attachments.values():
+            attachment.sequence.most_early = share_of_early(len(self._attachments))
         for instrument in new:
             if self.groups.group_of(instrument).rotation.is_open:
                 self._attachments[instrument].opened(now)
@@ -285,7 +296,7 @@ class _Sequencer:
             self._judge(instrument, attachment, now)
             has_holes |= attachment.sequence.hole_since is not None
             ask = attachment.question(now)
-            if ask is not None and ask.why in {Why.JOIN, Why.SILENCE}:
+            if ask is not None and ask.why in CAUTIOUS:
                 cautious.append((instrument, attachment, ask))
             elif ask is not None:
                 self._ask(instrument, attachment, ask, now)
@@ -302,9 +313,10 @@ class _Sequencer:
     def _judge(self, instrument: Instrument, attachment: Attachment, now: float) -> None:
         """Notice what time alone brings about."""
         self._announce.healed(instrument, attachment.healed(now))
-        if attachment.is_overdue(now):
+        if attachment.is_overdue:
+            stood_s = now - (attachment.sequence.hole_since or now)
             ids, is_passed_over, ready = attachment.give_up()
-            self._announce.given_up(instrument, ids, self._times.patience_s)
+            self._announce.given_up(instrument, ids, stood_s)
             self._ports.publisher.send_nowait(HoleGivenUp(instrument, ids))
             self._ports.events.send_nowait(GivenUp(instrument, ids, is_passed_over))
             self._publish(instrument, ready, now)

@@ -61,7 +61,7 @@ class Hosts:
         failures = self._failures.get(base, 0)
         if len(self._bases) > 1 and self._out_until.get(base, 0.0) <= self._clock():
             self._failures[base] = failures + 1
-            self._leave(base, min(LONGEST_UNREACHABLE_S, UNREACHABLE_S * 2.0**failures), "unreachable")
+            self._leave(base, min(LONGEST_UNREACHABLE_S, UNREACHABLE_S * 2.0 ** min(failures, 16)), "unreachable")
 
     def closed(self, base: str) -> bool:
         """It is closed to us; returns whether there is another one that is not."""

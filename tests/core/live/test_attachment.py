@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backfilld.core.live.attachment import (
     DOUBT_S,
     JOIN_S,
+    LONGEST_PAUSE_S,
     LONGEST_QUIET,
     LONGEST_RETRY_S,
     SETTLED_S,
@@ -22,7 +23,7 @@ from backfilld.core.live.attachment import (
 )
 from backfilld.core.live.pace import Pace
 from backfilld.core.live.trades import LiveTrade
-from backfilld.core.model import IdRange
+from backfilld.core.model import PAGE_ROWS, IdRange
 from tests.core.live.test_sequence import ids, trade
 
 TIMES = Times(poll_s=30.0, silence_s=60.0, patience_s=30.0)
@@ -111,15 +112,27 @@ def test_a_hole_that_the_stream_fills_itself_costs_nothing() -> None:
     assert attachment.question(150.0) is None
 
 
+def denied(attachment: Attachment, since: float, until: float) -> None:
+    """REST answers every second, without the next trade."""
+    now = since
+    while now <= until:
+        attachment.asked(now)
+        attachment.answered([], Why.HOLE, now)
+        now += 1.0
+
+
 def test_a_hole_that_rest_passes_over_is_given_up_after_the_patience_and_said_so() -> None:
     attachment = attached()
     attachment.heard([trade(12)], 101.0)
     attachment.asked(101.1)
-    attachment.passed_over(IdRange(10, 11), 101.2)
-    assert not attachment.is_overdue(130.9)
-    assert attachment.is_overdue(131.0)
+    attachment.passed_over(IdRange(10, 11), 101.0)
+    denied(attachment, 102.0, 130.9)
+    assert not attachment.is_overdue
+    denied(attachment, 131.0, 131.0)
+    assert attachment.is_overdue
     absent, was_passed_over, ready = attachment.give_up()
     assert (absent, was_passed_over, ids(ready)) == (IdRange(10, 11), True, [12])
+    assert not attachment.is_overdue
     attachment.heard([trade(14)], 140.0)
     assert attachment.give_up()[1] is False, "nobody was asked for this one"
 
@@ -129,9 +142,48 @@ def test_ids_that_are_passed_over_while_polling_are_given_up_as_well() -> None:
     attachment.begin(10, 0.0)
     attachment.asked(30.0)
     attachment.passed_over(IdRange(10, 12), 30.1)
-    assert attachment.is_overdue(60.1)
+    attachment.asked(61.0)
+    attachment.passed_over(IdRange(10, 12), 61.0)
+    assert attachment.is_overdue
     assert attachment.give_up() == (IdRange(10, 12), True, [])
     assert attachment.next_id == 13
+
+
+def test_a_hole_that_nobody_could_ask_for_is_not_given_up_however_long_that_takes() -> None:
+    attachment = attached()
+    attachment.heard([trade(12)], 101.0)
+    now = 101.1
+    while now < 3 * 86_400:
+        attachment.asked(now)
+        attachment.failed(now, pause_s=120.0)
+        now = attachment.due_at()
+        assert not attachment.is_overdue
+    assert attachment.question(now) == Ask(10, Why.HOLE)
+    attachment.asked(now)
+    assert ids(attachment.answered([trade(10), trade(11)], Why.HOLE, now)) == [10, 11, 12]
+
+
+def test_every_trade_that_comes_begins_the_patience_anew() -> None:
+    attachment = attached()
+    attachment.heard([trade(13)], 101.0)
+    denied(attachment, 102.0, 131.0)
+    attachment.heard([trade(10)], 131.5)
+    denied(attachment, 132.0, 161.0)
+    assert not attachment.is_overdue
+    assert ids(attachment.heard([trade(11), trade(12)], 161.5)) == [11, 12, 13]
+    denied(attachment, 162.0, 300.0)
+    assert not attachment.is_overdue, "no hole is left"
+
+
+def test_a_pause_is_sat_out_but_looked_at_every_minute() -> None:
+    attachment = attached()
+    attachment.heard([trade(12)], 101.0)
+    attachment.asked(101.1)
+    attachment.failed(101.1, pause_s=20.0)
+    assert attachment.due_at() == 121.1
+    attachment.asked(121.1)
+    attachment.failed(121.1, pause_s=3600.0)
+    assert attachment.due_at() == 121.1 + LONGEST_PAUSE_S
 
 
 def test_a_dead_stream_is_found_by_rows_that_rest_has_and_the_stream_does_not_bring() -> None:
@@ -234,8 +286,43 @@ def test_whatever_stream_and_rest_do_what_goes_out_is_the_tape(  # noqa: C901 - 
         if question is None and (asked := attachment.question(now)) is not None:
             attachment.asked(now)
             question, answer_at, requests = asked, now + 0.03, requests + 1
-        assert not attachment.is_overdue(now)
+        assert not attachment.is_overdue
         if attachment.is_dead(now):
             attachment.opened(now)
     assert out == list(range(int(stop_s * rate)))
     assert requests < 500
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 200), st.floats(0.05, 90.0), st.floats(0, 0.5), st.booleans())
+def test_an_outage_of_any_number_of_pages_is_healed_and_nothing_of_it_is_given_up(
+    seed: int, pages: int, answer_s: float, failing: float, is_banned: bool
+) -> None:
+    """A governor that lets few requests through, questions that fail, a ban of ten minutes; the stream goes on and has
+    more than may wait."""
+    dice = random.Random(seed)
+    attachment = attached(100.0)
+    attachment.sequence.most_early = 50
+    first_id, missing = 10, pages * PAGE_ROWS - dice.randint(0, PAGE_ROWS - 1)
+    newest = first_id + missing
+    out = ids(attachment.heard([trade(newest)], 101.0))
+    now, requests, ban_until = 101.0, 0, 0.0
+    while attachment.sequence.hole is not None:
+        now = max(now, attachment.due_at())
+        newest += 1
+        out += ids(attachment.heard([trade(newest)], now))
+        ask = attachment.question(now)
+        if ask is None:
+            continue
+        requests += 1
+        attachment.asked(now)
+        now += answer_s * dice.random()
+        if is_banned and requests == pages // 2 + 1:
+            ban_until = now + 600.0
+        if now < ban_until or dice.random() < failing:
+            attachment.failed(now, max(0.0, ban_until - now))
+        else:
+            page = [trade(each) for each in range(ask.first_id, min(newest + 1, ask.first_id + PAGE_ROWS))]
+            out += ids(attachment.answered(page, ask.why, now))
+        assert not attachment.is_overdue
+    assert out == list(range(first_id, newest + 1))

@@ -134,3 +134,13 @@ def test_never_more_than_two_and_never_faster_than_allowed(steps: list[tuple[flo
         assert sum(at > now - CONNECTS_S for at in connects) <= CONNECTS
     if steps:
         assert connects
+
+
+def test_an_outage_of_days_is_survived() -> None:
+    rotation, now = Rotation(URLS, ConnectLimit()), 0.0
+    for _ in range(3000):
+        for action in rotation.actions(now, 0.5):
+            assert isinstance(action, Open)
+            rotation.lost(action.number, now, 0.5)
+        now = rotation.due_at(now)
+    assert now < 2 * 86_400, "it is tried every half minute"

@@ -11,7 +11,7 @@
 
 An acknowledged subscription proves nothing; only a message does, or a page that has nothing more. A hole is asked for
 in every state once it is older than REST is behind the stream, which is learned: an answer that lacks the rows is
-"not yet", and the next hole waits longer. A hole older than patience_s is given up.
+"not yet", and the next hole waits longer. A hole that REST denied for patience_s is given up.
 
 Owns the questions of one instrument. Never looks at a clock; must not know connections or channels.
 """
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
 
+from backfilld.core.live.patience import Patience
 from backfilld.core.live.sequence import Sequence
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import PAGE_ROWS, IdRange
@@ -41,6 +42,9 @@ LONGEST_DELAY_S = 2.0
 """A hole is asked for after this at the latest, however far REST was behind."""
 
 LONGEST_RETRY_S = 5.0
+LONGEST_PAUSE_S = 60.0
+"""A pause that the exchange asked for is looked at again after this at the latest: somebody may have ended it."""
+
 LONGEST_QUIET = 16
 """A quiet instrument is asked about ever more rarely, down to once in so many times silence_s."""
 
@@ -112,6 +116,7 @@ class Attachment:
         self._hole_began = now
         self._hole_requests = 0
         self._is_passed_over = False
+        self._patience = Patience()
         self._doubted_at = now
 
     @property
@@ -174,6 +179,7 @@ class Attachment:
         ready = self._counted(self.sequence.take(trades, now))
         is_full = len(trades) >= PAGE_ROWS
         if had_hole and self.sequence.hole is not None and not is_full:
+            self._patience.denied(now)
             self._wait_longer(now)
         elif had_hole:
             self._delay_s = max(SHORTEST_DELAY_S, self._delay_s * 0.95)
@@ -193,19 +199,21 @@ class Attachment:
         self._is_asking = False
         self._is_passed_over = True
         self.sequence.expect(absent.last_id + 1, now)
+        self._patience.denied(now)
         self._wait_longer(now)
 
-    def failed(self, now: float) -> None:
-        """REST did not answer."""
+    def failed(self, now: float, pause_s: float = 0.0) -> None:
+        """REST did not answer; the exchange asked for a pause of ``pause_s``."""
         self._is_asking = False
         self._failures += 1
-        self._not_before = now + min(LONGEST_RETRY_S, 0.25 * 2.0**self._failures)
+        retry_s = min(LONGEST_RETRY_S, 0.25 * 2.0 ** min(self._failures, 16))
+        self._not_before = now + max(retry_s, min(LONGEST_PAUSE_S, pause_s))
 
     # -- what is to be done
 
     def due_at(self) -> float:
-        """When :meth:`question` or :meth:`is_overdue` may say something else."""
-        times = [self._overdue_at()]
+        """When :meth:`question` or :meth:`is_dead` may say something else."""
+        times = [inf]
         if not self._is_asking and self.state is not State.UNKNOWN:
             times.append(max(self._question_at()[0], self._not_before))
         if self.state is State.DOUBTED:
@@ -223,15 +231,17 @@ class Attachment:
         """Ask nothing before then: others' questions go first."""
         self._not_before = max(self._not_before, until)
 
-    def is_overdue(self, now: float) -> bool:
-        """Whether the hole has held up trades for too long."""
-        return self._overdue_at() <= now
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the exchange has denied the hole for so long that it is to be given up."""
+        return self.sequence.hole is not None and self._patience.is_over(self.times.patience_s)
 
     def give_up(self) -> tuple[IdRange, bool, list[LiveTrade]]:
         """Go on past the hole: its ids, whether REST passed them over, and what can go out now."""
         ids, ready = self.sequence.give_up()
         was_passed_over, self._is_passed_over = self._is_passed_over, False
         self._hole = None
+        self._patience.begin_anew()
         return ids, was_passed_over, self._counted(ready)
 
     def is_dead(self, now: float) -> bool:
@@ -256,8 +266,10 @@ class Attachment:
     # -- inside
 
     def _counted(self, ready: list[LiveTrade]) -> list[LiveTrade]:
-        self.published += len(ready)
-        self.last = ready[-1] if ready else self.last
+        if ready:
+            self.published += len(ready)
+            self.last = ready[-1]
+            self._patience.begin_anew()
         return ready
 
     def _question_at(self) -> tuple[float, Why]:
@@ -274,10 +286,6 @@ class Attachment:
                 return quiet_since + self.times.silence_s * self._quiet, Why.SILENCE
             case _:
                 return inf, Why.SILENCE
-
-    def _overdue_at(self) -> float:
-        since = self.sequence.hole_since
-        return inf if since is None else since + self.times.patience_s
 
     def _wait_longer(self, now: float) -> None:
         """REST lags behind the stream: ask again later, and the next hole later from the start."""

@@ -138,7 +138,7 @@ class Rotation:
         if not connection.heard:
             self._failures += 1
             self._place += 1
-            wait_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (self._failures - 1))
+            wait_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures - 1, 16))
             self._not_before = now + wait_s * (0.5 + 0.5 * jitter)
         else:
             self._not_before = now + 0.1 * jitter

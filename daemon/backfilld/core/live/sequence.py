@@ -18,10 +18,18 @@ from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import IdRange
 
 EARLY_TRADES = 50_000
-"""Trades that may wait behind a hole, about 10 MB. Later ones are dropped and come back by REST."""
+"""Trades that may wait behind a hole, about 20 MB. Later ones are dropped and come back by REST."""
+
+EARLY_IN_ALL, LEAST_EARLY = 100_000, 100
+"""Trades that may wait behind the holes of all instruments, about 40 MB; one of very many keeps LEAST_EARLY."""
 
 FARTHEST_AHEAD = 10_000_000
 """An id further ahead than this is garbage: the busiest symbol has about 3 million aggregate trades a day."""
+
+
+def share_of_early(instruments: int) -> int:
+    """How many early trades each of so many sequences may keep."""
+    return min(EARLY_TRADES, max(LEAST_EARLY, EARLY_IN_ALL // max(1, instruments)))
 
 
 @dataclass(slots=True)
@@ -39,7 +47,7 @@ class Sequence:
     def __init__(self, next_id: int | None = None, most_early: int = EARLY_TRADES) -> None:
         self.next_id = next_id
         self.tally = Tally()
-        self._most_early = most_early
+        self.most_early = most_early
         # In order of arrival, so that the first one tells how old the hole is.
         self._early: dict[int, tuple[LiveTrade, float]] = {}
         self._seen_id = -1
@@ -119,7 +127,7 @@ class Sequence:
             self.tally.implausible += 1
             return
         self._seen_id = max(self._seen_id, trade.a)
-        if len(self._early) < self._most_early:
+        if len(self._early) < self.most_early:
             self._early[trade.a] = trade, now
             return
         self.tally.dropped += 1
@@ -130,7 +138,7 @@ class Sequence:
         for trade in trades:
             self._early[trade.a] = trade, now
             self._seen_id = max(self._seen_id, trade.a)
-        while len(self._early) > self._most_early:
+        while len(self._early) > self.most_early:
             del self._early[next(iter(self._early))]
 
     def _run(self) -> list[LiveTrade]:
