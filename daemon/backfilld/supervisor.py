@@ -18,6 +18,7 @@ from trio_util import AsyncValue, move_on_when
 from backfilld.actors.archivist import run_archivist
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
 from backfilld.actors.governor import GovernorStatistics
+from backfilld.actors.live_announcements import LiveClock
 from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
     Job,
@@ -231,7 +232,8 @@ async def _run_actors(pipeline: Pipeline) -> None:
         if pipeline.live is not None and spec.live is not None and not spec.once:
             live = LiveSide(nursery, pipeline.live)
             wired = send_page.clone(), send_event.clone()
-            live.start(spec, pipeline.open_client, pipeline.patience, pipeline.stop, pipeline.wall_ms, *wired)
+            clock = LiveClock(pipeline.wall_ms, Report(pipeline.room.budgets).exchange_ms)
+            live.start(spec, pipeline.open_client, pipeline.patience, pipeline.stop, clock, *wired)
             nursery.start_soon(live.relay, pipeline.reload, pipeline.stop)
         nursery.start_soon(_relay_stop, pipeline.stop, send_event)
         drain = trio.CancelScope()

@@ -15,6 +15,7 @@ from trio_util import AsyncValue, move_on_when
 
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
 from backfilld.actors.listener import run_listener
+from backfilld.actors.live_announcements import LiveClock
 from backfilld.actors.live_messages import (
     ConnectionName,
     Frame,
@@ -61,8 +62,9 @@ class LiveDoor:
         return receive
 
 
-Serve = Callable[[Callable[[Instrument, int | None], "trio.MemoryReceiveChannel[Frame] | str"]], Awaitable[None]]
-"""Serves the live trades to other programs until it is cancelled."""
+Subscribe = Callable[[Instrument, int | None], "trio.MemoryReceiveChannel[Frame] | str"]
+Serve = Callable[[Subscribe, Callable[[], LiveStatistics]], Awaitable[None]]
+"""Serves the live trades, and how the live side stands, to other programs until it is cancelled."""
 
 ENDING_S = 1.0
 """After the stop: time to tell followers where to go on."""
@@ -105,7 +107,7 @@ class LiveSide:
         open_client: OpenClient,
         patience: Patience,
         stop: trio.Event,
-        wall_ms: Callable[[], float],
+        clock: LiveClock,
         pages: trio.MemorySendChannel[MergerMessage],
         events: trio.MemorySendChannel[SchedulerMessage],
     ) -> None:
@@ -128,7 +130,7 @@ class LiveSide:
             SequencerPorts(self._inbox, send_job, pages, events, send_frame),
             spec,
             self._listen,
-            wall_ms,
+            clock,
             patience.jitter,
             self._world.statistics,
         )
@@ -147,7 +149,7 @@ class LiveSide:
 
     async def _serve(self, serve: Serve) -> None:
         with self._serving:
-            await serve(self._world.subscribe)
+            await serve(self._world.subscribe, lambda: self._world.statistics.value)
 
     def _listen(
         self, name: ConnectionName, url: str, instruments: Sequence[Instrument]

@@ -5,7 +5,6 @@ Owns what is put together, and remembers when everything was last complete. The 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import trio
 
@@ -13,7 +12,7 @@ from backfilld.actors.messages import Statistics
 from backfilld.actors.writer import DiskTrouble
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import RULES, Pool
-from backfilld.core.model import Instrument
+from backfilld.core.model import Instrument, Market
 from backfilld.core.monitor.freshness import Freshness, freshness, host_error_ms
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.budget import Budget
@@ -32,7 +31,7 @@ class Report:
     ) -> DaemonWork:
         """What the state file says."""
         reason = None if trouble is None else trouble.reason
-        fresh = self.freshness(spec, seen, self.exact(live or LiveStatistics(), wall_ms), wall_ms)
+        fresh = self.freshness(spec, seen, live or LiveStatistics(), wall_ms)
         return DaemonWork(
             cached=seen.cached,
             downloaded=seen.fetched,
@@ -45,7 +44,7 @@ class Report:
     def freshness(
         self, spec: RunSpec, seen: Statistics, live: LiveStatistics, wall_ms: float
     ) -> Mapping[Instrument, Freshness]:
-        """How fresh each instrument is; the lags of ``live`` are :meth:`exact`."""
+        """How fresh each instrument is."""
         self._complete_ms = self._completed_ms(spec, seen, wall_ms)
         return {each: freshness(wall_ms, live.instruments.get(each), self._complete_ms) for each in spec.instruments}
 
@@ -56,18 +55,10 @@ class Report:
             return 0.0
         return host_error_ms(budget.clock.earliest_ms(now_ms), budget.clock.latest_ms(now_ms), wall_ms)
 
-    def exact(self, live: LiveStatistics, wall_ms: float) -> LiveStatistics:
-        """The same, with lags by the exchange's clock: a host whose clock is off by an hour is not an hour behind."""
-        errors_ms = {pool: self.host_error_ms(pool, wall_ms) for pool in Pool}
-        if not any(errors_ms.values()):
-            return live
-        instruments = {
-            name: each
-            if each.lag_ms is None
-            else replace(each, lag_ms=each.lag_ms + errors_ms[RULES[name.market].pool])
-            for name, each in live.instruments.items()
-        }
-        return replace(live, instruments=instruments)
+    def exchange_ms(self, market: Market, wall_ms: float) -> float:
+        """The exchange's time: the host's, corrected by what answers have said. A host whose clock is off by an hour is
+        not an hour behind."""
+        return wall_ms + self.host_error_ms(RULES[market].pool, wall_ms)
 
     def _completed_ms(self, spec: RunSpec, seen: Statistics, wall_ms: float) -> float | None:
         """When the oldest of the newest rounds ended, by the host's clock: all was stored then."""

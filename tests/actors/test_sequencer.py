@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_util import AsyncValue
 
+from backfilld.actors.live_announcements import LiveClock
 from backfilld.actors.live_messages import (
     ConnectionName,
     HoleGivenUp,
@@ -39,7 +40,7 @@ from backfilld.actors.messages import (
     Spent,
     StopRequested,
 )
-from backfilld.actors.sequencer import SequencerPorts, run_sequencer
+from backfilld.actors.sequencer import MOST_DEATHS, SequencerPorts, run_sequencer
 from backfilld.core.backfill.questions import NOTHING
 from backfilld.core.day.certificate import STREAM
 from backfilld.core.live.attachment import LONGEST_PAUSE_S, Times
@@ -79,8 +80,9 @@ class Desk:
         self.ports = SequencerPorts(inbox, jobs, pages, events, publisher)
 
     def start(self, *instruments: Instrument) -> None:
+        clock = LiveClock(lambda: 0.0, lambda market, _: 500.0 if market is Market.SPOT else 0.0)
         self.nursery.start_soon(
-            run_sequencer, self.ports, spec_of(*instruments), self._listen, lambda: 0.0, lambda: 0.5, self.shown
+            run_sequencer, self.ports, spec_of(*instruments), self._listen, clock, lambda: 0.5, self.shown
         )
 
     def _listen(
@@ -191,6 +193,13 @@ async def test_what_is_shown_names_the_open_hole_then_how_long_it_stood_and_the_
     assert shown.heal_seconds.total == pytest.approx(report.seconds)
 
 
+async def test_the_lag_is_by_the_exchanges_clock(autojump_clock: MockClock, desk: Desk) -> None:
+    name = await desk.attached()
+    await desk.tell(StreamHeard(name, StreamBatch({BTC: [trade(10)]}, event_ms=480)))
+    await trio.sleep(2)
+    assert desk.shown.value.lag_ms == desk.shown.value.instruments[BTC].lag_ms == 20.0
+
+
 async def test_a_hole_that_rest_passes_over_is_given_up_and_everybody_is_told(
     autojump_clock: MockClock, desk: Desk
 ) -> None:
@@ -262,6 +271,33 @@ async def test_a_ban_during_a_hole_gives_nothing_up(autojump_clock: MockClock, d
     await trio.sleep(LONGEST_PAUSE_S)
     await desk.answer(10, 11)
     assert desk.out() == [10, 11, 12]
+
+
+async def test_an_instrument_that_no_address_brings_does_not_end_the_connections_of_others(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    desk.start(BTC, ETH)
+    await trio.sleep(1)
+    await desk.tell(StreamOpened(desk.started[0][0]))
+    await trio.sleep(6)
+    await desk.tell(FollowFrom(BTC, 10), FollowFrom(ETH, 10))
+    opened = desk.started[0][0]
+    for second in range(900):
+        await trio.sleep(1)
+        newest = desk.started[-1][0]
+        if newest != opened:
+            opened = newest
+            await desk.tell(StreamOpened(newest))
+        await desk.tell(StreamHeard(newest, StreamBatch({ETH: [trade(10 + second)]})))
+        for job in taken(desk.jobs):
+            assert isinstance(job, FetchJob)
+            page = frame_of([trade(job.query.first_id)])  # type: ignore[union-attr]
+            await desk.tell(PageFetched(job.instrument, page), JobAnswered(job, NOTHING, Spent()))
+    assert len(desk.started) == 1 + MOST_DEATHS, "both addresses were tried"
+    assert desk.shown.value.attached == 1
+    await desk.tell(StreamHeard(desk.started[-1][0], StreamBatch({BTC: [trade(100)]})))
+    await trio.sleep(2)
+    assert desk.shown.value.attached == 2, "it came after all"
 
 
 async def test_other_settings_add_and_remove_instruments_without_a_new_connection(

@@ -187,6 +187,55 @@ async def test_a_message_beyond_the_bound_ends_the_connection() -> None:
                 await until_lost(stream)
 
 
+def message_of(trade_id: int, **changed: object) -> dict[str, object]:
+    """An aggregate trade with its keys in another sequence, and some that nobody knows."""
+    values: dict[str, object] = {"st": 1, "l": trade_id, "f": trade_id, "T": 1_767_225_600_000, "m": True, "nq": "1.0"}
+    return (
+        values | {"q": "2.0", "p": "1.5", "s": "BTCUSDT", "a": trade_id, "E": 5, "e": "aggTrade", "X": [{}]} | changed
+    )
+
+
+async def test_a_message_in_several_frames_does_not_hold_up_those_before_it() -> None:
+    async def fragments(text: str) -> AsyncIterator[str]:
+        for start in range(0, len(text), 7):
+            yield text[start : start + 7]
+
+    async def talk(connection: ServerConnection) -> None:
+        for trade_id in range(50):
+            await connection.send(fragments(json.dumps(message_of(trade_id))))
+        await trio.sleep(5)
+
+    async with serving(talk) as url:
+        async with open_stream(url, SPOT[:1]) as stream:
+            ids: list[int] = []
+            with trio.fail_after(2.0):
+                while len(ids) < 50:
+                    batch = await stream.receive(60.0)
+                    ids += [each.a for each in batch.trades[SPOT[0]]]
+            assert ids == list(range(50))
+
+
+async def test_what_a_server_may_do_otherwise_changes_nothing() -> None:
+    """Other keys, numbers in place of text, symbols in lower case, binary frames, a late ACK, trades that nobody asked
+    for, lists."""
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.send(json.dumps({"stream": "x", "data": message_of(1, q=2, p=1.5, a="1")}))
+        await connection.send(json.dumps(message_of(2, s="btcusdt")))
+        await connection.send(json.dumps(message_of(3)).encode())
+        await connection.send(json.dumps({"result": None, "id": 7}))
+        await connection.send(json.dumps(message_of(9, s="DOGEUSDT")))
+        await connection.send(json.dumps({"data": message_of(4), "stream": "btcusdt@aggTrade", "time": 5}))
+        await connection.send(json.dumps([message_of(5)]))
+        await trio.sleep(5)
+
+    async with serving(talk) as url:
+        async with open_stream(url, SPOT[:1]) as stream:
+            got = await trades_until(stream, 4, SPOT[0])
+    assert [(each.a, each.p, each.q) for each in got[SPOT[0]]] == [(each, 1.5, 2.0) for each in (1, 2, 3, 4)]
+    assert list(got) == SPOT[:1]
+
+
 async def test_refusals_and_foreign_text_come_out_plain() -> None:
     async def refuse(connection: ServerConnection) -> None:
         await connection.send(json.dumps({"error": {"code": 2, "msg": "no \x1b[31m\n" + "x" * 1000}, "id": 1}))

@@ -5,22 +5,33 @@ Owns the words of the live events and the counts behind what is shown. Must not 
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 
-from backfilld.core.live.attachment import Attachment, Healed
-from backfilld.core.live.reports import HOLES_REMEMBERED, NO_HEALS, HoleReport, LiveInstrument, LiveStatistics
+from backfilld.core.live.attachment import Attachment
+from backfilld.core.live.reports import HOLES_REMEMBERED, NO_HEALS, Healed, HoleReport, LiveInstrument, LiveStatistics
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.ports import StreamBatch
 
 log = structlog.get_logger()
 
 
-class LiveAnnouncements:
-    """The log and the counts of one run. ``wall_ms`` is the host's clock."""
+@dataclass(frozen=True, slots=True)
+class LiveClock:
+    """Times in ms since the epoch: the host's, and what the exchange's clock of a market shows at a time of the
+    host's."""
 
-    def __init__(self, wall_ms: Callable[[], float]) -> None:
-        self._wall_ms = wall_ms
+    wall_ms: Callable[[], float]
+    exchange_ms: Callable[[Market, float], float] = lambda _market, wall_ms: wall_ms
+
+
+class LiveAnnouncements:
+    """The log and the counts of one run."""
+
+    def __init__(self, clock: LiveClock) -> None:
+        self._clock = clock
+        self._wall_ms = clock.wall_ms
         self._attached: set[Instrument] = set()
         self._holes: dict[Instrument, int] = {}
         self._reports: deque[HoleReport] = deque(maxlen=HOLES_REMEMBERED)
@@ -33,7 +44,7 @@ class LiveAnnouncements:
         """A connection brought this."""
         self._garbage += batch.garbage
         if batch.event_ms:
-            self._lag_ms = self._wall_ms() - batch.event_ms
+            self._lag_ms = self._clock.exchange_ms(market, self._wall_ms()) - batch.event_ms
             self._lags_ms |= dict.fromkeys(batch.trades, self._lag_ms)
         if overflowed:
             self._overflowed += overflowed

@@ -12,7 +12,7 @@ import polars as pl
 import trio
 from trio_util import AsyncValue
 
-from backfilld.actors.live_announcements import LiveAnnouncements
+from backfilld.actors.live_announcements import LiveAnnouncements, LiveClock
 from backfilld.actors.live_groups import LiveGroups, StartListener
 from backfilld.actors.live_messages import (
     Begun,
@@ -64,6 +64,9 @@ QUIET_TICK_S = 0.25
 CAUTIOUS = {Why.JOIN, Why.SILENCE}
 """Questions that nothing that is known to be missing makes necessary."""
 
+MOST_DEATHS = 2
+"""Connections that are replaced for an instrument that they do not bring: at each address of the markets with two."""
+
 SHOWN_EVERY_S = 1.0
 DRAINED = 200
 """Messages that are handled in a row before the clock is looked at."""
@@ -84,14 +87,14 @@ async def run_sequencer(
     ports: SequencerPorts,
     spec: RunSpec,
     start: StartListener,
-    wall_ms: Callable[[], float],
+    clock: LiveClock,
     jitter: Callable[[], float],
     shown: AsyncValue[LiveStatistics],
 ) -> None:
     """Until the stop; then hand over what is here, and take what listeners and healers still send."""
     async with ports.inbox:
         async with ports.jobs, ports.pages, ports.events, ports.publisher:
-            sequencer = _Sequencer(ports, spec, start, wall_ms, jitter, shown)
+            sequencer = _Sequencer(ports, spec, start, clock, jitter, shown)
             try:
                 await _run(sequencer, ports.inbox)
             finally:
@@ -121,7 +124,7 @@ class _Sequencer:
         ports: SequencerPorts,
         spec: RunSpec,
         start: StartListener,
-        wall_ms: Callable[[], float],
+        clock: LiveClock,
         jitter: Callable[[], float],
         shown: AsyncValue[LiveStatistics],
     ) -> None:
@@ -134,7 +137,7 @@ class _Sequencer:
         self.outbox = LiveOutbox(ports.pages, ports.events)
         self.is_stopping = False
         self._attachments: dict[Instrument, Attachment] = {}
-        self._announce = LiveAnnouncements(wall_ms)
+        self._announce = LiveAnnouncements(clock)
         self._asked: dict[Instrument, Ask] = {}
         self._pages: dict[Instrument, pl.DataFrame] = {}
         paces = {Why.JOIN: JOIN_WEIGHT, Why.SILENCE: SILENCE_WEIGHT}
@@ -322,7 +325,10 @@ class _Sequencer:
             self._publish(instrument, ready, now)
         if attachment.is_dead(now):
             self._announce.silent(instrument)
-            self.groups.group_of(instrument).rotation.dead()
+            rotation = self.groups.group_of(instrument).rotation
+            # One that no address brings is polled; it does not end a connection that serves others.
+            if attachment.deaths <= MOST_DEATHS or not rotation.has_heard:
+                rotation.dead()
 
     def _ask_cautiously(self, questions: list[tuple[Instrument, Attachment, Ask]], now: float) -> None:
         """Put the questions of mere caution as the pace allows, those of the busiest instruments first."""

@@ -35,6 +35,9 @@ MOST_BYTES = 2**20
 BATCH = 500
 """Messages that are handed on at once; other tasks get their turn in between."""
 
+WHOLE_WITHIN_S = 0.002
+"""How long a message whose first frames are here may hold up those before it."""
+
 FIRST_NAMES = 100
 """Streams named in the URL; the others are subscribed to by messages, as URLs have a largest length too."""
 
@@ -127,7 +130,10 @@ class BinanceStream:
             await self._send_requests()
             with trio.move_on_after(wait_s):
                 self._take(await self._connection.recv(decode=False), batch)
-                for _ in range(min(BATCH, self._connection.recv_messages.recv_frames.statistics().current_buffer_used)):
+            frames = self._connection.recv_messages.recv_frames.statistics().current_buffer_used
+            # Of a message in several frames not all may be here: those before it do not wait for it.
+            with trio.move_on_after(WHOLE_WITHIN_S):
+                for _ in range(min(BATCH, frames)):
                     self._take(await self._connection.recv(decode=False), batch)
         except ConnectionClosed as error:
             if not batch.trades:
@@ -150,7 +156,7 @@ class BinanceStream:
         if trade is None:
             self._take_other(text, batch)
             return
-        instrument = self._instruments.get(trade.s)
+        instrument = self._instruments.get(trade.s) or self._instruments.get(trade.s.upper())
         if trade.e != "aggTrade" or not is_plausible(trade):
             batch.garbage += 1
         elif instrument is not None:

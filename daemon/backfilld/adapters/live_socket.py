@@ -3,15 +3,15 @@
 Owns the socket, its protocol and the bound on a client. A client sends one line of JSON, what it wants, and gets
 messages of msgpack, each after its length in four bytes: where it begins, trades as rows of SCHEMA, and why it ended.
 
-The socket is for its user alone (0600). It is bound and reached through the open directory, as the path of a unix
-socket may have 107 bytes only.
+A client may ask for a report instead (:mod:`backfilld.adapters.live_report`). The socket is for its user alone (0600).
+It is bound and reached through the open directory.
 """
 
 import os
 import socket
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,14 +20,15 @@ import structlog
 import trio
 
 from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
+from backfilld.adapters.live_report import SOCKET_NAME, LiveReport, reached, report_of
 from backfilld.core.frame import SCHEMA
+from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import Instrument
 from backfilld.errors import SettingsError, StoreError
 
 log = structlog.get_logger()
 
-SOCKET_NAME = "live.sock"
 MOST_CLIENTS = 64
 REQUEST_WITHIN_S = 5.0
 REQUEST_BYTES = 1024
@@ -40,11 +41,12 @@ Subscribe = Callable[[Instrument, int | None], "trio.MemoryReceiveChannel[Frame]
 """The frames of an instrument from an id on, or why there are none."""
 
 
-class Wish(msgspec.Struct, forbid_unknown_fields=True):
-    """What a client wants: an instrument's trades, from an id on as far as they are remembered."""
+class Wish(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What a client wants: an instrument's trades, from an id on as far as they are remembered, or a report."""
 
-    instrument: str
+    instrument: str = ""
     from_id: int | None = None
+    report: bool = False
 
 
 class Began(msgspec.Struct, tag="began"):
@@ -71,14 +73,15 @@ _ENCODER = msgspec.msgpack.Encoder()
 _WISH = msgspec.json.Decoder(Wish)
 
 
-async def serve_live(directory: Path, subscribe: Subscribe) -> None:
-    """Serve clients until cancelled. A directory that takes no socket is logged, and nobody is served."""
+async def serve_live(directory: Path, subscribe: Subscribe, live: Callable[[], LiveStatistics]) -> None:
+    """Serve clients until cancelled; ``live`` is how the live side stands. A directory that takes no socket is logged,
+    and nobody is served."""
     try:
         listener = _listener(directory)
     except OSError as error:
         log.warning("live_socket_failed", directory=str(directory), error=str(error))
         return
-    server = _Server(subscribe)
+    server = _Server(subscribe, live)
     try:
         await trio.serve_listeners(server.serve, [listener])
     finally:
@@ -86,14 +89,14 @@ async def serve_live(directory: Path, subscribe: Subscribe) -> None:
 
 
 def _unlink(directory: Path) -> None:
-    with _reached(directory) as path:
+    with reached(directory) as path:
         Path(path).unlink(missing_ok=True)
 
 
 def _listener(directory: Path) -> trio.SocketListener:
     directory.mkdir(parents=True, exist_ok=True)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with _reached(directory) as path:
+    with reached(directory) as path:
         # Only the daemon that has the cache's lock comes here: what is there is left over.
         Path(path).unlink(missing_ok=True)
         mask = os.umask(0o177)
@@ -105,19 +108,10 @@ def _listener(directory: Path) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
 
 
-@contextmanager
-def _reached(directory: Path) -> Iterator[str]:
-    """A path to the socket that is short whatever the directory's is."""
-    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{opened}/{SOCKET_NAME}"
-    finally:
-        os.close(opened)
-
-
 class _Server:
-    def __init__(self, subscribe: Subscribe) -> None:
+    def __init__(self, subscribe: Subscribe, live: Callable[[], LiveStatistics]) -> None:
         self._subscribe = subscribe
+        self._live = live
         self._clients = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -136,6 +130,9 @@ class _Server:
             await _send(stream, Over(f"{MOST_CLIENTS} clients are served already"))
             return
         wish = await _wish(stream)
+        if wish is None:
+            await _send(stream, report_of(self._live()))
+            return
         frames = wish if isinstance(wish, str) else self._subscribe(*wish)
         if isinstance(frames, str):
             await _send(stream, Over(frames))
@@ -173,7 +170,7 @@ def _next_id(frame: Frame, before: int | None) -> int | None:
             return before
 
 
-async def _send(stream: trio.SocketStream, message: Began | Rows | Over) -> bool:
+async def _send(stream: trio.SocketStream, message: Began | Rows | Over | LiveReport) -> bool:
     """Whether the client took it in time."""
     data = _ENCODER.encode(message)
     with trio.move_on_after(STALLED_S):
@@ -182,15 +179,15 @@ async def _send(stream: trio.SocketStream, message: Began | Rows | Over) -> bool
     return False
 
 
-async def _wish(stream: trio.SocketStream) -> tuple[Instrument, int | None] | str:
-    """What the client wants, or what is wrong with that."""
+async def _wish(stream: trio.SocketStream) -> tuple[Instrument, int | None] | str | None:
+    """What the client wants, or what is wrong with that; None if it is a report."""
     text = b""
     with trio.move_on_after(REQUEST_WITHIN_S):
         while b"\n" not in text and len(text) <= REQUEST_BYTES and (more := await stream.receive_some(REQUEST_BYTES)):
             text += more
     try:
         wish = _WISH.decode(text.partition(b"\n")[0])
-        return Instrument.parse(wish.instrument), wish.from_id
+        return None if wish.report else (Instrument.parse(wish.instrument), wish.from_id)
     except (msgspec.DecodeError, UnicodeDecodeError, SettingsError) as error:
         return f"this is not a request: {error}"
 
@@ -226,7 +223,7 @@ def _refuse_foreign(path: Path, directory: Path) -> None:
 
 async def _connected(directory: Path) -> trio.SocketStream | None:
     try:
-        with _reached(directory) as path:
+        with reached(directory) as path:
             _refuse_foreign(Path(path), directory)
             return await trio.open_unix_socket(path)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backfilld.adapters.live_report import LiveReport, ask_report
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
 from backfilld.core.weight.budget import BudgetStatistics
@@ -14,7 +15,7 @@ from backfilld.core.weight.pauses import Reason
 from backfilld.services.stored_days import DayStatus, InstrumentStatus, instrument_statuses
 from backfilld.store.daemon_state import Activity, peek_activity
 from backfilld.store.governor_state import RememberedBudget, peek_remembered
-from backfilld.store.layout import days_in, instrument_directory, instruments_in
+from backfilld.store.layout import days_in, instrument_directory, instruments_in, state_directory
 from backfilld.store.lock import writer_of
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ class PoolStatus:
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
     """The state of a cache directory: every day file, the same put together by instrument, the last reports of the
-    daemon and its governor, and the process that writes to the cache now."""
+    daemon and its governor, the process that writes to the cache now, and what it says of its live side at this
+    moment, if it follows streams."""
 
     days: tuple[DayStatus, ...]
     instruments: tuple[InstrumentStatus, ...]
     budgets: Mapping[Pool, PoolStatus]
     activity: Activity | None
     daemon_pid: int | None = None
+    live: LiveReport | None = None
 
 
 def cache_status(
@@ -53,7 +56,9 @@ def cache_status(
     days = tuple(_days(cache_dir, instruments, encoding))
     totals = tuple(instrument_statuses(days))
     activity = peek_activity(cache_dir)
-    return CacheStatus(days, totals, dict(_pools(state_dir, activity)), activity, writer_of(cache_dir))
+    daemon_pid = writer_of(cache_dir)
+    live = None if daemon_pid is None else ask_report(state_directory(cache_dir))
+    return CacheStatus(days, totals, dict(_pools(state_dir, activity)), activity, daemon_pid, live)
 
 
 def _days(

@@ -14,7 +14,6 @@ from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument, iso
 from backfilld.services.status import CacheStatus, PoolStatus, cache_status
 from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
-from backfilld.store.daemon_state import Activity
 from backfilld.surfaces.table import Column, table_lines, terminal_width
 from backfilld.surfaces.words import counted, say
 
@@ -58,7 +57,7 @@ def print_status(
         say(f"{cache_dir} has no day files{whose}")
     runs = "no daemon runs" if status.daemon_pid is None else f"a daemon runs, process {status.daemon_pid}"
     say(runs)
-    for line in _activity_lines(status.activity, is_running=status.daemon_pid is not None):
+    for line in _activity_lines(status):
         say(line)
     for pool, budget in status.budgets.items():
         say(_described(pool, budget, time.time() * 1000))
@@ -72,6 +71,7 @@ def _document(cache_dir: Path, status: CacheStatus) -> dict[str, object]:
         "days": [asdict(day) for day in status.days],
         "budgets": msgspec.to_builtins(status.budgets),
         "instruments": [asdict(total) for total in status.instruments],
+        "live": None if status.live is None else msgspec.to_builtins(status.live),
         "activity": None if activity is None else msgspec.to_builtins(activity) | {"hit_ratio": activity.hit_ratio},
     }
 
@@ -114,15 +114,18 @@ def _row(day: DayStatus) -> tuple[str, ...]:
     return (day.instrument, day.day, day.mark, *figures, *ids, (day.last_at or "-").removesuffix("+00:00"))
 
 
-def _activity_lines(activity: Activity | None, *, is_running: bool) -> Iterator[str]:
-    """What the daemon last reported of its work."""
+def _activity_lines(status: CacheStatus) -> Iterator[str]:
+    """What the daemon says of its live side now, or said when it reported last, and what it reported of its work."""
+    activity = status.activity
+    if status.live is not None:
+        yield f"live: {status.live.text}"
+    elif activity is not None and activity.live is not None and status.daemon_pid is not None:
+        yield f"live: {activity.live} (as of {iso(int(activity.saved_ms))})"
     if activity is None:
         return
     if activity.hit_ratio is not None:
         counts = f"{activity.cached:,} cached, {activity.downloaded:,} downloaded"
         yield f"cache hit ratio {activity.hit_ratio:.1%}: {counts} (as of {iso(int(activity.saved_ms))})"
-    if activity.live is not None and is_running:
-        yield f"live: {activity.live} (as of {iso(int(activity.saved_ms))})"
     if activity.last_error is not None:
         when = f" at {iso(int(activity.last_error_ms))}" if activity.last_error_ms is not None else ""
         yield f"last error{when}: {activity.last_error}"

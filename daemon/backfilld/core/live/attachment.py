@@ -5,7 +5,7 @@
     JOINING    connected, and nothing proves that nothing was lost    heard or a short page -> ATTACHED
     ATTACHED   nothing is asked, but for holes and after silence_s    rows after silence_s -> DOUBTED
     DOUBTED    REST had rows and the stream did not                   heard -> ATTACHED; DOUBT_S later -> DEAD
-    DEAD       the connection is to be replaced: polled meanwhile     opened -> JOINING
+    DEAD       the stream does not bring it: polled meanwhile         opened -> JOINING, heard -> ATTACHED
 
     any        lost -> DETACHED
 
@@ -22,6 +22,7 @@ from enum import Enum, auto
 from math import inf
 
 from backfilld.core.live.patience import Patience
+from backfilld.core.live.reports import Healed
 from backfilld.core.live.sequence import Sequence
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import PAGE_ROWS, IdRange
@@ -86,15 +87,6 @@ class Ask:
     why: Why
 
 
-@dataclass(frozen=True, slots=True)
-class Healed:
-    """A hole that REST filled: its first and last id, how long it stood, and what it cost."""
-
-    ids: IdRange
-    seconds: float
-    requests: int
-
-
 class Attachment:
     """One instrument's attachment. ``times`` may be replaced."""
 
@@ -103,6 +95,8 @@ class Attachment:
         self.sequence = Sequence()
         self.state = State.UNKNOWN
         self.published = 0
+        self.deaths = 0
+        """How many connections in a row were found dead for this instrument."""
         self.last: LiveTrade | None = None
         self._opened_at: float | None = None
         self._heard_at = now
@@ -160,8 +154,9 @@ class Attachment:
         ready = self._counted(self.sequence.take(trades, now))
         self._heard_at = now
         self._quiet = 1
+        self.deaths = 0
         # What this shows to be missing is a hole from now on; the stream itself speaks.
-        if self.state in {State.JOINING, State.DOUBTED}:
+        if self.state in {State.JOINING, State.DOUBTED, State.DEAD}:
             self.state = State.ATTACHED
         return ready
 
@@ -249,6 +244,7 @@ class Attachment:
         if self.state is not State.DOUBTED or self._doubted_at + DOUBT_S > now:
             return False
         self.state = State.DEAD
+        self.deaths += 1
         return True
 
     def healed(self, now: float) -> Healed | None:

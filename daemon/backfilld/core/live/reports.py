@@ -19,7 +19,7 @@ class LiveInstrument:
     """One instrument: whether the stream brings it, how many trades were given out, from which id it goes on, and the
     newest of them.
 
-    ``lag_ms`` is how far the newest message lay behind its event, by the host's clock; None before the first.
+    ``lag_ms`` is how far the newest message lay behind its event, by the exchange's clock; None before the first.
     ``hole_since_s`` is how long the open hole has stood, None without one.
     """
 
@@ -45,11 +45,20 @@ class HoleReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Healed:
+    """A hole that REST filled: its first and last id, how long it stood, and what it cost."""
+
+    ids: IdRange
+    seconds: float
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class LiveStatistics:
     """The live side at a glance; counts are since the start of the pipeline. ``holes`` are the newest that are over,
     ``heal_seconds`` counts how long the healed ones stood.
 
-    ``lag_ms`` is how far the newest message lay behind its event, by the host's clock; None before the first.
+    ``lag_ms`` is how far the newest message lay behind its event, by the exchange's clock; None before the first.
     """
 
     instruments: Mapping[Instrument, LiveInstrument] = field(default_factory=dict)

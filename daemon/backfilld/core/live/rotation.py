@@ -102,6 +102,11 @@ class Rotation:
         """Whether any connection stands."""
         return any(each is not None and each.is_open for each in (self._old, self._new))
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether a connection that stands has brought anything."""
+        return any(each is not None and each.is_open and bool(each.heard) for each in (self._old, self._new))
+
     def opened(self, number: int, now: float) -> None:
         """The connection stands and is subscribed."""
         connection = self._find(number)

@@ -15,7 +15,6 @@ import trio
 from backfilld.actors.writer import LONGEST_RETRY_S
 from backfilld.adapters.threads import in_thread
 from backfilld.core.live.reports import LiveStatistics
-from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument
 from backfilld.core.monitor.history import History, WeightWindow
 from backfilld.core.monitor.warned import RecentWarnings
@@ -85,8 +84,7 @@ class Watch:
     def look(self, chosen: Instrument | None = None) -> View:
         """Everything as it stands; with ``chosen``, that instrument's day as well."""
         pipeline, now_ms = self._pipeline, _wall_ms()
-        seen = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
-        live = self._report.exact(seen, now_ms)
+        live = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
         trouble = pipeline.disk.trouble.value
         if chosen is not None:
             self._chosen_at[chosen] = trio.current_time()
@@ -113,8 +111,7 @@ class Watch:
 
     def _exchange_ms(self, instrument: Instrument) -> float:
         """What the exchange's clock shows, for the day that it is there."""
-        now_ms = _wall_ms()
-        return now_ms + self._report.host_error_ms(RULES[instrument.market].pool, now_ms)
+        return self._report.exchange_ms(instrument.market, _wall_ms())
 
     async def _feel(self) -> None:
         while True:
