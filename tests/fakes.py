@@ -22,9 +22,10 @@ from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
+from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.frame import SCHEMA
 from backfilld.core.markets import RULES, Pool
-from backfilld.core.model import Instrument, Market, day_start_ms
+from backfilld.core.model import LATEST_MS, Instrument, Market, day_start_ms
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.weights import Endpoint
@@ -40,6 +41,11 @@ DAY_MS = day_start_ms(DAY)
 BTC = Instrument(Market.SPOT, "BTCUSDT")
 ETH = Instrument(Market.SPOT, "ETHUSDT")
 SOL = Instrument(Market.UM, "SOLUSDT")
+
+
+def starts_at(day: date, *ids: int) -> frozenset[DayStart]:
+    """Starts with these ids, each of the day and of the next one: they prove whichever end of the day they touch."""
+    return frozenset(DayStart(each, first_id) for first_id in ids for each in (day, day + ONE_DAY))
 
 
 # -- tapes
@@ -70,6 +76,7 @@ class Tape:
         self.frame = frame
         self.ids: list[int] = frame["a"].to_list()
         self.times: list[int] = frame["T"].to_list()
+        self._is_chronological = frame["T"].is_sorted()
 
     @classmethod
     def of(
@@ -102,7 +109,15 @@ class Tape:
     def ids_in(self, window: TimeSpan) -> set[int]:
         """The ids with a time in the window."""
         stop_ms = math.inf if window.stop_ms is None else window.stop_ms
-        return set(self.ids[bisect_left(self.times, window.start_ms) : bisect_left(self.times, stop_ms)])
+        return {a for a, at in zip(self.ids, self.times, strict=True) if window.start_ms <= at < stop_ms}
+
+    def _between(self, start_ms: int | None, stop_ms: int | None) -> pl.DataFrame:
+        """The rows with a time in between, by id."""
+        if not self._is_chronological:
+            at = pl.col("T")
+            return self.frame.filter(at >= (start_ms or 0), at < (stop_ms or LATEST_MS))
+        start = 0 if start_ms is None else bisect_left(self.times, start_ms)
+        return self.frame[start : len(self) if stop_ms is None else bisect_left(self.times, stop_ms)]
 
     def answer(self, query: Query) -> pl.DataFrame:
         """The rows that the exchange answers, by its rules of selection."""
@@ -111,17 +126,12 @@ class Tape:
                 start = bisect_left(self.ids, ids.first_id)
             case Tail(first_id):
                 start = bisect_left(self.ids, first_id)
-            case Since(start_ms, rows, int(stop_ms)):
-                start, stop = bisect_left(self.times, start_ms), bisect_left(self.times, stop_ms)
-                return self.frame[start : min(start + rows, stop)]
-            case Since(start_ms):
-                start = bisect_left(self.times, start_ms)
+            case Since(start_ms, rows, stop_ms):
+                return self._between(start_ms, stop_ms).head(rows)
             case Before(stop_ms, rows):
-                stop = bisect_left(self.times, stop_ms)
-                return self.frame[max(0, stop - rows) : stop]
+                return self._between(None, stop_ms).tail(rows)
             case Newest(stop_ms=stop_ms, rows=rows):
-                stop = len(self) if stop_ms is None else bisect_left(self.times, stop_ms)
-                return self.frame[max(0, stop - rows) : stop]
+                return self._between(None, stop_ms).tail(rows)
         return self.frame[start : start + query.rows]
 
 
@@ -321,7 +331,7 @@ class FakeStore(RamStore):
         super().__init__()
         self.delay_s = 0.0
         self.fails: dict[str, BaseException] = {}
-        self.saves: list[tuple[Instrument, date, int, frozenset[int]]] = []
+        self.saves: list[tuple[Instrument, date, int, frozenset[DayStart]]] = []
         self.deleted: list[tuple[Instrument, date]] = []
         self.contexts: list[tuple[Instrument, int, int, float]] = []
         self.loaded: list[tuple[Instrument, date]] = []
@@ -350,7 +360,7 @@ class FakeStore(RamStore):
         instrument: Instrument,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds = NO_ABSENCES,
         source: Source = REST,
     ) -> Saved:

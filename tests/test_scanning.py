@@ -23,6 +23,7 @@ from backfilld import (
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import MS_PER_DAY, IdRange, day_start_ms
 from backfilld.store.layout import instrument_directory
+from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, day_frame
 
 DAYS = [DAY + timedelta(days=n) for n in range(4)]
@@ -46,7 +47,7 @@ def fill(cache: Path, held: Iterable[int], starts: Iterable[int] = (), instrumen
     for number, day in enumerate(DAYS):
         inside = trades.filter((pl.col("T") - day_start_ms(DAY)) // MS_PER_DAY == number)
         if inside.height:
-            manager.append(day, inside, set(starts))
+            manager.append(day, inside, starts_at(day, *starts))
 
 
 STARTS = [1000, 1144, 1288, 1432]
@@ -131,9 +132,9 @@ def test_holes_outside_the_span_do_not_matter(tmp_path: Path) -> None:
 def test_a_day_without_a_trade_is_whole_if_its_neighbours_prove_it(tmp_path: Path) -> None:
     """An instrument that is not traded: the ids go on where they ended two days before."""
     manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT))
-    manager.append(DAYS[0], tape(range(1000, 1010)), {1000, 1010})
+    manager.append(DAYS[0], tape(range(1000, 1010)), starts_at(DAYS[0], 1000, 1010))
     quiet = tape(range(1010, 1020)).with_columns(pl.col("T") + 2 * MS_PER_DAY)
-    manager.append(DAYS[2], quiet, {1010, 1020})
+    manager.append(DAYS[2], quiet, starts_at(DAYS[2], 1010, 1020))
     assert scan(SPOT, DAYS[0], DAYS[3], cache_dir=tmp_path).collect().height == 20
     manager.append(DAYS[0], tape([1010]))
     with pytest.raises(BackfillIncomplete, match="2025-11-08: no file"):
@@ -213,7 +214,7 @@ def test_scan_stays_a_function_whatever_was_imported() -> None:
 def test_days_before_the_first_trade_ever_lack_nothing(first_id: int, *, is_proven: bool, tmp_path: Path) -> None:
     """Spot begins with id 0: nothing can have come before it. Before any other id something can."""
     manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT), SPOT)
-    manager.append(DAY, day_frame(range(first_id, 100)), {first_id, 100})
+    manager.append(DAY, day_frame(range(first_id, 100)), starts_at(DAY, first_id, 100))
     start, stop = DAY - timedelta(days=3), DAY + timedelta(days=1)
     if is_proven:
         assert scan(SPOT, start, stop, cache_dir=tmp_path).collect().height == 100 - first_id

@@ -9,11 +9,10 @@ from datetime import timedelta
 import polars as pl
 import pytest
 import trio
-from hypothesis import given
 from polars.testing import assert_frame_equal
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from backfilld.actors.merger import _by_day, run_merger
+from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
     DayMerged,
     DaysFlushed,
@@ -25,9 +24,9 @@ from backfilld.actors.messages import (
     WriterMessage,
 )
 from backfilld.core.day.certificate import STREAM
-from backfilld.core.model import MS_PER_DAY, day_of
+from backfilld.core.day.start import DayStart
+from backfilld.core.model import MS_PER_DAY
 from tests.fakes import BTC, DAY, DAY_MS, ETH, Tape, drained, trade_frame, trades_at
-from tests.strategies import midnights
 
 NEXT, NEXT_MS = DAY + timedelta(days=1), DAY_MS + MS_PER_DAY
 CHECKPOINT_S = 10.0
@@ -140,7 +139,7 @@ async def test_a_page_over_midnight_is_cut_and_proves_the_start_of_the_day(autoj
         assert isinstance(tomorrow, DayMerged)
         assert (today.day, ids(today)) == (DAY, [10, 11])
         assert (tomorrow.day, ids(tomorrow)) == (NEXT, [12, 13])
-        assert today.day_starts == tomorrow.day_starts == {12}
+        assert today.day_starts == tomorrow.day_starts == {DayStart(NEXT, 12)}
 
 
 async def test_a_page_that_begins_at_midnight_proves_nothing(autojump_clock: MockClock) -> None:
@@ -158,7 +157,7 @@ async def test_a_day_without_trades_is_no_day_and_proves_the_next(autojump_clock
         assert isinstance(first, DayMerged)
         assert isinstance(third, DayMerged)
         assert (first.day, third.day) == (DAY, DAY + timedelta(days=2))
-        assert third.day_starts == {11}
+        assert third.day_starts == {DayStart(third.day, 11)}
 
 
 async def test_a_marker_row_with_the_time_of_yesterday_stays_where_its_id_is(autojump_clock: MockClock) -> None:
@@ -170,6 +169,34 @@ async def test_a_marker_row_with_the_time_of_yesterday_stays_where_its_id_is(aut
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (ids(today), ids(tomorrow)) == ([10], [11, 12, 13])
+
+
+async def test_ids_that_come_by_themselves_go_to_the_day_that_has_their_range(autojump_clock: MockClock) -> None:
+    """Time goes back over midnight, and the row with the earlier time was skipped and asked for alone."""
+    async with merging() as desk:
+        await desk.page(trade_frame([10, 12, 13], [NEXT_MS, NEXT_MS + 1, NEXT_MS + 2]))
+        await desk.page(trades_at(11, NEXT_MS - 1))
+        await desk.page(trades_at(9, NEXT_MS - 2))
+        today, tomorrow, _ = await desk.flush(FlushDays(BTC))
+        assert isinstance(today, DayMerged)
+        assert isinstance(tomorrow, DayMerged)
+        assert (ids(today), ids(tomorrow)) == ([9], [10, 11, 12, 13])
+        assert today.day_starts == {DayStart(NEXT, 10)}
+        await desk.page(trades_at(10, NEXT_MS - 1))
+        (again, _) = await desk.flush(FlushDays(BTC))
+        assert isinstance(again, DayMerged)
+        assert again.day == NEXT, "decided once"
+
+
+async def test_a_late_answer_of_yesterdays_start_starts_no_other_day(autojump_clock: MockClock) -> None:
+    async with merging() as desk:
+        await desk.send.send(StartsProven(BTC, frozenset({DayStart(DAY, 10)})))
+        await desk.page(trades_at(10, NEXT_MS - 1, NEXT_MS + 5))
+        today, tomorrow, _ = await desk.flush(FlushDays(BTC))
+        assert isinstance(today, DayMerged)
+        assert isinstance(tomorrow, DayMerged)
+        assert (ids(today), ids(tomorrow)) == ([10], [11])
+        assert today.day_starts == {DayStart(DAY, 10), DayStart(NEXT, 11)}
 
 
 async def test_a_flush_hands_over_its_instrument_and_ends_with_its_mark(autojump_clock: MockClock) -> None:
@@ -209,18 +236,18 @@ async def test_days_to_renew_are_handed_over_empty_unless_they_have_trades(autoj
     async with merging() as desk:
         await desk.page(trades_at(9, NEXT_MS))
         await desk.page(trades_at(9, DAY_MS), ETH)
-        await desk.send.send(StartsProven(BTC, frozenset({3, 9})))
+        await desk.send.send(StartsProven(BTC, frozenset({DayStart(DAY, 3), DayStart(NEXT, 9)})))
         messages = await desk.flush(FlushDays(BTC, frozenset({DAY, NEXT})))
         days = [message for message in messages if isinstance(message, DayMerged) and message.instrument == BTC]
         assert [(message.day, ids(message)) for message in days] == [(NEXT, [9]), (DAY, [])]
-        assert all(message.day_starts == {3, 9} for message in days)
+        assert all(message.day_starts == {DayStart(DAY, 3), DayStart(NEXT, 9)} for message in days)
         assert messages[-1] == DaysFlushed(BTC)
 
 
 async def test_starts_are_of_their_instrument_and_last(autojump_clock: MockClock) -> None:
     async with merging() as desk:
-        await desk.send.send(StartsProven(BTC, frozenset({3})))
-        for instrument, expected in ((ETH, set()), (BTC, {3})):
+        await desk.send.send(StartsProven(BTC, frozenset({DayStart(DAY, 3)})))
+        for instrument, expected in ((ETH, set()), (BTC, {DayStart(DAY, 3)})):
             await desk.page(trades_at(3, DAY_MS), instrument)
             day = (await desk.flush(FlushDays(instrument)))[0]
             assert isinstance(day, DayMerged)
@@ -246,13 +273,3 @@ async def test_a_slow_writer_stops_the_merger_and_loses_nothing(autojump_clock: 
         assert ids(await desk.day()) == [0]
         await desk.page(trades_at(1, DAY_MS))
         assert ids(await desk.day()) == [1]
-
-
-@given(midnights(60))
-def test_cutting_at_midnights_keeps_every_row_in_order_under_the_day_of_its_time(times: list[int]) -> None:
-    tape = Tape.of(3, times)
-    parts = list(_by_day(tape.frame))
-    assert_frame_equal(pl.concat([trades for _, trades in parts]), tape.frame)
-    assert [day for day, _ in parts] == sorted({day_of(at) for at in times})
-    for day, trades in parts:
-        assert {day_of(at) for at in trades["T"]} == {day}

@@ -48,6 +48,7 @@ from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE
 from backfilld.core.backfill.window_start import PAGE_MS
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.markets import Pool
 from backfilld.core.merge import merge
@@ -100,7 +101,7 @@ class Desk:
     dealt: list[Job] = field(default_factory=list)
     flushes: list[FlushDays] = field(default_factory=list)
     gathered: defaultdict[Instrument, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
-    starts: defaultdict[Instrument, set[int]] = field(default_factory=lambda: defaultdict(set))
+    starts: defaultdict[Instrument, set[DayStart]] = field(default_factory=lambda: defaultdict(set))
     conflicts: int = 0
     reading: trio.CancelScope = field(default_factory=trio.CancelScope)
     wanted: trio.MemoryReceiveChannel[TakeFromArchive] = field(init=False)

@@ -20,12 +20,13 @@ from backfilld.actors.writer import Disk, run_writer
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import DayDamaged, StoreError
 from backfilld.ports import Saved
-from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, trades_at
+from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, starts_at, trades_at
 
 
 @dataclass
@@ -57,13 +58,13 @@ async def writing(store: FakeStore | None = None, *, is_patient: bool = False) -
         send.close()
 
 
-def merged(trades: pl.DataFrame, day_starts: set[int] = frozenset()) -> DayMerged:  # type: ignore[assignment]
+def merged(trades: pl.DataFrame, day_starts: Collection[DayStart] = ()) -> DayMerged:
     return DayMerged(BTC, DAY, Merged(trades, 0, empty_trades()), frozenset(day_starts))
 
 
 async def test_a_stretch_is_saved_with_its_proof_and_told_as_it_stands(autojump_clock: MockClock) -> None:
     async with writing() as desk:
-        await desk.send.send(merged(trades_at(5, DAY_MS, DAY_MS + 1), {5}))
+        await desk.send.send(merged(trades_at(5, DAY_MS, DAY_MS + 1), starts_at(DAY, 5)))
         event = await desk.events.receive()
         assert isinstance(event, DaySaved)
         assert (event.instrument, event.downloaded, event.conflicts) == (BTC, 2, 0)
@@ -108,7 +109,7 @@ class FileStore(FakeStore):
         instrument: Instrument,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds = NO_ABSENCES,
         source: Source = REST,
     ) -> Saved:
@@ -130,7 +131,7 @@ async def test_a_renewal_without_trades_is_saved_and_not_called_a_merge(autojump
     async with writing() as desk:
         await desk.send.send(merged(trades_at(5, DAY_MS)))
         with capture_logs() as logs:
-            await desk.send.send(DayMerged(BTC, DAY, NOTHING_NEW, frozenset({5, 6})))
+            await desk.send.send(DayMerged(BTC, DAY, NOTHING_NEW, starts_at(DAY, 5, 6)))
             await desk.events.receive()
             event = await desk.events.receive()
         assert isinstance(event, DaySaved)

@@ -20,6 +20,7 @@ from backfilld.store.manager import BackfillCacheManager
 from binance_simulator import ArchiveDefect, ExchangeOptions
 from tests.binance_simulator.archive_reader import INSTRUMENTS as SERVED
 from tests.binance_simulator.archive_reader import rows_of_day, served_days
+from tests.fakes import starts_at
 
 INSTRUMENTS = tuple(Instrument.parse(str(served)) for served in SERVED)
 SPOT = INSTRUMENTS[0]
@@ -50,7 +51,7 @@ def taken_into(
     assert published is not None
     ids = IdRange(tape["a"][0], tape["a"][-1])
     manager = BackfillCacheManager(instrument_directory(directory, instrument))
-    starts = {ids.first_id, ids.last_id + 1}
+    starts = starts_at(DAY, ids.first_id, ids.last_id + 1)
     return take_archive(manager, Path(published.path), DAY, published.sha256, starts, within=ids)
 
 

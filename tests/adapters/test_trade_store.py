@@ -19,6 +19,7 @@ from backfilld.core.model import IdRange, day_start_ms, day_stop_ms
 from backfilld.ports import TradeStore
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
+from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, day_frame
 
 ETH = Instrument.parse("um:ETHUSDT")
@@ -46,7 +47,7 @@ async def test_an_empty_store_holds_nothing(store: TradeStore) -> None:
 
 
 async def test_what_is_saved_is_loaded_and_read(store: TradeStore) -> None:
-    saved = await store.save(SPOT, DAY, day_frame(range(1000, 1100)), {1000})
+    saved = await store.save(SPOT, DAY, day_frame(range(1000, 1100)), starts_at(DAY, 1000))
     assert (saved.cached, saved.duplicates, saved.conflicts.height) == (0, 0, 0)
     assert saved.record == await store.load(SPOT, DAY)
     assert (saved.record.first_id, saved.record.last_id, saved.record.rows) == (1000, 1099, 100)
@@ -77,9 +78,9 @@ async def test_holes_are_told_until_they_are_filled(store: TradeStore) -> None:
 
 
 async def test_proof_is_kept_over_saves_and_renewed_without_rows(store: TradeStore) -> None:
-    await store.save(SPOT, DAY, day_frame(range(1000, 1050)), {1000})
+    await store.save(SPOT, DAY, day_frame(range(1000, 1050)), starts_at(DAY, 1000))
     await store.save(SPOT, DAY, day_frame(range(1050, 1100)), ())
-    saved = await store.save(SPOT, DAY, empty_trades(), {1100})
+    saved = await store.save(SPOT, DAY, empty_trades(), starts_at(DAY, 1100))
     assert saved.record.sealed
     assert saved.cached == 100
     assert await store.load(SPOT, DAY) == saved.record
@@ -145,8 +146,8 @@ async def test_both_stores_come_to_the_same(tmp_path_factory: pytest.TempPathFac
     disk = ParquetStore(tmp_path_factory.mktemp("store"), Encoding())
     memory = RamStore()
     for part in drawn:
-        on_disk = await disk.save(SPOT, DAY, day_frame(part), {1000})
-        in_memory = await memory.save(SPOT, DAY, day_frame(part), {1000})
+        on_disk = await disk.save(SPOT, DAY, day_frame(part), starts_at(DAY, 1000))
+        in_memory = await memory.save(SPOT, DAY, day_frame(part), starts_at(DAY, 1000))
         assert on_disk.record == in_memory.record
         assert (on_disk.cached, on_disk.duplicates) == (in_memory.cached, in_memory.duplicates)
     assert_frame_equal(await disk.read(SPOT, *EVER), await memory.read(SPOT, *EVER))

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
+from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.model import IdRange, day_of
 from backfilld.store.archive_import.archive_take import take_archive
 from backfilld.store.manager import BackfillCacheManager
@@ -108,7 +109,8 @@ def _publish(path: Path, rows: int) -> tuple[date, IdRange]:
 def _ours(path: Path, day: date, ids: IdRange, directory: Path) -> None:
     """All of it: every check, the digest, the certificate, fsync and rename."""
     manager = BackfillCacheManager(directory / "market=spot" / "symbol=BTCUSDT")
-    taken = take_archive(manager, path, day, UNREAD_SHA256, {ids.first_id, ids.last_id + 1})
+    starts = {DayStart(day, ids.first_id), DayStart(day + ONE_DAY, ids.last_id + 1)}
+    taken = take_archive(manager, path, day, UNREAD_SHA256, starts)
     if not taken.record.sealed or taken.findings.defects or taken.record.rows != len(ids):
         raise RuntimeError("the day is not what was published")
 

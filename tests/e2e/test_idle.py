@@ -23,8 +23,9 @@ from trio.testing import MockClock
 from backfilld.actors import merger
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
-from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.certificate import Certificate, Source
 from backfilld.core.day.figures import Figures
+from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.model import Instrument, Market
 from backfilld.core.timespan import joined
@@ -153,7 +154,7 @@ class RecordsOnly(RamStore):
     """A store that keeps of each day what a scheduler is told, and no trade."""
 
     async def save(
-        self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[int], *_: object
+        self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[DayStart], *_: object
     ) -> Saved:
         """Note what there is."""
         await trio.lowlevel.checkpoint()
@@ -162,8 +163,8 @@ class RecordsOnly(RamStore):
         record = Certificate(
             day,
             spans,
-            opened=spans[0].ids.first_id in day_starts or bool(old and old.opened),
-            closed=spans[-1].ids.last_id + 1 in day_starts,
+            opened=DayStart(day, spans[0].ids.first_id) in day_starts or bool(old and old.opened),
+            closed=DayStart(day + ONE_DAY, spans[-1].ids.last_id + 1) in day_starts,
         )
         self._records[instrument, day] = record
         return Saved(record, None, 0, 0, 0, empty_trades())
@@ -250,9 +251,11 @@ async def test_a_page_kept_by_every_top_up_would_be_seen(
     kept: list[pl.DataFrame] = []
     by_day = merger._by_day
 
-    def leaking(trades: pl.DataFrame) -> Iterator[tuple[date, pl.DataFrame]]:
-        kept.append(trades)
-        return by_day(trades)
+    def leaking(
+        pages: list[tuple[Source, pl.DataFrame]], starts: set[DayStart]
+    ) -> dict[tuple[date, Source], list[pl.DataFrame]]:
+        kept.extend(trades for _, trades in pages)
+        return by_day(pages, starts)
 
     monkeypatch.setattr(merger, "_by_day", leaking)
     growth = await growth_of(RecordsOnly(), 400, traced=True)

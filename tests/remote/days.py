@@ -9,7 +9,7 @@ from backfilld.core.model import Instrument, day_start_ms
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
-from tests.fakes import BTC, DAY, trade_frame
+from tests.fakes import BTC, DAY, starts_at, trade_frame
 
 
 def day_trades(day: date, rows: int = 500, first_id: int | None = None) -> pl.DataFrame:
@@ -36,7 +36,7 @@ def seal(
     """Write a sealed day; both of its ends are proven."""
     manager = manager_of(cache_dir, instrument, encoding)
     frame = day_trades(day, rows) if trades is None else trades
-    manager.append(day, frame, (frame["a"][0], frame["a"][-1] + 1))
+    manager.append(day, frame, starts_at(day, frame["a"][0], frame["a"][-1] + 1))
     assert manager.facts(day).sealed
     return manager
 

@@ -15,6 +15,7 @@ from backfilld.core.frame import SCHEMA
 from backfilld.core.model import day_start_ms, day_stop_ms
 from backfilld.store.layout import instrument_directory
 from binance_simulator import Tape, open_exchange
+from tests.fakes import starts_at
 from tests.store.frames import DAY
 from tests.surfaces.commands import backfilld as command
 
@@ -35,7 +36,7 @@ def cache(tape: Tape, tmp_path: Path) -> Path:
     frame = tape.frame.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())
     for day in (DAY, NEXT):
         rows = frame.filter(pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left"))
-        manager.append(day, rows, {rows["a"][0], rows["a"][-1] + 1})
+        manager.append(day, rows, starts_at(day, rows["a"][0], rows["a"][-1] + 1))
     return tmp_path
 
 

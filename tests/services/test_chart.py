@@ -12,6 +12,7 @@ from backfilld.services.chart import POINTS, chart_tables, day_chart, write_char
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.surfaces.cli import cli
+from tests.fakes import starts_at
 from tests.store.frames import DAY, day_frame
 
 MISSING = IdRange(1400, 1499)
@@ -60,7 +61,9 @@ def test_another_ending_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("ending", "begins"), [(".html", b"<!DOCTYPE html>"), (".png", b"\x89PNG"), (".svg", b"<svg")])
 def test_the_command_writes_each_format(tmp_path: Path, ending: str, begins: bytes) -> None:
     instrument = Instrument(Market.SPOT, "BTCUSDT")
-    BackfillCacheManager(instrument_directory(tmp_path, instrument), instrument).append(DAY, day_trades(), {1000})
+    BackfillCacheManager(instrument_directory(tmp_path, instrument), instrument).append(
+        DAY, day_trades(), starts_at(DAY, 1000)
+    )
     out = tmp_path / f"chart{ending}"
     arguments = ["chart", "spot:BTCUSDT", "--cache-dir", str(tmp_path), "--day", DAY.isoformat(), "--out", str(out)]
     result = CliRunner().invoke(cli, arguments, catch_exceptions=False)

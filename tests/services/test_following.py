@@ -12,6 +12,7 @@ from backfilld.core.model import Instrument, day_start_ms
 from backfilld.errors import BackfillIncomplete, SettingsError
 from backfilld.services.following import _contiguous, _first_id
 from backfilld.store.manager import BackfillCacheManager
+from tests.fakes import starts_at
 
 BTC = Instrument.parse("spot:BTCUSDT")
 DAYS = date(2026, 3, 2), date(2026, 3, 3)
@@ -29,8 +30,8 @@ def manager(tmp_path: Path) -> BackfillCacheManager:
     """Ids 10 to 13 of the first day, 14 and 16 of the second; 15 is a hole."""
     made = BackfillCacheManager(tmp_path / "market=spot" / "symbol=BTCUSDT", BTC)
     first, second = (day_start_ms(day) for day in DAYS)
-    made.append(DAYS[0], rows(10, [first + at for at in (1000, 2000, 2000, 3000)]), day_starts=(10,))
-    made.append(DAYS[1], pl.concat([rows(14, [second + 5]), rows(16, [second + 9])]), day_starts=(14,))
+    made.append(DAYS[0], rows(10, [first + at for at in (1000, 2000, 2000, 3000)]), day_starts=starts_at(DAYS[0], 10))
+    made.append(DAYS[1], pl.concat([rows(14, [second + 5]), rows(16, [second + 9])]), day_starts=starts_at(DAYS[1], 14))
     return made
 
 

@@ -25,7 +25,7 @@ from backfilld.store.layout import instrument_directory
 from backfilld.store.lock import locked
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.waiting_days import WaitingDays
-from tests.fakes import BTC
+from tests.fakes import BTC, starts_at
 from tests.remote.days import seal
 from tests.remote.test_remote_days import KEY, URL
 from tests.remote.twin import TwinStore
@@ -44,8 +44,8 @@ def fill(cache: Path, encoding: Encoding) -> None:
     """Two instruments, a sealed day, days that go on, a journal, and a report."""
     for instrument in (BTC, ETH):
         manager = manager_of(cache, instrument, encoding)
-        manager.append(DAY, day_frame(range(1000, 1100)), {1000, 1100})
-        manager.append(NEXT, day_frame(range(1100, 1150), NEXT), {1100})
+        manager.append(DAY, day_frame(range(1000, 1100)), starts_at(DAY, 1000, 1100))
+        manager.append(NEXT, day_frame(range(1100, 1150), NEXT), starts_at(NEXT, 1100))
         WaitingDays(300).append(manager, NEXT, day_frame(range(1150, 1160), NEXT), (), NO_ABSENCES, REST, 0.0)
         report = day_frame([1000]).with_columns(source=pl.lit("rest"), kept=pl.lit(value=True))
         add_to_report(manager.get_cache_path(DAY), report, encoding.keys)

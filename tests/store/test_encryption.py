@@ -31,6 +31,7 @@ from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.forgetting import forget
 from backfilld.store.upkeep.inspection import inspect_day
 from backfilld.store.waiting_days import WaitingDays
+from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, day_frame
 from tests.store.keyrings import NEW, OLD, STRANGE, encrypting, reading, tree_of
 
@@ -51,7 +52,7 @@ def rows_of(manager: BackfillCacheManager) -> pl.DataFrame:
 def encrypted(tmp_path: Path, small_row_groups: int) -> BackfillCacheManager:
     """A sealed day, by the old key."""
     manager = manager_of(tmp_path, encrypting(OLD))
-    manager.append(DAY, TRADES, {1000, 1300})
+    manager.append(DAY, TRADES, starts_at(DAY, 1000, 1300))
     return manager
 
 
@@ -59,7 +60,7 @@ def test_an_encrypted_day_has_the_same_certificate_and_rows_as_a_plain_one(
     encrypted: BackfillCacheManager, tmp_path: Path
 ) -> None:
     plain = manager_of(tmp_path / "plain", Encoding())
-    plain.append(DAY, TRADES, {1000, 1300})
+    plain.append(DAY, TRADES, starts_at(DAY, 1000, 1300))
     assert encrypted.record(DAY) == plain.record(DAY)
     assert encrypted.facts(DAY).digest is not None
     assert_frame_equal(rows_of(encrypted), rows_of(plain))
@@ -253,7 +254,7 @@ def found_wrong(manager: BackfillCacheManager) -> list[str]:
 @given(place=st.integers(0, 2**32), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_found_wherever_it_is(tmp_path_factory: pytest.TempPathFactory, place: int, bit: int) -> None:
     manager = manager_of(tmp_path_factory.mktemp("flip"), encrypting(OLD))
-    manager.append(DAY, day_frame(range(1000, 1100)), {1000, 1100})
+    manager.append(DAY, day_frame(range(1000, 1100)), starts_at(DAY, 1000, 1100))
     path = manager.get_cache_path(DAY)
     content = bytearray(path.read_bytes())
     content[place % len(content)] ^= 1 << bit

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from backfilld.core.day.certificate import Source, Suspicion
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import IdRange
 from backfilld.errors import StoreError
@@ -27,7 +29,12 @@ def read_journal(path: Path) -> list[tuple[Note, pl.DataFrame]]:
         return [(each.note, each.read()) for each in records]
 
 
-NOTE = Note(Source("archive", "ab" * 32), (1000,), (IdRange(7, 9),), (Suspicion(IdRange(11, 11), 5),))
+NOTE = Note(
+    Source("archive", "ab" * 32),
+    (DayStart(date(2025, 11, 7), 1000),),
+    (IdRange(7, 9),),
+    (Suspicion(IdRange(11, 11), 5),),
+)
 PIECES = [day_frame(range(1000, 1040)), day_frame(range(900, 905)), day_frame(range(1040, 1041))]
 
 
@@ -181,12 +188,12 @@ def test_records_that_do_not_interleave_are_not_joined_in_memory() -> None:
 def test_a_journal_of_a_newer_version_is_refused_and_stays(path: Path) -> None:
     """A downgrade must not cut off what a newer program wrote."""
     path.parent.mkdir()
-    path.write_bytes(b"backfilld journal 2\nwhatever follows")
+    path.write_bytes(b"backfilld journal 3\nwhatever follows")
     with pytest.raises(UntrustedFile, match="another version"):
         JournalWriter(path)
     with pytest.raises(UntrustedFile, match="another version"):
         read_journal(path)
-    assert path.read_bytes() == b"backfilld journal 2\nwhatever follows"
+    assert path.read_bytes() == b"backfilld journal 3\nwhatever follows"
 
 
 def test_a_whole_record_that_is_nonsense_is_refused(path: Path) -> None:

@@ -11,6 +11,7 @@ from backfilld import BackfillCacheManager, BackfillError, Instrument, StoreErro
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.errors import DayLocked
 from backfilld.store.layout import instrument_directory
+from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, as_binance, day_frame
 
 NOON = datetime(2025, 11, 7, 12, tzinfo=UTC)
@@ -213,19 +214,19 @@ def test_a_file_that_vanished_has_no_certificate_to_renew(manager: BackfillCache
     manager.append(DAY, day_frame([1000]))
     manager.get_cache_path(DAY).unlink()
     with pytest.raises(StoreError, match="is gone"):
-        manager.append(DAY, day_frame([]), {1001})
+        manager.append(DAY, day_frame([]), starts_at(DAY, 1001))
     assert manager.days() == []
 
 
 def test_altered_rows_are_never_written_anew(manager: BackfillCacheManager) -> None:
     """A new digest over them would make them look right."""
-    manager.append(DAY, day_frame(range(1000, 1100)), {1000})
+    manager.append(DAY, day_frame(range(1000, 1100)), starts_at(DAY, 1000))
     path = manager.get_cache_path(DAY)
     content = bytearray(path.read_bytes())
     content[content.index(b"1100") if b"1100" in content else 300] ^= 1
     path.write_bytes(content)
     with pytest.raises(StoreError, match="damaged"):
-        manager.append(DAY, day_frame([1100]), {1101})
+        manager.append(DAY, day_frame([1100]), starts_at(DAY, 1101))
     assert [each.name.partition(".bad-")[0] for each in manager.directory.iterdir()] == [path.name]
 
 
@@ -236,7 +237,7 @@ NEXT = DAY + timedelta(days=1)
 
 def test_a_day_is_proven_by_the_days_beside_it_in_the_same_write(manager: BackfillCacheManager) -> None:
     """The days around it come first: the one between them is sealed by its only write."""
-    manager.append(DAY, day_frame(range(1000, 1010)), {1000})
+    manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000))
     last = NEXT + timedelta(days=1)
     manager.append(last, day_frame(range(1020, 1030), last))
     record = manager.append(NEXT, day_frame(range(1010, 1020), NEXT)).record
@@ -248,8 +249,8 @@ def test_a_day_is_proven_by_the_days_beside_it_in_the_same_write(manager: Backfi
 def test_of_two_days_that_share_ids_the_one_that_is_not_sealed_is_not_trusted(
     manager: BackfillCacheManager, *, sealed_first: bool
 ) -> None:
-    manager.append(DAY, day_frame(range(1000, 1010)), {1000, 1010} if sealed_first else ())
-    manager.append(NEXT, day_frame(range(1005, 1015), NEXT), () if sealed_first else {1005, 1015})
+    manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000, 1010) if sealed_first else ())
+    manager.append(NEXT, day_frame(range(1005, 1015), NEXT), () if sealed_first else starts_at(NEXT, 1005, 1015))
     good, bad = (DAY, NEXT) if sealed_first else (NEXT, DAY)
     assert manager.record(bad) is None
     assert manager.record(good) is not None

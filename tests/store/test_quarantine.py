@@ -25,6 +25,7 @@ from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, stamp_file
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION, UntrustedFile
+from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, day_frame
 
 TRADES = day_frame(range(1000, 1300))
@@ -323,7 +324,7 @@ def test_facts_of_a_spoilt_file_are_refused_with_the_reason_and_the_file_stays(m
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[BackfillCacheManager, bytes]:
     """A file of 100 rows with a hole, uncompressed, so that every byte of the rows lies open."""
     manager = BackfillCacheManager(tmp_path_factory.mktemp("whole"), SPOT, Encoding("none"))
-    manager.append(DAY, day_frame([*range(1000, 1050), *range(1060, 1110)]), {1000})
+    manager.append(DAY, day_frame([*range(1000, 1050), *range(1060, 1110)]), starts_at(DAY, 1000))
     return manager, manager.get_cache_path(DAY).read_bytes()
 
 

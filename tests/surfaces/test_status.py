@@ -14,6 +14,7 @@ from backfilld.services.stored_days import MARKS, InstrumentStatus, instrument_s
 from backfilld.store.daemon_state import Activity, peek_activity, save_activity
 from backfilld.store.layout import instrument_directory
 from backfilld.surfaces.status import print_status
+from tests.fakes import starts_at
 from tests.store.format.test_footer import OLDER, write_file
 from tests.store.frames import SPOT, day_frame
 
@@ -27,7 +28,7 @@ def manager(tmp_path: Path) -> BackfillCacheManager:
 
     def hold(ago: int, *ids: int, sealed: bool = True, absent: tuple[IdRange, ...] = ()) -> date:
         day = FIRST + timedelta(days=ago)
-        manager.append(day, day_frame(ids, day), {ids[0], ids[-1] + 1} if sealed else {}, absent=absent)
+        manager.append(day, day_frame(ids, day), starts_at(day, ids[0], ids[-1] + 1) if sealed else (), absent=absent)
         return day
 
     hold(0, 1000, 1001, 1002)

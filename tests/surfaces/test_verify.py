@@ -5,13 +5,14 @@ from pathlib import Path
 
 from backfilld import BackfillCacheManager
 from backfilld.store.lock import locked
+from tests.fakes import starts_at
 from tests.store.frames import DAY, day_frame
 from tests.surfaces.commands import backfilld, filled_cache
 
 
 def sealed_cache(cache_dir: Path) -> BackfillCacheManager:
     manager = BackfillCacheManager(cache_dir / "market=spot" / "symbol=BTCUSDT")
-    manager.append(DAY, day_frame(range(1000, 2000)), {1000, 2000})
+    manager.append(DAY, day_frame(range(1000, 2000)), starts_at(DAY, 1000, 2000))
     return manager
 
 

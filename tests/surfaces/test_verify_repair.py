@@ -16,6 +16,7 @@ from backfilld.core.model import Instrument, Market, day_start_ms, day_stop_ms
 from backfilld.store.lock import locked
 from binance_simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, Ended, at_hour, exchange_at, trade_requests
+from tests.fakes import starts_at
 
 ROWS = 3_000
 FUTURES = Instrument(Market.UM, "BTCUSDT")
@@ -74,7 +75,7 @@ class World:
         self.drop(day, ids)
         manager = self.daemon.manager(self.instrument)
         rows = self.tape(day)["a"]
-        manager.append(day, wrong, {int(rows[0]), int(rows[-1]) + 1}, source=REST)
+        manager.append(day, wrong, starts_at(day, int(rows[0]), int(rows[-1]) + 1), source=REST)
 
     def drop(self, day: date, ids: Sequence[int], day_starts: Sequence[int] | None = None) -> None:
         """Write a certified day anew without these ids, as a backfill that got no further would have left it; its ends
@@ -85,7 +86,7 @@ class World:
         kept = self.daemon.held(day, self.instrument).filter(~pl.col("a").is_in(list(ids)))
         manager.delete(day)
         starts = {facts.first_id, facts.last_id + 1} if day_starts is None else day_starts
-        manager.append(day, kept, starts, source=Source("archive", source))
+        manager.append(day, kept, starts_at(day, *starts), source=Source("archive", source))
 
 
 @asynccontextmanager

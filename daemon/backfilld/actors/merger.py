@@ -7,7 +7,7 @@ disk; joining with that is the writer's. Must not fetch or write.
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from itertools import pairwise
 
 import polars as pl
@@ -25,9 +25,11 @@ from backfilld.actors.messages import (
 )
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import Source
+from backfilld.core.day.division import divided, starts_within
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged, deduplicate
-from backfilld.core.model import Instrument, day_of, day_stop_ms
+from backfilld.core.model import Instrument
 
 CHECKPOINT_MARGIN = 0.7
 """A checkpoint begins after this part of its interval: what is left is for writing it."""
@@ -71,20 +73,21 @@ async def _send_all(days: trio.MemorySendChannel[WriterMessage], messages: Itera
 
 @dataclass(slots=True)
 class _Held:
-    """One instrument's pages by day and source, and the ids known to begin a day."""
+    """One instrument's pages, each with its source, and the day starts that are known."""
 
-    pages: defaultdict[tuple[date, Source], list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
-    day_starts: set[int] = field(default_factory=set)
+    pages: list[tuple[Source, pl.DataFrame]] = field(default_factory=list)
+    day_starts: set[DayStart] = field(default_factory=set)
 
     @property
     def rows(self) -> int:
-        return sum(page.height for pages in self.pages.values() for page in pages)
+        return sum(page.height for _, page in self.pages)
 
     def hand_over(self, instrument: Instrument) -> Iterator[DayMerged]:
-        pages, self.pages = self.pages, defaultdict(list)
+        pages, self.pages = self.pages, []
+        by_day = _by_day(pages, self.day_starts)
         starts = frozenset(self.day_starts)
-        for day, source in sorted(pages, key=lambda key: (key[0], key[1].name)):
-            yield DayMerged(instrument, day, _in_order(pages[day, source]), starts, source=source)
+        for day, source in sorted(by_day, key=lambda key: (key[0], key[1].name)):
+            yield DayMerged(instrument, day, _in_order(by_day[day, source]), starts, source=source)
 
 
 class _Merger:
@@ -104,11 +107,7 @@ class _Merger:
                 self._take(message, now)
 
     def _take(self, page: PageFetched, now: float) -> None:
-        held = self._held[page.instrument]
-        parts = list(_by_day(page.trades))
-        for day, trades in parts:
-            held.pages[day, page.source].append(trades)
-        held.day_starts.update(trades["a"][0] for _, trades in parts[1:])
+        self._held[page.instrument].pages.append((page.source, page.trades))
         self.rows += page.trades.height
         self.oldest_at = min(self.oldest_at, now)
 
@@ -135,17 +134,24 @@ class _Merger:
             yield from held.hand_over(instrument)
 
 
-def _by_day(trades: pl.DataFrame) -> Iterator[tuple[date, pl.DataFrame]]:
-    """Cut a page at midnights. A trade never belongs to an earlier day than the one before it, whatever its time says:
-    marker rows keep the time of another trade."""
-    times = trades["T"].cum_max()
-    start, day = 0, day_of(times[0])
-    while times[-1] >= day_stop_ms(day):
-        stop = int(times.search_sorted(day_stop_ms(day), side="left"))
-        if stop > start:
-            yield day, trades[start:stop]
-        start, day = stop, day + timedelta(days=1)
-    yield day, trades[start:]
+def _by_day(
+    pages: list[tuple[Source, pl.DataFrame]], starts: set[DayStart]
+) -> defaultdict[tuple[date, Source], list[pl.DataFrame]]:
+    """The pages by day and source, cut where days begin; the starts that they prove are added. All pages are looked at
+    together: what one of them has of a midnight may be in another one."""
+    found: defaultdict[tuple[date, Source], list[pl.DataFrame]] = defaultdict(list)
+    if not pages:
+        return found
+    whole = _in_order([trades for _, trades in pages]).trades
+    parts = divided(whole, starts)
+    starts |= starts_within(parts, starts)
+    firsts = [trades["a"][0] for _, trades in parts[1:]]
+    for source, page in pages:
+        rows = [0, *(int(page["a"].search_sorted(each)) for each in firsts), page.height]
+        for (day, _), (start, stop) in zip(parts, pairwise(rows), strict=True):
+            if start < stop:
+                found[day, source].append(page[start:stop])
+    return found
 
 
 def _in_order(pages: list[pl.DataFrame]) -> Merged:

@@ -10,6 +10,7 @@ from backfilld.actors.reader_messages import DayDeleted, DaysAltered, DaysRead, 
 from backfilld.core.backfill.questions import Found, Query
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
+from backfilld.core.day.start import DayStart
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.core.sync.spec import RunSpec
@@ -124,10 +125,10 @@ class PagesStreamed:
 
 @dataclass(frozen=True, slots=True)
 class StartsProven:
-    """These ids are known to be the first of their days."""
+    """Where days of the instrument begin."""
 
     instrument: Instrument
-    day_starts: frozenset[int]
+    day_starts: frozenset[DayStart]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +214,7 @@ class DayMerged:
     instrument: Instrument
     day: date
     new: Merged
-    day_starts: frozenset[int]
+    day_starts: frozenset[DayStart]
     absence: AbsentIds = NO_ABSENCES
     source: Source = REST
 

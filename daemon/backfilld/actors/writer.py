@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from typing import TypeVar
 
 import polars as pl
 import structlog
@@ -31,6 +32,7 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     WriterMessage,
 )
+from backfilld.actors.placing import moved
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged
 from backfilld.core.model import Instrument
@@ -38,6 +40,7 @@ from backfilld.errors import ArchiveError, DayDamaged, ObjectRefused, StoreError
 from backfilld.ports import Saved, TradeStore
 from backfilld.ports.remote import RemoteDays
 
+T = TypeVar("T")
 log = structlog.get_logger()
 
 LONGEST_RETRY_S = 30.0
@@ -85,7 +88,7 @@ class Disk:
             finally:
                 self._shields.remove(shield)
 
-    async def attempt(self, save: Callable[[], Awaitable[Saved]]) -> Saved:
+    async def attempt(self, save: Callable[[], Awaitable[T]]) -> T:
         """Save once; a cancellation from outside does not reach it."""
         with self.shielded():
             return await save()
@@ -157,11 +160,17 @@ class _Writer:
         """Save one stretch, and report it."""
         match message:
             case DayMerged():
-                await self._report(await _save(self.store.append, message, self.store, self.disk, self.clock))
+                for part in await self._placed(message):
+                    await self._report(await _save(self.store.append, part, self.store, self.disk, self.clock))
             case DayPublished():
                 await self._report(await _take(message, self.store, self.disk, self.clock))
             case DayPulled() if self.remote is not None:
                 await self.events.send(await _admit(message, self.store, self.disk, self.remote))
+
+    async def _placed(self, message: DayMerged) -> list[DayMerged]:
+        new = message.new.trades
+        place = partial(self.store.placed, message.instrument, message.day, new)
+        return moved(message, await _insist(place, message, new.height, self.store, self.disk))
 
     async def settle(self, instrument: Instrument | None = None, due_by: float = math.inf) -> None:
         """Write the day files whose rows wait in a journal: of one instrument or all, those that are due by then."""
@@ -252,12 +261,12 @@ async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: Remo
 
 
 async def _insist(
-    attempt: Callable[[], Awaitable[Saved]],
+    attempt: Callable[[], Awaitable[T]],
     of: DayMerged | DayPublished | DayPulled,
     rows: int,
     store: TradeStore,
     disk: Disk,
-) -> Saved:
+) -> T:
     """Save, as often as it takes; a day file that was damaged meanwhile is moved aside by reading it."""
     began = trio.current_time()
     is_damaged = False
@@ -276,7 +285,7 @@ async def _insist(
                 raise
 
 
-async def _attempted(attempt: Callable[[], Awaitable[Saved]], disk: Disk, began: float) -> Saved:
+async def _attempted(attempt: Callable[[], Awaitable[T]], disk: Disk, began: float) -> T:
     saved = await disk.attempt(attempt)
     if disk.trouble.value is not None:
         log.info("disk_recovered", seconds=round(trio.current_time() - began, 1))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from backfilld.adapters.bucket_days import on_thread
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import Instrument
 from backfilld.errors import CacheLocked
 from backfilld.ports import Published
@@ -82,7 +83,7 @@ class MonthDays:
         path, next_path = Path(published.path), None if following is None else Path(following.path)
         beside = neighbourhood(self._manager, day, next_path, before, after)
         within = ids_to_take(self._manager, day, path, beside.within, is_first=before is None, before=before)
-        starts = {*beside.day_starts, FIRST_ID}
+        starts = {*beside.day_starts, DayStart(day, FIRST_ID)}
         return take_archive(self._manager, path, day, published.sha256, starts, within=within).record
 
     async def certificates(self) -> dict[date, Certificate]:

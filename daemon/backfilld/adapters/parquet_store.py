@@ -4,7 +4,7 @@ Owns the thread hop and nothing else.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,9 @@ import trio
 
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
+from backfilld.core.day.division import is_near_midnight, placed
 from backfilld.core.day.figures import Figures
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import Instrument, day_of
 from backfilld.errors import ArchiveError
@@ -97,12 +99,21 @@ class ParquetStore:
         """What a day file holds, for a reader that must not touch it; None for one that cannot be trusted."""
         return await _on_thread(lambda: self._manager(instrument).peek(day))
 
+    async def placed(
+        self, instrument: Instrument, day: date, trades: pl.DataFrame
+    ) -> Sequence[tuple[date, pl.DataFrame]]:
+        """Trades of a day by their time, with the days that they belong to; the disk is asked near a midnight only."""
+        if trades.is_empty() or not is_near_midnight(trades, day):
+            return [(day, trades)]
+        manager = self._manager(instrument)
+        return await _on_thread(lambda: placed(trades, day, *manager.nearest(day)))
+
     async def save(
         self,
         instrument: Instrument,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds = NO_ABSENCES,
         source: Source = REST,
     ) -> Saved:
@@ -116,7 +127,7 @@ class ParquetStore:
         instrument: Instrument,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds = NO_ABSENCES,
         source: Source = REST,
     ) -> Saved:

@@ -1,6 +1,6 @@
 """The TradeStore of a switched-off cache: the same backfill, and no file is read or written."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -11,7 +11,9 @@ import trio
 
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Provenance, Source
+from backfilld.core.day.division import placed
 from backfilld.core.day.figures import Figures
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import merge
 from backfilld.core.model import Instrument, day_of
@@ -65,12 +67,23 @@ class RamStore:
         trades = archive.read(lambda frames: pl.concat([empty_trades(), *frames]))
         return await self.save(instrument, day, trades, ())
 
+    async def placed(
+        self, instrument: Instrument, day: date, trades: pl.DataFrame
+    ) -> Sequence[tuple[date, pl.DataFrame]]:
+        """Trades of a day by their time, with the days that they belong to."""
+        await trio.lowlevel.checkpoint()
+        others = sorted(each for held, each in self._records if held == instrument)
+        earlier = max((each for each in others if each < day), default=None)
+        later = min((each for each in others if each > day), default=None)
+        beside = (None if each is None else self._records[instrument, each] for each in (earlier, later))
+        return placed(trades, day, *beside)
+
     async def save(
         self,
         instrument: Instrument,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds = NO_ABSENCES,
         source: Source = REST,
     ) -> Saved:
@@ -97,7 +110,7 @@ class RamStore:
         instrument: Instrument,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds = NO_ABSENCES,
         source: Source = REST,
     ) -> Saved:

@@ -15,6 +15,7 @@ import polars as pl
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
+from backfilld.core.day.start import DayStart
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
@@ -177,12 +178,18 @@ class TradeStore(Protocol):
         """The days that somebody else has changed, added or deleted since they were last loaded or saved here."""
         ...
 
+    async def placed(
+        self, instrument: Instrument, day: date, trades: pl.DataFrame
+    ) -> Sequence[tuple[date, pl.DataFrame]]:
+        """Trades of ``day`` by their time, each with the day that it belongs to by the ids that are stored."""
+        ...
+
     async def save(
         self,
         instrument: Instrument,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds = NO_ABSENCES,
         source: Source = REST,
     ) -> Saved:
@@ -195,7 +202,7 @@ class TradeStore(Protocol):
         instrument: Instrument,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds = NO_ABSENCES,
         source: Source = REST,
     ) -> Saved:

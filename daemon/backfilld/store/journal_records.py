@@ -19,13 +19,14 @@ import polars as pl
 import pyarrow as pa
 
 from backfilld.core.day.certificate import REST, Source, Suspicion
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.model import MAX_ID, IdRange
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
 from backfilld.store.format.tables import table_as_bytes, value_from_bytes
 
-HEADER = b"backfilld journal 1\n"
+HEADER = b"backfilld journal 2\n"
 """The first bytes of a journal; the number is the version of its format."""
 
 _ANY_HEADER = b"backfilld journal "
@@ -41,7 +42,7 @@ class Note(msgspec.Struct, frozen=True):
     """What a save knows besides its rows: see :class:`backfilld.core.day.certificate.Provenance`."""
 
     source: Source = REST
-    day_starts: tuple[int, ...] = ()
+    day_starts: tuple[DayStart, ...] = ()
     absent: tuple[IdRange, ...] = ()
     suspected: tuple[Suspicion, ...] = ()
 
@@ -72,7 +73,7 @@ def whole_records(descriptor: int) -> Iterator[Place]:
     size = os.fstat(descriptor).st_size
     header = os.pread(descriptor, len(HEADER), 0)
     if header != HEADER and len(header) == len(HEADER) and header.startswith(_ANY_HEADER):
-        raise UntrustedFile("it is a journal of another version than 1")
+        raise UntrustedFile("it is a journal of another version than 2")
     at = len(HEADER)
     while header == HEADER and at + _PREFIX.size <= size:
         magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack(os.pread(descriptor, _PREFIX.size, at))

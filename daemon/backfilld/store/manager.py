@@ -16,6 +16,7 @@ import polars as pl
 import structlog
 
 from backfilld.core.day.certificate import REST, Certificate, Provenance, Source, Suspicion
+from backfilld.core.day.start import DayStart
 from backfilld.core.ids import IdSet
 from backfilld.core.merge import deduplicate, typed
 from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms
@@ -211,7 +212,7 @@ class BackfillCacheManager:
         self,
         day: dt.date,
         new: pl.DataFrame,
-        day_starts: Collection[int] = (),
+        day_starts: Collection[DayStart] = (),
         *,
         source: Source = REST,
         absent: Iterable[IdRange] = (),
@@ -221,7 +222,7 @@ class BackfillCacheManager:
         """Merge trades that ascend strictly in ``a`` and came from ``source`` into the day's file, a row group at a
         time, and replace it. What the nearest stored days prove of its ends is written with it.
 
-        ``day_starts`` are ids known to begin a day; ``absent`` and ``suspected`` are added to what the file knows of.
+        ``day_starts`` say where days begin; ``absent`` and ``suspected`` are added to what the file knows of.
         With no trades only the certificate is renewed. On a conflict the stored row stays and the other is returned, or
         TradeConflict raised. Raises StoreError and DayLocked; the file is then as before. Raises DayDamaged after
         moving aside a file that is not as it was written, and for a file that is gone if there are no trades to begin
@@ -236,7 +237,7 @@ class BackfillCacheManager:
         last_id = max(before.last_id if before else -1, new["a"][-1] if new.height else -1)
         tally = Tally()
         # A day that goes on needs no digest, which would cost a fifth of writing it.
-        is_over = later is not None or any(start > last_id for start in starts)
+        is_over = later is not None or any(start.first_id > last_id for start in starts)
         with rewriting(self.get_cache_path(day), day, self.instrument, self.encoding, digested=is_over) as writer:
             for piece in spliced(self._trusted_groups(day, tally), iter([new]), tally):
                 writer.add(piece)

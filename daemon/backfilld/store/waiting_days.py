@@ -15,6 +15,7 @@ import structlog
 from backfilld.core.day.absences import AbsentIds
 from backfilld.core.day.certificate import Certificate, Source
 from backfilld.core.day.saving import Unsaved, is_rewrite_due
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.model import Instrument
@@ -67,7 +68,7 @@ class WaitingDays:
         manager: BackfillCacheManager,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds,
         source: Source,
         now_s: float,
@@ -91,7 +92,7 @@ class WaitingDays:
         manager: BackfillCacheManager,
         day: date,
         trades: pl.DataFrame,
-        day_starts: Collection[int],
+        day_starts: Collection[DayStart],
         absence: AbsentIds,
         source: Source,
     ) -> Appended:

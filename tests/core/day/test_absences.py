@@ -12,6 +12,7 @@ from backfilld.core.day.certificate import Certificate, Suspicion, day_starts
 from backfilld.core.day.certificate import (
     Provenance as Told,  # pytest would take a name of Test... for a class of tests
 )
+from backfilld.core.day.start import DayStart
 from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
 from tests.core.day.test_certificate import NEXT, record
@@ -94,11 +95,11 @@ def test_what_is_passed_over_at_a_midnight_closes_the_day_before_and_opens_the_o
     missing = set(range(min(held), max(held))) - held
 
     once = looked(records, missing, NOW_MS)
-    assert day_starts(once.values()) == ({cut} if cut - 1 in held else set())
+    assert {each.first_id for each in day_starts(once.values())} == ({cut} if cut - 1 in held else set())
     twice = looked(once, missing, NOW_MS + SECOND_LOOK_MS)
     assert ids_of(part for each in twice.values() for part in each.holes) == set()
-    assert day_starts(twice.values()) == {cut}
-    first, last = (twice[day].proven_by({cut}) for day in (DAY, NEXT))
+    assert {each.first_id for each in day_starts(twice.values())} == {cut}
+    first, last = (twice[day].proven_by({DayStart(NEXT, cut)}) for day in (DAY, NEXT))
     assert (first.closed, last.opened) == (True, True)
     assert (first.next_first_id, last.previous_last_id) == (last.first_id, first.last_id)
 

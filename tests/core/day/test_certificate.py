@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfilld.core.day.certificate import Certificate, day_starts, held_in
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import MS_PER_DAY, IdRange, day_of, day_start_ms
 from backfilld.core.timespan import StoredSpan, TimeSpan
-from tests.fakes import DAY, DAY_MS, Tape
+from tests.fakes import DAY, DAY_MS, Tape, starts_at
 from tests.strategies import midnights, span_of
 
 NEXT = DAY + timedelta(days=1)
@@ -46,15 +47,17 @@ def test_a_record_knows_its_rows_ends_and_holes() -> None:
 
 @given(st.sets(st.integers(0, 20)), st.booleans(), st.booleans())
 def test_day_starts_prove_the_end_they_touch_and_nothing_is_ever_unproven(
-    starts: set[int], opened: bool, closed: bool
+    ids: set[int], opened: bool, closed: bool
 ) -> None:
     before = record((5, 9), opened=opened, closed=closed)
+    starts = starts_at(DAY, *ids)
     after = before.proven_by(starts)
-    assert after.opened == (opened or 5 in starts)
-    assert after.closed == (closed or 10 in starts)
+    assert after.opened == (opened or 5 in ids)
+    assert after.closed == (closed or 10 in ids)
     assert after.spans == before.spans
     assert after.proven_by(starts) == after
-    assert after.proven_starts() == ({5} if after.opened else set()) | ({10} if after.closed else set())
+    own = {DayStart(DAY, 5)} if after.opened else set()
+    assert after.proven_starts() == own | ({DayStart(NEXT, 10)} if after.closed else set())
     assert before.proven_by(after.proven_starts()) == after
 
 
@@ -62,7 +65,7 @@ def test_day_starts_prove_the_end_they_touch_and_nothing_is_ever_unproven(
 def test_adjoining_days_prove_true_day_starts_whatever_the_order(times: list[int], data: st.DataObject) -> None:
     """An id begins a day if and only if the one before it lies in an earlier day."""
     tape = Tape.of(7, times)
-    truth = {7 + n for n in range(1, len(times)) if day_of(times[n - 1]) < day_of(times[n])}
+    truth = {DayStart(day_of(times[n]), 7 + n) for n in range(1, len(times)) if day_of(times[n - 1]) < day_of(times[n])}
     assert day_starts(data.draw(st.permutations(records_of(tape)))) == truth
 
 

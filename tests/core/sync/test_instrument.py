@@ -109,7 +109,7 @@ def test_after_the_archive_the_plan_is_made_from_the_records_that_came() -> None
     taken = sync.on(events.DaysLoaded(dict.fromkeys(days)), at(NOON_S))
     assert events.TakeArchive((DAY - ONE_DAY,)) in taken
     record = certificate(DAY - ONE_DAY, 1, 9, opened=True, closed=True)
-    assert names(sync.on(events.ArchiveDayEnded(DAY - ONE_DAY, record), at(NOON_S))) == ["Flush"]
+    assert names(sync.on(events.ArchiveDayEnded(DAY - ONE_DAY, record), at(NOON_S))) == ["Prove", "Flush"]
     assert "LoadDays" not in names(sync.on(events.Flushed(), at(NOON_S)))
     assert sync.phase is Phase.ASKING
     assert sync.attempt.plan.received.rows == 9

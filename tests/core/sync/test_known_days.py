@@ -1,6 +1,7 @@
 """What stands on disk, and what is proven of it without asking anybody."""
 
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import IdRange
 from backfilld.core.sync.known_days import KnownDays
 from backfilld.core.timespan import StoredSpan, TimeSpan
@@ -18,7 +19,7 @@ def test_the_very_first_trade_of_a_symbol_needs_no_neighbour() -> None:
     known_days = holdings_of(1)
     plan = known_days.plan(DAY_MS + 100, newest_first=False, proves_first=True)
     assert plan.first_is_proven
-    assert known_days.starts_to_prove(plan) == {1}
+    assert known_days.starts_to_prove(plan) == {DayStart(DAY, 1)}
     assert known_days.days_to_renew() == {DAY}
 
 

@@ -17,6 +17,7 @@ from backfilld.store.archive_import import archive_csv, archive_take, archivefil
 from backfilld.store.archive_import.archive_take import Taken, take_archive
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
+from tests.fakes import starts_at
 from tests.store.archives import lines_of, published, zipped
 from tests.store.frames import DAY, SPOT, day_frame
 
@@ -26,7 +27,7 @@ ARCHIVE, NEWER, REST = Source("archive", SHA), Source("archive", NEWER_SHA), Sou
 
 def take(manager: BackfillCacheManager, frame: pl.DataFrame, sha256: str = SHA, starts: Iterable[int] = ()) -> Taken:
     path = published(manager.directory.parents[1] / "day.zip", frame)
-    return take_archive(manager, path, DAY, sha256, set(starts))
+    return take_archive(manager, path, DAY, sha256, starts_at(DAY, *starts))
 
 
 def sources(taken: Taken) -> list[tuple[Source, int, int]]:
@@ -161,7 +162,7 @@ def test_an_id_used_on_both_sides_of_midnight_is_told_apart_by_what_is_proven(ca
     stray = pl.concat([dearer([999]).with_columns(T=tape["T"][0]), tape])
     assert take(cache, stray, starts={1000, 1100}).record.first_id == 999
     path = cache.directory.parents[1] / "day.zip"
-    taken = take_archive(cache, path, DAY, SHA, {1000, 1100}, within=IdRange(1000, 1099))
+    taken = take_archive(cache, path, DAY, SHA, starts_at(DAY, 1000, 1100), within=IdRange(1000, 1099))
     assert_frame_equal(held(cache), tape)
     assert taken.record.sealed
     assert taken.findings.outside.ranges == (IdRange(999, 999),)

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import IdRange, Instrument, day_start_ms
 from backfilld.store.archive_import.archive_findings import ANY_ID
 from backfilld.store.archive_import.neighbours import ids_to_take, neighbourhood
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
+from tests.fakes import starts_at
 from tests.store.archives import published
 from tests.store.frames import DAY, SPOT, day_frame
 
@@ -45,10 +47,10 @@ def test_alone_a_day_can_have_any_id_and_nothing_is_proven(cache: BackfillCacheM
 
 def test_the_days_beside_it_bound_its_ids_and_prove_where_it_begins_and_ends(cache: BackfillCacheManager) -> None:
     cache.append(BEFORE, rows(1000, 1099, BEFORE))
-    cache.append(AFTER, rows(1200, 1299, AFTER), {1200})
+    cache.append(AFTER, rows(1200, 1299, AFTER), starts_at(AFTER, 1200))
     beside = neighbourhood(cache, DAY, None)
     assert beside.within == IdRange(1100, 1199)
-    assert beside.day_starts == {1100, 1200}
+    assert beside.day_starts == {DayStart(DAY, 1100), DayStart(AFTER, 1200)}
 
 
 def test_a_later_day_whose_first_id_is_not_proven_bounds_nothing(cache: BackfillCacheManager) -> None:
@@ -58,9 +60,9 @@ def test_a_later_day_whose_first_id_is_not_proven_bounds_nothing(cache: Backfill
 
 
 def test_a_day_before_that_is_closed_over_absent_ids_names_the_next_one(cache: BackfillCacheManager) -> None:
-    cache.append(BEFORE, rows(1000, 1099, BEFORE), {1103}, absent=[IdRange(1100, 1102)])
+    cache.append(BEFORE, rows(1000, 1099, BEFORE), starts_at(BEFORE, 1103), absent=[IdRange(1100, 1102)])
     assert cache.facts(BEFORE).closed
-    assert neighbourhood(cache, DAY, None).day_starts == {1103}
+    assert neighbourhood(cache, DAY, None).day_starts == {DayStart(DAY, 1103)}
 
 
 def test_a_file_that_cannot_be_trusted_tells_nothing(cache: BackfillCacheManager) -> None:
@@ -75,7 +77,7 @@ def test_the_published_file_of_the_next_day_proves_the_end_by_its_ids(
     """Only those with a time after this day, and only those at its beginning."""
     late = rows(1199, 1199)
     following = zip_of(tmp_path, pl.concat([late, rows(1200, 1210, AFTER)]))
-    assert neighbourhood(cache, DAY, following).day_starts == set(range(1200, 1211))
+    assert neighbourhood(cache, DAY, following).day_starts == {DayStart(AFTER, each) for each in range(1200, 1211)}
     following.write_bytes(b"no zip")
     assert neighbourhood(cache, DAY, following).day_starts == frozenset()
 

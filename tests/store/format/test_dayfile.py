@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from backfilld.core.day.certificate import REST
+from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.ids import IdSet
 from backfilld.core.model import MAX_ID, IdRange
 from backfilld.store.format import dayfile
@@ -23,6 +24,7 @@ from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
+from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, day_frame
 
 NUMERIC = ["T", "a", "f", "l"]
@@ -186,26 +188,26 @@ def test_a_piece_anywhere_in_a_day_of_many_row_groups(
 
 def test_a_day_is_opened_closed_and_sealed_by_day_starts_and_stays_so(manager: BackfillCacheManager) -> None:
     """1000 begins this day and 1100 the next; what was proven once is kept over rewrites that name nothing."""
-    manager.append(DAY, day_frame(range(1000, 1050)), {1000})
+    manager.append(DAY, day_frame(range(1000, 1050)), starts_at(DAY, 1000))
     assert (manager.facts(DAY).opened, manager.facts(DAY).closed) == (True, False)
-    manager.append(DAY, day_frame(range(1060, 1100)), {1100})
+    manager.append(DAY, day_frame(range(1060, 1100)), starts_at(DAY, 1100))
     assert (manager.facts(DAY).opened, manager.facts(DAY).closed, manager.facts(DAY).sealed) == (True, True, False)
     manager.append(DAY, day_frame(range(1050, 1060)))
     assert manager.facts(DAY).sealed
     record = manager.record(DAY)
     assert record is not None
     assert record.sealed
-    assert record.proven_starts() == {1000, 1100}
+    assert record.proven_starts() == {DayStart(DAY, 1000), DayStart(DAY + ONE_DAY, 1100)}
 
 
 def test_a_start_that_is_not_an_end_of_the_day_proves_nothing(manager: BackfillCacheManager) -> None:
-    record = manager.append(DAY, day_frame(range(1000, 1050)), {1001, 1049, 999}).record
+    record = manager.append(DAY, day_frame(range(1000, 1050)), starts_at(DAY, 1001, 1049, 999)).record
     assert (record.opened, record.closed, record.sealed) == (False, False, False)
 
 
 def test_an_end_that_grows_is_proven_no_more(manager: BackfillCacheManager) -> None:
     """Rows before the proven first id, and after the proven last: a contradiction takes the proof away."""
-    manager.append(DAY, day_frame(range(1000, 1050)), {1000, 1050})
+    manager.append(DAY, day_frame(range(1000, 1050)), starts_at(DAY, 1000, 1050))
     assert manager.append(DAY, day_frame([1050])).record.closed is False
     assert manager.append(DAY, day_frame([999])).record.opened is False
 
@@ -213,7 +215,7 @@ def test_an_end_that_grows_is_proven_no_more(manager: BackfillCacheManager) -> N
 def test_without_trades_only_the_proof_is_renewed(manager: BackfillCacheManager) -> None:
     trades = day_frame(range(1000, 1050))
     manager.append(DAY, trades)
-    appended = manager.append(DAY, trades.clear(), {1000, 1050})
+    appended = manager.append(DAY, trades.clear(), starts_at(DAY, 1000, 1050))
     assert appended.record.sealed
     assert (appended.cached, appended.duplicates) == (50, 0)
     assert manager.facts(DAY).sealed
@@ -221,7 +223,7 @@ def test_without_trades_only_the_proof_is_renewed(manager: BackfillCacheManager)
 
 
 def test_what_append_returns_is_what_a_fresh_look_finds(manager: BackfillCacheManager) -> None:
-    appended = manager.append(DAY, day_frame([*range(1000, 1010), *range(1020, 1030)]), {1000})
+    appended = manager.append(DAY, day_frame([*range(1000, 1010), *range(1020, 1030)]), starts_at(DAY, 1000))
     assert appended.record == manager.record(DAY)
     assert appended.bytes == manager.get_cache_path(DAY).stat().st_size
     assert appended.record.holes == (IdRange(1010, 1019),)
@@ -229,7 +231,7 @@ def test_what_append_returns_is_what_a_fresh_look_finds(manager: BackfillCacheMa
 
 def test_the_metadata_stands_in_the_file_as_json_for_other_readers(manager: BackfillCacheManager) -> None:
     trades = day_frame([1000, 1002])
-    manager.append(DAY, trades, {1000})
+    manager.append(DAY, trades, starts_at(DAY, 1000))
     first_ms, last_ms = trades["T"]
     metadata = pq.ParquetFile(manager.get_cache_path(DAY)).metadata.metadata or {}
     assert msgspec.json.decode(metadata[METADATA_KEY.encode()]) == {

@@ -22,6 +22,7 @@ from backfilld.store.format import digest
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.digest import FILE_DIGEST_KEY, RowsDigest
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION
+from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, day_frame
 
 ARCHIVE = Source("archive", "ab" * 32)
@@ -76,7 +77,7 @@ def test_a_newer_version_is_refused_by_name_and_left_where_it_is(manager: Backfi
 
 def test_rows_that_stood_keep_their_source(manager: BackfillCacheManager) -> None:
     """An archive day with a hole; REST fills it and brings the tail, of which one row was held already."""
-    manager.append(DAY, day_frame([*range(1000, 1010), *range(1012, 1020)]), {1000}, source=ARCHIVE)
+    manager.append(DAY, day_frame([*range(1000, 1010), *range(1012, 1020)]), starts_at(DAY, 1000), source=ARCHIVE)
     manager.append(DAY, day_frame([1010, 1011, *range(1019, 1025)]), source=REST)
     assert manager.facts(DAY).sources == (
         Sourced(ARCHIVE, IdRange(1000, 1009)),
@@ -89,7 +90,7 @@ def test_rows_that_stood_keep_their_source(manager: BackfillCacheManager) -> Non
 def test_absent_ids_are_no_holes_and_survive(manager: BackfillCacheManager) -> None:
     """1005 is absent upstream: the day is sealed without it. The neighbour is looked for beyond absent ids."""
     absent = [IdRange(1005, 1005), IdRange(1010, 1011)]
-    manager.append(DAY, day_frame([*range(1000, 1005), *range(1006, 1010)]), {1000, 1012}, absent=absent)
+    manager.append(DAY, day_frame([*range(1000, 1005), *range(1006, 1010)]), starts_at(DAY, 1000, 1012), absent=absent)
     manager.append(DAY, day_frame([]))
     facts = manager.facts(DAY)
     assert (facts.holes, facts.absent, facts.sealed) == ((), tuple(absent), True)
@@ -168,15 +169,15 @@ def test_a_sealed_day_has_the_digest_of_its_rows_and_an_open_one_none(
     manager: BackfillCacheManager, small_row_groups: int
 ) -> None:
     trades = day_frame(range(1000, 1500))
-    manager.append(DAY, trades[:300], {1000})
+    manager.append(DAY, trades[:300], starts_at(DAY, 1000))
     assert manager.facts(DAY).digest is None
-    manager.append(DAY, trades[300:], {1500})
+    manager.append(DAY, trades[300:], starts_at(DAY, 1500))
     assert manager.facts(DAY).digest == hashlib.sha256(canonical(trades, 131_072)).hexdigest()
 
 
 def test_the_file_knows_every_byte_of_itself(manager: BackfillCacheManager) -> None:
     """The digest in the footer is that of the file with the digest's digits as zeros, as anybody can compute it."""
-    manager.append(DAY, day_frame(range(1000, 1100)), {1000, 1100})
+    manager.append(DAY, day_frame(range(1000, 1100)), starts_at(DAY, 1000, 1100))
     path = manager.get_cache_path(DAY)
     content = path.read_bytes()
     named = (pq.ParquetFile(path).metadata.metadata or {})[FILE_DIGEST_KEY.encode()]

@@ -21,6 +21,7 @@ from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, stamp_file
 from backfilld.store.format.footer import METADATA_KEY
 from backfilld.store.upkeep.inspection import Inspected, chain_findings, inspect_day
+from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, day_frame
 
 NEXT = DAY + timedelta(days=1)
@@ -54,7 +55,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
         patch.setattr(dayfile, "ROW_GROUP_ROWS", 40)
         manager = BackfillCacheManager(tmp_path_factory.mktemp("sealed"), SPOT, Encoding("none"))
         source = Source("archive", "ab" * 32)
-        manager.append(DAY, day_frame(HELD), {1000, 1110}, source=source, absent=[IdRange(1047, 1047)])
+        manager.append(DAY, day_frame(HELD), starts_at(DAY, 1000, 1110), source=source, absent=[IdRange(1047, 1047)])
     path = manager.get_cache_path(DAY)
     return path, path.read_bytes()
 
@@ -84,7 +85,7 @@ def test_whatever_the_cache_writes_is_found_true(
     first = data.draw(st.sets(st.sampled_from(sorted(held)), min_size=1))
     missing = sorted(set(range(min(held), max(held))) - held)
     absent = data.draw(st.sets(st.sampled_from(missing))) if missing else set()
-    starts = ({min(held)} if opened else set()) | ({max(held) + 1} if closed else set())
+    starts = starts_at(DAY, *([min(held)] if opened else []), *([max(held) + 1] if closed else []))
     manager.append(DAY, day_frame(sorted(first)), starts, absent=[IdRange(each, each) for each in sorted(absent)])
     manager.append(DAY, day_frame(sorted(held)).with_columns(q=pl.lit(5.0)), starts, source=Source("adopted"))
     found = inspected(manager.get_cache_path(DAY)).findings
@@ -103,7 +104,7 @@ def test_markers_of_another_time_are_no_finding(manager: BackfillCacheManager) -
         pl.when(pl.col("a") == 1005).then(value).otherwise(name).cast(SCHEMA[name]).alias(name)
         for name, value in marker.items()
     )
-    manager.append(DAY, trades, {1000, 1010})
+    manager.append(DAY, trades, starts_at(DAY, 1000, 1010))
     assert kinds(manager.get_cache_path(DAY)) == set()
 
 
@@ -195,7 +196,7 @@ def test_an_edited_certificate_is_found(sealed: tuple[Path, bytes], data: st.Dat
 
 
 def test_the_findings_name_what_is_wrong(manager: BackfillCacheManager) -> None:
-    manager.append(DAY, day_frame(range(1000, 1020)), {1000, 1020})
+    manager.append(DAY, day_frame(range(1000, 1020)), starts_at(DAY, 1000, 1020))
     path = manager.get_cache_path(DAY)
     certificate = certificate_of(path)
     rewrite(path, day_frame([*range(1000, 1005), *range(1008, 1020)]), certificate)
@@ -219,28 +220,28 @@ def chain(manager: BackfillCacheManager) -> list[tuple[str, str]]:
 
 
 def test_days_that_join_have_no_finding(manager: BackfillCacheManager) -> None:
-    manager.append(DAY, day_frame(range(1000, 1010)), {1000, 1010})
-    manager.append(NEXT, day_frame(range(1010, 1020), NEXT), {1010})
+    manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000, 1010))
+    manager.append(NEXT, day_frame(range(1010, 1020), NEXT), starts_at(NEXT, 1010))
     assert chain(manager) == []
 
 
 @pytest.mark.parametrize("first_id", [1005, 1009, 1011])
 def test_a_day_that_does_not_join_the_one_before_is_found(manager: BackfillCacheManager, first_id: int) -> None:
-    manager.append(DAY, day_frame(range(1000, 1010)), {1000, 1010})
-    manager.append(NEXT, day_frame(range(first_id, 1020), NEXT), {first_id})
+    manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000, 1010))
+    manager.append(NEXT, day_frame(range(first_id, 1020), NEXT), starts_at(NEXT, first_id))
     assert chain(manager) == [("2025-11-08", "chain")]
 
 
 def test_a_day_that_is_over_and_not_sealed_is_found(manager: BackfillCacheManager) -> None:
     """The newest day may go on; the ones before it may not."""
-    manager.append(DAY, day_frame(range(1000, 1010)), {1000})
+    manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000))
     manager.append(NEXT, day_frame(range(1015, 1020), NEXT))
     assert chain(manager) == [("2025-11-07", "incomplete")]
 
 
 def test_absent_ids_between_two_days_are_no_break(manager: BackfillCacheManager) -> None:
-    manager.append(DAY, day_frame(range(1000, 1010)), {1000, 1012}, absent=[IdRange(1010, 1011)])
-    manager.append(NEXT, day_frame(range(1012, 1020), NEXT), {1012})
+    manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000, 1012), absent=[IdRange(1010, 1011)])
+    manager.append(NEXT, day_frame(range(1012, 1020), NEXT), starts_at(NEXT, 1012))
     assert chain(manager) == []
 
 
@@ -249,21 +250,25 @@ def test_an_archive_day_that_only_proves_its_neighbour_may_be_open_on_its_other_
 ) -> None:
     """Not so where the day on that side is held, nor for rows of REST, which could have been asked."""
     archive = Source("archive", "0" * 64)
-    manager.append(DAY, day_frame(range(1000, 1010)), {1010}, source=archive)
-    manager.append(NEXT, day_frame(range(1010, 1020), NEXT), {1010, 1020})
+    manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1010), source=archive)
+    manager.append(NEXT, day_frame(range(1010, 1020), NEXT), starts_at(NEXT, 1010, 1020))
     assert chain(manager) == []
-    manager.append(DAY - timedelta(days=1), day_frame(range(980, 990), DAY - timedelta(days=1)), {980, 990})
+    manager.append(
+        DAY - timedelta(days=1),
+        day_frame(range(980, 990), DAY - timedelta(days=1)),
+        starts_at(DAY - timedelta(days=1), 980, 990),
+    )
     assert chain(manager) == [("2025-11-07", "incomplete")]
 
 
 @pytest.mark.parametrize("far", [2, 3])
 def test_an_archive_day_after_a_span_may_be_open_at_its_end(manager: BackfillCacheManager, far: int) -> None:
     archive = Source("archive", "0" * 64)
-    manager.append(DAY, day_frame(range(1000, 1010)), {1000}, source=archive)
+    manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000), source=archive)
     later = DAY + timedelta(days=far)
-    manager.append(later, day_frame(range(2000, 2010), later), {2000, 2010})
+    manager.append(later, day_frame(range(2000, 2010), later), starts_at(later, 2000, 2010))
     assert chain(manager) == []
-    manager.append(NEXT, day_frame(range(1015, 1020), NEXT), {1015, 1020})
+    manager.append(NEXT, day_frame(range(1015, 1020), NEXT), starts_at(NEXT, 1015, 1020))
     assert ("2025-11-07", "incomplete") in chain(manager)
 
 

@@ -10,6 +10,7 @@ from math import isfinite
 import polars as pl
 
 from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail, brings_rows
+from backfilld.core.day.division import first_row_from
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, IdRange
@@ -17,9 +18,6 @@ from backfilld.errors import UnexpectedAnswer
 
 MOST_GROWTH = 10**9
 """No answer alone may jump over more ids: the busiest symbol took nine years for four times as many."""
-
-OUT_OF_ORDER_MS = 60_000
-"""How far the time of a row may lie behind that of a row with a lower id: marker rows keep another trade's time."""
 
 
 def check_page(trades: pl.DataFrame, query: Query) -> None:
@@ -45,21 +43,11 @@ def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.Dat
     locates keeps no row (:func:`~backfilld.core.backfill.questions.brings_rows`).
     """
     is_cut = stop_ms is not None and not isinstance(query, Before | Newest)
-    beyond = _first_beyond(trades["T"], stop_ms) if is_cut and stop_ms is not None else None
+    beyond = first_row_from(trades["T"], stop_ms) if is_cut and stop_ms is not None else None
     kept = trades if beyond is None else trades.head(beyond)
     if isinstance(query, Tail) and query.overlaps:
         return kept[1:], _found(kept[1:], query, trades, beyond)
     return kept if brings_rows(query, trades.height) else empty_trades(), _found(kept, query, trades, beyond)
-
-
-def _first_beyond(times: pl.Series, stop_ms: int) -> int | None:
-    """The number of the first row that is not before ``stop_ms``. A single time that is wrong in the midst of earlier
-    ones does not end a window: what follows lies around the stop, or behind it."""
-    candidates = (times >= stop_ms).arg_true()
-    for row in candidates:
-        if times[row:].min() >= stop_ms - OUT_OF_ORDER_MS:  # type: ignore[operator]
-            return int(row)
-    return None
 
 
 def _found(kept: pl.DataFrame, query: Query, trades: pl.DataFrame, beyond: int | None) -> Found:

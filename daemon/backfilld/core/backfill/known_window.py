@@ -46,6 +46,11 @@ class KnownWindow:
         return self._head.first_id
 
     @property
+    def first_ms(self) -> int | None:
+        """The time of the window's first trade, where an answer has shown it."""
+        return self._head.first_ms
+
+    @property
     def last_id(self) -> int | None:
         """The window's last id, as far as it is known."""
         return self._end.last_id

@@ -157,7 +157,7 @@ class BackfillPlan(KnownWindow):
             self._doubt_start(query)
 
     def _receive(self, query: Query, found: Found) -> None:
-        if found.ids is not None and found.last_ms >= self.window.start_ms:
+        if found.ids is not None and self._is_of_window(found.ids, found.last_ms):
             self._hold(found)
             if not isinstance(query, Tail):
                 self._end.show(found.ids.last_id, found.last_ms)
@@ -171,7 +171,13 @@ class BackfillPlan(KnownWindow):
         self._ids.receive(new)
         self._pace.count(new.rows, found.first_ms, found.last_ms)
 
+    def _is_of_window(self, ids: IdRange, last_ms: int) -> bool:
+        """Whether rows are of the window: by their times, or behind others of it, whatever their times say."""
+        is_behind = bool(self.received) and self.received.first_id < ids.first_id
+        return is_behind or last_ms >= self.window.start_ms
+
     def _heed_start(self, query: Query, found: Found) -> None:
+        self._head.show(found)
         match query:
             case Page() | Tail():
                 self._head.heed(found)
@@ -237,7 +243,7 @@ class BackfillPlan(KnownWindow):
 
     def arrived(self, found: Found) -> None:
         """Rows that nobody asked for are on their way to the disk."""
-        if found.ids is not None and found.last_ms >= self.window.start_ms:
+        if found.ids is not None and self._is_of_window(found.ids, found.last_ms):
             self._hold(found)
             if self.window.stop_ms is None:
                 self._end.show(found.ids.last_id, found.last_ms)

@@ -23,6 +23,7 @@ class WindowStart:
 
     def __init__(self, start_ms: int, *, takes_page: bool, proves: bool = True) -> None:
         self.first_id: int | None = None
+        self._shown: tuple[int, int] | None = None
         self.is_proven = False
         self.reaches_over = False
         self.is_preceded = False
@@ -41,6 +42,17 @@ class WindowStart:
     def is_open(self) -> bool:
         """Whether an answer is awaited that may bring rows of the first page."""
         return self._awaits_first
+
+    @property
+    def first_ms(self) -> int | None:
+        """The time of the trade with the first id, where an answer has shown it."""
+        return self._shown[1] if self._shown is not None and self._shown[0] == self.first_id else None
+
+    def show(self, found: Found) -> None:
+        """An answer began with this trade."""
+        if found.ids is not None and found.first_ms >= self._start_ms:
+            shown = (found.ids.first_id, found.first_ms)
+            self._shown = min(self._shown or shown, shown)
 
     def hold(self, first_id: int, *, reaches_over: bool) -> None:
         """The first id is known from what is held."""
@@ -108,6 +120,9 @@ class WindowStart:
         """Rows from before the window where its first were expected: the exchange did not name its last neighbour, as
         its answers may lag. If the start lies among the rows, it is found."""
         if found.ids is None or found.first_ms >= self._start_ms or self.reaches_over:
+            return
+        if self.first_id is not None and found.ids.first_id > self.first_id:
+            # Time went back over the start: what goes before decides.
             return
         if found.last_ms >= self._start_ms:
             self.hold(found.ids.first_id, reaches_over=True)

@@ -1,8 +1,8 @@
 """The certificate of one day: which trades are stored, what proves where the day begins and ends, where they came from.
 
 Owns the rule: a day is complete when its ids run without a hole from the first id of the day to the last, and the
-next id lies in a later day. Both ends are proven by a *day start*: an id whose predecessor is known to lie in an
-earlier day. Ids that the exchange itself does not have are not holes, and a neighbour is looked for beyond them.
+next id lies in a later day. Both ends are proven by a *day start*: that of the day itself, and that of a later one. Ids
+that the exchange itself does not have are not holes, and a neighbour is looked for beyond them.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import groupby, pairwise
 
+from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.ids import IdSet
-from backfilld.core.model import MS_PER_DAY, IdRange, day_of
+from backfilld.core.model import MS_PER_DAY, IdRange, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import StoredSpan, TimeSpan
 
 
@@ -27,7 +28,6 @@ class Source:
 REST = Source("rest")
 STREAM = Source("stream")
 """The live side: the exchange's stream, and what REST filled its holes with."""
-STREAM = Source("stream")
 ADOPTED = Source("adopted")
 
 
@@ -56,7 +56,7 @@ class Provenance:
     ``source``.
     """
 
-    day_starts: Collection[int] = ()
+    day_starts: Collection[DayStart] = ()
     source: Source = REST
     sources: tuple[Sourced, ...] = ()
     absent: tuple[IdRange, ...] = ()
@@ -135,9 +135,10 @@ class Certificate:
         """The first id of a later day: the one after the last, or after those absent; None while unproven."""
         return self._highest_start if self.closed else None
 
-    def proven_starts(self) -> set[int]:
-        """The day starts that this certificate knows of: its first id, and the one after its last."""
-        return ({self.first_id} if self.opened else set()) | ({self._highest_start} if self.closed else set())
+    def proven_starts(self) -> set[DayStart]:
+        """The day starts that this certificate knows of: its own, and that of the day after."""
+        own = {DayStart(self.day, self.first_id)} if self.opened else set()
+        return own | ({DayStart(self.day + ONE_DAY, self._highest_start)} if self.closed else set())
 
     def provenance(self) -> Provenance:
         """What is known of the day besides its rows."""
@@ -149,10 +150,14 @@ class Certificate:
             conflicting=self.conflicting,
         )
 
-    def proven_by(self, day_starts: Collection[int]) -> "Certificate":
-        """A copy with what the day starts prove of its ends."""
-        opened = self.opened or any(self._lowest_start <= start <= self.first_id for start in day_starts)
-        closed = self.closed or any(self.last_id < start <= self._highest_start for start in day_starts)
+    def proven_by(self, day_starts: Collection[DayStart]) -> "Certificate":
+        """A copy with what the day starts prove of its ends. The start of another day does not open this one, also if
+        it has the same id."""
+        lowest, highest = self._lowest_start, self._highest_start
+        own = (each.first_id for each in day_starts if each.day == self.day)
+        later = (each.first_id for each in day_starts if each.day > self.day)
+        opened = self.opened or any(lowest <= first_id <= self.first_id for first_id in own)
+        closed = self.closed or any(self.last_id < first_id <= highest for first_id in later)
         if (opened, closed) == (self.opened, self.closed):
             return self
         return replace(self, opened=opened, closed=closed)
@@ -233,10 +238,10 @@ def _joined(ascending: Iterable[Sourced]) -> list[Sourced]:
     return result
 
 
-def day_starts(records: Iterable[Certificate]) -> set[int]:
-    """The ids that stored days prove to be day starts: nothing lies between them but ids that the exchange lacks."""
+def day_starts(records: Iterable[Certificate]) -> set[DayStart]:
+    """The day starts that stored days prove: nothing lies between them but ids that the exchange lacks."""
     ordered = sorted(records, key=lambda record: record.day)
-    return {later.first_id for earlier, later in pairwise(ordered) if _adjoin(earlier, later)}
+    return {DayStart(later.day, later.first_id) for earlier, later in pairwise(ordered) if _adjoin(earlier, later)}
 
 
 def _adjoin(earlier: Certificate, later: Certificate) -> bool:
@@ -261,7 +266,7 @@ class Held:
 def held_in(window: TimeSpan, records: Iterable[Certificate]) -> Held:
     """What the day records hold of the window."""
     by_day = {record.day: record for record in records}
-    spans = [span for record in by_day.values() for span in record.spans if _reaches_into(window, span)]
+    spans = [span for record in by_day.values() for span in record.spans if _reaches_into(window, record.day, span)]
     spans.sort(key=lambda span: span.ids)
     if not spans:
         return Held()
@@ -277,5 +282,9 @@ def held_in(window: TimeSpan, records: Iterable[Certificate]) -> Held:
     )
 
 
-def _reaches_into(window: TimeSpan, span: StoredSpan) -> bool:
+def _reaches_into(window: TimeSpan, day: date, span: StoredSpan) -> bool:
+    """Of a day that lies in the window every id counts, whatever the times say."""
+    stop_ms = window.stop_ms
+    if window.start_ms <= day_start_ms(day) and (stop_ms is None or day_stop_ms(day) <= stop_ms):
+        return True
     return span.last_ms >= window.start_ms and (window.stop_ms is None or span.first_ms < window.stop_ms)

@@ -11,6 +11,7 @@ from datetime import date
 from backfilld.core.backfill.questions import Found, Query
 from backfilld.core.day.absences import AbsentIds
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import IdRange
 from backfilld.core.sync.spec import RunSpec
 from backfilld.errors import BackfillError, ExchangeError
@@ -196,9 +197,9 @@ class Distrust:
 
 @dataclass(frozen=True, slots=True)
 class Prove:
-    """These ids are known to begin a day: write it with what is saved from now on."""
+    """Where days begin: write it with what is saved from now on."""
 
-    day_starts: frozenset[int]
+    day_starts: frozenset[DayStart]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from datetime import date
 from backfilld.core.backfill.plan import BackfillPlan
 from backfilld.core.day.absences import Absences, AbsentIds
 from backfilld.core.day.certificate import Certificate, day_starts, held_in
-from backfilld.core.model import MS_PER_DAY, day_start_ms, day_stop_ms
+from backfilld.core.day.start import DayStart
+from backfilld.core.model import MS_PER_DAY, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import TimeSpan
 
 
@@ -27,12 +28,12 @@ class KnownDays:
         self.window = window
         self.records = {record.day: record for record in records}
         self._very_first = very_first
-        self._known_starts: set[int] | None = None
+        self._known_starts: set[DayStart] | None = None
         starts = self._starts()
         self.held = held_in(window, [record.proven_by(starts) for record in self.records.values()])
         """What was held at the beginning."""
         self._absences = Absences(self.held.suspected, server_ms)
-        self._proven_starts: set[int] = set()
+        self._proven_starts: set[DayStart] = set()
 
     def plan(self, now_ms: int, *, newest_first: bool, proves_first: bool) -> BackfillPlan:
         """The plan for what is missing."""
@@ -60,13 +61,16 @@ class KnownDays:
         self._known_starts = None
         return before is not None and (before.coverage | record.coverage) != record.coverage
 
-    def starts_to_prove(self, plan: BackfillPlan) -> frozenset[int]:
-        """The ids that have become known to begin a day since this was last asked."""
-        starts = set(self._starts())
-        if plan.proven_first_id is not None and self.window.start_ms % MS_PER_DAY == 0:
-            starts.add(plan.proven_first_id)
-        if plan.beyond_id is not None and (self.window.stop_ms or 1) % MS_PER_DAY == 0:
-            starts.add(plan.beyond_id)
+    def starts_to_prove(self, plan: BackfillPlan) -> frozenset[DayStart]:
+        """The day starts that have become known since this was last asked."""
+        starts = {each for record in self.records.values() for each in record.proven_starts()} | self._starts()
+        start_ms, stop_ms = self.window.start_ms, self.window.stop_ms
+        first_id, beyond_id = plan.proven_first_id, plan.beyond_id
+        if first_id is not None and start_ms % MS_PER_DAY == 0:
+            days = {day_of(start_ms), *(() if plan.first_ms is None else (day_of(plan.first_ms),))}
+            starts |= {DayStart(day, first_id) for day in days}
+        if beyond_id is not None and stop_ms is not None and stop_ms % MS_PER_DAY == 0:
+            starts.add(DayStart(day_of(stop_ms), beyond_id))
         new = frozenset(starts - self._proven_starts)
         self._proven_starts |= new
         return new
@@ -76,11 +80,12 @@ class KnownDays:
         self.records.pop(day, None)
         self._known_starts = None
 
-    def _starts(self) -> set[int]:
+    def _starts(self) -> set[DayStart]:
         """What the days held prove of each other, and of the very first trade."""
         if self._known_starts is None:
-            firsts = {each.first_id for each in self.records.values()}
-            self._known_starts = day_starts(self.records.values()) | firsts & self._very_first
+            records = self.records.values()
+            very_first = {DayStart(each.day, each.first_id) for each in records if each.first_id in self._very_first}
+            self._known_starts = day_starts(records) | very_first
         return self._known_starts
 
     def days_to_renew(self) -> frozenset[date]:

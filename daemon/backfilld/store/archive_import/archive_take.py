@@ -13,6 +13,7 @@ import polars as pl
 import structlog
 
 from backfilld.core.day.certificate import Certificate, Provenance, Source, Sourced
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.merge import merge
@@ -54,14 +55,14 @@ def take_archive(
     path: Path,
     day: date,
     sha256: str,
-    day_starts: Collection[int] = (),
+    day_starts: Collection[DayStart] = (),
     *,
     within: IdRange = ANY_ID,
     keeps_suspect: bool = False,
 ) -> Taken:
     """Merge the zip at ``path``, whose published checksum is ``sha256``, into the day's file, and replace it.
 
-    ``day_starts`` are ids known to begin a day, and ``within`` those that this day can have: rows of others are left
+    ``day_starts`` say where days begin, and ``within`` those that this day can have: rows of others are left
     out, published or held. So are rows that can be no trade, unless ``keeps_suspect``.
 
     Raises ArchiveError if the zip cannot be used and StoreError if the disk refuses; the day is then as before.

@@ -1,12 +1,13 @@
 """What the days beside a day tell of its ends: which ids it can have, and which are known to begin a day."""
 
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.markets import RULES
 from backfilld.core.model import PAGE_ROWS, IdRange, Market, day_stop_ms
 from backfilld.errors import ArchiveError, DayLocked
@@ -23,7 +24,7 @@ class Neighbourhood:
     :class:`backfilld.core.day.certificate`."""
 
     within: IdRange = ANY_ID
-    day_starts: frozenset[int] = field(default_factory=frozenset)
+    day_starts: frozenset[DayStart] = field(default_factory=frozenset)
 
 
 def neighbourhood(
@@ -35,16 +36,17 @@ def neighbourhood(
 ) -> Neighbourhood:
     """What the day files beside ``day`` tell of it, and the published file of the day ``following`` it, if it is
     there. ``before`` and ``after`` are certificates of its neighbours that are stored elsewhere."""
-    before = _facts(manager, day - timedelta(days=1)) or before
-    after = _facts(manager, day + timedelta(days=1)) or after
-    starts = set() if following is None else _ids_of_the_next_day(following, day)
+    before = _facts(manager, day - ONE_DAY) or before
+    after = _facts(manager, day + ONE_DAY) or after
+    starts = set() if following is None else _starts_after(following, day)
     first_id, last_id = ANY_ID.first_id, ANY_ID.last_id
     if before is not None:
         first_id = before.last_id + 1
-        starts |= {first_id} if before.next_first_id is None else {before.next_first_id}
+        start = first_id if before.next_first_id is None else before.next_first_id
+        starts.add(DayStart(day, start))
     if after is not None and after.first_id > first_id:
         last_id = after.first_id - 1 if after.opened else last_id
-        starts.add(after.first_id)
+        starts.add(DayStart(after.day, after.first_id))
     return Neighbourhood(IdRange(first_id, last_id), frozenset(starts))
 
 
@@ -64,7 +66,7 @@ def ids_to_take(
     proves nothing, if nobody asked for that day (``is_first``: the plan asks for its last trade) or REST would not
     answer, as on the futures.
     """
-    before, own = _facts(manager, day - timedelta(days=1)) or before, _facts(manager, day)
+    before, own = _facts(manager, day - ONE_DAY) or before, _facts(manager, day)
     market = manager.instrument.market if manager.instrument else Market.SPOT
     if before is None and (is_first or not RULES[market].answers_for_all_time):
         return within
@@ -87,11 +89,11 @@ def _facts(manager: BackfillCacheManager, day: date) -> Certificate | None:
         return None
 
 
-def _ids_of_the_next_day(path: Path, day: date) -> set[int]:
-    """The ids at the beginning of a published file that have a time after ``day``: the lowest begins a day if the last
-    id of ``day`` is the one before it."""
+def _starts_after(path: Path, day: date) -> set[DayStart]:
+    """A start for each id at the beginning of a published file that has a time after ``day``: the lowest is the start
+    of the next day if the last id of ``day`` is the one before it."""
     try:
         head = next(trade_frames(path))[:PAGE_ROWS]
     except (ArchiveError, StopIteration):
         return set()
-    return set(head.filter(pl.col("T") >= day_stop_ms(day))["a"])
+    return {DayStart(day + ONE_DAY, each) for each in head.filter(pl.col("T") >= day_stop_ms(day))["a"]}

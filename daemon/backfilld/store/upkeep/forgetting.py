@@ -10,6 +10,7 @@ from datetime import date
 import polars as pl
 
 from backfilld.core.day.certificate import Provenance, Sourced, Suspicion
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
@@ -24,7 +25,7 @@ class _NothingLeft(Exception):
 
 
 def forget(
-    manager: BackfillCacheManager, day: date, ids: Iterable[IdRange] = (), day_starts: Collection[int] = ()
+    manager: BackfillCacheManager, day: date, ids: Iterable[IdRange] = (), day_starts: Collection[DayStart] = ()
 ) -> int:
     """Remove the rows with these ids from the day's file, and what it says of absent ones among them; let it claim
     these ``day_starts`` no longer. Return how many rows were removed; a file without any left is moved aside.
@@ -60,7 +61,7 @@ def _versions(removed: pl.DataFrame, sources: Collection[Sourced]) -> pl.DataFra
     return first.with_columns(names_of_sources(first["a"], sources).alias("source"), kept=pl.lit(value=False))
 
 
-def _untold(known: Provenance, gone: IdSet, day_starts: Collection[int]) -> Provenance:
+def _untold(known: Provenance, gone: IdSet, day_starts: Collection[DayStart]) -> Provenance:
     """What is known without what is no longer believed."""
     return replace(
         known,
