@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from backfilld.adapters.binance_archive import BinanceArchive, Tempo, open_archive
+from backfilld.adapters.archive_pace import Tempo
+from backfilld.adapters.binance_archive import BinanceArchive, open_archive
 from backfilld.core.model import IdRange, Instrument
 from backfilld.core.retry import Backoff
 from backfilld.errors import ArchiveError, ExchangeError, TransientError, UnexpectedAnswer

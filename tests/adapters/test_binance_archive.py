@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from backfilld.adapters import binance_archive
-from backfilld.adapters.binance_archive import BinanceArchive, Tempo, open_archive
+from backfilld.adapters.archive_pace import Tempo
+from backfilld.adapters.binance_archive import BinanceArchive, open_archive
 from backfilld.core.model import Instrument
 from backfilld.core.retry import Backoff
 from backfilld.errors import ArchiveError, ExchangeError, RequestRejected, TransientError, UnexpectedAnswer

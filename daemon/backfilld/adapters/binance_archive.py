@@ -8,7 +8,7 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
@@ -26,12 +26,12 @@ from backfilld.adapters.archive_answers import (
     size_in,
     where,
 )
+from backfilld.adapters.archive_pace import Pace, Paced, Tempo, chunks_of
 from backfilld.adapters.routes import reason_of
 from backfilld.adapters.spool import Spool, same_bytes
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument
-from backfilld.core.retry import Backoff
-from backfilld.errors import ArchiveError, ExchangeError, TransientError, Unreachable
+from backfilld.errors import ArchiveError, TransientError, Unreachable
 from backfilld.ports import Published
 from backfilld.store.atomic import translated
 
@@ -43,17 +43,6 @@ MOST_ZIP_BYTES = 512 << 20
 LONGEST_ETAG = 200
 CONNECT_S = 5.0
 TRIES_TO_CONNECT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Tempo:
-    """How slow the archive may be. A transfer is given up when nothing came for ``silence_s``, or less than
-    ``least_bytes_per_s`` over ``window_s``; then it goes on where it was, as often as ``backoff`` allows."""
-
-    silence_s: float = 20.0
-    window_s: float = 30.0
-    least_bytes_per_s: float = 8_192.0
-    backoff: Backoff = field(default_factory=lambda: Backoff(deadline_s=0, attempts=6, first_s=0.5, cap_s=15))
 
 
 @asynccontextmanager
@@ -126,7 +115,7 @@ class BinanceArchive:
             if refusal := refusal_of(answer):
                 raise refusal
             body = b""
-            async with _chunks_of(answer) as chunks:
+            async with chunks_of(answer) as chunks:
                 async for chunk in chunks:
                     body += chunk
                     if len(body) > MOST_CHECKSUM_BYTES:
@@ -178,7 +167,7 @@ class BinanceArchive:
             elif resumed_at(answer) != spool.size:
                 spool.begin_anew()
                 raise TransientError(f"{where(answer)} went on elsewhere than it was asked to")
-            async with _chunks_of(answer) as chunks:
+            async with chunks_of(answer) as chunks:
                 async for chunk in chunks:
                     if spool.size + len(chunk) > MOST_ZIP_BYTES:
                         raise ArchiveError(f"{where(answer)} is larger than {MOST_ZIP_BYTES:,} bytes", kind="large")
@@ -201,13 +190,13 @@ class BinanceArchive:
         headers: dict[str, str] | None = None,
     ) -> T:
         """What ``use`` makes of the answer, while it comes fast enough."""
-        pace = _Pace(self._tempo)
+        pace = Pace(self._tempo)
         try:
             with pace.scope:
                 request = self._http.build_request(method, url, headers=headers)
                 answer = await self._http.send(request, stream=True)
                 self._http.cookies.clear()
-                answer.stream = _Paced(answer.stream, pace)  # type: ignore[arg-type]  # of an asynchronous client
+                answer.stream = Paced(answer.stream, pace)  # type: ignore[arg-type]  # of an asynchronous client
                 try:
                     return await use(answer)
                 finally:
@@ -234,68 +223,6 @@ class BinanceArchive:
                 if wait_s is None:
                     raise
             await trio.sleep(wait_s)
-
-
-class _Pace:
-    """Cancels ``scope`` when nothing comes, or too little; ``complaint`` says which."""
-
-    def __init__(self, tempo: Tempo) -> None:
-        self._tempo = tempo
-        self._since_s = trio.current_time()
-        self._received = 0
-        self.complaint = f"nothing came for {tempo.silence_s:g} s"
-        self.scope = trio.CancelScope(deadline=self._since_s + tempo.silence_s)
-
-    def waiting(self) -> None:
-        """Something is waited for."""
-        self.scope.deadline = trio.current_time() + self._tempo.silence_s
-
-    def came(self, size: int) -> None:
-        """Bytes came; what is done with them is not the archive's time."""
-        self.scope.deadline = float("inf")
-        self._received += size
-        elapsed_s = trio.current_time() - self._since_s
-        if elapsed_s < self._tempo.window_s:
-            return
-        if self._received < self._tempo.least_bytes_per_s * elapsed_s:
-            self.complaint = f"only {self._received:,} bytes came in {elapsed_s:.0f} s"
-            self.scope.cancel()
-        self._since_s, self._received = trio.current_time(), 0
-
-
-class _Paced(httpx.AsyncByteStream):
-    """A stream whose pace is watched."""
-
-    def __init__(self, stream: httpx.AsyncByteStream, pace: _Pace) -> None:
-        self._stream = stream
-        self._pace = pace
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        self._chunks = aiter(self._stream)
-        return self
-
-    async def __anext__(self) -> bytes:
-        self._pace.waiting()
-        chunk = await anext(self._chunks)
-        self._pace.came(len(chunk))
-        return chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-@asynccontextmanager
-async def _chunks_of(answer: httpx.Response) -> "AsyncIterator[AsyncIterator[bytes]]":
-    """The body as it comes. httpx reads through several generators: where one is left, all must be ended."""
-    chunks = answer.aiter_raw()
-    try:
-        yield chunks
-    except ExchangeError:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            async for _ in chunks:
-                pass
-        raise
 
 
 @asynccontextmanager

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import groupby
 
-from backfilld.core.model import Instrument
+from backfilld.core.markets import RULES
+from backfilld.core.model import Instrument, Market, day_stop_ms
 
 BYTES_PER_CORE_S = 8_000_000
 """Bytes of zips that a core turns into sealed days in a second: measured 1.3 us a trade, at 13.5 bytes a trade."""
@@ -91,6 +92,13 @@ def tasks_of(instrument: Instrument, listed: Mapping[date, int], first: date, la
 def planned(tasks: Iterable[FleetTask]) -> FleetPlan:
     """The plan of these tasks: the longest first, so that no machine is left alone with one at the end."""
     return FleetPlan(tuple(sorted(tasks, key=lambda task: (-task.bytes, task.instrument, task.month))))
+
+
+def within_lookback(days: Iterable[date], market: Market, now_ms: float) -> list[date]:
+    """The days of which the market documents that REST answers. A question for any other costs a futures market's full
+    weight and is refused: a month with many holes would spend the minute's budget on refusals."""
+    lookback_ms = RULES[market].lookback_ms
+    return [day for day in days if lookback_ms is None or day_stop_ms(day) > now_ms - lookback_ms]
 
 
 @dataclass(frozen=True, slots=True)

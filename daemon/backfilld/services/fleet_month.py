@@ -5,39 +5,35 @@ broken off anywhere, it harms nothing: each day ends in a conditional create. It
 fill what the archive left open.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import structlog
 import trio
-from trio_util import AsyncValue
 
-from backfilld.adapters.binance_archive import BinanceArchive, open_archive
+from backfilld.adapters.binance_archive import open_archive
 from backfilld.adapters.month_days import MonthDays, scratch
 from backfilld.adapters.remote_days import CachedDaysInBucket
-from backfilld.assembly import assembled, remote_days
+from backfilld.assembly import remote_days
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.fleet import FleetTask, MonthFilled
-from backfilld.core.model import day_start_ms, day_stop_ms
+from backfilld.core.fleet import FleetTask, MonthFilled, within_lookback
 from backfilld.core.replication import day_key, day_of_key, folder_of
-from backfilld.core.timespan import TimeSpan
 from backfilld.errors import ArchiveError, DayLocked, ObjectRefused, RemoteUnreachable
 from backfilld.ports import Published
+from backfilld.services.month_zips import Downloads, ListedDays
+from backfilld.services.refill import run_once, windows
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
 from backfilld.store.layout import archive_directory
-from backfilld.supervisor import run_pipeline
 
 T = TypeVar("T")
 
 PATIENCE_S, FIRST_WAIT_S = 60.0, 0.5
 """For so long a task waits for a bucket that does not answer; then it fails, and runs again elsewhere."""
-
-DOWNLOADS_AHEAD = 3
-"""So many zips wait on disk for their turn."""
 
 ONE_DAY = timedelta(days=1)
 
@@ -107,14 +103,14 @@ class _Work:
 
     async def take_all(self) -> None:
         """Take the days that are wanted in their sequence, and push each as soon as it is sealed."""
-        beside = _Sequence([day for day in (self.task.before, *self.task.days, self.task.after) if day is not None])
+        beside = ListedDays([day for day in (self.task.before, *self.task.days, self.task.after) if day is not None])
         certificates = {day: found for day in beside.known(self.wanted) if (found := await self._certificate(day))}
         needed = beside.needed(self.wanted, certificates)
         month = MonthDays(self.settings.cache_dir, self.task.instrument, encoding_of(self.settings))
         directory = archive_directory(self.settings.cache_dir)
         await trio.Path(directory).mkdir(parents=True, exist_ok=True)
         async with open_archive(self.settings.archive_url, directory) as archive, trio.open_nursery() as nursery:
-            downloads = _Downloads(archive, self.task, needed)
+            downloads = Downloads(archive, self.task, needed)
             nursery.start_soon(downloads.run)
             async for day, published, following in downloads:
                 if isinstance(published, str):
@@ -163,19 +159,34 @@ class _Work:
 
     async def ask_rest(self) -> None:
         """Run the ordinary pipeline over the days that are not sealed, in the scratch directory."""
-        days = sorted(self.reasons)
-        window = TimeSpan(day_start_ms(days[0]), day_stop_ms(days[-1]))
-        instruments = (self.task.instrument,)
-        settings = self.settings.model_copy(update={"remote_url": "", "live": False})
-        with assembled(settings, once=True, instruments=instruments, window=window, locks=False) as assembly:
-            await run_pipeline(assembly.pipeline)
-            while assembly.outcomes.statistics().current_buffer_used:
-                self.weight += assembly.outcomes.receive_nowait().weight
+        left = sorted(self.reasons)
+        asked = within_lookback(left, self.task.instrument.market, time.time() * 1000)
+        for day in left:
+            if day not in asked:
+                self.reasons[day] += f"; {self.task.instrument.market} answers nothing of days so long ago"
+        # What is old enough to be deleted is so only after it was pushed: with its scratch directory.
+        settings = self.settings.model_copy(update={"remote_url": "", "live": False, "keep_days": 0})
+        for window, instruments in windows([(self.task.instrument, day) for day in self._bridged(asked)]):
+            outcomes = await run_once(settings, window, instruments)
+            self.weight += sum(each.weight for each in outcomes)
         month = MonthDays(self.settings.cache_dir, self.task.instrument, encoding_of(self.settings))
         found = await month.certificates()
-        for day in days:
-            if day in found and found[day].sealed:
+        for day in asked:
+            if day not in found:
+                continue
+            if found[day].sealed:
                 await self._push(day)
+            else:
+                self.reasons[day] = _lack(found[day])
+
+    def _bridged(self, asked: Sequence[date]) -> list[date]:
+        """These days, and those between two of them if all that lie there were sealed here: one run is cheaper than
+        two. Days that only the bucket has are not here, and would be fetched again."""
+        here, found = {*self.pushed, *self.conflicted}, list(asked[:1])
+        for earlier, later in pairwise(asked):
+            between = [earlier + ONE_DAY * number for number in range(1, (later - earlier).days)]
+            found += [*between, later] if here.issuperset(between) else [later]
+        return found
 
     async def publish(self) -> None:
         """Write the manifest. It may lag: the end of the fleet brings it up to date."""
@@ -204,70 +215,6 @@ class _Work:
         except (ObjectRefused, DayLocked):
             return None
         return None if found is None else found.certificate
-
-
-@dataclass(frozen=True, slots=True)
-class _Sequence:
-    """The listed days around and in a month, ascending, and what proves what."""
-
-    days: Sequence[date]
-
-    def around(self, day: date) -> tuple[date | None, date | None]:
-        """The listed days before and after it."""
-        at = self.days.index(day)
-        return self.days[at - 1] if at else None, self.days[at + 1] if at + 1 < len(self.days) else None
-
-    def known(self, wanted: Sequence[date]) -> list[date]:
-        """The days beside those that are wanted, whose certificates would save a download."""
-        beside = {each for day in wanted for each in self.around(day) if each is not None}
-        return sorted(beside - set(wanted))
-
-    def needed(self, wanted: Sequence[date], certificates: Mapping[date, Certificate]) -> list[date]:
-        """The days whose zips are needed: those wanted, and those beside them that nothing is known of."""
-        return sorted({*wanted, *(day for day in self.known(wanted) if day not in certificates)})
-
-
-@dataclass(slots=True)
-class _Downloads:
-    """The zips of some days in their sequence, a few ahead of the one in use."""
-
-    archive: BinanceArchive
-    task: FleetTask
-    days: Sequence[date]
-    _found: list[Published | str] = field(default_factory=list)
-    _came: AsyncValue[int] = field(default_factory=lambda: AsyncValue(0))
-    _used: AsyncValue[int] = field(default_factory=lambda: AsyncValue(0))
-
-    async def run(self) -> None:
-        """Download them."""
-        for number, day in enumerate(self.days):
-            await self._used.wait_value(partial(_is_near, number))
-            self._found.append(await _published(self.archive, self.task, day))
-            self._came.value += 1
-
-    async def __aiter__(self) -> AsyncIterator[tuple[date, Published | str, Published | None]]:
-        """Each day with its zip, or a sentence where there is none that can be used, and the zip that follows."""
-        for number, day in enumerate(self.days):
-            self._used.value = number
-            behind = min(number + 2, len(self.days))
-            await self._came.wait_value(partial(_reaches, behind))
-            following = self._found[number + 1] if number + 1 < behind else None
-            yield day, self._found[number], following if isinstance(following, Published) else None
-
-
-def _is_near(number: int, used: int) -> bool:
-    return number - used < DOWNLOADS_AHEAD
-
-
-def _reaches(count: int, came: int) -> bool:
-    return came >= count
-
-
-async def _published(archive: BinanceArchive, task: FleetTask, day: date) -> Published | str:
-    try:
-        return await archive.fetch(task.instrument, day) or "the archive does not have it"
-    except ArchiveError as error:
-        return str(error)
 
 
 def _lack(certificate: Certificate) -> str:

@@ -9,46 +9,28 @@ archive has others, is the exchange asked for the day again: it has the last wor
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from itertools import groupby
+from datetime import date
 from pathlib import Path
 
-import trio
-
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
-from backfilld.assembly import assembled, parquet_store
+from backfilld.assembly import parquet_store
 from backfilld.core.backfill.outcome import Outcome
-from backfilld.core.day.certificate import REST
-from backfilld.core.ids import IdSet
-from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
+from backfilld.core.model import Instrument, day_of
+from backfilld.core.replication import DayName
 from backfilld.core.timespan import TimeSpan
 from backfilld.errors import ExchangeError, SettingsError, StoreError
 from backfilld.services.compare_archive import compare_with_archive
 from backfilld.services.progress import Watch, unwatched
+from backfilld.services.refill import Beside, run_once, windows
 from backfilld.services.verify import Verified, day_files, verify_files
+from backfilld.services.wrong_days import WrongDay, wrong_days
 from backfilld.settings import Settings
 from backfilld.settings.encoding import keys_of
 from backfilld.store.atomic import move_aside
 from backfilld.store.layout import archive_directory, day_file_name, instrument_directory
 from backfilld.store.lock import locked
-from backfilld.store.upkeep.inspection import Finding, Inspected
-from backfilld.supervisor import Pipeline, cause_of, run_pipeline
-
-BAD_FILE = {"unreadable", "altered", "order", "duplicate", "time", "value", "certificate", "digest"}
-"""The kinds of findings after which nothing of the file is believed: it is never put back."""
-
-OTHER_ROWS = {"differs", "missing"}
-"""The kinds of findings of a file that is sound in itself, and that the archive contradicts."""
-
-LEFT_ALONE = {"newer", "locked"}
-"""The kinds of findings of a file that is left as it is."""
-
-DayKey = tuple[Instrument, date]
-Beside = Callable[[Pipeline], Awaitable[None]]
-"""Runs beside each pipeline, such as a progress display; it is cancelled when the pipeline ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +90,7 @@ async def repair_cache(
 async def _repair(
     settings: Settings, repaired: Repaired, look: Callable[[], Awaitable[Verified]], beside: Beside | None
 ) -> None:
-    wrong = _wrong_days(repaired.verified)
+    wrong = wrong_days(repaired.verified)
     moved = _move_aside(settings, wrong, repaired)
     asked = {key for key, each in wrong.items() if each.exchange_decides}
     await _fill(settings, sorted(wrong.keys() - asked), repaired, beside)
@@ -119,67 +101,15 @@ async def _repair(
     for key, path in moved.items():
         _put_back(settings, key, path, repaired)
     repaired.verified = await look()
-    joined = await _join_published(settings, sorted(_wrong_days(repaired.verified)), repaired)
+    joined = await _join_published(settings, sorted(wrong_days(repaired.verified)), repaired)
     if joined:
         repaired.verified = await look()
 
 
-# -- which days are wrong, and how
+# -- moving aside and putting back
 
 
-@dataclass(slots=True)
-class _Wrong:
-    """What to do about a day. ``reason`` is why its file is moved aside, None for one that only lacks something;
-    ``is_sound`` says that the file may be put back; ``exchange_decides`` that the archive may not fill the day."""
-
-    reason: str | None = None
-    is_sound: bool = True
-    exchange_decides: bool = False
-
-
-def _wrong_days(verified: Verified) -> Mapping[DayKey, _Wrong]:
-    """The days with findings. Files that a newer program wrote, or that no key opens, are left alone."""
-    days = {(each.instrument, each.day): each for each in verified.days}
-    wrong: dict[DayKey, _Wrong] = {}
-    for finding in verified.findings:
-        if finding.kind == "unencrypted":
-            continue  # nothing is wrong with its rows
-        key = finding.instrument, finding.day
-        for each, reason in _concerned(finding, verified.days):
-            its = wrong.setdefault(each, _Wrong())
-            its.reason = its.reason or reason
-            its.is_sound &= finding.kind not in BAD_FILE
-        if finding.kind == "differs":
-            wrong[key].exchange_decides |= _is_ours_from_exchange(days[key], finding)
-    left = {(each.instrument, each.day) for each in verified.findings if each.kind in LEFT_ALONE}
-    return {key: each for key, each in wrong.items() if key not in left}
-
-
-def _concerned(finding: Finding, days: Sequence[Inspected]) -> Iterator[tuple[DayKey, str | None]]:
-    """The days that a finding makes wrong, and why their files are moved aside (None: they only lack something)."""
-    key = finding.instrument, finding.day
-    if finding.kind in BAD_FILE | OTHER_ROWS:
-        yield key, finding.sentence
-    elif finding.kind == "chain":
-        # One of the two days is wrong, and nothing on disk can name it.
-        before = max(
-            each.day for each in days if each.instrument == finding.instrument and each.day < finding.day and each.facts
-        )
-        yield key, finding.sentence
-        yield (finding.instrument, before), f"it does not join {finding.day}"
-    else:
-        yield key, None
-
-
-def _is_ours_from_exchange(day: Inspected, finding: Finding) -> bool:
-    """Whether a row that differs from the published one came from the exchange itself."""
-    if day.facts is None or finding.ids is None:
-        return False
-    ours = IdSet.of(each.ids for each in day.facts.sources if each.source == REST)
-    return bool(ours & IdSet((finding.ids,)))
-
-
-def _move_aside(settings: Settings, wrong: Mapping[DayKey, _Wrong], repaired: Repaired) -> dict[DayKey, Path]:
+def _move_aside(settings: Settings, wrong: Mapping[DayName, WrongDay], repaired: Repaired) -> dict[DayName, Path]:
     """Move the wrong files aside; return where those that are sound went."""
     moved = {}
     for (instrument, day), each in sorted(wrong.items()):
@@ -192,7 +122,7 @@ def _move_aside(settings: Settings, wrong: Mapping[DayKey, _Wrong], repaired: Re
     return moved
 
 
-def _put_back(settings: Settings, key: DayKey, moved: Path, repaired: Repaired) -> None:
+def _put_back(settings: Settings, key: DayName, moved: Path, repaired: Repaired) -> None:
     """Put a sound file back where the day could not be filled again."""
     path = _path(settings, key)
     if not path.exists():
@@ -200,7 +130,7 @@ def _put_back(settings: Settings, key: DayKey, moved: Path, repaired: Repaired) 
         repaired.steps.append(Step(*key, "put back: the day could not be filled again"))
 
 
-def _path(settings: Settings, key: DayKey) -> Path:
+def _path(settings: Settings, key: DayName) -> Path:
     instrument, day = key
     return instrument_directory(settings.cache_dir, instrument) / day_file_name(day)
 
@@ -208,26 +138,13 @@ def _path(settings: Settings, key: DayKey) -> Path:
 # -- filling the days again
 
 
-def _windows(days: Sequence[DayKey]) -> Iterator[tuple[TimeSpan, tuple[Instrument, ...]]]:
-    """The days as spans without gaps, each with the instruments that need it."""
-    runs: dict[tuple[date, date], list[Instrument]] = {}
-    for instrument, own in groupby(days, key=lambda each: each[0]):
-        ascending = [day for _, day in own]
-        # Days in a row keep their distance to their place in the list.
-        for _, run in groupby(enumerate(ascending), key=lambda each: each[1] - timedelta(days=each[0])):
-            found = [day for _, day in run]
-            runs.setdefault((found[0], found[-1]), []).append(instrument)
-    for (first, last), instruments in sorted(runs.items()):
-        yield TimeSpan(day_start_ms(first), day_stop_ms(last)), tuple(instruments)
-
-
 async def _fill(
-    settings: Settings, days: Sequence[DayKey], repaired: Repaired, beside: Beside | None, *, uses_archive: bool = True
+    settings: Settings, days: Sequence[DayName], repaired: Repaired, beside: Beside | None, *, uses_archive: bool = True
 ) -> None:
     """Run the pipeline once over the days, span by span."""
-    for window, instruments in _windows(days):
+    for window, instruments in windows(days):
         try:
-            outcomes = await _run_once(settings, window, instruments, beside, uses_archive=uses_archive)
+            outcomes = await run_once(settings, window, instruments, beside, uses_archive=uses_archive)
         except StoreError as error:
             repaired.reasons.append(str(error))
             continue
@@ -243,41 +160,10 @@ def _until(window: TimeSpan) -> str:
     return "" if first == last else f"to {last}: "
 
 
-async def _run_once(
-    settings: Settings,
-    window: TimeSpan,
-    instruments: tuple[Instrument, ...],
-    beside: Beside | None,
-    *,
-    uses_archive: bool,
-) -> list[Outcome]:
-    with assembled(
-        settings, once=True, instruments=instruments, window=window, locks=False, uses_archive=uses_archive
-    ) as assembly:
-        async with _attended(assembly.pipeline, beside):
-            await run_pipeline(assembly.pipeline)
-        found: list[Outcome] = []
-        while assembly.outcomes.statistics().current_buffer_used:
-            found.append(assembly.outcomes.receive_nowait())
-        return found
-
-
-@asynccontextmanager
-async def _attended(pipeline: Pipeline, beside: Beside | None) -> AsyncIterator[None]:
-    try:
-        async with trio.open_nursery() as nursery:
-            if beside is not None:
-                nursery.start_soon(beside, pipeline)
-            yield
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise cause_of(group) from None
-
-
 # -- joining what the exchange could not bring
 
 
-async def _join_published(settings: Settings, days: Sequence[DayKey], repaired: Repaired) -> bool:
+async def _join_published(settings: Settings, days: Sequence[DayName], repaired: Repaired) -> bool:
     """Join the published file of each day with what is stored of it: rows of the exchange stay, and the certificate
     notes the conflict. Return whether there was one."""
     joined = False
