@@ -19,7 +19,7 @@ from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.adapters.ram_store import RamStore
 from backfilld.adapters.state_files import StateFiles
 from backfilld.core.backfill.outcome import Outcome
-from backfilld.core.live.attachment import Times
+from backfilld.core.live.patience import Times
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import RULES, Pool, limits_of, markets_of
 from backfilld.core.model import Instrument

@@ -18,10 +18,10 @@ from backfilld.core.live.attachment import (
     Ask,
     Attachment,
     State,
-    Times,
     Why,
 )
 from backfilld.core.live.pace import Pace
+from backfilld.core.live.patience import Times
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import PAGE_ROWS, IdRange
 from tests.core.live.test_sequence import ids, trade
@@ -46,6 +46,26 @@ def test_a_stream_that_stood_before_the_last_answer_needs_no_question() -> None:
     assert ids(attachment.begin(10, SETTLED_S)) == [10, 11]
     assert attachment.is_attached
     assert attachment.question(SETTLED_S + 59) is None
+
+
+def test_a_stream_that_was_just_opened_is_trusted_and_rest_is_asked_once_more() -> None:
+    attachment = Attachment(TIMES, 0.0)
+    attachment.opened(0.0)
+    attachment.begin(10, 1.0)
+    assert attachment.is_attached
+    assert attachment.question(JOIN_S) == Ask(10, Why.SILENCE), "at the pace of caution: a start of sixty is no burst"
+    attachment.asked(JOIN_S)
+    assert ids(attachment.answered([trade(10)], Why.SILENCE, 2.1)) == [10], "REST was behind at first"
+    assert attachment.is_attached, "that proves nothing against the stream"
+    assert attachment.due_at() == 2.1 + TIMES.silence_s
+
+
+def test_one_that_speaks_is_not_asked_about() -> None:
+    attachment = Attachment(TIMES, 0.0)
+    attachment.opened(0.0)
+    attachment.begin(10, 1.0)
+    attachment.heard([trade(10)], 1.5)
+    assert attachment.due_at() == 1.5 + TIMES.silence_s
 
 
 def test_without_a_connection_rest_is_polled() -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
 
-from backfilld.core.live.patience import Patience
+from backfilld.core.live.patience import Patience, Times
 from backfilld.core.live.reports import Healed
 from backfilld.core.live.sequence import Sequence
 from backfilld.core.live.trades import LiveTrade
@@ -31,7 +31,8 @@ JOIN_S = 2.0
 """Seconds that a new connection gets to speak before REST is asked what was lost: most symbols speak within them."""
 
 SETTLED_S = 5.0
-"""A stream that was open so long before the last answer of REST has everything since: REST is not that far behind."""
+"""A stream that was open so long before the last answer of REST has everything since: REST is not that far behind. A
+younger one is trusted as well, and REST is asked once more when there is weight for caution."""
 
 DOUBT_S = 2.0
 """Seconds that a stream gets to deliver what REST has already."""
@@ -71,15 +72,6 @@ class Why(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """The settings that an attachment goes by, in seconds."""
-
-    poll_s: float = 30.0
-    silence_s: float = 60.0
-    patience_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
 class Ask:
     """Ask REST for what follows, from ``first_id`` on."""
 
@@ -112,6 +104,8 @@ class Attachment:
         self._is_passed_over = False
         self._patience = Patience()
         self._doubted_at = now
+        self._is_unsettled = False
+        """Whether REST's last answer may lack what came just before the stream was opened; asked as mere caution."""
 
     @property
     def is_attached(self) -> bool:
@@ -130,10 +124,9 @@ class Attachment:
         ready = self._counted(self.sequence.begin(next_id))
         if self._opened_at is None:
             self.state = State.DETACHED
-        elif ready or self._opened_at + SETTLED_S <= now:
-            self.state = State.ATTACHED
         else:
-            self.state = State.JOINING
+            self.state = State.ATTACHED
+            self._is_unsettled = not ready and self._opened_at + SETTLED_S > now
         self._asked_at = self._heard_at = now
         return ready
 
@@ -146,6 +139,7 @@ class Attachment:
     def lost(self) -> None:
         """No connection is subscribed any more."""
         self._opened_at = None
+        self._is_unsettled = False
         if self.state is not State.UNKNOWN:
             self.state = State.DETACHED
 
@@ -155,6 +149,7 @@ class Attachment:
         self._heard_at = now
         self._quiet = 1
         self.deaths = 0
+        self._is_unsettled = False
         # What this shows to be missing is a hole from now on; the stream itself speaks.
         if self.state in {State.JOINING, State.DOUBTED, State.DEAD}:
             self.state = State.ATTACHED
@@ -182,8 +177,8 @@ class Attachment:
             # More follows: nothing is known of the end yet.
             self._asked_at, self._not_before = -inf, now
             return ready
-        if self.state is State.JOINING:
-            self.state = State.ATTACHED
+        if self.state is State.JOINING or self._is_unsettled:
+            self.state, self._is_unsettled = State.ATTACHED, False
             self._heard_at = now
         elif self.state is State.ATTACHED and why is Why.SILENCE:
             self._judge_silence(is_dead=bool(ready), now=now)
@@ -277,6 +272,8 @@ class Attachment:
                 return self._asked_at + self.times.poll_s, Why.POLL
             case State.JOINING:
                 return (self._opened_at or 0.0) + JOIN_S, Why.JOIN
+            case State.ATTACHED if self._is_unsettled:
+                return (self._opened_at or 0.0) + JOIN_S, Why.SILENCE
             case State.ATTACHED:
                 quiet_since = max(self._heard_at, self._asked_at)
                 return quiet_since + self.times.silence_s * self._quiet, Why.SILENCE

@@ -7,6 +7,15 @@ comes: a hole of hundreds of pages, a spent budget or a ban cost time, and give 
 from dataclasses import dataclass
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The settings that an attachment goes by, in seconds."""
+
+    poll_s: float = 30.0
+    silence_s: float = 60.0
+    patience_s: float = 30.0
+
+
 @dataclass(slots=True)
 class Patience:
     """The first and the latest denial in a row, in seconds of the caller's clock; None without one."""

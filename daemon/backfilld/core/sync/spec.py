@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from backfilld.core.live.attachment import Times
+from backfilld.core.live.patience import Times
 from backfilld.core.model import Instrument, Market
 from backfilld.core.timespan import TimeSpan
 
