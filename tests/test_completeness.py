@@ -5,6 +5,7 @@ The exchange caps its pages, answers from replicas that lag, drops rows and show
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from random import Random
 
 import polars as pl
@@ -15,12 +16,16 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from backfilld.core.backfill.outcome import Outcome
-from backfilld.core.backfill.questions import Query
+from backfilld.core.backfill.questions import Newest, Query
+from backfilld.core.backfill.silence import FEWEST_ROWS
+from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument
 from backfilld.core.timespan import TimeSpan
 from backfilld.errors import ExchangeError
 from backfilld.ports import Reply
-from tests.fakes import BTC, DAY_MS, FakeExchange, FakeStore, Tape, trade_frame
+from backfilld.store.format.dayfile import spans_of
+from tests.fakes import BTC, DAY, DAY_MS, FakeExchange, FakeStore, Misbehaviour, Tape, mangle, trade_frame
 from tests.pipelines import World
 
 HOUR_MS = 3_600_000
@@ -65,7 +70,7 @@ def even_tape(rows: int, absent: Sequence[int] = ()) -> Tape:
     return Tape.of(5000, range(DAY_MS - HOUR_MS, NOW_MS, step_ms), absent)
 
 
-async def started(exchange: OddExchange, store: FakeStore, window: TimeSpan | None = None) -> Outcome:
+async def started(exchange: FakeExchange, store: FakeStore, window: TimeSpan | None = None) -> Outcome:
     """One start; the exchange's time goes on from NOW_MS."""
     exchange.epoch_ms = NOW_MS - round(trio.current_time() * 1000)
     (outcome,) = await World(exchange, store, window=window).run()
@@ -104,13 +109,10 @@ def test_exit_0_means_that_every_trade_is_held(
     async def play() -> None:
         exchange = OddExchange({BTC: tape}, lags_ms=lags_ms, page_cap=page_cap, odd_share=odd_share, dice=Random(seed))
         store = FakeStore()
-        for _ in range(2):
+        for _ in range(3):
             exchange.asked.clear()
             outcome = await started(exchange, store, None if window.stop_ms is None else window)
             check(outcome, exchange, store, tape, window)
-            if not outcome.complete:
-                # No time passes here: a replica that lags would show the end that was stored as its newest again.
-                store = FakeStore()
         if lags_ms == (0,) and not odd_share:
             assert outcome.complete
 
@@ -134,6 +136,52 @@ async def test_a_hundred_starts_on_lagging_replicas_end_exact_or_not_with_0(
         # The replica that is 5 s behind counts as fresh.
         check(outcome, exchange, store, tape.until(NOW_MS - 5000), TimeSpan(DAY_MS))
     assert complete > 50
+
+
+@pytest.mark.parametrize("trades", [5, 3000])
+async def test_a_quiet_symbol_costs_no_more_than_a_busy_one(trades: int, autojump_clock: MockClock) -> None:
+    """Its last thousand trades explain that nothing came for hours; of one that has hardly any, nothing does."""
+    times = range(NOW_MS - 5 * HOUR_MS - trades * 3 * HOUR_MS, NOW_MS - 5 * HOUR_MS, 3 * HOUR_MS)
+    exchange, store = OddExchange({BTC: Tape.of(5000, times)}), FakeStore()
+    outcome = await started(exchange, store)
+    assert outcome.complete
+    assert set(store.ids(BTC)) == exchange.tapes[BTC].ids_in(TimeSpan(DAY_MS))
+    assert len(exchange.asked) <= (6 if trades > FEWEST_ROWS else 2 + ANSWERS_IN_SILENCE)
+    exchange.asked.clear()
+    assert (await started(exchange, store)).complete
+    assert len(exchange.asked) <= 2
+
+
+async def test_two_starts_that_only_a_stale_replica_answers_end_differently_once_another_has_answered(
+    autojump_clock: MockClock,
+) -> None:
+    """The first start sees the newest trade and gets no page from there; the second meets the stale replica alone."""
+    tape, store = even_tape(3000), FakeStore()
+    newest = [Misbehaviour(mangle(lambda _: tape.frame[-1:]), lambda _, query: isinstance(query, Newest), times=1)]
+    first = FakeExchange({BTC: tape.until(NOW_MS - 6 * HOUR_MS)}, misbehaves=newest)
+    assert (await started(first, store)).exit_code == 1
+    assert await store.recall(BTC) is not None
+    second = OddExchange({BTC: tape.until(NOW_MS - 6 * HOUR_MS)})
+    outcome = await started(second, store)
+    assert outcome.exit_code == 1
+    assert f"the exchange has shown id {tape.ids[-1]}" in outcome.reasons[0]
+    assert (await started(OddExchange({BTC: tape}), store)).complete
+    assert set(store.ids(BTC)) == tape.ids_in(TimeSpan(DAY_MS))
+
+
+async def test_a_past_day_that_is_not_sealed_is_not_complete_though_all_its_trades_are_held(
+    autojump_clock: MockClock,
+) -> None:
+    """Id 40 lies in the file of the day after: no id is missing, and the day has a hole all the same."""
+    tape, store = Tape.even(100, start_ms=DAY_MS - 60_000, step_ms=1000), FakeStore()
+    yesterday, today = DAY - timedelta(days=1), DAY
+    for day, ids in ((yesterday, [*range(40), *range(41, 60)]), (today, [40, *range(60, 100)])):
+        rows = tape.frame.filter(pl.col("a").is_in(ids))
+        store.hold(BTC, rows, Certificate(day, tuple(spans_of(rows)), opened=True, closed=day == yesterday))
+    exchange = OddExchange({BTC: tape}, epoch_ms=DAY_MS + 41_000)
+    (outcome,) = await World(exchange, store, days=1).run()
+    assert outcome.exit_code == 1
+    assert outcome.reasons == (f"{yesterday} is not sealed: its file lacks ids 40 to 40",)
 
 
 @pytest.mark.parametrize("page_cap", [500, 137])

@@ -42,9 +42,10 @@ from backfilld.actors.reader_messages import (
 from backfilld.actors.scheduler import SHOWN_EVERY_S, SchedulerPorts, run_scheduler
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.answers import check_page, cut
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
-from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE
+from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE, MOST_OWED
 from backfilld.core.backfill.window_start import PAGE_MS
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.certificate import Certificate
@@ -363,6 +364,7 @@ async def test_a_long_silence_is_doubted_once(minutes: int, autojump_clock: Mock
     """Nothing new costs two questions at the start, one in each later round, and another once where it is too long."""
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - minutes * 60_000 - 1000)
     hold(store, tape, opened=True)
+    await store.remember(BTC, ShownEnd(agreed_id=99, agreed_ms=NOON_MS - 60_000))
     async with scheduling(orders_for(), {BTC: tape}, store) as desk:
         await desk.work()
         assert [type(query) for query in desk.queries] == [Newest, Tail]
@@ -372,6 +374,47 @@ async def test_a_long_silence_is_doubted_once(minutes: int, autojump_clock: Mock
             await desk.work()
         asked = Counter(type(query) for query in desk.queries[2:])
         assert (asked[Tail], asked[Newest]) == (4, 0 if minutes else 1)
+
+
+async def test_an_end_that_nobody_agreed_on_is_proven_at_length_where_the_silence_is_too_long(
+    autojump_clock: MockClock,
+) -> None:
+    """The rows may have come from the replica that answers again."""
+    store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - 121_000)
+    hold(store, tape, opened=True)
+    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+        await desk.work()
+        assert len(desk.queries) == ANSWERS_IN_SILENCE
+        assert (await desk.outcome()).complete
+        kept = await store.recall(BTC)
+        assert kept is not None
+        assert (kept.shown_id, kept.shown_ms, kept.agreed_id) == (99, tape.times[-1], 99)
+
+
+async def test_a_trade_that_an_earlier_process_was_shown_is_missing_until_it_is_stored(
+    autojump_clock: MockClock,
+) -> None:
+    """Although the replica that answers now knows nothing of it, and agrees with what is stored."""
+    store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - 1000)
+    hold(store, tape, opened=True)
+    await store.remember(BTC, ShownEnd(150, NOON_MS - 500, 99, NOON_MS - 60_000))
+    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+        await desk.work()
+        outcome = await desk.outcome()
+        assert outcome.exit_code == 1
+        assert outcome.reasons == ("the exchange has shown id 150, and names id 99 as its newest",)
+        assert len(desk.queries) <= MOST_OWED + 2
+
+
+async def test_two_later_trades_with_lower_ids_refute_a_trade_that_was_shown(autojump_clock: MockClock) -> None:
+    """So that one lie about an id does not last."""
+    store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - 1000)
+    hold(store, tape.head(50), opened=True)
+    await store.remember(BTC, ShownEnd(150, NOON_MS - 61_000, 49, NOON_MS - 61_000))
+    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+        await desk.work()
+        assert (await desk.outcome()).complete
+        assert len(desk.queries) <= 4
 
 
 async def test_a_cache_of_another_exchange_is_found_out_by_its_ids(autojump_clock: MockClock) -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from backfilld import Instrument, StoreError
 from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.adapters.ram_store import RamStore
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.figures import Figures
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import IdRange, day_start_ms, day_stop_ms
@@ -44,6 +45,16 @@ async def test_an_empty_store_holds_nothing(store: TradeStore) -> None:
     assert_frame_equal(await store.read(SPOT, *EVER), empty_trades())
     assert (await store.context(SPOT, *EVER, 0.1)).trades == 0
     await store.delete(SPOT, DAY)
+
+
+async def test_what_the_exchange_has_shown_is_recalled(store: TradeStore) -> None:
+    assert await store.recall(SPOT) is None
+    shown = ShownEnd(5, START_MS + 7, 4, START_MS + 9)
+    await store.remember(SPOT, shown)
+    assert await store.recall(SPOT) == shown
+    assert await store.recall(Instrument(Market.UM, "BTCUSDT")) is None
+    await store.remember(SPOT, ShownEnd(6, START_MS + 8))
+    assert await store.recall(SPOT) == ShownEnd(6, START_MS + 8)
 
 
 async def test_what_is_saved_is_loaded_and_read(store: TradeStore) -> None:

@@ -23,12 +23,14 @@ from backfilld.actors.reader_messages import (
     LookForChanges,
     ReadDays,
     ReaderMessage,
+    RememberShown,
     RetireDays,
 )
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import day_start_ms, day_stop_ms
+from backfilld.core.model import Instrument, day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
-from backfilld.errors import DayDamaged, DayLocked
+from backfilld.errors import DayDamaged, DayLocked, StoreError
 from backfilld.ports import TradeStore
 
 log = structlog.get_logger()
@@ -69,7 +71,7 @@ async def run_reader(
             await store.open()
         reader = _Reader(events, store, reading, stop)
         async for request in requests:
-            if not stop.is_set():
+            if not stop.is_set() or isinstance(request, RememberShown):
                 with reading.busy():
                     await reader.answer(request)
 
@@ -104,11 +106,13 @@ class _Reader:
                 await self._events.send(await self._added_up(request))
             case RetireDays():
                 await self._retire(request)
+            case RememberShown(instrument, shown):
+                await self._remember(instrument, shown)
 
     async def _read(self, request: ReadDays) -> None:
         instrument = request.instrument
         held = set(await self._store.days(instrument))
-        answer = DaysRead(instrument, dict.fromkeys(request.days))
+        answer = DaysRead(instrument, dict.fromkeys(request.days), shown=await self._store.recall(instrument))
         try:
             for day in request.days:
                 if self._stop.is_set():
@@ -119,6 +123,13 @@ class _Reader:
         except DayLocked as error:
             answer = replace(answer, error=error)
         await self._events.send(answer)
+
+    async def _remember(self, instrument: Instrument, shown: ShownEnd) -> None:
+        """A disk that fails now fails the writer too, and then nothing is complete."""
+        try:
+            await self._store.remember(instrument, shown)
+        except StoreError as error:
+            log.warning("shown_unsaved", instrument=str(instrument), error=str(error))
 
     async def _added_up(self, request: AddUp) -> FiguresRead:
         instrument = request.instrument

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
 from backfilld.core.model import Instrument
@@ -54,7 +55,15 @@ class RetireDays:
     keep_days: int
 
 
-ReaderMessage = ReadDays | LookForChanges | DistrustDay | AddUp | RetireDays
+@dataclass(frozen=True, slots=True)
+class RememberShown:
+    """Keep the newest trade that the exchange has shown."""
+
+    instrument: Instrument
+    shown: ShownEnd
+
+
+ReaderMessage = ReadDays | LookForChanges | DistrustDay | AddUp | RetireDays | RememberShown
 
 
 # -- reader -> scheduler
@@ -62,11 +71,13 @@ ReaderMessage = ReadDays | LookForChanges | DistrustDay | AddUp | RetireDays
 
 @dataclass(frozen=True, slots=True)
 class DaysRead:
-    """What the files of days hold, None for a day without one; or why they cannot be read."""
+    """What the files of days hold, None for a day without one; or why they cannot be read. ``shown`` is what an
+    earlier process has kept of the newest trade that the exchange has shown."""
 
     instrument: Instrument
     records: dict[date, Certificate | None]
     error: BackfillError | None = None
+    shown: ShownEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)

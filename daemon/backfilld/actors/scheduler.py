@@ -36,15 +36,12 @@ from backfilld.actors.messages import (
 )
 from backfilld.actors.reader_messages import (
     AddUp,
-    DistrustDay,
     FiguresRead,
-    LookForChanges,
-    ReadDays,
     ReaderMessage,
     RetireDays,
 )
 from backfilld.actors.scheduler_clock import SchedulerClock
-from backfilld.actors.sync_events import event_of, statistics_of
+from backfilld.actors.sync_events import event_of, request_of, statistics_of
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.day.figures import Figures
 from backfilld.core.markets import RULES, Pool
@@ -291,14 +288,8 @@ class _Scheduler:
                 await self._ports.pages.send(FlushDays(instrument, renew, absences))
             case events.Prove(starts):
                 await self._ports.pages.send(StartsProven(instrument, starts))
-            case events.LoadDays(days):
-                self._ports.reads.send_nowait(ReadDays(instrument, days))
             case events.Describe():
                 self._to_describe.append(instrument)
-            case events.LookAtFiles():
-                self._ports.reads.send_nowait(LookForChanges(instrument))
-            case events.Distrust(day, reason):
-                self._ports.reads.send_nowait(DistrustDay(instrument, day, reason))
             case events.TakeArchive(days):
                 self._ports.archive.send_nowait(TakeFromArchive(instrument, days))
             case events.Offer(next_id) if self._ports.live is not None:
@@ -306,7 +297,9 @@ class _Scheduler:
             case events.Leave():
                 self._instruments.drop(instrument)
             case _:
-                pass
+                request = request_of(instrument, action)
+                if request is not None:
+                    self._ports.reads.send_nowait(request)
 
     async def _end_round(self, instrument: Instrument) -> None:
         sync = self._instruments[instrument]

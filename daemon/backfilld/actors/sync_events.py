@@ -1,4 +1,6 @@
-"""Between syncs and messages: what a message is to a sync, and what the syncs have come to in all."""
+"""Between syncs and messages: what a message is to a sync, what an action asks of the reader, and what the syncs have
+come to in all.
+"""
 
 import math
 
@@ -15,9 +17,15 @@ from backfilld.actors.reader_messages import (
     DayDeleted,
     DaysAltered,
     DaysRead,
+    DistrustDay,
+    LookForChanges,
+    ReadDays,
+    ReaderMessage,
+    RememberShown,
 )
+from backfilld.core.model import Instrument
 from backfilld.core.sync import events as happened
-from backfilld.core.sync.events import Event
+from backfilld.core.sync.events import Action, Event
 from backfilld.core.sync.instruments import Instruments
 
 SyncMessage = (
@@ -34,8 +42,8 @@ def event_of(message: SyncMessage) -> Event | None:  # noqa: PLR0911 - a table
             return happened.ArchiveDayEnded(day, record, refusal)
         case RoundSaved():
             return happened.Flushed()
-        case DaysRead(records=records, error=error):
-            return happened.DaysLoaded(records) if error is None else happened.DaysUnreadable(error)
+        case DaysRead(records=records, error=error, shown=shown):
+            return happened.DaysLoaded(records, shown) if error is None else happened.DaysUnreadable(error)
         case DaysAltered(days=days):
             return happened.DaysAltered(days)
         case DayDeleted(day=day):
@@ -46,6 +54,21 @@ def event_of(message: SyncMessage) -> Event | None:  # noqa: PLR0911 - a table
             return happened.Arrived(found)
         case GivenUp(ids=ids, is_passed_over=is_passed_over):
             return happened.PassedOver(ids) if is_passed_over else None
+
+
+def request_of(instrument: Instrument, action: Action) -> ReaderMessage | None:
+    """What an action asks the reader for; None if it is for somebody else."""
+    match action:
+        case happened.LoadDays(days):
+            return ReadDays(instrument, days)
+        case happened.LookAtFiles():
+            return LookForChanges(instrument)
+        case happened.Distrust(day, reason):
+            return DistrustDay(instrument, day, reason)
+        case happened.Remember(shown):
+            return RememberShown(instrument, shown)
+        case _:
+            return None
 
 
 def statistics_of(instruments: Instruments, steps: int, last_error: str | None) -> Statistics:

@@ -14,6 +14,7 @@ import polars as pl
 import structlog
 import trio
 
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.division import is_near_midnight, placed
@@ -28,6 +29,7 @@ from backfilld.store.format.dayfile import Encoding, warm_up
 from backfilld.store.journal import remove_journal
 from backfilld.store.layout import Stamp, instrument_directory, stamp_of
 from backfilld.store.manager import Appended, BackfillCacheManager
+from backfilld.store.shown_state import load_shown, save_shown
 from backfilld.store.waiting_days import WaitingDays
 
 log = structlog.get_logger()
@@ -221,6 +223,14 @@ class ParquetStore:
         is_deleted = await _on_thread(delete)
         self.see(instrument, day)
         return is_deleted
+
+    async def recall(self, instrument: Instrument) -> ShownEnd | None:
+        """What a process before this one has kept."""
+        return await _on_thread(partial(load_shown, self._cache_dir, instrument))
+
+    async def remember(self, instrument: Instrument, shown: ShownEnd) -> None:
+        """Keep it beside the lock."""
+        await trio.to_thread.run_sync(partial(save_shown, self._cache_dir, instrument, shown), abandon_on_cancel=True)
 
     async def altered(self, instrument: Instrument) -> frozenset[date]:
         """The days whose file is another one than was seen here last."""

@@ -9,6 +9,7 @@ import polars as pl
 import structlog
 import trio
 
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Provenance, Source
 from backfilld.core.day.division import placed
@@ -29,6 +30,7 @@ class RamStore:
     def __init__(self) -> None:
         self._days: dict[tuple[Instrument, date], pl.DataFrame] = {}
         self._records: dict[tuple[Instrument, date], Certificate] = {}
+        self._shown: dict[Instrument, ShownEnd] = {}
 
     async def open(self) -> None:
         """Say that nothing will be kept."""
@@ -44,6 +46,16 @@ class RamStore:
         """What is held of a day."""
         await trio.lowlevel.checkpoint()
         return self._records.get((instrument, day))
+
+    async def recall(self, instrument: Instrument) -> ShownEnd | None:
+        """What was kept."""
+        await trio.lowlevel.checkpoint()
+        return self._shown.get(instrument)
+
+    async def remember(self, instrument: Instrument, shown: ShownEnd) -> None:
+        """Keep it."""
+        await trio.lowlevel.checkpoint()
+        self._shown[instrument] = shown
 
     async def altered(self, instrument: Instrument) -> frozenset[date]:  # noqa: ARG002 - the port's signature
         """None: nobody else reaches this memory."""

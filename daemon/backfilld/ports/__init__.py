@@ -12,6 +12,7 @@ from typing import Protocol
 
 import polars as pl
 
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
@@ -172,6 +173,14 @@ class TradeStore(Protocol):
 
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         """Read and check what is held of a day. What cannot be trusted is moved aside, and None returned."""
+        ...
+
+    async def recall(self, instrument: Instrument) -> ShownEnd | None:
+        """What was kept by :meth:`remember`, if anything was."""
+        ...
+
+    async def remember(self, instrument: Instrument, shown: ShownEnd) -> None:
+        """Keep the newest trade that the exchange has shown, for the next process."""
         ...
 
     async def altered(self, instrument: Instrument) -> frozenset[date]:

@@ -43,6 +43,7 @@ SENTENCES = {
     "governor_state": "uses up to {allowed:,} of {limit:,} weight per {interval}, {used:,} used",
     "weight_changed": "the exchange charges another weight: {weights}",
     "governor_unsaved": "cannot save bans and learned weights: {error}",
+    "shown_unsaved": "cannot save what the exchange has shown: {error}",
     "host_left": "{host} is {reason}; asks {next} for {seconds:.0f} s",
     "host_reached": "{host} answers again, after {seconds:.0f} s",
     "host_clock_wrong": "this machine's clock says {host_day}; the exchange's says {server_day}, which counts",

@@ -57,7 +57,13 @@ def _found(kept: pl.DataFrame, query: Query, trades: pl.DataFrame, beyond: int |
         return Found(None, 0, 0, trades.height, beyond_id, skipped=skipped)
     ids, times = kept["a"], kept["T"]
     is_marker = kept["p"][-1] == 0 and kept["f"][-1] == -1
-    return Found(IdRange(ids[0], ids[-1]), times[0], times[-1], trades.height, beyond_id, is_marker, skipped)
+    lull_ms = _longest_lull_ms(times) if isinstance(query, Newest) and times.len() > 1 else 0
+    return Found(IdRange(ids[0], ids[-1]), times[0], times[-1], trades.height, beyond_id, is_marker, skipped, lull_ms)
+
+
+def _longest_lull_ms(times: pl.Series) -> int:
+    """The longest time between two rows; a time that lies behind an earlier one makes none."""
+    return int(times.cum_max().diff().max() or 0)  # type: ignore[arg-type]
 
 
 def _skipped(ids: pl.Series, query: Query, beyond_id: int | None) -> tuple[IdRange, ...]:
@@ -95,6 +101,8 @@ def _check_emptiness(query: Query) -> None:
 def _check_start(trades: pl.DataFrame, query: Query) -> None:
     first_id, first_ms = trades["a"][0], trades["T"][0]
     match query:
+        case Newest():
+            _check_newest(trades["a"][-1], trades["T"].max(), query)  # type: ignore[arg-type]
         case Page() | Tail():
             _check_first_id(first_id, query)
         case Since(start_ms) if first_ms < start_ms:
@@ -103,13 +111,16 @@ def _check_start(trades: pl.DataFrame, query: Query) -> None:
             raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
         case Before(stop_ms) if first_ms >= stop_ms:
             raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
-        case Newest(at_least_id) if first_id < at_least_id:
-            reason = f"the newest id is {first_id}, below id {at_least_id} that exists: another sequence of ids"
-            raise UnexpectedAnswer(reason)
-        case Newest(stop_ms=stop_ms) if stop_ms is not None and first_ms >= stop_ms:
-            raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
         case _:
             return
+
+
+def _check_newest(newest_id: int, latest_ms: int, query: Newest) -> None:
+    if newest_id < query.at_least_id:
+        reason = f"the newest id is {newest_id}, below id {query.at_least_id} that exists: another sequence of ids"
+        raise UnexpectedAnswer(reason)
+    if query.stop_ms is not None and latest_ms >= query.stop_ms:
+        raise UnexpectedAnswer(f"a row of T {latest_ms} where one before {query.stop_ms} was asked for")
 
 
 def _check_first_id(first_id: int, query: Page | Tail) -> None:

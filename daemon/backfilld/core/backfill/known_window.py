@@ -3,6 +3,7 @@
 Owns the view that a plan gives of itself. Must not ask, and must not take answers; the plan does.
 """
 
+from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.questions import Before
 from backfilld.core.backfill.wanted_ids import WantedIds
 from backfilld.core.backfill.window_end import WindowEnd
@@ -15,11 +16,11 @@ from backfilld.core.timespan import TimeSpan
 class KnownWindow:
     """The window between what is known of its start and of its end."""
 
-    def __init__(self, window: TimeSpan, ids: WantedIds, head: WindowStart) -> None:
+    def __init__(self, window: TimeSpan, ids: WantedIds, head: WindowStart, shown: NewestShown | None = None) -> None:
         self.window = window
         self._ids = ids
         self._head = head
-        self._end = WindowEnd(window.stop_ms)
+        self._end = WindowEnd(window.stop_ms, shown)
 
     @property
     def received(self) -> IdSet:

@@ -16,6 +16,7 @@ the next id too. Ids that are refused for their age are left out (:mod:`.lookbac
 from collections.abc import Iterable
 
 from backfilld.core.backfill.known_window import KnownWindow
+from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.questions import Before, Failure, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.backfill.silence import Pace
 from backfilld.core.backfill.wanted_ids import WantedIds
@@ -34,8 +35,8 @@ class BackfillPlan(KnownWindow):
     held are known to be the window's first and last. Ids in ``absent`` the exchange is known not to have; those in
     ``postponed`` are missing, but not to be asked for now. Without ``proves_first`` the first id need not be proven.
     ``now_ms`` is about the exchange's time, 0 if it is not known. Pages are taken from the oldest on, or from the
-    newest. Every question from :meth:`take` must be followed by :meth:`answered`, :meth:`failed` or
-    :meth:`unanswered`, in any order.
+    newest. ``shown`` is what the exchange has shown before. Every question from :meth:`take` must be followed by
+    :meth:`answered`, :meth:`failed` or :meth:`unanswered`, in any order.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class BackfillPlan(KnownWindow):
         now_ms: int = 0,
         newest_first: bool = False,
         proves_first: bool = True,
+        shown: NewestShown | None = None,
     ) -> None:
         spans = joined(held)
         is_long = min(now_ms, window.stop_ms or now_ms) >= window.start_ms + 2 * PAGE_MS
@@ -58,6 +60,7 @@ class BackfillPlan(KnownWindow):
             window,
             WantedIds(received, absent, postponed, newest_first=newest_first),
             WindowStart(window.start_ms, takes_page=is_long, proves=proves_first),
+            shown,
         )
         self._failures: list[Failure] = []
         self._refusal: Failure | None = None
@@ -77,7 +80,7 @@ class BackfillPlan(KnownWindow):
         if over_stop or (spans and last_is_proven):
             self._end.settle((over_stop or spans[-1]).ids.last_id)
         elif spans:
-            self._end.hold(spans[-1].ids.last_id, spans[-1].last_ms)
+            self._end.hold(spans[-1].ids.last_id, spans[-1].last_ms, self._pace.now_ms)
 
     # -- where it stands
 
@@ -258,7 +261,7 @@ class BackfillPlan(KnownWindow):
         self._start_was_doubted = False
         self._ids.begin_round()
         self._end.begin_round((self.received.last_id, self._pace.last_ms) if self.received else None)
-        if not asks_end and self.received:
+        if not asks_end and self.received and not self._end.shown.is_behind(self.received.last_id):
             self._end.settle(self.received.last_id)
         if not self.first_is_proven:
             self._head.ask(with_first=not self.received and self.first_id is None)

@@ -55,7 +55,9 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest trade, or the newest before ``stop_ms``. Its id cannot be below ``at_least_id``, which exists."""
+    """The newest trade, or the newest before ``stop_ms``. Its id cannot be below ``at_least_id``, which exists.
+
+    With more ``rows`` those before it come too, and show at what pace trades come."""
 
     at_least_id: int
     stop_ms: int | None = None
@@ -86,7 +88,8 @@ class Found:
     ``skipped`` are the ids that the answer passed over, from the first id asked for to its last row. ``beyond_id`` is
     the id of the first row at or after the window's stop, from which on all was cut off, or None if there was none.
     ``rows`` counts what the exchange sent, cut rows included. ``is_marker`` says that the last row is one of the
-    exchange's markers, whose time is another trade's.
+    exchange's markers, whose time is another trade's. ``lull_ms`` is the longest time between two rows, where several
+    of the newest were asked for.
     """
 
     ids: IdRange | None
@@ -96,6 +99,7 @@ class Found:
     beyond_id: int | None = None
     is_marker: bool = False
     skipped: tuple[IdRange, ...] = ()
+    lull_ms: int = 0
 
     @property
     def present(self) -> IdSet:

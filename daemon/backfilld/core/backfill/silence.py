@@ -1,7 +1,8 @@
 """Whether it is plausible that nothing was traded for so long.
 
-Owns the comparison of the newest trade's age with the pace of trades. It decides how many answers are needed, never
-what is true: an illiquid symbol may be silent for a day.
+Owns the comparison of the newest trade's age with the pace of trades: with that of the window first and, where that
+finds the silence too long, with the longest one among the last thousand trades, however old. It decides how many
+answers are needed, never what is true: an illiquid symbol may be silent for a day.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,9 @@ SHORTEST_SILENCE_MS = 60_000
 FEWEST_ROWS = 10
 """Fewer trades show no pace."""
 
+LULLS = 3
+"""A silence of so many times the longest one among many trades is implausible."""
+
 LONG_SILENCE_MS = 3_600_000
 """Where too few trades are known for a pace, a longer silence than this is implausible."""
 
@@ -31,6 +35,17 @@ class Pace:
         self._first_ms = min((span.first_ms for span in spans), default=None)
         self._start_ms = start_ms
         self._rows = sum(len(span.ids) for span in spans)
+        self._longest_lull_ms: int | None = None
+
+    @property
+    def knows_lulls(self) -> bool:
+        """Whether the longest silence among the newest trades is known."""
+        return self._longest_lull_ms is not None
+
+    def learn_lull(self, rows: int, longest_ms: int) -> None:
+        """Among so many of the newest trades, whenever they came, this was the longest silence."""
+        if rows >= FEWEST_ROWS:
+            self._longest_lull_ms = longest_ms
 
     def count(self, rows: int, first_ms: int, last_ms: int) -> None:
         """So many more trades are stored."""
@@ -42,6 +57,8 @@ class Pace:
         """Whether it is implausible that nothing came after ``newest_ms``; None if the time is not known."""
         if self.now_ms is None:
             return None
+        if self._longest_lull_ms is not None:
+            return self.now_ms - newest_ms > max(SHORTEST_SILENCE_MS, LULLS * self._longest_lull_ms)
         age_ms = self.now_ms - max(newest_ms, self._start_ms)
         if self._first_ms is None or self._rows < FEWEST_ROWS:
             return age_ms > LONG_SILENCE_MS

@@ -11,19 +11,21 @@ went no further, and the newest trade is only the newest that this replica knows
 3. Otherwise the end is where two independent questions agree: a tail ended there with nothing behind it, and the newest
    trade, asked for by itself, is that one. A tail that was asked for afterwards and went further agrees as well, if
    the trade that it ended with is recent: the market went on meanwhile.
-4. Where the newest trade is far older than the pace of trades explains, and is not the one that was stored before, two
-   answers may come from one stale replica. ANSWERS_IN_SILENCE have to agree then. (That nothing came since needs only
-   two: a replica that lags moves on.)
+4. Where the newest trade is far older than the pace of trades explains, two answers may come from one stale replica.
+   The newest trade is then asked for together with the thousand before it: their longest silence may explain this one.
+   If it does not, ANSWERS_IN_SILENCE have to agree. (Two are enough where the same end was agreed on lately.)
 5. Once an end is agreed on, a later round puts one question: the tail from the last trade on, that trade included. An
    answer without it is a lie. If it brings nothing new, that trade is the end still; if it brings recent trades and is
    not full, the last of them is. In any other case the newest trade is asked for too.
 6. A newest trade below another that has been shown is a contradiction. It is asked for again, and ends as a failure.
 7. An id that is more than MOST_GROWTH above the others needs two answers before it is believed.
+8. No end is agreed on below a trade that was ever shown, by an earlier round or process either (:mod:`.newest_shown`).
 
 Every round is bounded: each tail brings rows or ends, and the newest trade is asked for MOST_NEWEST times at most.
 """
 
 from backfilld.core.backfill.answers import MOST_GROWTH
+from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.questions import Found, Newest, Page, Query, Tail
 from backfilld.core.backfill.silence import Pace
 from backfilld.core.model import PAGE_ROWS
@@ -35,6 +37,9 @@ stale replica, one start in 4,000 would believe it."""
 MOST_NEWEST = 24
 """How often one round asks for the newest trade."""
 
+MOST_OWED = 8
+"""How often it is asked for in a round in which it lies below a trade that was shown before."""
+
 ROOM = 100
 """Rows of a tail that are left for what is new since the newest trade was named."""
 
@@ -43,9 +48,10 @@ AGREEING = 2
 
 
 class WindowEnd:
-    """The last id of a window that stops at ``stop_ms``, or is open (None)."""
+    """The last id of a window that stops at ``stop_ms``, or is open (None). ``shown`` is what was shown before."""
 
-    def __init__(self, stop_ms: int | None) -> None:
+    def __init__(self, stop_ms: int | None, shown: NewestShown | None = None) -> None:
+        self.shown = shown or NewestShown()
         self._last_id: int | None = None
         self._is_found = False
         self.last_ms = 0
@@ -60,7 +66,7 @@ class WindowEnd:
     def _begin(self, *, polls: bool) -> None:
         self.is_agreed = self.is_failed = False
         self._polls = polls
-        self._waiting = self._was_full = self._is_last_of_all = False
+        self._waiting = self._was_full = self._is_last_of_all = self._seeks_lull = False
         self._named: int | None = None
         self._behind_id: int | None = None
         self._tail_end: int | None = None
@@ -88,10 +94,10 @@ class WindowEnd:
         """Whether a trade at or after this time was shown."""
         return self._last_id is not None and self.last_ms >= start_ms
 
-    def hold(self, last_id: int, last_ms: int) -> None:
+    def hold(self, last_id: int, last_ms: int, now_ms: int | None) -> None:
         """The trades up to this one are stored from before."""
         self._last_id, self.last_ms = last_id, last_ms
-        self._agreed_id = last_id
+        self._agreed_id = last_id if self.shown.was_agreed(last_id, now_ms) else None
         self._is_found = True
 
     def settle(self, last_id: int | None) -> None:
@@ -105,6 +111,7 @@ class WindowEnd:
         there."""
         if self.beyond_id is not None or not self._is_believed(last_id):
             return
+        self.shown.show(last_id, last_ms)
         if self._last_id is None or last_id > self._last_id:
             self._last_id, self.last_ms, self._votes = last_id, last_ms, 0
             if self._named is not None and not by_tail:
@@ -169,7 +176,8 @@ class WindowEnd:
     def _newest(self) -> Newest:
         """The newest trade: of the window as long as its pages are to be found, of all once a tail has ended."""
         at_least_id = 0 if self._last_id is None else self._last_id
-        return Newest(at_least_id, self._stop_ms if self._tail_end is None else None)
+        stop_ms = self._stop_ms if self._tail_end is None else None
+        return Newest(at_least_id, stop_ms, PAGE_ROWS if self._seeks_lull else 1)
 
     def took(self) -> None:
         """The question was put."""
@@ -184,6 +192,7 @@ class WindowEnd:
             self.show_beyond(found.beyond_id)
             return
         if found.ids is not None:
+            self.shown.name(found.ids.last_id, found.last_ms)
             self.show(found.ids.last_id, found.last_ms, by_tail=True)
         end_id = query.first_id - (not query.overlaps) if found.ids is None else found.ids.last_id
         self._was_full, self._is_found = found.rows >= query.rows, True
@@ -202,6 +211,9 @@ class WindowEnd:
         if found.ids is None:
             self._unnamed += 1
         else:
+            if query.rows > 1:
+                pace.learn_lull(found.rows, found.lull_ms)
+            self.shown.name(found.ids.last_id, found.last_ms)
             self._named_newest(query, found.ids.last_id, found.last_ms, pace)
         self._judge(pace)
         return None if self.is_agreed else self._contradiction(found)
@@ -231,6 +243,7 @@ class WindowEnd:
         stop_ms = self._stop_ms
         if stop_ms is not None and found_ms >= stop_ms:
             # More follows: a tail that ended before it did not say all.
+            self.shown.show(found_id, found_ms)
             self._behind_id, self._named = found_id, found_id
             self._tail_end, self._was_full = None, True
             return
@@ -245,6 +258,8 @@ class WindowEnd:
         """What cannot be true of the newest trade, or of its absence, once it was asked for often enough."""
         if found.ids is None and self._last_id is not None and self._unnamed >= AGREEING:
             reason = "the exchange has trades and names no newest one"
+        elif self.shown.is_behind(self._last_id) and self._asked >= MOST_OWED:
+            reason = f"the exchange has shown id {self.shown.end.shown_id}, and names id {self._last_id} as its newest"
         elif self._asked < MOST_NEWEST:
             return None
         elif found.ids is None:
@@ -262,8 +277,11 @@ class WindowEnd:
             is_over = True
         else:
             is_over = self._tail_end == self._last_id and self._agrees(silent)
-        if is_over:
+        self._seeks_lull = bool(silent) and not is_over and not pace.knows_lulls
+        if is_over and not self.shown.is_behind(self._last_id):
             self.is_agreed = True
+            if self._last_id is not None:
+                self.shown.agree(self._last_id, pace.now_ms or 0)
             self._accepted_silence = self._last_id if silent else self._accepted_silence
 
     def _agrees(self, silent: bool | None) -> bool:

@@ -7,6 +7,7 @@ right, a time that the exchange does not answer for. Must not know rounds; the s
 from collections.abc import Mapping
 from datetime import date
 
+from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
 from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail
 from backfilld.core.day.certificate import Certificate
@@ -25,7 +26,8 @@ class Attempt:
 
     ``is_stale``: an answer has shown that another plan is needed. ``error`` ends this round. ``distrusted`` is a day
     whose file contradicts the exchange, with the reason. ``is_out_of_reach``: the exchange answers nothing of so long
-    ago. ``needs_seams``: only the archive can tell where the days at the ends begin and end.
+    ago. ``needs_seams``: only the archive can tell where the days at the ends begin and end. ``shown`` is what the
+    exchange has shown before; it goes on in the next attempt.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Attempt:
         records: Mapping[date, Certificate],
         now: Instant,
         log: Lines,
+        shown: NewestShown,
         *,
         seams_were_tried: bool,
     ) -> None:
@@ -52,7 +55,9 @@ class Attempt:
         self._today_ms = day_start_ms(self.today)
         # Where days before today are wanted too, today comes first.
         newest_first = draft.window.stop_ms is None and draft.window.start_ms < self._today_ms
-        self.plan = self.known_days.plan(now.now_ms, newest_first=newest_first, proves_first=draft.is_whole)
+        self.plan = self.known_days.plan(
+            now.now_ms, newest_first=newest_first, proves_first=draft.is_whole, shown=shown
+        )
         self.cached = self.plan.received.rows
         self.is_stale = False
         self.error: BackfillError | None = None
@@ -64,6 +69,11 @@ class Attempt:
         self._older_to_id = -1
         self._is_announced = False
         self.newest_ms = self.known_days.until_ms
+
+    @property
+    def unsealed_days(self) -> tuple[Certificate, ...]:
+        """The days before today that are not proven to be whole."""
+        return self.known_days.unsealed(self.plan, self._today_ms)
 
     def begin_round(self, *, asks_end: bool) -> None:
         """Ask again: for what is new and what failed."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.backfill.questions import Found, Query
 from backfilld.core.day.absences import AbsentIds
 from backfilld.core.day.certificate import Certificate
@@ -34,9 +35,11 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class DaysLoaded:
-    """What the day files hold that were asked for: None for a day without a file that can be trusted."""
+    """What the day files hold that were asked for: None for a day without a file that can be trusted; and what an
+    earlier process has kept of the newest trade that the exchange has shown."""
 
     records: Mapping[date, Certificate | None]
+    shown: ShownEnd | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,13 @@ class TakeArchive:
 
 
 @dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep the newest trade that the exchange has shown: the next process must know it."""
+
+    shown: ShownEnd
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """The newest trade is reached: the live side may go on from ``next_id``."""
 
@@ -243,4 +253,17 @@ class Log:
     fields: Mapping[str, object]
 
 
-Action = LoadDays | Describe | LookAtFiles | Distrust | Prove | Flush | TakeArchive | Offer | EndRound | Leave | Log
+Action = (
+    LoadDays
+    | Describe
+    | LookAtFiles
+    | Distrust
+    | Prove
+    | Flush
+    | TakeArchive
+    | Remember
+    | Offer
+    | EndRound
+    | Leave
+    | Log
+)

@@ -97,6 +97,7 @@ class InstrumentSync(SyncState):
             case happened.Answered():
                 self.attempt.answered(event, now.now_ms, self.spec.max_concurrent)
                 self._offer()
+                self._remember_what_is_owed()
             case happened.Failed():
                 self.attempt.failed(event)
             case happened.DayStored(record, conflicts):
@@ -105,7 +106,8 @@ class InstrumentSync(SyncState):
                 self._flushed(now)
             case happened.RoundDue() if self.phase is Phase.RESTING:
                 self._begin_round(now)
-            case happened.DaysLoaded(records):
+            case happened.DaysLoaded(records, shown):
+                self._recall(shown)
                 self._loaded(records, now)
             case happened.DaysUnreadable(error):
                 self._lose_round(error, now)
@@ -260,6 +262,7 @@ class InstrumentSync(SyncState):
         self._offer()
         self.rounds += 1
         self.is_complete = self.outcome(now.monotonic_s).complete
+        self._remember()
         self._actions.append(EndRound())
         self._rest(now)
 

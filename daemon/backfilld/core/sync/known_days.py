@@ -6,6 +6,7 @@ Owns the day records for the sync. Must not ask anybody; the plan does.
 from collections.abc import Iterable
 from datetime import date
 
+from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.plan import BackfillPlan
 from backfilld.core.day.absences import Absences, AbsentIds
 from backfilld.core.day.certificate import Certificate, day_starts, held_in
@@ -35,8 +36,10 @@ class KnownDays:
         self._absences = Absences(self.held.suspected, server_ms)
         self._proven_starts: set[DayStart] = set()
 
-    def plan(self, now_ms: int, *, newest_first: bool, proves_first: bool) -> BackfillPlan:
-        """The plan for what is missing."""
+    def plan(
+        self, now_ms: int, *, newest_first: bool, proves_first: bool, shown: NewestShown | None = None
+    ) -> BackfillPlan:
+        """The plan for what is missing; ``shown`` is what the exchange has shown before."""
         return BackfillPlan(
             self.window,
             self.held.spans,
@@ -47,6 +50,7 @@ class KnownDays:
             now_ms=now_ms,
             newest_first=newest_first,
             proves_first=proves_first,
+            shown=shown,
         )
 
     @property
@@ -106,9 +110,22 @@ class KnownDays:
         is_overdue = self.window.start_ms + MS_PER_DAY < start_ms
         return self.window.start_ms < start_ms and (is_overdue or all(each.sealed for each in leaving))
 
+    def unsealed(self, plan: BackfillPlan, today_ms: int) -> tuple[Certificate, ...]:
+        """The whole days of the window before today that are not sealed.
+
+        The day of the newest trade of all need not be: nothing can show yet where it ends."""
+        stop_ms = min(today_ms, self.window.stop_ms or today_ms)
+        past = (each for day, each in sorted(self.records.items()) if self._is_before(day, stop_ms))
+        return tuple(each for each in past if not (each.sealed or _is_last_of_all(each, plan)))
+
+    def _is_before(self, day: date, stop_ms: int) -> bool:
+        return self.window.start_ms <= day_start_ms(day) and day_stop_ms(day) <= stop_ms
+
     def lacks_past(self, today_ms: int) -> bool:
         """Whether a whole day of the window before today is not complete, as far as its file says."""
-        return any(
-            not each.sealed and self.window.start_ms <= day_start_ms(day) and day_stop_ms(day) <= today_ms
-            for day, each in self.records.items()
-        )
+        return any(not each.sealed and self._is_before(day, today_ms) for day, each in self.records.items())
+
+
+def _is_last_of_all(record: Certificate, plan: BackfillPlan) -> bool:
+    is_last = plan.beyond_id is None and plan.last_id is not None and record.last_id >= plan.last_id
+    return is_last and record.opened and not record.holes

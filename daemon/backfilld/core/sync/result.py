@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL, Outcome, missing_sentences
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument, iso
 from backfilld.core.sync.attempt import Attempt
 from backfilld.errors import BackfillError, RequestRejected
@@ -56,8 +57,18 @@ def _doubts(account: Account) -> Iterator[str]:
         yield f"the exchange answers nothing of before {until}, and the archive has not all of it"
     for end in sorted(account.attempt.unproven_ends):
         yield f"nothing proves with which trade it {end}: neither the exchange nor the archive tells"
+    yield from map(_unsealed, account.attempt.unsealed_days)
     if account.conflicts:
         yield f"{account.conflicts} trades conflict with others under the same id"
+
+
+def _unsealed(record: Certificate) -> str:
+    """Why a day that is over is not sealed. Its file says it: ids that other days hold leave it as it is."""
+    if record.holes:
+        why = f"its file lacks ids {record.holes[0].first_id} to {record.holes[0].last_id}"
+    else:
+        why = f"nothing proves with which trade it {'ends' if record.opened else 'begins'}"
+    return f"{record.day} is not sealed: {why}"
 
 
 def _explained(error: BackfillError) -> str:

@@ -7,6 +7,7 @@ Owns the memory of a sync between events, and what follows from it. How it chang
 from datetime import date
 from enum import Enum, auto
 
+from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL, Outcome
 from backfilld.core.backfill.sources import within_reach
 from backfilld.core.day.certificate import Certificate
@@ -14,7 +15,7 @@ from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, day_of, day_start_ms
 from backfilld.core.sync.announcements import Lines
 from backfilld.core.sync.attempt import Attempt
-from backfilld.core.sync.events import Action, Distrust, Instant, Offer
+from backfilld.core.sync.events import Action, Distrust, Instant, Offer, Remember
 from backfilld.core.sync.planning import ArchiveState, drafted
 from backfilld.core.sync.rests import rest_s
 from backfilld.core.sync.result import Account, outcome_of
@@ -51,6 +52,8 @@ class SyncState:
         self.requests = self.weight = self.cached = self.conflicts = 0
         self.began_at = now.monotonic_s
         self.archive = ArchiveState(now.monotonic_s)
+        self.shown = NewestShown()
+        self._has_recalled = self._has_remembered = False
         self._records: dict[date, Certificate] = {}
         self._known: set[date] = set()
         self._reach_ms = 0
@@ -130,7 +133,9 @@ class SyncState:
             is_unanswered=self._is_unanswered,
         )
         self.draft = draft
-        return Attempt(self.instrument, draft, self._records, now, self.log, seams_were_tried=self._is_unanswered)
+        return Attempt(
+            self.instrument, draft, self._records, now, self.log, self.shown, seams_were_tried=self._is_unanswered
+        )
 
     def _is_the_very_first(self, first_id: int | None) -> bool:
         return first_id is not None and first_id == RULES[self.instrument.market].first_id
@@ -149,6 +154,25 @@ class SyncState:
         is_reached = bool(received) and plan.reaches_end and plan.last_id == received.last_id
         if is_reached and self.attempt.window.stop_ms is None and not self.is_followed:
             self._actions.append(Offer(received.last_id + 1))
+
+    def _recall(self, shown: ShownEnd | None) -> None:
+        """Take what an earlier process has kept, once."""
+        if shown is not None and not self._has_recalled:
+            self.shown.recall(shown)
+        self._has_recalled = True
+
+    def _remember(self) -> None:
+        received = self.attempt.plan.received
+        end = self.shown.to_note(received.last_id if received else None)
+        if end is not None:
+            self._actions.append(Remember(end))
+
+    def _remember_what_is_owed(self) -> None:
+        """Once both ends of the first plan are known: whatever kills this process, the next one knows what is
+        missing."""
+        if self.attempt.plan.is_located and not self._has_remembered:
+            self._has_remembered = True
+            self._remember()
 
     def _heed_answers(self, now: Instant) -> None:
         """Where the exchange refused to answer for the start of a window, the next plan begins later; what it

@@ -1,0 +1,86 @@
+"""The newest trade that the exchange has ever shown of a symbol, and the end that was agreed on last.
+
+Owns what outlives a plan, a round and a process: a replica that lags cannot make us forget a trade that another one has
+shown. Two answers refute an id that came of a lie: they name lower ids of later times, which no replica that lags can.
+"""
+
+from dataclasses import dataclass
+
+from backfilld.core.backfill.answers import OUT_OF_ORDER_MS
+
+REFUTING = 2
+"""Answers that it takes to give up a trade that one answer has shown."""
+
+AGREED_FOR_MS = 3_600_000
+"""So long after an end was agreed on, two answers that show nothing new are enough to agree on it again. A replica that
+froze there may be asked later than that."""
+
+NOTED_EVERY_MS = 600_000
+"""So often the time of an agreement is noted anew, where nothing else has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEnd:
+    """What is kept of it: an id and its time in ms, and the id that was agreed to be the newest one at ``agreed_ms``.
+
+    Times are the exchange's. None where nothing was shown, or agreed on."""
+
+    shown_id: int | None = None
+    shown_ms: int = 0
+    agreed_id: int | None = None
+    agreed_ms: int = 0
+
+
+class NewestShown:
+    """What the exchange has shown so far. It may be shared by the plans of one instrument, one after the other."""
+
+    def __init__(self) -> None:
+        self.end = ShownEnd()
+        self._refuted = 0
+        self._noted = self.end
+        self._has_noted = False
+
+    def recall(self, end: ShownEnd) -> None:
+        """Go on from what an earlier process has kept."""
+        self.end = self._noted = end
+
+    def show(self, trade_id: int, at_ms: int) -> None:
+        """A trade has this id."""
+        if self.end.shown_id is None or trade_id > self.end.shown_id:
+            self.end = ShownEnd(trade_id, at_ms, self.end.agreed_id, self.end.agreed_ms)
+            self._refuted = 0
+
+    def name(self, trade_id: int, at_ms: int) -> None:
+        """An answer ends with this trade. If it is a later one than the one shown and has a lower id, that one cannot
+        be."""
+        shown_id = self.end.shown_id
+        if shown_id is not None and trade_id < shown_id and at_ms > self.end.shown_ms + OUT_OF_ORDER_MS:
+            self._refuted += 1
+            if self._refuted >= REFUTING:
+                self.end = ShownEnd(trade_id, at_ms, self.end.agreed_id, self.end.agreed_ms)
+
+    def agree(self, last_id: int, now_ms: int) -> None:
+        """This is the newest trade, at this time."""
+        self.end = ShownEnd(self.end.shown_id, self.end.shown_ms, last_id, now_ms)
+
+    def is_behind(self, last_id: int | None) -> bool:
+        """Whether a trade behind this one was shown."""
+        return self.end.shown_id is not None and (last_id is None or last_id < self.end.shown_id)
+
+    def was_agreed(self, last_id: int, now_ms: int | None) -> bool:
+        """Whether this was agreed to be the newest trade, and lately."""
+        return self.end.agreed_id == last_id and (now_ms is None or now_ms - self.end.agreed_ms <= AGREED_FOR_MS)
+
+    def to_note(self, held_id: int | None) -> ShownEnd | None:
+        """What must be kept now, ``held_id`` being the highest id stored; None where what is kept will do.
+
+        A trade that is stored needs no other memory. While trades come, the end that was agreed on is of interest only
+        now and then."""
+        end, noted = self.end, self._noted
+        is_owed = self.is_behind(held_id) and end.shown_id != noted.shown_id
+        is_first = not self._has_noted and end.agreed_id != noted.agreed_id
+        is_old = end.agreed_ms >= noted.agreed_ms + NOTED_EVERY_MS
+        if not (is_owed or is_first or is_old):
+            return None
+        self._noted, self._has_noted = end, True
+        return end

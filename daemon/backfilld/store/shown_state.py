@@ -1,0 +1,48 @@
+"""What the exchange has shown of each instrument, for the next process: one small JSON file each, beside the journals.
+
+Anybody may have written it: a value that cannot be is left out, and then the exchange has to prove its end at length.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from backfilld.core.backfill.newest_shown import ShownEnd
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, Instrument
+from backfilld.store.layout import STATE_DIRECTORY
+from backfilld.store.state_file import read_state, write_state
+
+VERSION = 1
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    version: int
+    shown_id: int | None = None
+    shown_ms: int = 0
+    agreed_id: int | None = None
+    agreed_ms: int = 0
+
+
+def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
+    """What was saved last; None if nothing was, or if it cannot be read."""
+    try:
+        kept = msgspec.json.decode(read_state(_path(cache_dir, instrument)) or b"", type=_Kept)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    shown = (kept.shown_id, kept.shown_ms) if _is_trade(kept.shown_id, kept.shown_ms) else (None, 0)
+    agreed = (kept.agreed_id, kept.agreed_ms) if _is_trade(kept.agreed_id, kept.agreed_ms) else (None, 0)
+    return ShownEnd(*shown, *agreed)
+
+
+def save_shown(cache_dir: Path, instrument: Instrument, shown: ShownEnd) -> None:
+    """Replace what was saved. Raises StoreError."""
+    kept = _Kept(VERSION, shown.shown_id, shown.shown_ms, shown.agreed_id, shown.agreed_ms)
+    write_state(_path(cache_dir, instrument), msgspec.json.encode(kept))
+
+
+def _is_trade(trade_id: int | None, at_ms: int) -> bool:
+    return trade_id is not None and 0 <= trade_id <= MAX_ID and EARLIEST_MS <= at_ms <= LATEST_MS
+
+
+def _path(cache_dir: Path, instrument: Instrument) -> Path:
+    return cache_dir / STATE_DIRECTORY / "shown" / f"market={instrument.market}" / f"symbol={instrument.symbol}.json"
