@@ -52,7 +52,7 @@ async def test_what_the_exchange_has_shown_is_recalled(store: TradeStore) -> Non
     shown = ShownEnd(5, START_MS + 7, 4, START_MS + 9)
     await store.remember(SPOT, shown)
     assert await store.recall(SPOT) == shown
-    assert await store.recall(SOL) is None
+    assert await store.recall(ETH) is None
     await store.remember(SPOT, ShownEnd(6, START_MS + 8))
     assert await store.recall(SPOT) == ShownEnd(6, START_MS + 8)
 
