@@ -146,7 +146,7 @@ async def test_a_quiet_symbol_costs_no_more_than_a_busy_one(trades: int, autojum
     outcome = await started(exchange, store)
     assert outcome.complete
     assert set(store.ids(BTC)) == exchange.tapes[BTC].ids_in(TimeSpan(DAY_MS))
-    assert len(exchange.asked) <= (6 if trades > FEWEST_ROWS else 2 + ANSWERS_IN_SILENCE)
+    assert len(exchange.asked) <= (6 if trades > FEWEST_ROWS else 3 + ANSWERS_IN_SILENCE)
     exchange.asked.clear()
     assert (await started(exchange, store)).complete
     assert len(exchange.asked) <= 2

@@ -271,18 +271,20 @@ class WindowEnd:
 
     def _judge(self, pace: Pace) -> None:
         silent = pace.is_silent(self.last_ms)
-        if self._last_id is None:
-            is_over = self._unnamed >= (ANSWERS_IN_SILENCE if silent else AGREEING)
-        elif self._polls and self._agreed_id == self._last_id == self._named:
-            is_over = True
-        else:
-            is_over = self._tail_end == self._last_id and self._agrees(silent)
-        self._seeks_lull = bool(silent) and not is_over and not pace.knows_lulls
+        is_over = self._is_over(silent=silent)
+        self._seeks_lull = not is_over and not pace.knows_lulls and self._is_over(silent=False)
         if is_over and not self.shown.is_behind(self._last_id):
             self.is_agreed = True
             if self._last_id is not None:
                 self.shown.agree(self._last_id, pace.now_ms or 0)
             self._accepted_silence = self._last_id if silent else self._accepted_silence
+
+    def _is_over(self, *, silent: bool | None) -> bool:
+        if self._last_id is None:
+            return self._unnamed >= (ANSWERS_IN_SILENCE if silent else AGREEING)
+        if self._polls and self._agreed_id == self._last_id == self._named:
+            return True
+        return self._tail_end == self._last_id and self._agrees(silent)
 
     def _agrees(self, silent: bool | None) -> bool:
         if self._stop_ms is not None and (self._behind_id is not None or not self._is_last_of_all):
