@@ -6,7 +6,7 @@ shown. Two answers refute an id that came of a lie: they name lower ids of later
 
 from dataclasses import dataclass
 
-from backfilld.core.backfill.answers import OUT_OF_ORDER_MS
+from backfilld.core.day.division import OUT_OF_ORDER_MS
 
 REFUTING = 2
 """Answers that it takes to give up a trade that one answer has shown."""
