@@ -17,6 +17,8 @@ destdir=${DESTDIR:-}
 prefix=${PREFIX:-/usr/local}
 home=$prefix/lib/backfilld
 doc=$prefix/share/doc/backfilld
+# Where bash, zsh and fish look for completions of a program below this prefix.
+completions="bash-completion/completions/backfilld zsh/site-functions/_backfilld fish/vendor_completions.d/backfilld.fish"
 config=/etc/backfilld/backfilld.toml
 # Of all prefixes systemd searches these two.
 case $prefix in
@@ -67,6 +69,18 @@ build_program() {
     "$new/bin/python" -I -m compileall -q -f -s "$new" -p "$home" "$new"/lib/python3*/site-packages
 }
 
+# Each shell's script, as the program itself prints it.
+install_completions() {
+    for each in $completions; do
+        shell=${each%%/*}
+        mkdir -p "$destdir$prefix/share/${each%/*}"
+        _BACKFILLD_COMPLETE=${shell%-completion}_source "$destdir$home/bin/python" -I -B -c \
+            'import sys; sys.argv = ["backfilld"]; from backfilld.__main__ import main; main()' \
+            >"$destdir$prefix/share/$each"
+        chmod 644 "$destdir$prefix/share/$each"
+    done
+}
+
 install_all() {
     python=$(choose_python)
     [ -n "$destdir" ] || refuse_hidden_python "$python"
@@ -75,6 +89,7 @@ install_all() {
     mv "$destdir$home.new" "$destdir$home"
     mkdir -p "$destdir$prefix/bin"
     ln -sf "$home/bin/backfilld" "$destdir$prefix/bin/backfilld"
+    install_completions
     install -D -m 644 "$source/README.md" "$destdir$doc/README.md"
     install -D -m 644 "$source/LICENSE" "$destdir$doc/LICENSE"
     install -D -m 644 "$source/systemd/backfilld.service" "$destdir$unit"
@@ -94,6 +109,7 @@ uninstall_all() {
     tell_systemd disable --now backfilld.service
     rm -rf "$destdir$home" "$destdir$home.new" "$destdir$doc"
     rm -f "$destdir$prefix/bin/backfilld" "$destdir$unit" "$destdir${unit%.service}.socket"
+    for each in $completions; do rm -f "$destdir$prefix/share/$each"; done
     tell_systemd daemon-reload
     echo "backfilld is removed. What stays: ${config%/*} and the trades in /var/lib/backfilld; delete them by hand."
 }

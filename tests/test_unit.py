@@ -158,6 +158,45 @@ def test_everything_is_where_it_belongs(stage: Path) -> None:
     assert sorted(path.name for path in stage.iterdir()) == ["etc", "opt"]
 
 
+COMPLETIONS = {
+    "bash": "bash-completion/completions/backfilld",
+    "zsh": "zsh/site-functions/_backfilld",
+    "fish": "fish/vendor_completions.d/backfilld.fish",
+}
+
+
+@pytest.mark.parametrize("shell", COMPLETIONS)
+def test_each_shells_completion_is_where_it_looks_for_it(shell: str, stage: Path) -> None:
+    installed = stage / "opt/backfilld/share" / COMPLETIONS[shell]
+    assert f"_BACKFILLD_COMPLETE={shell}_complete" in installed.read_text(encoding="utf-8")
+    assert installed.stat().st_mode & 0o777 == 0o644
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not here: its completion is installed, and not tried")
+    done = subprocess.run([shell, "-n", installed], capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_bash_completes_commands_and_options(stage: Path, tmp_path: Path) -> None:
+    """As bash calls it once the file is loaded, with the program that is installed."""
+    python, program = stage / "opt/backfilld/lib/backfilld/bin/python", tmp_path / "backfilld"
+    # What is installed begins with the Python below the final prefix.
+    program.write_text(f"#!{python} -I\nfrom backfilld.__main__ import main\nmain()\n")
+    program.chmod(0o755)
+    script = f"""
+source {stage / "opt/backfilld/share" / COMPLETIONS["bash"]}
+for words in "backfilld ver" "backfilld fill --dr"; do
+    COMPREPLY=(); COMP_WORDS=($words); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+    _backfilld_completion backfilld
+    echo "${{COMPREPLY[@]}}"
+done
+"""
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60, env=environment
+    )
+    assert done.stdout.splitlines() == ["verify", "--dry-run"], done.stderr
+
+
 def test_the_installed_unit_names_the_installed_program(stage: Path) -> None:
     """It lies in /etc, because systemd does not search below this prefix."""
     installed = stage / "etc/systemd/system/backfilld.service"

@@ -5,9 +5,9 @@
     trades = fetch("spot:BTCUSDT", "2026-11-22", "2026-11-23")                        # without an event loop
     minutes = bars("spot:BTCUSDT", "2026-11-22", "2026-11-23", every="1m").collect()  # of what is stored
 
-:func:`fetch_async` is for asyncio. :func:`scan`, :func:`bars` and :func:`profile` read stored days lazily, and
-:class:`BackfillCacheManager` the day files of one instrument, without the exchange. Names are imported when first used:
-the command line starts without those that it does not need.
+``fetch_async`` is for asyncio. ``scan``, ``bars`` and ``profile`` read stored days lazily, and
+``BackfillCacheManager`` the day files of one instrument, without the exchange. Names are imported when first used: the
+command line starts without those that it does not need.
 """
 
 from importlib import import_module

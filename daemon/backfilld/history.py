@@ -4,16 +4,13 @@ A library writes nothing to stdout: unless the program has configured structlog 
 library's logger ``backfilld`` while a call runs.
 """
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 import polars as pl
-import structlog
 import trio
 
 from backfilld.adapters.asyncio_threads import in_thread
+from backfilld.adapters.library_log import library_logging
 from backfilld.assembly import assembled
 from backfilld.core.model import Instrument
 from backfilld.core.moments import Moment, moment_ms
@@ -24,7 +21,14 @@ from backfilld.supervisor import run_pipeline
 
 
 class BinanceTradeHistory:
-    """The trades of one instrument: the one given, or the first of the settings."""
+    """The trades of one instrument: the one given, or the first of the settings.
+
+    Examples:
+        >>> import trio
+        >>> history = BinanceTradeHistory(Settings(cache_dir="./my_cache"), "spot:BTCUSDT")
+        >>> trio.run(history.backfill_with_cache, "2025-11-07", "2025-11-08").height > 0
+        True
+    """
 
     def __init__(self, settings: Settings | None = None, instrument: Instrument | str | None = None) -> None:
         self.settings = settings or Settings()
@@ -36,7 +40,7 @@ class BinanceTradeHistory:
         """Every trade with start <= T < end, by id, as a frame with the columns T a p q f l m M.
 
         What is on disk is not downloaded again, and what is downloaded is stored, unless the cache is switched off.
-        ``start`` and ``end`` are as for :func:`backfilld.scan`. Raises BackfillIncomplete if trades are missing in the
+        ``start`` and ``end`` are as for ``scan``. Raises BackfillIncomplete if trades are missing in the
         end, and what stopped it: ExchangeError, StoreError, CacheLocked.
         """
         start_ms, stop_ms = moment_ms(start), moment_ms(end)
@@ -44,7 +48,7 @@ class BinanceTradeHistory:
             raise SettingsError(f"start {_text(start)} is not before end {_text(end)}")
         window = TimeSpan(start_ms, stop_ms)
         with (
-            _quiet(),
+            library_logging(),
             assembled(self.settings, once=True, instruments=(self.instrument,), window=window) as assembly,
         ):
             await run_pipeline(assembly.pipeline)
@@ -61,10 +65,17 @@ def _text(moment: Moment) -> str:
 def fetch(
     instrument: Instrument | str, start: Moment, stop: Moment, *, settings: Settings | None = None, times: bool = False
 ) -> pl.DataFrame:
-    """Every trade with start <= T < stop, as :meth:`BinanceTradeHistory.backfill_with_cache` brings it, without an
+    """Every trade with start <= T < stop, as ``BinanceTradeHistory.backfill_with_cache`` brings it, without an
     event loop of the caller's. It blocks until all is there.
 
     With ``times`` the column ``time`` has T as a datetime in UTC besides.
+
+    Examples:
+        >>> trades = fetch("spot:BTCUSDT", "2025-11-07", "2025-11-08", times=True)
+        >>> trades.columns
+        ['T', 'a', 'p', 'q', 'f', 'l', 'm', 'M', 'time']
+        >>> trades["a"].diff().drop_nulls().eq(1).all()
+        True
     """
     history = BinanceTradeHistory(settings, instrument)
     trades = trio.run(history.backfill_with_cache, start, stop)
@@ -74,24 +85,12 @@ def fetch(
 async def fetch_async(
     instrument: Instrument | str, start: Moment, stop: Moment, *, settings: Settings | None = None, times: bool = False
 ) -> pl.DataFrame:
-    """The same for a program under asyncio, whose loop goes on meanwhile. Cancelling it does not stop the download,
-    which ends by itself and is stored."""
+    """The same as ``fetch`` for a program under asyncio, whose loop goes on meanwhile. Cancelling it does not stop the
+    download, which ends by itself and is stored.
+
+    Examples:
+        >>> import asyncio
+        >>> asyncio.run(fetch_async("spot:BTCUSDT", "2025-11-07", "2025-11-08")).height > 0
+        True
+    """
     return await in_thread(partial(fetch, instrument, start, stop, settings=settings, times=times))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Send events to the logger ``backfilld`` unless the program has configured structlog."""
-    if structlog.is_configured():
-        yield
-        return
-    structlog.configure(
-        processors=[structlog.processors.KeyValueRenderer(key_order=["event"])],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=lambda *_: logging.getLogger("backfilld"),
-        cache_logger_on_first_use=False,
-    )
-    try:
-        yield
-    finally:
-        structlog.reset_defaults()

@@ -66,6 +66,15 @@ def scan(
     Raises BackfillIncomplete if any trade of the time could be missing, naming what is, and DayLocked for a day that no
     key opens; with ``incomplete="warn"`` it gives what is held and warns of the rest (IncompleteSpan). Raises
     SettingsError for a naive datetime, and with ``remote`` RemoteError for the bucket.
+
+    Examples:
+        >>> import polars as pl
+        >>> day = scan("spot:BTCUSDT", "2025-11-07", "2025-11-08")
+        >>> day.select(vwap=(pl.col("p") * pl.col("q")).sum() / pl.col("q").sum()).collect().shape
+        (1, 1)
+        >>> scan("spot:BTCUSDT", "2025-10-01", "2025-10-02")
+        Traceback (most recent call last):
+        backfilld.errors.BackfillIncomplete: ...
     """
     start_ms, stop_ms = moment_ms(start), moment_ms(stop)
     if start_ms >= stop_ms:

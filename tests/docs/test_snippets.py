@@ -1,11 +1,7 @@
 """Every command and every snippet of README and docs is run, page by page, against the embedded exchange."""
 
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
@@ -18,9 +14,6 @@ from tests.docs.snippets import PAGES, ROOT, Block, Python, Shell, blocks_of
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 RUN_PAGES = sorted({block.page for block in BLOCKS if block.reason is None and block.language != "text"})
 LANGUAGES = {"sh", "python", "sql", "toml", "text", "ini", "yaml", "r"}
-FIRST_DAY, LAST_DAY = "2025-11-01", "2025-11-09"
-"""The days that the pages speak of."""
-DAILY_TRADES = 300
 
 
 def test_every_block_says_what_it_is() -> None:
@@ -37,41 +30,6 @@ def test_what_nobody_can_run_here_says_why() -> None:
 def test_block_that_is_not_run(block: Block) -> None:
     """Counted aloud: pytest names each with its reason."""
     pytest.skip(f"{block}: {block.reason}")
-
-
-@pytest.fixture(scope="module")
-def exchange() -> Iterator[dict[str, str]]:
-    """The settings that lead to an exchange with a little of every day since the first that the pages speak of."""
-    days = (datetime.now(UTC).date() - date.fromisoformat(FIRST_DAY)).days + 3
-    command = [sys.executable, "-m", "binance_simulator", "--days", str(days), "--daily-trades", str(DAILY_TRADES)]
-    command += ["--instrument", "spot:BTCUSDT", "--instrument", "um:ETHUSDT", "--live-rate", "5"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        found = json.loads(process.stdout.readline())
-        url, streams = found["url"], found["stream_urls"]
-        yield {
-            "BACKFILL_ARCHIVE_URL": url,
-            **{f"BACKFILL_{market.upper()}_URL": url for market in streams},
-            **{f"BACKFILL_{market.upper()}_STREAM_URL": stream for market, stream in streams.items()},
-        }
-        process.terminate()
-
-
-@pytest.fixture(scope="module")
-def environment(exchange: dict[str, str]) -> dict[str, str]:
-    """As on a fresh machine, but for the exchange's place."""
-    own = {name: value for name, value in os.environ.items() if not name.upper().startswith("BACKFILL")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
-    return own | exchange | {"PATH": path, "PYTHONPATH": str(ROOT / "daemon")}
-
-
-@pytest.fixture(scope="module")
-def stored(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with the days that the pages speak of."""
-    cache = tmp_path_factory.mktemp("stored") / "cache"
-    fill = [sys.executable, "-m", "backfilld", "fill", "--from", FIRST_DAY, "--to", LAST_DAY, "--cache-dir", str(cache)]
-    subprocess.run(fill, env=environment, check=True, capture_output=True, timeout=120)
-    return cache
 
 
 @pytest.mark.parametrize("page", RUN_PAGES)

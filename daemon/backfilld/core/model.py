@@ -26,7 +26,7 @@ LATEST_MS = 4_102_444_800_000
 
 class Market(StrEnum):
     """The exchange's three trading systems; each has its own host and ids. What differs between them is in
-    :mod:`backfilld.core.markets`."""
+    ``backfilld.core.markets``."""
 
     SPOT = "spot"
     UM = "um"

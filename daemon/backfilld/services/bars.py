@@ -82,7 +82,14 @@ def bars(
     Columns: time, open, high, low, close, volume, quote_volume, trades, taker_buy_volume, taker_buy_quote_volume,
     taker_sell_volume, vwap (null in a bar without trades). ``every`` is an interval as Binance writes it. With ``fill``
     an interval without trades between two others repeats the last close with zeros, as Binance does; without it there
-    is no row. Arguments and errors otherwise as for :func:`backfilld.scan`.
+    is no row. Arguments and errors otherwise as for ``scan``.
+
+    Examples:
+        >>> hours = bars("spot:BTCUSDT", "2025-11-07", "2025-11-08", every="1h").collect()
+        >>> hours.height, hours["time"][1].hour
+        (24, 1)
+        >>> (hours["low"] <= hours["vwap"]).all()
+        True
     """
     interval = Interval.parse(every)
     trades = scan(instrument, start, stop, cache_dir=cache_dir, settings=settings, incomplete=incomplete)
@@ -178,7 +185,12 @@ def profile(
 
     Columns: price, volume, taker_buy_volume, taker_sell_volume, is_poc (the bin with the most volume; of equals the
     lowest), in_value_area (the bins around it that make up this part of the volume). Raises SettingsError for a bin
-    size that is not above 0, or a value area outside of 0 to 1; otherwise as :func:`bars`.
+    size that is not above 0, or a value area outside of 0 to 1; otherwise as ``bars``.
+
+    Examples:
+        >>> levels = profile("spot:BTCUSDT", "2025-11-07", "2025-11-08", bin_size=10).collect()
+        >>> levels.filter("is_poc").height
+        1
     """
     if not bin_size > 0:
         raise SettingsError(f"bin_size = {bin_size}: it must be above 0")

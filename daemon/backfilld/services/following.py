@@ -58,6 +58,14 @@ async def follow(
     daemon runs; it then keeps the cache as a daemon does. Never ends by itself: raises FollowEnded, whose ``next_id``
     says where to go on, and what the settings, the cache or the exchange are to blame for. Raises BackfillIncomplete if
     the cache does not reach back to ``start``.
+
+    Examples:
+        >>> import contextlib, trio
+        >>> async def first_frame():
+        ...     async with contextlib.aclosing(follow("spot:BTCUSDT", start="2025-11-07")) as frames:
+        ...         return (await anext(frames)).columns
+        >>> trio.run(first_frame)
+        ['T', 'a', 'p', 'q', 'f', 'l', 'm', 'M']
     """
     wanted = Instrument.parse(instrument) if isinstance(instrument, str) else instrument
     settings = settings or Settings()

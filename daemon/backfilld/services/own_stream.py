@@ -10,6 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 import trio
 
 from backfilld.actors.live_messages import Ended, Frame
+from backfilld.adapters.library_log import library_logging
 from backfilld.assembly import Assembly, assembled
 from backfilld.core.model import Instrument
 from backfilld.errors import BackfillError, SettingsError
@@ -26,7 +27,7 @@ async def own_stream(
     """The frames of a pipeline that runs while the context is open. Raises CacheLocked, StoreError, SettingsError."""
     if not (settings.live and settings.cache_enabled):
         raise SettingsError("no daemon runs, and following without one needs live = true and cache_enabled = true")
-    with assembled(settings, once=False, instruments=(instrument,)) as assembly:
+    with library_logging(), assembled(settings, once=False, instruments=(instrument,)) as assembly:
         run = _Run(assembly)
         trio.lowlevel.spawn_system_task(run.run)
         try:

@@ -185,7 +185,7 @@ class BackfillCacheManager:
         return False
 
     def rows_in_file(self, day: dt.date) -> int:
-        """How many rows the file of the day has, without its journal. Raises as :meth:`facts` does."""
+        """How many rows the file of the day has, without its journal. Raises as ``facts`` does."""
         with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
             return reader.rows_in_file
 
@@ -277,7 +277,7 @@ class BackfillCacheManager:
             raise self._damaged(day, error) from error
 
     def _trusted_groups(self, day: dt.date, tally: Tally) -> Iterator[pl.DataFrame]:
-        """As :meth:`row_groups`; a file that turns out to be damaged is moved aside."""
+        """As ``row_groups``; a file that turns out to be damaged is moved aside."""
         try:
             yield from self.row_groups(day, tally)
         except DayDamaged as error:

@@ -1,0 +1,46 @@
+"""Where events go while a program that is not ours calls the library: never to stdout.
+
+Owns structlog's configuration for the time of such a call. A program that has configured structlog keeps its own.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+import structlog
+
+_LOCK = Lock()
+_CALLS = [0]
+"""How many calls are going on; the last one to end puts structlog back."""
+
+
+def _logger(*_: object) -> logging.Logger:
+    return logging.getLogger("backfilld")
+
+
+@contextmanager
+def library_logging() -> Iterator[None]:
+    """Send events to the standard library's logger ``backfilld`` unless the program has configured structlog."""
+    with _LOCK:
+        is_ours = _CALLS[0] > 0 or not structlog.is_configured()
+        if is_ours:
+            _CALLS[0] += 1
+            if _CALLS[0] == 1:
+                _configure()
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _CALLS[0] -= is_ours
+            if is_ours and not _CALLS[0] and structlog.get_config()["logger_factory"] is _logger:
+                structlog.reset_defaults()
+
+
+def _configure() -> None:
+    structlog.configure(
+        processors=[structlog.processors.KeyValueRenderer(key_order=["event"])],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        logger_factory=_logger,
+        cache_logger_on_first_use=False,
+    )
