@@ -6,13 +6,11 @@ Owns structlog's configuration for the time of such a call. A program that has c
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 
 import structlog
 
-_LOCK = Lock()
-_CALLS = [0]
-"""How many calls are going on; the last one to end puts structlog back."""
+_CALLS: set[object] = set()
+"""The calls that are going on, in any thread; the last one to end puts structlog back."""
 
 
 def _logger(*_: object) -> logging.Logger:
@@ -22,19 +20,18 @@ def _logger(*_: object) -> logging.Logger:
 @contextmanager
 def library_logging() -> Iterator[None]:
     """Send events to the standard library's logger ``backfilld`` unless the program has configured structlog."""
-    with _LOCK:
-        is_ours = _CALLS[0] > 0 or not structlog.is_configured()
-        if is_ours:
-            _CALLS[0] += 1
-            if _CALLS[0] == 1:
-                _configure()
+    if not _CALLS and structlog.is_configured():
+        yield
+        return
+    call = object()
+    _CALLS.add(call)
+    _configure()
     try:
         yield
     finally:
-        with _LOCK:
-            _CALLS[0] -= is_ours
-            if is_ours and not _CALLS[0] and structlog.get_config()["logger_factory"] is _logger:
-                structlog.reset_defaults()
+        _CALLS.discard(call)
+        if not _CALLS and structlog.get_config()["logger_factory"] is _logger:
+            structlog.reset_defaults()
 
 
 def _configure() -> None:
