@@ -40,36 +40,53 @@ class DaskCluster:
     patience_s: float = PATIENCE_S
     _client: Any = None
     _futures: dict[Any, FleetTask] = field(default_factory=dict)
+    _unsent: list[FleetTask] = field(default_factory=list)
     _number: int = 0
-    _room: int = 0
+    _workers: int = 0
     _looked_at: float = float("-inf")
 
     @property
     def room(self) -> int:
         """How many more tasks the workers should have."""
+        if self._futures and self._is_lost():
+            return 0
+        return max(0, PER_WORKER * max(1, self.workers) - len(self._futures))
+
+    @property
+    def workers(self) -> int:
+        """How many workers the scheduler has, as of its last answer."""
         now = time.monotonic()
         if now - self._looked_at > TICK_S:
             self._looked_at = now
             with suppress(OSError, TimeoutError, ValueError):
-                self._room = PER_WORKER * max(1, len(self._connected().scheduler_info(n_workers=-1)["workers"]))
-        return max(0, self._room - len(self._futures))
+                self._workers = len(self._connected().scheduler_info(n_workers=-1)["workers"])
+        return self._workers
 
     @property
     def in_hand(self) -> int:
         """How many tasks are with the scheduler."""
-        return len(self._futures)
+        return len(self._futures) + len(self._unsent)
 
     def submit(self, task: FleetTask) -> None:
         """Hand it out, under a name of its own: another fleet may have the same task."""
         self._number += 1
         key = f"{task.name} {id(self):x}-{self._number}"
-        future = self._connected().submit(
-            self.work, task, *self.arguments, key=key, resources=IP, pure=False, retries=0
-        )
-        self._futures[future] = task
+        try:
+            future = self._connected().submit(
+                self.work, task, *self.arguments, key=key, resources=IP, pure=False, retries=0
+            )
+        except RemoteUnreachable:
+            raise
+        except Exception:  # noqa: BLE001 - a client that has just lost its scheduler raises nothing more exact
+            self._unsent.append(task)
+        else:
+            self._futures[future] = task
 
     def ended(self) -> Iterator[tuple[FleetTask, MonthFilled | Exception]]:
         """The tasks that are done, failed or lost."""
+        unsent, self._unsent = self._unsent, []
+        for task in unsent:
+            yield task, LostTask("the scheduler did not take it")
         if self._is_lost():
             yield from self._lose_all()
             return

@@ -15,6 +15,11 @@ class Cluster(Protocol):
         ...
 
     @property
+    def workers(self) -> int:
+        """How many there are that do tasks."""
+        ...
+
+    @property
     def in_hand(self) -> int:
         """How many tasks are handed out."""
         ...

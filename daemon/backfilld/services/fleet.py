@@ -36,13 +36,18 @@ class FleetFilled:
 
 
 def run_tasks(
-    cluster: Cluster, tasks: Sequence[FleetTask], on_done: Callable[[MonthFilled], None] = lambda _: None
+    cluster: Cluster,
+    tasks: Sequence[FleetTask],
+    on_done: Callable[[MonthFilled], None] = lambda _: None,
+    on_look: Callable[[], None] = lambda: None,
 ) -> FleetFilled:
-    """Have all tasks done, each as often as it takes up to MOST_TRIES."""
+    """Have all tasks done, each as often as it takes up to MOST_TRIES. ``on_look`` is called again and again, also
+    while no task ends."""
     found, waiting, tries = FleetFilled(), deque(tasks), Counter[FleetTask]()
     while waiting or cluster.in_hand:
         for _ in range(min(cluster.room, len(waiting))):
             cluster.submit(waiting.popleft())
+        on_look()
         for task, result in cluster.ended():
             if isinstance(result, MonthFilled):
                 found.done.append(result)
@@ -68,6 +73,11 @@ class OneByOne:
     def room(self) -> int:
         """One at a time."""
         return 1 - len(self._waiting)
+
+    @property
+    def workers(self) -> int:
+        """This process."""
+        return 1
 
     @property
     def in_hand(self) -> int:

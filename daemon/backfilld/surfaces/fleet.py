@@ -18,6 +18,7 @@ from backfilld.assembly import remote_days
 from backfilld.core.fleet import FleetPlan, FleetTask, MonthFilled
 from backfilld.core.model import Instrument
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, ObjectRefused, SettingsError
+from backfilld.ports.fleet import Cluster
 from backfilld.services.fleet import FleetFilled, OneByOne, run_tasks
 from backfilld.services.fleet_catalog import Catalogued, catalogue, missing_tasks
 from backfilld.services.fleet_month import FleetSpec, fill_month
@@ -35,8 +36,8 @@ OF_A_MACHINE = {"cache_dir", "state_dir", "key_file", "log_format", "log_level",
                 "stream_listen"}  # fmt: skip
 """The settings that each machine has of its own; a fleet sends all others along."""
 
-REPORT_S = 5.0
-"""How often the progress of a fleet is reported."""
+REPORT_S, WAITING_S = 5.0, 15.0
+"""How often the progress of a fleet is reported, and that it waits while no task ends."""
 
 
 def names_of(given: Sequence[str]) -> list[str]:
@@ -161,7 +162,7 @@ def _run(scheduler: str, spec: FleetSpec, tasks: Sequence[FleetTask], *, quiet: 
         return run_tasks(OneByOne(lambda task: fill_month(task, spec)), tasks, progress.add)
     cluster = _dask(scheduler, spec)
     try:
-        return run_tasks(cluster, tasks, progress.add)
+        return run_tasks(cluster, tasks, progress.add, lambda: progress.look(cluster, scheduler))
     finally:
         cluster.close()
 
@@ -197,6 +198,19 @@ class _Progress:
         left_s = (now - self.began_s) * (size - self.bytes) / max(1, self.bytes)
         _say(f"{self.days:,} of {every:,} days, {self.bytes:,} of {size:,} bytes, about {left_s / 60:.0f} min left",
              quiet=self.quiet)  # fmt: skip
+
+    def look(self, cluster: Cluster, scheduler: str) -> None:
+        """Report what is waited for, if nothing was reported for a while."""
+        now = time.monotonic()
+        if now - self.said_s < WAITING_S:
+            return
+        self.said_s = now
+        if not cluster.workers:
+            _say(f"{scheduler} has no worker: start one on each machine, by backfilld fleet worker", quiet=self.quiet)
+            return
+        every = sum(each.mask.bit_count() for each in self.tasks)
+        _say(f"{self.days:,} of {every:,} days; {counted(cluster.in_hand, 'task')} with "
+             f"{counted(cluster.workers, 'worker')}", quiet=self.quiet)  # fmt: skip
 
 
 def _unsealed(plan: FleetPlan, filled: FleetFilled, found: Catalogued) -> list[tuple[str, str]]:
