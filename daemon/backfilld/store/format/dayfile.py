@@ -57,11 +57,11 @@ class Encoding:
 
 def spans_of(trades: pl.DataFrame) -> list[StoredSpan]:
     """The spans of a frame that ascends strictly in ``a``."""
-    ids, times = trades["a"], trades["T"]
-    spans = []
-    for id_range in IdSet.of_ids(ids).ranges:
-        start = int(ids.search_sorted(id_range.first_id))
-        spans.append(StoredSpan(id_range, times[start], times[start + len(id_range) - 1]))
+    times, spans, start = trades["T"], [], 0
+    for id_range in IdSet.of_ids(trades["a"]).ranges:
+        stop = start + len(id_range)
+        spans.append(StoredSpan(id_range, times[start], times[stop - 1]))
+        start = stop
     return spans
 
 
