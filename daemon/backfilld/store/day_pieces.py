@@ -4,6 +4,7 @@ Owns what a piece of a file or of a journal proves. Synchronous; reads and chang
 between those of the file are left out until the file is written again: what is not in a piece is not served.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -53,7 +54,7 @@ class FrameKey:
 
 def rows_of(trades: pl.DataFrame, ids: IdRange) -> pl.DataFrame:
     """As many trades as the ids are, from the first id on."""
-    return trades.slice(int(trades["a"].search_sorted(ids.first_id)), len(ids))
+    return trades.slice(bisect_left(trades["a"], ids.first_id), len(ids))
 
 
 @dataclass(frozen=True, slots=True)

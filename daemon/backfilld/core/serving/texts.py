@@ -57,11 +57,7 @@ def trades_text(instrument: Instrument, trades: pl.DataFrame, digits: Digits) ->
     """A JSON array of the trades. The field ``nq`` of USD-M futures is not stored, and left out."""
     if trades.is_empty():
         return b"[]"
-    shown = trades.with_columns(
-        number_texts(trades["p"], digits.price).alias("p"), number_texts(trades["q"], digits.quantity).alias("q")
-    )
-    last = [',"M":', pl.col("M")] if instrument.market is Market.SPOT else []
-    parts = ['{"a":', pl.col("a"), ',"p":"', pl.col("p"), '","q":"', pl.col("q"), '","f":', pl.col("f")]
-    parts += [',"l":', pl.col("l"), ',"T":', pl.col("T"), ',"m":', pl.col("m"), *last, "}"]
-    row = pl.concat_str([pl.lit(part) if isinstance(part, str) else part for part in parts])
-    return f"[{shown.select(row.str.join(',')).item()}]".encode()
+    price, quantity = number_texts(trades["p"], digits.price), number_texts(trades["q"], digits.quantity)
+    names = ("f", "l", "T", "m", "M") if instrument.market is Market.SPOT else ("f", "l", "T", "m")
+    shown = pl.DataFrame([trades["a"], price.alias("p"), quantity.alias("q"), *(trades[name] for name in names)])
+    return shown.write_json().encode()
