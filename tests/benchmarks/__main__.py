@@ -25,6 +25,8 @@ from tests.benchmarks import (
     live_many,
     pipeline,
     resume,
+    serve_pages,
+    serve_streams,
 )
 from tests.benchmarks.figures import Figure, print_figures
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
@@ -41,6 +43,8 @@ BENCHMARKS = {
     "archive-day": archive_day,
     "live-lag": live_lag,
     "live-many": live_many,
+    "serve-pages": serve_pages,
+    "serve-streams": serve_streams,
 }
 LIBRARIES = ("httpx", "msgspec", "polars", "pyarrow", "pydantic-settings", "structlog", "trio")
 

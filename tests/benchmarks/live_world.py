@@ -44,6 +44,14 @@ class LiveDaemon:
                 raise RuntimeError(f"the daemon follows {attached} of {count} instruments")
             time.sleep(0.2)
 
+    def await_logged(self, words: bytes, within_s: float) -> None:
+        """Wait until the log has these words. Raises RuntimeError if they do not come in time."""
+        until_s = time.monotonic() + within_s
+        while words not in self.log.read_bytes():
+            if time.monotonic() > until_s:
+                raise RuntimeError(f"the daemon has not logged {words.decode()}")
+            time.sleep(0.2)
+
 
 @contextmanager
 def live_exchange(

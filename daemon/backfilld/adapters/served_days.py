@@ -128,6 +128,12 @@ class ServedDays:
             self._shelves.keep(instrument, replace(found, looked_at=now))
         return _timeline([found.known[day] for day in days])
 
+    def look_again(self, instrument: Instrument) -> None:
+        """What is known of the instrument's files is old."""
+        shelf = self._shelves.used(instrument)
+        if shelf is not None:
+            shelf.looked_at = float("-inf")
+
     async def rows(self, piece: Piece) -> pl.DataFrame:
         """The trades of a piece. Raises UntrustedFile, DayLocked, StoreError."""
         if isinstance(piece.key, FrameKey):

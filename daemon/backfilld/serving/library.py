@@ -4,9 +4,10 @@ Owns the joint of disk and memory. Whatever cannot be proven, and whatever goes 
 is asked then.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 import polars as pl
@@ -15,7 +16,7 @@ from backfilld.adapters.served_days import MOST_DAYS, ServedDays, Wanted, around
 from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES
 from backfilld.core.model import INT64_MAX, MS_PER_DAY, IdRange, Instrument, Market, day_of
-from backfilld.core.serving.candles import Bars, candles, current, pieces_for, span_asked
+from backfilld.core.serving.candles import Bars, Span, candles, current, pieces_for, span_asked
 from backfilld.core.serving.intervals import Interval
 from backfilld.core.serving.live_candles import LiveCandle
 from backfilld.core.serving.questions import CandlesQuestion, TradesQuestion
@@ -65,30 +66,39 @@ class Library:
 
     async def trades(self, question: TradesQuestion, digits: Digits) -> Found | None:
         """The answer to a question for trades."""
-        timeline = await self._timeline(question.instrument, self._wanted(question))
-        try:
-            chosen = await self._selected(select(question, timeline))
-            if chosen is None:
-                return None
-            body = trades_text(question.instrument, chosen, digits)
-        except _UNUSABLE:
-            return None
-        return Found(body, self._source(question.instrument, chosen), self._is_whole(question.instrument, chosen))
+        return await self._tried(question.instrument, partial(self._trades, question, digits))
 
     async def candles(self, question: CandlesQuestion) -> Found | None:
         """The answer to a question for candles."""
         span = span_asked(question, *self._clock.bounds_ms(Market.SPOT))
         if span is None or span[0] < 0 or span[1] - span[0] > MOST_SPAN_MS:
             return None
+        return await self._tried(question.instrument, partial(self._candles, question, span))
+
+    async def _tried(self, instrument: Instrument, answer: Callable[[], Awaitable[Found | None]]) -> Found | None:
+        """The answer; once more where a file was replaced while it was read, which happens at each checkpoint."""
+        for _ in range(2):
+            try:
+                return await answer()
+            except _UNUSABLE:
+                self._days.look_again(instrument)
+        return None
+
+    async def _trades(self, question: TradesQuestion, digits: Digits) -> Found | None:
+        timeline = await self._timeline(question.instrument, self._wanted(question))
+        chosen = await self._selected(select(question, timeline))
+        if chosen is None:
+            return None
+        body = trades_text(question.instrument, chosen, digits)
+        return Found(body, self._source(question.instrument, chosen), self._is_whole(question.instrument, chosen))
+
+    async def _candles(self, question: CandlesQuestion, span: Span) -> Found | None:
         wanted = around_span(day_of(span[0]), day_of(span[1] - 1))
         timeline = await self._timeline(question.instrument, wanted)
         pieces = pieces_for(span, timeline)
         if pieces is None or self._to_read(pieces) > MOST_READ:
             return None
-        try:
-            rows = candles(question.interval, span, await self._bars(question.interval, pieces))
-        except _UNUSABLE:
-            return None
+        rows = candles(question.interval, span, await self._bars(question.interval, pieces))
         is_live = any(isinstance(piece.key, FrameKey) for piece in pieces)
         return None if rows is None else Found(msgspec.json.encode(rows), LIVE if is_live else CACHE)
 
