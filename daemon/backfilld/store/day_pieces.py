@@ -1,13 +1,14 @@
 """One stored day as pieces of contiguous ids, for the endpoint, which reads a few rows of it at a time.
 
-Owns what a piece of a file or of a journal proves. Synchronous; reads and changes nothing. Rows of the journal that lie
-between those of the file are left out until the file is written again: what is not in a piece is not served.
+Owns what a piece of a file or of a journal proves. Synchronous; reads and changes nothing. What is in no piece is not
+served.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 import polars as pl
 
@@ -25,6 +26,9 @@ from backfilld.store.manager import BackfillCacheManager
 
 _OUT_OF_TIME = {"time_inversions", "markers"}
 """Findings of a day whose times do not ascend with the ids, or may not."""
+
+MOST_JOURNALED = 400_000
+"""Rows of a journal that are kept in memory for one day, 20 MB: the newest of them."""
 
 Stamps = tuple[Stamp | None, Stamp | None]
 """Of the day file and of its journal."""
@@ -77,10 +81,16 @@ def day_pieces(manager: BackfillCacheManager, instrument: Instrument, day: date)
     stamps = stamps_of(manager, day)
     with translated(manager.get_cache_path(day), "read"), manager.open_day(day) as reader:
         certificate, within = reader.certificate, reader.spans_in_file
-        edges, beyond = reader.edges(), reader.beyond_file()
-    ordered = not _OUT_OF_TIME & certificate.findings.keys() and are_chronological(beyond)
+        edges, beside = reader.edges(), reader.beside_file().tail(MOST_JOURNALED)
     in_file = _in_groups(edges, within, [GroupKey(instrument, day, at, stamps[0]) for at in range(len(edges))])
-    found: list[tuple[StoredSpan, GroupKey | FrameKey]] = [*in_file, *pieces_of(beyond)]
+    found: list[tuple[StoredSpan, GroupKey | FrameKey]] = sorted(
+        [*in_file, *pieces_of(beside)], key=lambda each: each[0].ids.first_id
+    )
+    ordered = (
+        not _OUT_OF_TIME & certificate.findings.keys()
+        and are_chronological(beside)
+        and all(before.last_ms <= after.first_ms for (before, _), (after, _) in pairwise(found))
+    )
     pieces = [_placed(span, key, certificate, is_chronological=ordered) for span, key in found]
     return DayPieces(stamps, pieces, certificate.absent, ordered)
 

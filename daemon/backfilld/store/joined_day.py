@@ -100,11 +100,11 @@ class JoinedDay:
         """The trades of one row group of the file."""
         return self._reader.row_group(number)
 
-    def beyond_file(self) -> pl.DataFrame:
-        """The trades of the journal whose ids are above all of the file's, by id."""
-        last_id = self._reader.certificate.last_id
-        pieces = [each for each in self._journaled() if each["a"][-1] > last_id]
-        return pl.concat([empty_trades(), *pieces]).filter(pl.col("a") > last_id)
+    def beside_file(self) -> pl.DataFrame:
+        """The trades of the journal that the file lacks, by id."""
+        in_file = self._reader.certificate.coverage
+        pieces = (each.filter(~in_file.marked(each["a"])) for each in self._journaled())
+        return pl.concat([empty_trades(), *pieces])
 
     def trades(self) -> pl.DataFrame:
         """All trades of a day whose file is as it was written."""
