@@ -112,9 +112,10 @@ class StreamConnection:
             abort(self._stream)
 
     def push(self, message: Encoded) -> None:
-        """Send a message, unless the subscriber is too slow for it."""
+        """Send messages, unless the subscriber is too slow for them."""
         if self.end_reason is None:
-            self.outbox.push(message.combined if self._is_combined else message.raw, message.first_id)
+            data = message.combined if self._is_combined else message.raw
+            self.outbox.push(data, message.first_id, message.frames)
 
     def close(self, code: int, reason: str) -> None:
         """Say why, and end; nothing more is sent."""

@@ -20,7 +20,7 @@ from backfilld.serving.hub import Hub
 from backfilld.serving.library import Library
 from backfilld.serving.sockets import abort
 from backfilld.serving.stream_connection import StreamConnection
-from backfilld.serving.subscriber import Encoded, encoded
+from backfilld.serving.subscriber import Encoded, encoded, in_chunks
 from backfilld.serving.symbols import Symbols
 from backfilld.serving.throttle import Throttle
 from backfilld.serving.traffic import FramesSent, SubscriberDropped, Traffic
@@ -160,9 +160,9 @@ class StreamServer:
             self._send(messages, connections)
 
     def _send(self, messages: Sequence[Encoded], connections: set[StreamConnection]) -> None:
-        for connection in connections:
-            for message in messages:
-                connection.push(message)
+        for chunk in in_chunks(messages):
+            for connection in connections:
+                connection.push(chunk)
         self._traffic.note(FramesSent(len(messages) * len(connections)))
 
     async def _look(self) -> None:
