@@ -32,6 +32,10 @@ MOST_CANDLE_STREAMS = 1024
 LOOK_S = 0.25
 """How often slow subscribers and due candles are looked for."""
 
+CANDLE_WITHIN_S = 3.0
+"""How long a subscriber waits for the trades of the current candle: just after a start some are on their way to the
+disk. Less than a handshake may take."""
+
 
 class StreamServer:
     """Serves subscribers. ``hosts`` are the Host names that are answered."""
@@ -115,7 +119,7 @@ class StreamServer:
         if name not in self._candles:
             if len(self._candles) >= MOST_CANDLE_STREAMS:
                 return f"at most {MOST_CANDLE_STREAMS} streams of candles"
-            stream = await Making(self._library, self._clock).made(name)
+            stream = await self._begun(name)
             if stream is None:
                 return "the trades of the current candle are not all stored yet; try again soon"
             if name not in self._candles:
@@ -123,6 +127,15 @@ class StreamServer:
                 self._hub.listeners[name.instrument].append(stream.add)
                 stream.add(self._library.live_since(name.instrument, stream.next_id))
         self._candles[name][1].add(connection)
+        return None
+
+    async def _begun(self, name: StreamName) -> CandleStream | None:
+        """A stream of candles; None where the trades of the current one do not come together in time."""
+        making = Making(self._library, self._clock)
+        with trio.move_on_after(CANDLE_WITHIN_S):
+            while (stream := await making.made(name)) is None:
+                await trio.sleep(LOOK_S)
+            return stream
         return None
 
     # -- sending
