@@ -132,10 +132,11 @@ class StreamServer:
     async def _begun(self, name: StreamName) -> CandleStream | None:
         """A stream of candles; None where the trades of the current one do not come together in time."""
         making = Making(self._library, self._clock)
-        with trio.move_on_after(CANDLE_WITHIN_S):
-            while (stream := await making.made(name)) is None:
-                await trio.sleep(LOOK_S)
-            return stream
+        for _ in range(round(CANDLE_WITHIN_S / LOOK_S)):
+            stream = await making.made(name)
+            if stream is not None:
+                return stream
+            await trio.sleep(LOOK_S)
         return None
 
     # -- sending
