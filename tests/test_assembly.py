@@ -12,8 +12,8 @@ import trio
 from backfilld.assembly import assembled
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Market
-from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.errors import CacheLocked
 from backfilld.ports import DaemonWork
 from backfilld.services.status import cache_status

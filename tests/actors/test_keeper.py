@@ -11,8 +11,8 @@ from trio_util import AsyncValue
 
 from backfilld.actors.keeper import SHOWN_EVERY_S, run_keeper
 from backfilld.core.markets import Pool
-from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.errors import StoreError
 from backfilld.ports import DaemonWork
 

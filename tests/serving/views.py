@@ -13,8 +13,8 @@ from backfilld.core.monitor.freshness import freshness
 from backfilld.core.monitor.history import History, WeightWindow
 from backfilld.core.monitor.today import Today
 from backfilld.core.monitor.warned import REMOTE, Warned
-from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.services.stored_days import DayStatus
 from backfilld.serving.monitor.counts import EndpointCounts
 from backfilld.serving.monitor.view import View

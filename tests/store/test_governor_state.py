@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfilld.core.markets import Pool
-from backfilld.core.weight.budget import MET_MS, BudgetStatistics
+from backfilld.core.weight.budget import MET_MS
 from backfilld.core.weight.pauses import LONGEST_PAUSE_MS, Reason
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.errors import StoreError
 from backfilld.store.governor_state import (
     VERSION,

@@ -21,8 +21,8 @@ from backfilld.core.day.figures import Figures
 from backfilld.core.markets import Pool
 from backfilld.core.model import IdRange
 from backfilld.core.sync.standing import Standing
-from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.settings import Settings
 from backfilld.surfaces.progress import print_summary, show_progress
 from tests.store.frames import day_frame

@@ -26,10 +26,11 @@ from backfilld.actors.permits import (
 )
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Market
-from backfilld.core.weight.budget import Budget, BudgetStatistics
+from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.fair_queue import FairQueue, Rank
 from backfilld.core.weight.limits import bounded
 from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.errors import RateLimited
 
 log = structlog.get_logger()

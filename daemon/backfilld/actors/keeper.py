@@ -11,7 +11,7 @@ import trio
 from trio_util import AsyncValue
 
 from backfilld.core.markets import Pool
-from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.errors import StoreError
 from backfilld.ports import DaemonWork, StateFile
 

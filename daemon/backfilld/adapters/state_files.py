@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from backfilld.core.markets import Pool
-from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.ports import DaemonWork
 from backfilld.store.daemon_state import Activity, save_activity
 from backfilld.store.governor_state import remembered_now, save_remembered

@@ -21,7 +21,7 @@ from backfilld.core.live.trades import LiveTrade
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
 from backfilld.core.monitor.freshness import Freshness
-from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.ports.exchange import (
     USUAL,
     Cost,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from backfilld.adapters.live_report import LiveReport, ask_report
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
-from backfilld.core.weight.budget import BudgetStatistics
 from backfilld.core.weight.pauses import Reason
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.services.stored_days import DayStatus, InstrumentStatus, instrument_statuses
 from backfilld.store.daemon_state import Activity, peek_activity
 from backfilld.store.governor_state import RememberedBudget, peek_remembered

@@ -4,7 +4,6 @@ Owns the rules. Where values come from is in ``sources``. Must not act on any of
 """
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,15 +23,23 @@ from pydantic import (
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
 from backfilld.core.serving.addresses import TcpAddress, parse_address
-from backfilld.core.text import plain
 from backfilld.errors import SettingsError
-from backfilld.settings.rules import base_url, bucket_url, instrument_text, is_link_local, is_loopback, stream_url
-from backfilld.settings.sources import CREDENTIAL, PREFIX, Given, credential_path, gathered
+from backfilld.settings.rules import (
+    base_url,
+    bucket_url,
+    check_level,
+    check_scheme,
+    directory,
+    endpoint_url,
+    host_name,
+    instrument_text,
+    is_loopback,
+    stream_url,
+)
+from backfilld.settings.sources import CREDENTIAL, PREFIX, credential_path, gathered, sentence
 from backfilld.store.layout import state_directory
 
 __all__ = ["PREFIX", "Settings"]
-
-_LEVELS = {"zstd": (1, 22), "gzip": (1, 9)}
 
 _URL_OF = {market: f"{market}_url" for market in Market}
 """The setting of each market's base URLs. A market without one stops the import of this module."""
@@ -62,8 +69,6 @@ _FIXED = {
     "api_wait_seconds",
 }
 """What is built once, when the daemon starts; SIGHUP changes the others."""
-
-_SOURCE_KINDS = {"--": "the command line"}
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -135,7 +140,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**{name: each.value for name, each in given.items() if name in type(self).model_fields})
         except ValidationError as error:
-            faults += [_clause(dict(each), given) for each in error.errors(include_url=False)]
+            faults += [sentence(dict(each), given) for each in error.errors(include_url=False)]
         if faults:
             raise SettingsError("; ".join(faults))
         self._sources = {name: each.source for name, each in given.items()}
@@ -146,7 +151,7 @@ class Settings(BaseModel):
 
     def sources(self) -> tuple[str, ...]:
         """Where values that are not defaults came from: files, the environment, the command line."""
-        named = (_SOURCE_KINDS.get(each[:2], each) for each in self._sources.values() if each)
+        named = ("the command line" if each[:2] == "--" else each for each in self._sources.values() if each)
         return tuple(sorted({"the environment" if each.startswith("the environment") else each for each in named}))
 
     def __eq__(self, other: object) -> bool:
@@ -213,13 +218,7 @@ class Settings(BaseModel):
     def _check_http(self) -> Self:
         names = (*_URL_OF.values(), *_STREAM_URL_OF.values(), "archive_url")
         for name, url in [(each, url) for each in names for url in getattr(self, each).split(", ")]:
-            parts = urlsplit(url)
-            host, scheme = parts.hostname or "", parts.scheme
-            if scheme in {"http", "ws"} and not is_loopback(host) and host not in self.plain_http_hosts:
-                raise ValueError(
-                    f"{name} = {url}: {scheme}:// is for this machine alone; use {scheme}s://, or name {host} in "
-                    "plain_http_hosts"
-                )
+            check_scheme(name, url, self.plain_http_hosts)
         return self
 
     @field_validator("remote_url")
@@ -230,10 +229,7 @@ class Settings(BaseModel):
     @field_validator("remote_endpoint")
     @classmethod
     def _check_endpoint(cls, value: str) -> str:
-        host = urlsplit(base_url(value)).hostname or "" if value else ""
-        if is_link_local(host):
-            raise ValueError("an address such as 169.254.169.254 gives out credentials, and is not an object store")
-        return value and base_url(value)
+        return value and endpoint_url(value)
 
     @model_validator(mode="after")
     def _check_remote(self) -> Self:
@@ -255,10 +251,7 @@ class Settings(BaseModel):
     @field_validator("api_hosts")
     @classmethod
     def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for host in value:
-            if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]", host):
-                raise ValueError(f"{host}: write the name that requests carry as Host, without a port")
-        return value
+        return tuple(map(host_name, value))
 
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:
@@ -281,16 +274,7 @@ class Settings(BaseModel):
     @field_validator("cache_dir")
     @classmethod
     def _check_directory(cls, value: Path) -> Path:
-        try:
-            value = value.expanduser()
-            stands = value.exists()
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ValueError(f"it must be the path of a directory ({error})") from None
-        if "\0" in str(value):
-            raise ValueError("it must be the path of a directory, without a NUL")
-        if stands and not value.is_dir():
-            raise ValueError("it must be a directory, and a file stands there")
-        return value
+        return directory(value)
 
     @model_validator(mode="after")
     def _check_encryption(self) -> Self:
@@ -303,13 +287,8 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check_level(self) -> Self:
-        if self.compression_level is None:
-            return self
-        if self.compression not in _LEVELS:
-            raise ValueError(f"compression_level: {self.compression} has no levels, leave it out")
-        low, high = _LEVELS[self.compression]
-        if not low <= self.compression_level <= high:
-            raise ValueError(f"compression_level {self.compression_level}: {self.compression} has {low} to {high}")
+        if self.compression_level is not None:
+            check_level(self.compression, self.compression_level)
         return self
 
     @model_validator(mode="after")
@@ -319,16 +298,3 @@ class Settings(BaseModel):
                 f"keep_days {self.keep_days}: it must not be less than days ({self.days}), or 0 to keep all"
             )
         return self
-
-
-def _clause(fault: Mapping[str, Any], given: Mapping[str, Given]) -> str:
-    key = str(fault["loc"][0]) if fault["loc"] else ""
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if not key:
-        return plain(message)
-    value = given[key].value if key in given else fault["input"]
-    shown = " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-    if "@" in shown and key.endswith("_url"):
-        shown = re.sub(r"//[^@]*@", "//...@", shown)
-    source = f" (from {given[key].source})" if key in given and given[key].source else ""
-    return f"{key} = {plain(shown, 80)}: {plain(message[:1].lower() + message[1:])}{source}"

@@ -1,11 +1,15 @@
 """The rules of single values: instruments, hosts, URLs. Each returns the value as it is kept, or raises ValueError."""
 
 import re
+from collections.abc import Container
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from backfilld.core.model import Instrument, Market
 from backfilld.errors import SettingsError
+
+_LEVELS = {"zstd": (1, 22), "gzip": (1, 9)}
 
 
 def instrument_text(text: str) -> str:
@@ -69,6 +73,24 @@ def base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def endpoint_url(value: str) -> str:
+    """The base URL of an object store. Raises ValueError with the rule."""
+    if is_link_local(urlsplit(base_url(value)).hostname or ""):
+        raise ValueError("an address such as 169.254.169.254 gives out credentials, and is not an object store")
+    return base_url(value)
+
+
+def check_scheme(name: str, url: str, hosts: Container[str]) -> None:
+    """Raise ValueError for a URL of setting ``name`` that goes in the clear to another machine than ``hosts``."""
+    parts = urlsplit(url)
+    host, scheme = parts.hostname or "", parts.scheme
+    if scheme in {"http", "ws"} and not is_loopback(host) and host not in hosts:
+        raise ValueError(
+            f"{name} = {url}: {scheme}:// is for this machine alone; use {scheme}s://, or name {host} in "
+            "plain_http_hosts"
+        )
+
+
 def stream_url(value: str) -> str:
     """A stream address without a slash at its end. Raises ValueError with the rule."""
     rule = "a stream address is ws:// or wss://, a host, perhaps a port and a path such as /market"
@@ -81,3 +103,33 @@ def stream_url(value: str) -> str:
     if not good or parts.query or parts.fragment or parts.username is not None:
         raise ValueError(rule)
     return value.rstrip("/")
+
+
+def check_level(compression: str, level: int) -> None:
+    """Raise ValueError for a level that the compression does not have."""
+    if compression not in _LEVELS:
+        raise ValueError(f"compression_level: {compression} has no levels, leave it out")
+    low, high = _LEVELS[compression]
+    if not low <= level <= high:
+        raise ValueError(f"compression_level {level}: {compression} has {low} to {high}")
+
+
+def host_name(value: str) -> str:
+    """A name as requests carry it in Host, without a port. Raises ValueError with the rule."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]", value):
+        raise ValueError(f"{value}: write the name that requests carry as Host, without a port")
+    return value
+
+
+def directory(value: Path) -> Path:
+    """The path of a directory that is there or can be made. Raises ValueError with the rule."""
+    try:
+        value = value.expanduser()
+        stands = value.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"it must be the path of a directory ({error})") from None
+    if "\0" in str(value):
+        raise ValueError("it must be the path of a directory, without a NUL")
+    if stands and not value.is_dir():
+        raise ValueError("it must be a directory, and a file stands there")
+    return value

@@ -3,11 +3,12 @@
     argument or command line  >  environment  >  --config FILE  >  .env  >  default
 
 A ``.env`` lies in the current directory, which somebody else may have filled: it never beats a file that was named.
-Owns reading the sources and refusing names that are not settings. Must not judge values.
+Owns reading the sources, and refusing names that are not settings. Must not judge values.
 """
 
 import difflib
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -149,3 +150,17 @@ def _misspelt(written: str, name: str, names: frozenset[str], place: str) -> str
     near = [name] if name in names else difflib.get_close_matches(name, names, n=1)
     hint = f", did you mean {PREFIX.upper()}{near[0].upper()}?" if near else ""
     return f"there is no setting {plain(written, 60)}{hint} (from {place})"
+
+
+def sentence(fault: Mapping[str, Any], given: Mapping[str, Given]) -> str:
+    """What is wrong with a setting: its name, its value, the rule, and the source of the value."""
+    key = str(fault["loc"][0]) if fault["loc"] else ""
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if not key:
+        return plain(message)
+    value = given[key].value if key in given else fault["input"]
+    shown = " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    if "@" in shown and key.endswith("_url"):
+        shown = re.sub(r"//[^@]*@", "//...@", shown)
+    source = f" (from {given[key].source})" if key in given and given[key].source else ""
+    return f"{key} = {plain(shown, 80)}: {plain(message[:1].lower() + message[1:])}{source}"

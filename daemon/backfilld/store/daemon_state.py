@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from backfilld.core.monitor.freshness import Freshness
-from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.store.layout import STATE_DIRECTORY
 from backfilld.store.state_file import read_state, write_state
 

@@ -16,8 +16,9 @@ import msgspec
 
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Market
-from backfilld.core.weight.budget import MET_MS, BudgetStatistics
+from backfilld.core.weight.budget import MET_MS
 from backfilld.core.weight.pauses import DAY_MS, LONGEST_PAUSE_MS, MOST_BANS, Reason
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.store.atomic import move_aside, translated
 from backfilld.store.state_file import read_state, write_state
 

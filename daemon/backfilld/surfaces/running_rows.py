@@ -10,7 +10,7 @@ from backfilld.core.live.reports import LiveInstrument, LiveStatistics
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument
 from backfilld.core.sync.standing import Standing
-from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.supervisor import Pipeline
 from backfilld.surfaces.rows import Row, State, duration
 from backfilld.surfaces.words import counted

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backfilld.core.weight.budget import Budget, BudgetStatistics
+from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.limits import MINUTE_MS, Limit
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.server_clock import DRIFT, ServerClock
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.core.weight.usage import Ticket
 
 MINUTELY = Limit(100, 1, "MINUTE")

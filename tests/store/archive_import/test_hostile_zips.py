@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from backfilld.errors import ArchiveError
-from backfilld.store.archive_import import archive_csv
-from backfilld.store.archive_import.archive_csv import MOST_ENTRIES, trade_frames
+from backfilld.store.archive_import import archive_csv, archive_zip
+from backfilld.store.archive_import.archive_csv import trade_frames
+from backfilld.store.archive_import.archive_zip import MOST_ENTRIES
 
 ROW = b"%d,1.5,2.5,%d,%d,1767225600000000,True,True\n"
 ROWS = b"".join(ROW % (number, number, number) for number in range(3000))
@@ -88,7 +89,7 @@ def test_a_member_that_grows_beyond_reason_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_zip_larger_than_any_day_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_csv, "MOST_CSV_BYTES", len(ROWS) - 1)
+    monkeypatch.setattr(archive_zip, "MOST_CSV_BYTES", len(ROWS) - 1)
     with pytest.raises(ArchiveError, match="unpacks to more than"):
         read(zipped(tmp_path / "a.zip", ROWS))
 

@@ -16,7 +16,7 @@ from backfilld.core.monitor.freshness import Freshness
 from backfilld.core.monitor.history import History
 from backfilld.core.monitor.today import Today
 from backfilld.core.monitor.warned import Warned
-from backfilld.core.weight.budget import BudgetStatistics
+from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.services.stored_days import DayStatus
 from backfilld.serving.monitor.counts import EndpointCounts
 
