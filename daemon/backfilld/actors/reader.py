@@ -113,11 +113,14 @@ class _Reader:
         instrument = request.instrument
         held = set(await self._store.days(instrument))
         answer = DaysRead(instrument, dict.fromkeys(request.days), shown=await self._store.recall(instrument))
+        known = await self._store.load_known(instrument, [day for day in request.days if day in held])
+        answer.records.update(known)
+        self._reading.steps += len(known)
         try:
             for day in request.days:
                 if self._stop.is_set():
                     return
-                if day in held:
+                if day in held and day not in known:
                     answer.records[day] = await self._store.load(instrument, day)
                     self._reading.steps += 1
         except DayLocked as error:
@@ -138,7 +141,7 @@ class _Reader:
         except (DayDamaged, DayLocked) as error:
             log.warning("day_damaged", instrument=str(instrument), error=str(error))
             return FiguresRead(instrument, None, is_damaged=True)
-        return FiguresRead(instrument, figures)
+        return FiguresRead(instrument, figures, is_whole=request.is_whole)
 
     async def _sum(self, request: AddUp) -> Figures:
         """Day by day: years take minutes, in which those who watch must see that it moves."""

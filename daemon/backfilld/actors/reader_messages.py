@@ -6,7 +6,8 @@ from datetime import date
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import Instrument
+from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
+from backfilld.core.timespan import TimeSpan
 from backfilld.errors import BackfillError
 
 # -- scheduler -> reader
@@ -38,12 +39,21 @@ class DistrustDay:
 
 @dataclass(frozen=True, slots=True)
 class AddUp:
-    """Add up the figures of a span; ``tick`` is the width of the price bins."""
+    """Add up the figures of a span; ``tick`` is the width of the price bins. ``is_whole`` says that the span is all of
+    the window."""
 
     instrument: Instrument
     start_ms: int
     stop_ms: int
     tick: float
+    is_whole: bool = True
+
+    @classmethod
+    def of_newest_day(cls, instrument: Instrument, window: TimeSpan, today: date, tick: float) -> "AddUp":
+        """The newest day of a window alone: years of history are not read again at each start."""
+        stop_ms = window.stop_ms or day_stop_ms(today)
+        start_ms = max(window.start_ms, day_start_ms(day_of(stop_ms - 1)))
+        return cls(instrument, start_ms, stop_ms, tick, is_whole=start_ms == window.start_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +108,9 @@ class DayDeleted:
 
 @dataclass(frozen=True, slots=True)
 class FiguresRead:
-    """The figures of a span; None if a file turned out to be damaged."""
+    """The figures of a span; None if a file turned out to be damaged. ``is_whole`` as in :class:`AddUp`."""
 
     instrument: Instrument
     figures: Figures | None
+    is_whole: bool = True
     is_damaged: bool = False

@@ -43,9 +43,8 @@ from backfilld.actors.reader_messages import (
 from backfilld.actors.scheduler_clock import SchedulerClock
 from backfilld.actors.sync_events import event_of, request_of, statistics_of
 from backfilld.core.backfill.outcome import Outcome
-from backfilld.core.day.figures import Figures
 from backfilld.core.markets import RULES, Pool
-from backfilld.core.model import Instrument, day_stop_ms
+from backfilld.core.model import Instrument
 from backfilld.core.sync import events
 from backfilld.core.sync.announcements import log_outcome
 from backfilld.core.sync.events import Action, Event, Log
@@ -311,20 +310,20 @@ class _Scheduler:
         if tick is None or self._is_stopping:
             await self._report(instrument, outcome, None)
         else:
-            stop_ms = window.stop_ms or day_stop_ms(self._clock.day())
-            self._ports.reads.send_nowait(AddUp(instrument, window.start_ms, stop_ms, tick))
+            self._ports.reads.send_nowait(AddUp.of_newest_day(instrument, window, self._clock.day(), tick))
 
     async def _added_up(self, message: FiguresRead) -> None:
         instrument = message.instrument
-        await self._report(instrument, self._outcomes.get(instrument), message.figures)
+        await self._report(instrument, self._outcomes.get(instrument), message)
         if message.is_damaged and instrument in self._instruments:
             days = days_of(self._instruments[instrument].attempt.window, self._clock.now_ms())
             await self._tell(instrument, events.DaysAltered(frozenset(days)))
 
-    async def _report(self, instrument: Instrument, outcome: Outcome | None, figures: Figures | None) -> None:
+    async def _report(self, instrument: Instrument, outcome: Outcome | None, read: FiguresRead | None) -> None:
         if outcome is None:
             return
-        outcome = self._outcomes.pop(instrument).with_figures(figures)
+        outcome = self._outcomes.pop(instrument)
+        outcome = outcome if read is None else outcome.with_figures(read.figures, is_whole=read.is_whole)
         log_outcome(log.bind(instrument=str(instrument)), outcome)
         await self._ports.outcomes.send(outcome)
         await self._end_if_over()

@@ -5,6 +5,7 @@ Owns the thread hop and nothing else.
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -22,12 +23,13 @@ from backfilld.core.day.figures import Figures
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import Instrument, day_of
-from backfilld.errors import ArchiveError
+from backfilld.errors import ArchiveError, StoreError
 from backfilld.ports import Published, Saved
 from backfilld.store.atomic import sweep_state_directory, sweep_temporary_files, translated
 from backfilld.store.format.dayfile import Encoding, warm_up
 from backfilld.store.journal import remove_journal
-from backfilld.store.layout import Stamp, instrument_directory, stamp_of
+from backfilld.store.known_days import FullStamp, KnownDays, full_stamp
+from backfilld.store.layout import Stamp, instrument_directory, stamp_of, state_directory
 from backfilld.store.manager import Appended, BackfillCacheManager
 from backfilld.store.shown_state import load_shown, save_shown
 from backfilld.store.waiting_days import WaitingDays
@@ -60,6 +62,7 @@ class ParquetStore:
         """Whether a day file may be deleted for its age; asked on a thread."""
         self._seen: dict[tuple[Instrument, date], Stamp | None] = {}
         self._waiting = WaitingDays(save_s)
+        self._known: dict[Instrument, KnownDays] = {}
 
     def manager(self, instrument: Instrument) -> BackfillCacheManager:
         """The day files of an instrument, for one who reads them beside this store, on a thread."""
@@ -86,16 +89,35 @@ class ParquetStore:
 
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         """Read and check a day file; one that cannot be trusted is moved aside."""
-        manager = self._manager(instrument)
+        manager, now_s = self._manager(instrument), trio.current_time()
         began = time.perf_counter()
-        record = await _on_thread(lambda: manager.record(day))
-        await _on_thread(partial(self._waiting.loaded, manager, day, trio.current_time()))
+
+        def read() -> Certificate | None:
+            stamp = full_stamp(manager.get_cache_path(day))
+            certificate = manager.record(day)
+            self._waiting.loaded(manager, day, now_s)
+            self._note(instrument, certificate, stamp)
+            return certificate
+
+        record = await _on_thread(read)
         self.see(instrument, day)
         if record is not None:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             file = str(manager.get_cache_path(day))
             log.info("day_loaded", instrument=str(instrument), file=file, trades=record.rows, ms=milliseconds)
         return record
+
+    async def load_known(self, instrument: Instrument, days: Collection[date]) -> Mapping[date, Certificate]:
+        """The certificates of the days that were read in full before, and whose files have not changed since."""
+        began = time.perf_counter()
+        found = await _on_thread(lambda: self._known_days(instrument).certificates(days))
+        for day in found:
+            self.see(instrument, day)
+        if found:
+            milliseconds = round((time.perf_counter() - began) * 1000, 1)
+            trades = sum(each.rows for each in found.values())
+            log.info("days_loaded", instrument=str(instrument), days=len(found), trades=trades, ms=milliseconds)
+        return found
 
     async def peek(self, instrument: Instrument, day: date) -> Certificate | None:
         """What a day file holds, for a reader that must not touch it; None for one that cannot be trusted."""
@@ -146,7 +168,10 @@ class ParquetStore:
         # A caller that must not wait for a disk that hangs may leave it: a file is replaced whole or not at all.
         def insisted() -> Appended:
             self._insist()
-            return save()
+            appended = save()
+            if not appended.is_in_journal:
+                self._note(instrument, appended.record)
+            return appended
 
         done = await trio.to_thread.run_sync(insisted, abandon_on_cancel=True)
         self.see(instrument, day)
@@ -180,6 +205,7 @@ class ParquetStore:
             path.unlink(missing_ok=True)
             remove_journal(manager.journal_path(day))
             self._waiting.forget(manager, day)
+            self._note(instrument, taken.record)
             return taken
 
         taken = await trio.to_thread.run_sync(join, abandon_on_cancel=True)
@@ -246,6 +272,19 @@ class ParquetStore:
     def see(self, instrument: Instrument, day: date) -> None:
         """Note the day file as it is: this program has just read or written it."""
         self._seen[instrument, day] = stamp_of(self._manager(instrument).get_cache_path(day))
+
+    def _known_days(self, instrument: Instrument) -> KnownDays:
+        if instrument not in self._known:
+            self._known[instrument] = KnownDays(state_directory(self._cache_dir), self._manager(instrument))
+        return self._known[instrument]
+
+    def _note(self, instrument: Instrument, certificate: Certificate | None, stamp: FullStamp | None = None) -> None:
+        """Remember a day that was read in full or written. It only saves time: a disk that refuses it stops nothing."""
+        if certificate is None or not certificate.sealed:
+            return
+        stamp = stamp or full_stamp(self._manager(instrument).get_cache_path(certificate.day))
+        with suppress(StoreError):
+            self._known_days(instrument).note(certificate, stamp)
 
     def _manager(self, instrument: Instrument) -> BackfillCacheManager:
         return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self._encoding)

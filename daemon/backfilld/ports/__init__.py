@@ -183,6 +183,10 @@ class TradeStore(Protocol):
         """Keep the newest trade that the exchange has shown, for the next process."""
         ...
 
+    async def load_known(self, instrument: Instrument, days: Collection[date]) -> Mapping[date, Certificate]:
+        """Those of these days that are sealed, and as they were when they were last read in full: for a look each."""
+        ...
+
     async def altered(self, instrument: Instrument) -> frozenset[date]:
         """The days that somebody else has changed, added or deleted since they were last loaded or saved here."""
         ...

@@ -1,15 +1,17 @@
 """What day files say of themselves, read from their footers. Reads, takes no lock, changes nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument, iso
 from backfilld.errors import DayLocked, StoreError
 from backfilld.services.stored_days import DayStatus
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.layout import instrument_directory, instruments_in
+from backfilld.store.known_days import KnownDays
+from backfilld.store.layout import instrument_directory, instruments_in, state_directory
 from backfilld.store.manager import BackfillCacheManager
 
 
@@ -23,17 +25,28 @@ def managers(
 
 def day_statuses(manager: BackfillCacheManager) -> Iterator[DayStatus]:
     """The state of every day file of an instrument, from what the files say of themselves."""
-    return (status for day in manager.days() if (status := day_status(manager, day)) is not None)
+    days = manager.days()
+    known = _known(manager, days)
+    return (status for day in days if (status := day_status(manager, day, known.get(day))) is not None)
 
 
-def day_status(manager: BackfillCacheManager, day: date) -> DayStatus | None:
-    """The state of one day file, None if it was deleted since it was listed."""
-    name, path = str(manager.instrument), manager.get_cache_path(day)
-    if not path.exists():
-        return None
-    size = path.stat().st_size
+def _known(manager: BackfillCacheManager, days: Sequence[date]) -> Mapping[date, Certificate]:
+    """What a daemon has noted of files that have not changed since. Where there are keys, each file is opened: only its
+    footer tells whether it is encrypted."""
+    cache_dir = manager.directory.parent.parent
+    return {} if manager.encoding.keys.keys else KnownDays(state_directory(cache_dir), manager).certificates(days)
+
+
+def day_status(manager: BackfillCacheManager, day: date, known: Certificate | None = None) -> DayStatus | None:
+    """The state of one day file, None if it was deleted since it was listed. It is not opened for a ``known``
+    certificate."""
+    name = str(manager.instrument)
     try:
-        facts, key = manager.opened(day)
+        size = manager.get_cache_path(day).stat().st_size
+    except OSError:
+        return None
+    try:
+        facts, key = (known, None) if known is not None else manager.opened(day)
     except DayLocked as reason:
         return DayStatus(name, day.isoformat(), "locked", bytes=size, reason=str(reason))
     except (UntrustedFile, StoreError) as reason:

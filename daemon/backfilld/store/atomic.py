@@ -19,7 +19,9 @@ from backfilld.errors import StoreError
 TEMPORARY = ".tmp-"
 """Stands in the name of every temporary file, after the name of the file that it is to become."""
 
-_TEMPORARY_NAME = re.compile(r".+\.(parquet|conflicts|json|zip|journal)" + re.escape(TEMPORARY) + r"(\d+)-[0-9a-f]{8}")
+_TEMPORARY_NAME = re.compile(
+    r".+\.(parquet|conflicts|json|zip|journal|known)" + re.escape(TEMPORARY) + r"(\d+)-[0-9a-f]{8}"
+)
 
 _in_hand: set[Path] = set()
 """The temporary files that this process is writing now."""

@@ -1,7 +1,7 @@
 """Where things lie in a cache directory. Owns the names of directories and files, and nothing of what is in them."""
 
+import os
 import re
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -68,11 +68,15 @@ def day_file_name(day: date) -> str:
 
 def days_in(directory: Path) -> list[date]:
     """The days that have a file in an instrument's directory, ascending."""
-    return sorted(day for path in _entries(directory) if (day := _day_of_name(path.name)) is not None)
+    return sorted(day for name in names_in(directory) if (day := _day_of_name(name)) is not None)
 
 
-def _entries(directory: Path) -> Iterator[Path]:
-    return directory.iterdir() if directory.is_dir() else iter(())
+def names_in(directory: Path) -> list[str]:
+    """The names in a directory; none if there is no such directory. Raises OSError for what the disk refuses."""
+    try:
+        return os.listdir(directory)  # noqa: PTH208 - of years of days the names alone
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _day_of_name(name: str) -> date | None:

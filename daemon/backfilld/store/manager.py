@@ -191,6 +191,10 @@ class BackfillCacheManager:
 
     def nearest(self, day: dt.date) -> tuple[Certificate | None, Certificate | None]:
         """The certificates of the nearest stored days before and after ``day``; None where there is none to trust."""
+        beside = tuple(day + dt.timedelta(days=step) for step in (-1, 1))
+        if all(self.get_cache_path(each).exists() for each in beside):
+            # Among years of days a list of all would take longer than the rest.
+            return self._known(beside[0]), self._known(beside[1])
         days = self.days()
         at = bisect_left(days, day)
         later = at + 1 if at < len(days) and days[at] == day else at

@@ -15,6 +15,7 @@ SENTENCES = {
     "cache_opened": "opened the cache {dir}",
     "cache_disabled": "stores nothing: the cache is switched off",
     "backfill_started": "backfills from {start}",
+    "days_loaded": "{days:,} stored days are as they were, {trades:,} trades",
     "day_loaded": "read {trades:,} stored trades of {day}",
     "gap_found": "{trades:,} trades stored, the newest {gap_hours} h old; {missing_ids:,} known to be missing",
     "cache_missed": "nothing stored of {day} yet",
@@ -97,6 +98,7 @@ QUIET = frozenset(
         "governor_state",
         "trades_merged",
         "day_loaded",
+        "days_loaded",
         "cache_missed",
         "live_connected",
     }

@@ -37,7 +37,8 @@ MOST_NAMED = 5
 class Outcome:
     """One instrument's backfill: what is held, what it cost, and what is missing and why.
 
-    ``trades`` are all held of the window, of which ``cached`` were on disk before; ``reasons`` are sentences.
+    ``trades`` are all held of the window, of which ``cached`` were on disk before; ``context`` has the figures of its
+    newest day; ``reasons`` are sentences.
     """
 
     instrument: Instrument
@@ -52,10 +53,11 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     error: BackfillError | None = None
 
-    def with_figures(self, figures: Figures | None) -> "Outcome":
-        """A copy with the figures of what is stored; they know best how many trades that are."""
-        if figures is None:
-            return self
+    def with_figures(self, figures: Figures | None, *, is_whole: bool) -> "Outcome":
+        """A copy with the figures of the window's newest day. If that ``is_whole`` the window, they know best how many
+        trades it has."""
+        if figures is None or not is_whole:
+            return replace(self, context=figures)
         fetched = self.trades - self.cached
         return replace(self, context=figures, trades=figures.trades, cached=max(0, figures.trades - fetched))
 

@@ -1,0 +1,153 @@
+"""Which sealed days were read in full, and are as they were then: one text file per instrument in the state directory.
+
+It saves reading history again at each start. It is no truth: a line that is missing, torn or of another file only means
+that the day is read once more. What counts is the inode, the size and both times of a file; nobody can set the time of
+its last change. Lines are appended without a sync. Where there are keys, the certificates stay in the encrypted files
+and the lines have the stamps alone.
+"""
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from zlib import crc32
+
+import msgspec
+
+from backfilld.core.day.certificate import Certificate
+from backfilld.errors import DayLocked, StoreError
+from backfilld.store.atomic import replacing, translated
+from backfilld.store.format.footer import SCHEMA_VERSION, UntrustedFile
+from backfilld.store.layout import journal_name, names_in
+from backfilld.store.manager import BackfillCacheManager
+
+FOLDER = "known"
+
+_LINES_TO_SPARE = 64
+"""So many lines that no longer count are left in a file before it is written anew."""
+
+_FIELDS = 7
+"""Of a line behind its check: the schema's version, the day, the four numbers of the stamp, the certificate."""
+
+_NO_CERTIFICATE = b"-"
+
+FullStamp = tuple[int, int, int, int]
+"""Inode, size, and times of change of content and of file, in ns."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    stamp: FullStamp
+    certificate: bytes
+
+
+class KnownDays:
+    """The known days of one instrument."""
+
+    def __init__(self, state_dir: Path, manager: BackfillCacheManager) -> None:
+        self._manager = manager
+        self._has_keys = bool(manager.encoding.keys.keys)
+        instrument = manager.instrument
+        name = "any" if instrument is None else f"{instrument.market}-{instrument.symbol}"
+        self._plain_path = state_dir / FOLDER / f"{name}.known"
+        self._path = state_dir / FOLDER / f"{name}.stamps.known" if self._has_keys else self._plain_path
+        self._lines = 0
+        self._days = dict(self._read())
+
+    def certificates(self, days: Collection[date]) -> Mapping[date, Certificate]:
+        """The certificates of those of the days whose file is as it was and that have no journal."""
+        journals = frozenset(names_in(self._manager.journals))
+        found: dict[date, Certificate] = {}
+        for day in days:
+            known = self._days.get(day)
+            if known is None or journal_name(day) in journals:
+                continue
+            if full_stamp(self._manager.get_cache_path(day)) != known.stamp:
+                continue
+            certificate = self._certificate(day, known)
+            if certificate is not None:
+                found[day] = certificate
+        return found
+
+    def note(self, certificate: Certificate, stamp: FullStamp | None) -> None:
+        """The file with this stamp was just written, or read in full, and has this certificate. Only sealed days
+        without a journal are noted. Raises StoreError."""
+        day = certificate.day
+        if not certificate.sealed or stamp is None or self._manager.journal_path(day).exists():
+            return
+        known = _Known(stamp, _NO_CERTIFICATE if self._has_keys else msgspec.json.encode(certificate))
+        if self._days.get(day) == known:
+            return
+        self._days[day] = known
+        if self._lines > 2 * len(self._days) + _LINES_TO_SPARE:
+            self._rewrite()
+        else:
+            self._append(_line(day, known))
+
+    def _certificate(self, day: date, known: _Known) -> Certificate | None:
+        try:
+            if known.certificate == _NO_CERTIFICATE:
+                return self._manager.facts(day)
+            return msgspec.json.decode(known.certificate, type=Certificate)
+        except (msgspec.DecodeError, UntrustedFile, DayLocked, StoreError):
+            return None
+
+    def _read(self) -> Iterator[tuple[date, _Known]]:
+        try:
+            body = self._path.read_bytes()
+        except OSError:
+            return
+        for line in body.splitlines():
+            self._lines += 1
+            entry = _entry(line)
+            if entry is not None:
+                yield entry
+
+    def _append(self, line: bytes) -> None:
+        with translated(self._path, "write"):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._has_keys:
+                # What was noted before there were keys says in the clear what the files encrypt.
+                self._plain_path.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self._path, flags, 0o600)
+            with os.fdopen(descriptor, "ab") as file:
+                file.write(line)
+        self._lines += 1
+
+    def _rewrite(self) -> None:
+        # A copy: the reader and the writer note their days on threads of their own. A line may get lost between them.
+        days = dict(self._days)
+        with replacing(self._path) as temporary:
+            temporary.write_bytes(b"".join(_line(day, days[day]) for day in sorted(days)))
+        self._lines = len(self._days)
+
+
+def full_stamp(path: Path) -> FullStamp | None:
+    """Which regular file stands at a path, and when it was last changed; None for no such file."""
+    try:
+        found = path.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _line(day: date, known: _Known) -> bytes:
+    """A newline first: what a crash has cut off does not swallow the next line."""
+    numbers = " ".join(map(str, (SCHEMA_VERSION, day.isoformat(), *known.stamp)))
+    text = numbers.encode() + b" " + known.certificate
+    return b"\n%08x %s\n" % (crc32(text), text)
+
+
+def _entry(line: bytes) -> tuple[date, _Known] | None:
+    """What a line says; None for one that is torn, or of another version."""
+    check, _, text = line.partition(b" ")
+    fields = text.split(b" ", _FIELDS - 1)
+    if len(fields) != _FIELDS or check != b"%08x" % crc32(text) or fields[0] != b"%d" % SCHEMA_VERSION:
+        return None
+    inode, size, changed_ns, touched_ns = map(int, fields[2:6])
+    return date.fromisoformat(fields[1].decode()), _Known((inode, size, changed_ns, touched_ns), fields[6])
