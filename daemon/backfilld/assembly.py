@@ -1,5 +1,6 @@
 """From settings to a pipeline that can run: the only place that picks implementations."""
 
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def assembled(
         room, open_client = exchange(
             settings, load_remembered(settings.state_path, _wall_ms()) if settings.cache_enabled else {}
         )
-        store: TradeStore = parquet_store(settings, lock) if settings.cache_enabled else RamStore()
+        store: TradeStore = parquet_store(settings, lock, once=once) if settings.cache_enabled else RamStore()
         pipeline = Pipeline(
             spec=spec,
             store=store,
@@ -150,10 +151,12 @@ def _live_world(settings: Settings, *, once: bool) -> LiveWorld | None:
     return LiveWorld(open_stream, AsyncValue(LiveStatistics()), LiveDoor(), serve)
 
 
-def parquet_store(settings: Settings, lock: CacheLock | None = None) -> ParquetStore:
-    """The cache of the settings; with its ``lock`` nothing is saved beside another writer."""
+def parquet_store(settings: Settings, lock: CacheLock | None = None, *, once: bool = False) -> ParquetStore:
+    """The cache of the settings; with its ``lock`` nothing is saved beside another writer. A run that ends after its
+    first round (``once``) writes day files when they are whole, and at its end."""
     insist = (lambda: None) if lock is None else lock.insist
-    return ParquetStore(settings.cache_dir, encoding_of(settings), settings.save_seconds, insist, settings.state_path)
+    save_s = math.inf if once and settings.save_seconds else settings.save_seconds
+    return ParquetStore(settings.cache_dir, encoding_of(settings), save_s, insist, settings.state_path)
 
 
 def exchange(settings: Settings, remembered: Remembered) -> tuple[GovernorRoom, OpenClient]:

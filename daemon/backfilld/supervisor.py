@@ -215,7 +215,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
         }
         workers = Fetchers(nursery, ports, lambda ends: run_fetcher(ends, *fetching))
         remote = start_replicator(nursery, pipeline.remote, pipeline.stop)
-        writer = partial(run_writer, remote=remote.days, on_sealed=remote.on_sealed, settles_rounds=spec.once)
+        writer = partial(run_writer, remote=remote.days, on_sealed=remote.on_sealed)
         nursery.start_soon(writer, days, send_event.clone(), pipeline.store, pipeline.disk)
         remote.on_instruments(spec.instruments)
         nursery.start_soon(_run_merger, pages, send_day, pipeline)

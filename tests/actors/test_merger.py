@@ -134,7 +134,7 @@ async def test_rows_that_came_twice_collapse_and_conflicts_are_reported(autojump
 async def test_a_page_over_midnight_is_cut_and_proves_the_start_of_the_day(autojump_clock: MockClock) -> None:
     async with merging() as desk:
         await desk.page(trades_at(10, NEXT_MS - 2, NEXT_MS - 1, NEXT_MS, NEXT_MS + 1))
-        today, tomorrow, _ = await desk.flush(FlushDays(BTC))
+        tomorrow, today, _ = await desk.flush(FlushDays(BTC))
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (today.day, ids(today)) == (DAY, [10, 11])
@@ -153,7 +153,7 @@ async def test_a_page_that_begins_at_midnight_proves_nothing(autojump_clock: Moc
 async def test_a_day_without_trades_is_no_day_and_proves_the_next(autojump_clock: MockClock) -> None:
     async with merging() as desk:
         await desk.page(trades_at(10, DAY_MS, NEXT_MS + MS_PER_DAY))
-        first, third, _ = await desk.flush(FlushDays(BTC))
+        third, first, _ = await desk.flush(FlushDays(BTC))
         assert isinstance(first, DayMerged)
         assert isinstance(third, DayMerged)
         assert (first.day, third.day) == (DAY, DAY + timedelta(days=2))
@@ -165,7 +165,7 @@ async def test_a_marker_row_with_the_time_of_yesterday_stays_where_its_id_is(aut
     times = [NEXT_MS - 1, NEXT_MS, NEXT_MS - 500, NEXT_MS + 1]
     async with merging() as desk:
         await desk.page(trade_frame([10, 11, 12, 13], times, markers=[12]))
-        today, tomorrow, _ = await desk.flush(FlushDays(BTC))
+        tomorrow, today, _ = await desk.flush(FlushDays(BTC))
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (ids(today), ids(tomorrow)) == ([10], [11, 12, 13])
@@ -177,7 +177,7 @@ async def test_ids_that_come_by_themselves_go_to_the_day_that_has_their_range(au
         await desk.page(trade_frame([10, 12, 13], [NEXT_MS, NEXT_MS + 1, NEXT_MS + 2]))
         await desk.page(trades_at(11, NEXT_MS - 1))
         await desk.page(trades_at(9, NEXT_MS - 2))
-        today, tomorrow, _ = await desk.flush(FlushDays(BTC))
+        tomorrow, today, _ = await desk.flush(FlushDays(BTC))
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (ids(today), ids(tomorrow)) == ([9], [10, 11, 12, 13])
@@ -192,7 +192,7 @@ async def test_a_late_answer_of_yesterdays_start_starts_no_other_day(autojump_cl
     async with merging() as desk:
         await desk.send.send(StartsProven(BTC, frozenset({DayStart(DAY, 10)})))
         await desk.page(trades_at(10, NEXT_MS - 1, NEXT_MS + 5))
-        today, tomorrow, _ = await desk.flush(FlushDays(BTC))
+        tomorrow, today, _ = await desk.flush(FlushDays(BTC))
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (ids(today), ids(tomorrow)) == ([10], [11])
@@ -232,14 +232,15 @@ async def test_pages_of_streams_come_together_and_are_kept_apart_by_instrument(a
         assert [(each.instrument, each.source, ids(each)) for each in days] == [(BTC, STREAM, [0]), (ETH, STREAM, [0])]
 
 
-async def test_days_to_renew_are_handed_over_empty_unless_they_have_trades(autojump_clock: MockClock) -> None:
+async def test_days_to_renew_come_after_the_trades_and_have_their_files_written(autojump_clock: MockClock) -> None:
     async with merging() as desk:
         await desk.page(trades_at(9, NEXT_MS))
         await desk.page(trades_at(9, DAY_MS), ETH)
         await desk.send.send(StartsProven(BTC, frozenset({DayStart(DAY, 3), DayStart(NEXT, 9)})))
         messages = await desk.flush(FlushDays(BTC, frozenset({DAY, NEXT})))
         days = [message for message in messages if isinstance(message, DayMerged) and message.instrument == BTC]
-        assert [(message.day, ids(message)) for message in days] == [(NEXT, [9]), (DAY, [])]
+        told = [(message.day, ids(message), message.writes_file) for message in days]
+        assert told == [(NEXT, [9], False), (DAY, [], True), (NEXT, [], True)]
         assert all(message.day_starts == {DayStart(DAY, 3), DayStart(NEXT, 9)} for message in days)
         assert messages[-1] == DaysFlushed(BTC)
 

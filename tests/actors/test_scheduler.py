@@ -477,13 +477,13 @@ async def test_a_day_whose_file_says_less_than_is_proven_is_renewed(autojump_clo
         assert YESTERDAY in desk.flushes[-1].renew
 
 
-async def test_a_day_that_says_all_that_is_proven_is_not_written_again(autojump_clock: MockClock) -> None:
+async def test_after_a_first_round_the_store_is_asked_to_write_what_waits(autojump_clock: MockClock) -> None:
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - 10_000)
     hold(store, tape, opened=True)
     async with scheduling(orders_for(), {BTC: tape}, store) as desk:
         await desk.work()
-        assert desk.flushes == [FlushDays(BTC)]
-        assert store.saves == []
+        assert desk.flushes == [FlushDays(BTC), FlushDays(BTC, frozenset({DAY}))]
+        assert [saved[:3] for saved in store.saves] == [(BTC, DAY, 0)]
 
 
 async def test_a_window_that_begins_within_a_day_proves_no_day_start(autojump_clock: MockClock) -> None:
@@ -729,7 +729,7 @@ async def test_a_day_that_was_deleted_is_not_written_again(autojump_clock: MockC
             await trio.sleep(3600.001)
         assert store.deleted == [(BTC, DAY)]
         renewed = [day for flush in desk.flushes for day in flush.renew if day == DAY]
-        assert renewed == []
+        assert renewed == [DAY], "after the first round only"
         assert await RamStore.days(store, BTC) == [day_of(later_ms)]
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import count
 from typing import Any
@@ -353,28 +353,18 @@ async def test_what_waits_is_saved_when_it_is_due_though_nothing_more_comes(auto
         assert [saved[:3] for saved in store.saves] == [(BTC, DAY, 0)]
 
 
-async def test_the_first_round_and_the_end_leave_nothing_waiting(autojump_clock: MockClock) -> None:
-    """READY means that other programs see all; so does the end of the daemon. Rounds in between may wait."""
+async def test_the_file_is_written_where_that_is_asked_for_and_the_end_leaves_nothing_waiting(
+    autojump_clock: MockClock,
+) -> None:
     store = Journaled()
     async with writing(store) as desk:
-        for round_number in range(2):
-            await desk.send.send(merged(trades_at(round_number, DAY_MS)))
-            await desk.send.send(DaysFlushed(BTC))
-            await wait_all_tasks_blocked()
-            assert len(store.saves) == 1
+        await desk.send.send(merged(trades_at(0, DAY_MS)))
+        await desk.send.send(DaysFlushed(BTC))
+        await wait_all_tasks_blocked()
+        assert not store.saves
+        await desk.send.send(replace(merged(empty_trades()), writes_file=True))
+        await wait_all_tasks_blocked()
+        assert len(store.saves) == 1
+        await desk.send.send(merged(trades_at(1, DAY_MS)))
     assert len(store.saves) == 2
     assert not store.waits
-
-
-async def test_a_single_run_writes_the_files_at_the_end_of_every_round(autojump_clock: MockClock) -> None:
-    """Each RoundSaved then means that other programs see it all."""
-    store = Journaled()
-    send, days = trio.open_memory_channel[WriterMessage](math.inf)
-    send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
-    for trade_id in range(2):
-        send.send_nowait(merged(trades_at(trade_id, DAY_MS)))
-        send.send_nowait(DaysFlushed(BTC))
-    send.close()
-    await run_writer(days, send_event, store, Disk(is_patient=False), settles_rounds=True)
-    assert len(store.saves) == 2
-    assert [type(event) for event in drained(events)] == [DaySaved, DaySaved, RoundSaved] * 2

@@ -1,7 +1,9 @@
 """Days whose rows wait in a journal: read together with the file, every row once, whatever a crash left of the two."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -13,13 +15,16 @@ from polars.testing import assert_frame_equal
 import backfilld
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, STREAM
+from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import IdRange, Instrument
-from backfilld.store.layout import instrument_directory
+from backfilld.services.day_statuses import day_status
+from backfilld.store.layout import instrument_directory, stamp_of
 from backfilld.store.manager import Appended, BackfillCacheManager
 from backfilld.store.waiting_days import WaitingDays
 from tests.store.frames import DAY, day_frame
 
+NEXT = DAY + timedelta(days=1)
 SAVE_S = 300.0
 BTC = Instrument.parse("spot:BTCUSDT")
 
@@ -141,8 +146,11 @@ def test_what_an_earlier_process_left_is_due_at_once(manager: BackfillCacheManag
     assert again.due_at() == {(BTC, DAY): 50.0}
 
 
-def test_a_deleted_day_does_not_come_back(manager: BackfillCacheManager) -> None:
-    """The journal goes with its file, also when the file is moved aside."""
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_deleted_day_does_not_come_back(manager: BackfillCacheManager, *, is_over: bool) -> None:
+    """The journal goes with its file, also when the file is moved aside, and is moved itself if it is alone."""
+    if is_over:
+        hold_the_next_day(manager)
     for remove in (manager.delete, lambda day: manager.distrust(day, "a test")):
         waiting = WaitingDays(SAVE_S)
         appended(waiting, manager, range(1000, 2000))
@@ -153,14 +161,74 @@ def test_a_deleted_day_does_not_come_back(manager: BackfillCacheManager) -> None
         assert manager.facts(DAY).rows == 10
 
 
+def hold_the_next_day(manager: BackfillCacheManager) -> None:
+    """DAY is over then."""
+    manager.append(NEXT, day_frame([9000], NEXT))
+
+
+def test_a_day_that_is_over_has_no_file_before_it_is_sealed(manager: BackfillCacheManager) -> None:
+    hold_the_next_day(manager)
+    waiting = WaitingDays(SAVE_S)
+    for start in (1000, 2000, 3000):
+        assert appended(waiting, manager, range(start, start + 1000), now_s=start).is_in_journal
+    assert not manager.get_cache_path(DAY).exists()
+    assert manager.days() == [DAY, NEXT]
+    assert waiting.due_at() == {(BTC, DAY): math.inf}, "a shutdown writes it"
+    assert_has(manager, [*range(1000, 4000)])
+    status = day_status(manager, DAY)
+    assert status is not None
+    assert (status.state, status.trades) == ("whole", 3000)
+    ends = DayStart(DAY, 1000), DayStart(NEXT, 4010)
+    sealed = waiting.append(
+        manager,
+        DAY,
+        day_frame(range(4000, 4010)),
+        ends,
+        NO_ABSENCES,
+        REST,
+        5000.0,
+    )
+    assert sealed.record.sealed
+    assert manager.rows_in_file(DAY) == 3010
+    assert not manager.journal_path(DAY).exists()
+
+
+def test_a_file_that_says_it_all_is_not_written_again(manager: BackfillCacheManager) -> None:
+    waiting = WaitingDays(SAVE_S)
+    appended(waiting, manager, range(1000, 1010))
+    before = stamp_of(manager.get_cache_path(DAY))
+    saved = waiting.save(manager, DAY, empty_trades(), (), NO_ABSENCES, REST)
+    assert saved.is_in_journal
+    assert stamp_of(manager.get_cache_path(DAY)) == before
+    saved = waiting.save(manager, DAY, empty_trades(), (DayStart(DAY, 1000),), NO_ABSENCES, REST)
+    assert saved.record.opened
+    assert stamp_of(manager.get_cache_path(DAY)) != before
+
+
+def test_a_journal_that_a_crash_tore_off_within_its_first_record_is_no_day(manager: BackfillCacheManager) -> None:
+    hold_the_next_day(manager)
+    appended(WaitingDays(SAVE_S), manager, range(1000, 1010))
+    journal = manager.journal_path(DAY)
+    whole = journal.read_bytes()
+    for size in (0, 10, 30, len(whole) - 1):
+        journal.write_bytes(whole[:size])
+        assert manager.days() == [NEXT]
+        assert manager.record(DAY) is None
+    assert appended(WaitingDays(SAVE_S), manager, range(1000, 1020)).is_in_journal
+    assert_has(manager, [*range(1000, 1020)])
+
+
 @given(
-    steps=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 15), st.sampled_from(["append", "rewrite", "crash"])))
+    is_over=st.booleans(),
+    steps=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 15), st.sampled_from(["append", "rewrite", "crash"]))),
 )
 def test_whatever_is_saved_and_whenever_it_crashes_every_row_is_there_once(
-    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, int, str]]
+    tmp_path_factory: pytest.TempPathFactory, *, is_over: bool, steps: list[tuple[int, int, str]]
 ) -> None:
     """Appends in any sequence, rewrites, and rewrites that a crash parts from the removal of the journal."""
     manager = BackfillCacheManager(instrument_directory(tmp_path_factory.mktemp("cache"), BTC), BTC)
+    if is_over:
+        hold_the_next_day(manager)
     waiting, ids = WaitingDays(SAVE_S), set(range(1000, 1100))
     appended(waiting, manager, range(1000, 1100))
     for start, count, step in steps:

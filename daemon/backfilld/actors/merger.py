@@ -83,10 +83,11 @@ class _Held:
         return sum(page.height for _, page in self.pages)
 
     def hand_over(self, instrument: Instrument) -> Iterator[DayMerged]:
+        """All pages, later days first: the store knows a day that is over by what is stored behind it."""
         pages, self.pages = self.pages, []
         by_day = _by_day(pages, self.day_starts)
         starts = frozenset(self.day_starts)
-        for day, source in sorted(by_day, key=lambda key: (key[0], key[1].name)):
+        for day, source in sorted(by_day, key=lambda key: (key[0], key[1].name), reverse=True):
             yield DayMerged(instrument, day, _in_order(by_day[day, source]), starts, source=source)
 
 
@@ -114,18 +115,15 @@ class _Merger:
     def flush(self, command: FlushDays) -> Iterator[WriterMessage]:
         """What is held of the instrument, then its days to renew, and the end mark. The others keep gathering: handed
         over as often as any of hundreds is flushed, each would be written a row at a time."""
-        handed = set()
         held = self._held[command.instrument]
         self.rows -= held.rows
         if not self.rows:
             self.oldest_at = float("inf")
-        for message in held.hand_over(command.instrument):
-            handed.add(message.day)
-            yield message
+        yield from held.hand_over(command.instrument)
         starts = frozenset(held.day_starts)
-        for day in sorted((command.renew - handed) | command.absences.keys()):
-            absence = command.absences.get(day, NO_ABSENCES)
-            yield DayMerged(command.instrument, day, NOTHING_NEW, starts, absence)
+        for day in sorted(command.renew | command.absences.keys()):
+            absence, writes_file = command.absences.get(day, NO_ABSENCES), day in command.renew
+            yield DayMerged(command.instrument, day, NOTHING_NEW, starts, absence, writes_file=writes_file)
         yield DaysFlushed(command.instrument)
 
     def hand_over(self) -> Iterator[DayMerged]:

@@ -133,8 +133,8 @@ class StartsProven:
 
 @dataclass(frozen=True, slots=True)
 class FlushDays:
-    """Hand everything over that is held of the instrument, and these days even if nothing is, to renew their proof
-    or to note which ids the exchange passed over."""
+    """Hand everything over that is held of the instrument. Note the ``absences`` of days, and have the files written of
+    the days in ``renew``, with what is proven of them and what waits in their journals."""
 
     instrument: Instrument
     renew: frozenset[date] = frozenset()
@@ -209,7 +209,8 @@ class ArchiveDayEnded:
 
 @dataclass(frozen=True, slots=True)
 class DayMerged:
-    """New trades of one day in order, without the duplicates among them; none to renew the proof only."""
+    """New trades of one day in order, without the duplicates among them; none to renew the proof only. ``writes_file``:
+    the journal of the day will not do."""
 
     instrument: Instrument
     day: date
@@ -217,6 +218,7 @@ class DayMerged:
     day_starts: frozenset[DayStart]
     absence: AbsentIds = NO_ABSENCES
     source: Source = REST
+    writes_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,6 @@ from backfilld.actors.messages import (
 from backfilld.actors.placing import moved
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged
-from backfilld.core.model import Instrument
 from backfilld.errors import ArchiveError, DayDamaged, ObjectRefused, StoreError
 from backfilld.ports import Saved, TradeStore
 from backfilld.ports.remote import RemoteDays
@@ -115,17 +114,13 @@ async def run_writer(
     clock: Callable[[], float] = time.perf_counter,
     remote: RemoteDays | None = None,
     on_sealed: Callable[[DaySealed], None] = lambda _: None,
-    *,
-    settles_rounds: bool = False,
 ) -> None:
     """Save every stretch in turn until there are no more. A save in progress is not cancelled.
 
     ``remote`` puts days out of the bucket in place; ``on_sealed`` is called for every sealed day that was saved, and
-    must not wait. Other programs see all rows at the end, after the first round of an instrument, and with
-    ``settles_rounds`` after every round.
+    must not wait. Rows that wait in a journal are written to the day files at the end.
     """
     writer = _Writer(events, store, disk, clock, remote, on_sealed)
-    settled: set[Instrument] = set()
     async with days, events:
         while True:
             message: WriterMessage | None = None
@@ -140,9 +135,6 @@ async def run_writer(
                 await writer.handle(message)
             else:
                 disk.trouble.value = None
-                if settles_rounds or message.instrument not in settled:
-                    settled.add(message.instrument)
-                    await writer.settle(message.instrument)
                 await events.send(RoundSaved(message.instrument))
         await writer.settle()
 
@@ -160,8 +152,9 @@ class _Writer:
         """Save one stretch, and report it."""
         match message:
             case DayMerged():
+                save = self.store.save if message.writes_file else self.store.append
                 for part in await self._placed(message):
-                    await self._report(await _save(self.store.append, part, self.store, self.disk, self.clock))
+                    await self._report(await _save(save, part, self.store, self.disk, self.clock))
             case DayPublished():
                 await self._report(await _take(message, self.store, self.disk, self.clock))
             case DayPulled() if self.remote is not None:
@@ -172,10 +165,10 @@ class _Writer:
         place = partial(self.store.placed, message.instrument, message.day, new)
         return moved(message, await _insist(place, message, new.height, self.store, self.disk))
 
-    async def settle(self, instrument: Instrument | None = None, due_by: float = math.inf) -> None:
-        """Write the day files whose rows wait in a journal: of one instrument or all, those that are due by then."""
+    async def settle(self, due_by: float = math.inf) -> None:
+        """Write the day files whose rows wait in a journal and are due by then."""
         for (each, day), at in sorted(self.store.waiting().items()):
-            if instrument in {None, each} and at <= due_by:
+            if at <= due_by:
                 message = DayMerged(each, day, Merged(empty_trades(), 0, empty_trades()), frozenset())
                 await self._report(await _save(self.store.save, message, self.store, self.disk, self.clock))
 

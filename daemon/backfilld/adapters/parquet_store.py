@@ -141,10 +141,10 @@ class ParquetStore:
         absence: AbsentIds = NO_ABSENCES,
         source: Source = REST,
     ) -> Saved:
-        """Merge trades into a day file and replace it."""
+        """Merge trades into a day file and replace it, unless the file says it all already."""
         manager = self._manager(instrument)
-        rewrite = partial(self._waiting.rewrite, manager, day, trades, day_starts, absence, source)
-        return await self._saved(instrument, day, rewrite)
+        save = partial(self._waiting.save, manager, day, trades, day_starts, absence, source)
+        return await self._saved(instrument, day, save)
 
     async def append(
         self,

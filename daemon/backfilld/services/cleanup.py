@@ -1,6 +1,6 @@
 """Deleting old day files by hand."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -9,7 +9,6 @@ from backfilld.core.replication import PushNote, is_pushed
 from backfilld.core.retention import expired_days
 from backfilld.errors import SettingsError
 from backfilld.services.day_statuses import managers
-from backfilld.store.atomic import translated
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory, state_directory
 from backfilld.store.lock import locked
@@ -50,20 +49,19 @@ def clean_up(
     if not cache_dir.is_dir():
         raise SettingsError(f"cache_dir = {cache_dir}: there is no such directory")
     today = datetime.now(UTC).date()
+    stored = managers(cache_dir, instruments, encoding)
     if dry_run:
-        return _expired(managers(cache_dir, instruments, encoding), keep_days, today, may_delete)
+        return [manager.get_cache_path(day) for manager, day in _expired(stored, keep_days, today, may_delete)]
     with locked(cache_dir):
-        expired = _expired(managers(cache_dir, instruments, encoding), keep_days, today, may_delete)
-        for path in expired:
-            with translated(path, "delete"):
-                path.unlink(missing_ok=True)
-        return expired
+        return [manager.delete(day) for manager, day in list(_expired(stored, keep_days, today, may_delete))]
 
 
-def _expired(found: Iterable[BackfillCacheManager], keep_days: int, today: date, may_delete: MayDelete) -> list[Path]:
-    return [
-        manager.get_cache_path(day)
+def _expired(
+    found: Iterable[BackfillCacheManager], keep_days: int, today: date, may_delete: MayDelete
+) -> Iterator[tuple[BackfillCacheManager, date]]:
+    return (
+        (manager, day)
         for manager in found
         for day in expired_days(manager.days(), today, keep_days)
         if not manager.is_locked(day) and (manager.instrument is None or may_delete(manager.instrument, day))
-    ]
+    )

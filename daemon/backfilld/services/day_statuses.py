@@ -24,7 +24,7 @@ def managers(
 
 
 def day_statuses(manager: BackfillCacheManager) -> Iterator[DayStatus]:
-    """The state of every day file of an instrument, from what the files say of themselves."""
+    """The state of every day stored of an instrument, from what the files say of themselves."""
     days = manager.days()
     known = _known(manager, days)
     return (status for day in days if (status := day_status(manager, day, known.get(day))) is not None)
@@ -38,11 +38,11 @@ def _known(manager: BackfillCacheManager, days: Sequence[date]) -> Mapping[date,
 
 
 def day_status(manager: BackfillCacheManager, day: date, known: Certificate | None = None) -> DayStatus | None:
-    """The state of one day file, None if it was deleted since it was listed. It is not opened for a ``known``
-    certificate."""
-    name = str(manager.instrument)
+    """The state of one day, None if it was deleted since it was listed. It is not opened for a ``known`` certificate. A
+    day that is being fetched may have no file yet: its size is that of its journal."""
+    name, has_file = str(manager.instrument), known is not None or manager.get_cache_path(day).exists()
     try:
-        size = manager.get_cache_path(day).stat().st_size
+        size = (manager.get_cache_path(day) if has_file else manager.journal_path(day)).stat().st_size
     except OSError:
         return None
     try:
@@ -67,6 +67,6 @@ def day_status(manager: BackfillCacheManager, day: date, known: Certificate | No
         absent=sum(map(len, facts.absent)),
         conflicts=facts.conflicts,
         findings=facts.findings,
-        unencrypted=key is None and manager.encoding.keys.writing is not None,
+        unencrypted=key is None and has_file and manager.encoding.keys.writing is not None,
         sources=sorted({each.source.name for each in facts.sources}),
     )

@@ -1,4 +1,5 @@
 """One day as its file and its journal describe it together: each id once, whichever of the two was replaced last.
+A day that is still being fetched may have a journal only.
 
 Owns how the two are joined. The journal is read before the file, so rows that have left it since are in the file.
 """
@@ -39,7 +40,7 @@ class Tally:
 
 
 class JoinedDay:
-    """An open day file with the journal beside it. Raises what :class:`DayReader` raises.
+    """An open day file with the journal beside it, or one of the two. Raises what ``DayReader`` raises.
 
     A journal that cannot be read counts as none: the exchange brings its rows again.
     """
@@ -59,8 +60,14 @@ class JoinedDay:
                 self._records = opening.enter_context(reading_journal(journal, keys))
             except UntrustedFile:
                 self._records = ()
-            self._reader = opening.enter_context(DayReader(path, day, instrument, keys))
-            self.certificate = certificate_with(self._reader.certificate, self._records)
+            self._reader: DayReader | None = None
+            try:
+                self._reader = opening.enter_context(DayReader(path, day, instrument, keys))
+            except FileNotFoundError:
+                if not any(each.spans for each in self._records):
+                    raise
+            self._in_file = self._reader.certificate if self._reader else blank(day, instrument)
+            self.certificate = certificate_with(self._in_file, self._records)
             self.tally = tally or Tally()
             self._opened = opening.pop_all()
 
@@ -73,39 +80,42 @@ class JoinedDay:
     @property
     def rows_in_file(self) -> int:
         """How many trades the file has, without the journal."""
-        return self._reader.certificate.rows
+        return self._in_file.rows
 
     @property
     def key(self) -> Key | None:
-        """The key that opened the file; None for a plain one."""
-        return self._reader.key
+        """The key that opened the file; None for a plain one, and without a file."""
+        return self._reader.key if self._reader else None
 
     def checked(self) -> Certificate:
         """The certificate of a day whose file is byte for byte as it was written."""
-        self._reader.checked()
+        if self._reader:
+            self._reader.checked()
         return self.certificate
 
     def row_groups(self) -> Iterator[pl.DataFrame]:
         """The trades, about a row group at a time, in strictly ascending sequence of ``a`` throughout."""
-        pieces = self._reader.row_groups()
+        pieces = self._reader.row_groups() if self._reader else iter(())
         return spliced(pieces, self._journaled(), self.tally) if self._records else pieces
 
     @property
     def spans_in_file(self) -> tuple[StoredSpan, ...]:
         """The trades that the file has, without the journal."""
-        return self._reader.certificate.spans
+        return self._in_file.spans
 
     def edges(self) -> list[GroupEdges]:
         """The ends of each row group of the file."""
-        return self._reader.edges()
+        return self._reader.edges() if self._reader else []
 
     def row_group(self, number: int) -> pl.DataFrame:
-        """The trades of one row group of the file."""
+        """The trades of one row group of the file. Raises UntrustedFile without a file."""
+        if self._reader is None:
+            raise UntrustedFile("it is gone")
         return self._reader.row_group(number)
 
     def beside_file(self) -> pl.DataFrame:
         """The trades of the journal that the file lacks, by id."""
-        in_file = self._reader.certificate.coverage
+        in_file = self._in_file.coverage
         pieces = (each.filter(~in_file.marked(each["a"])) for each in self._journaled())
         return pl.concat([empty_trades(), *pieces])
 
@@ -179,6 +189,13 @@ def _new_spans(record: Record, stored: IdSet) -> Sequence[StoredSpan]:
         return ()
     trades = record.read()
     return spans_of(trades.filter(~stored.marked(trades["a"])))
+
+
+def blank(day: date, instrument: Instrument | None) -> Certificate:
+    """The certificate of a day without a file, to which records are added."""
+    if instrument is None:
+        return Certificate(day, ())
+    return Certificate(day, (), market=str(instrument.market), symbol=instrument.symbol)
 
 
 def with_rows(certificate: Certificate, note: Note, trades: pl.DataFrame) -> Certificate:

@@ -88,6 +88,17 @@ def whole_records(descriptor: int) -> Iterator[Place]:
         at = stop
 
 
+def has_first_record(path: Path) -> bool:
+    """Whether a journal begins with a record that is all there, by its lengths alone."""
+    with path.open("rb") as journal:
+        start = journal.read(len(HEADER) + _PREFIX.size)
+    if not start.startswith(HEADER) or len(start) < len(HEADER) + _PREFIX.size:
+        return False
+    note_bytes: int
+    _, note_bytes, batch_bytes, rows, _ = _PREFIX.unpack_from(start, len(HEADER))
+    return bool(rows) and len(start) + note_bytes + batch_bytes <= path.stat().st_size
+
+
 def read_record(descriptor: int, place: Place, path: Path, keys: KeyRing) -> tuple[Note, pl.DataFrame]:
     """The note and the rows of a record of the journal at this path. Raises UntrustedFile for what this program did not
     write, and DayLocked for a record that no key opens."""

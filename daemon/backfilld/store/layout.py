@@ -15,6 +15,7 @@ Stamp = tuple[int, int, int]
 """Inode, size and time of change in ns: another file at a path has another stamp."""
 
 _DAY_FILE = re.compile(r"backfill_(\d{4}-\d\d-\d\d)\.parquet")
+_JOURNAL = re.compile(r"(\d{4}-\d\d-\d\d)\.journal")
 
 
 def instrument_directory(cache_dir: Path, instrument: Instrument) -> Path:
@@ -68,7 +69,13 @@ def day_file_name(day: date) -> str:
 
 def days_in(directory: Path) -> list[date]:
     """The days that have a file in an instrument's directory, ascending."""
-    return sorted(day for name in names_in(directory) if (day := _day_of_name(name)) is not None)
+    return sorted(day for name in names_in(directory) if (day := _day_in(_DAY_FILE, name)) is not None)
+
+
+def journals_in(directory: Path) -> dict[date, Path]:
+    """The journals of days in a journal directory."""
+    found = ((_day_in(_JOURNAL, name), directory / name) for name in names_in(directory))
+    return {day: path for day, path in found if day is not None}
 
 
 def names_in(directory: Path) -> list[str]:
@@ -79,8 +86,8 @@ def names_in(directory: Path) -> list[str]:
         return []
 
 
-def _day_of_name(name: str) -> date | None:
-    match = _DAY_FILE.fullmatch(name)
+def _day_in(form: re.Pattern[str], name: str) -> date | None:
+    match = form.fullmatch(name)
     try:
         return date.fromisoformat(match[1]) if match else None
     except ValueError:

@@ -6,7 +6,6 @@ adapter puts it on a thread.
 
 import datetime as dt
 import os
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,16 +18,15 @@ from backfilld.core.day.certificate import REST, Certificate, Provenance, Source
 from backfilld.core.day.start import DayStart
 from backfilld.core.ids import IdSet
 from backfilld.core.merge import deduplicate, typed
-from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms
+from backfilld.core.model import IdRange, day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
-from backfilld.errors import DayDamaged, DayLocked, SettingsError, StoreError, TradeConflict
+from backfilld.errors import DayDamaged, SettingsError, StoreError, TradeConflict
 from backfilld.store.atomic import move_aside, translated
-from backfilld.store.format.dayfile import Encoding, rewriting
+from backfilld.store.format.dayfile import rewriting
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.format.keys import Key
 from backfilld.store.joined_day import JoinedDay, Tally, spliced
 from backfilld.store.journal import remove_journal
-from backfilld.store.layout import day_file_name, days_in, instrument_of, journal_directory, journal_name
+from backfilld.store.stored_days import StoredDays, utc_day
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -49,7 +47,7 @@ class Appended:
     is_in_journal: bool = False
 
 
-class BackfillCacheManager:
+class BackfillCacheManager(StoredDays):
     """The day files ``backfill_<day>.parquet`` of one instrument in ``directory``, which need not exist yet.
 
     The instrument is read off a directory in Hive's form if it is not given; without one, files of any instrument are
@@ -57,29 +55,13 @@ class BackfillCacheManager:
     ``journals`` beside the files is read with them. The ``encoding`` has the keys of encrypted files.
     """
 
-    def __init__(
-        self,
-        directory: str | Path,
-        instrument: Instrument | None = None,
-        encoding: Encoding | None = None,
-        journals: Path | None = None,
-    ) -> None:
-        self.directory = Path(directory)
-        self.instrument = instrument or instrument_of(self.directory.absolute())
-        self.encoding = encoding or Encoding()
-        self.journals = journals or journal_directory(self.directory)
-
-    def get_cache_path(self, date: dt.date) -> Path:
-        """Where the day's file is, whether it exists or not."""
-        return self.directory / day_file_name(_utc_day(date))
-
     def load_cached_trades(self, date: dt.date) -> pl.DataFrame | None:
         """All trades held of the day, by id; None if there is no file, or one that cannot be trusted.
 
         Such a file is moved aside as ``<name>.bad-<utc time>`` and logged. Raises StoreError if the disk refuses, or
         for a file of a newer version of this program, which is left where it is.
         """
-        return self._read(_utc_day(date), JoinedDay.trades)
+        return self._read(utc_day(date), JoinedDay.trades)
 
     def save_trades_to_cache(self, trades: Trades, date: dt.date) -> Path:
         """Merge trades into the day's file and replace it; return its path.
@@ -87,7 +69,7 @@ class BackfillCacheManager:
         Raises TradeConflict if a trade differs from another, given or held, under the same id, and StoreError if a
         trade is of another day or the disk refuses; the file is then as before.
         """
-        day = _utc_day(date)
+        day = utc_day(date)
         new = self.deduplicate_trades(trades)
         _refuse_other_days(new, day)
         self.record(day)
@@ -116,21 +98,12 @@ class BackfillCacheManager:
 
     # -- what the daemon needs besides
 
-    def journal_path(self, day: dt.date) -> Path:
-        """Where the journal of the day is, whether it exists or not."""
-        return self.journals / journal_name(day)
-
     def drop_journal(self, day: dt.date) -> None:
         """Delete the journal of the day for good, so that no row of it comes back."""
         remove_journal(self.journal_path(day), is_final=True)
 
-    def days(self) -> list[dt.date]:
-        """The days that have a file, ascending."""
-        with translated(self.directory, "list"):
-            return days_in(self.directory)
-
     def delete(self, day: dt.date) -> Path:
-        """Delete the day's file, and its journal first: rows without a file are nobody's."""
+        """Delete the day's journal and its file."""
         path = self.get_cache_path(day)
         self.drop_journal(day)
         with translated(path, "delete"):
@@ -138,9 +111,12 @@ class BackfillCacheManager:
         return path
 
     def distrust(self, day: dt.date, reason: str) -> None:
-        """Move the day's file aside, as one that is not to be believed."""
+        """Move the day's file aside, as one that is not to be believed; its journal, if it has no file."""
         path = self.get_cache_path(day)
-        self.drop_journal(day)
+        if os.path.lexists(path):
+            self.drop_journal(day)
+        else:
+            path = self.journal_path(day)
         moved = move_aside(path)
         log.warning("day_quarantined", file=str(path), moved_to=moved.name, reason=reason)
 
@@ -156,61 +132,6 @@ class BackfillCacheManager:
             return certificate
         self.distrust(day, reason)
         return None
-
-    def peek(self, day: dt.date) -> Certificate | None:
-        """The same, and a file that cannot be trusted stays where it is."""
-        try:
-            with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
-                return reader.checked()
-        except UntrustedFile:
-            return None
-
-    def facts(self, day: dt.date) -> Certificate:
-        """The certificate of the day's file, its rows unread. Raises UntrustedFile, DayLocked, StoreError."""
-        return self.opened(day)[0]
-
-    def opened(self, day: dt.date) -> tuple[Certificate, Key | None]:
-        """The same, and the key that opened the file; None for a plain one."""
-        with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
-            return reader.certificate, reader.key
-
-    def is_locked(self, day: dt.date) -> bool:
-        """Whether the day's file is encrypted and no key opens it."""
-        try:
-            self.facts(day)
-        except DayLocked:
-            return True
-        except (UntrustedFile, StoreError):
-            return False
-        return False
-
-    def rows_in_file(self, day: dt.date) -> int:
-        """How many rows the file of the day has, without its journal. Raises as ``facts`` does."""
-        with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
-            return reader.rows_in_file
-
-    def nearest(self, day: dt.date) -> tuple[Certificate | None, Certificate | None]:
-        """The certificates of the nearest stored days before and after ``day``; None where there is none to trust."""
-        beside = tuple(day + dt.timedelta(days=step) for step in (-1, 1))
-        if all(self.get_cache_path(each).exists() for each in beside):
-            # Among years of days a list of all would take longer than the rest.
-            return self._known(beside[0]), self._known(beside[1])
-        days = self.days()
-        at = bisect_left(days, day)
-        later = at + 1 if at < len(days) and days[at] == day else at
-        return self._known(days[at - 1]) if at else None, self._known(days[later]) if later < len(days) else None
-
-    def row_groups(self, day: dt.date, tally: Tally | None = None) -> Iterator[pl.DataFrame]:
-        """The trades of the day, a row group at a time; none if there is no file. ``tally`` counts what the journal
-        repeats of the file. Raises StoreError."""
-        path = self.get_cache_path(day)
-        if not path.exists():
-            return
-        try:
-            with translated(path, "read"), self.open_day(day, tally) as reader:
-                yield from reader.row_groups()
-        except UntrustedFile as error:
-            raise self._damaged(day, error) from error
 
     def append(
         self,
@@ -268,17 +189,16 @@ class BackfillCacheManager:
             self.append(day, new, refuse_conflicts=True)
 
     def _checked(self, day: dt.date) -> Certificate | None:
-        """The certificate of a file that is as it was written; None if there is no file. Rows that somebody altered are
-        never written anew, which would make them look right."""
-        path = self.get_cache_path(day)
-        if not os.path.lexists(path):
+        """The certificate of a day whose file is as it was written; None if nothing is stored of it. Rows that somebody
+        altered are never written anew, which would make them look right."""
+        if not self.is_stored(day):
             return None
         try:
-            with translated(path, "read"), self.open_day(day) as reader:
+            with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
                 return reader.checked()
         except UntrustedFile as error:
             self.distrust(day, str(error))
-            raise self._damaged(day, error) from error
+            raise self.damaged(day, error) from error
 
     def _trusted_groups(self, day: dt.date, tally: Tally) -> Iterator[pl.DataFrame]:
         """As ``row_groups``; a file that turns out to be damaged is moved aside."""
@@ -287,12 +207,6 @@ class BackfillCacheManager:
         except DayDamaged as error:
             self.distrust(day, str(error))
             raise
-
-    def _known(self, day: dt.date) -> Certificate | None:
-        try:
-            return self.facts(day)
-        except (UntrustedFile, StoreError, DayLocked):
-            return None
 
     def _overlap(self, certificate: Certificate) -> str | None:
         """Why the file cannot be right beside its nearest neighbours: no two days have an id in common."""
@@ -304,14 +218,6 @@ class BackfillCacheManager:
             if other is not None and shared and not (certificate.sealed and not other.sealed):
                 return f"it has ids in common with {other.day}"
         return None
-
-    def _damaged(self, day: dt.date, reason: UntrustedFile) -> DayDamaged:
-        return DayDamaged(f"{self.get_cache_path(day)} was damaged while in use: {reason}")
-
-    def open_day(self, day: dt.date, tally: Tally | None = None) -> JoinedDay:
-        """The open file of the day and its journal. Raises what a file raises."""
-        path, journal = self.get_cache_path(day), self.journal_path(day)
-        return JoinedDay(path, journal, day, self.instrument, tally, self.encoding.keys)
 
     def _read(self, day: dt.date, read: Callable[[JoinedDay], T]) -> T | None:
         path = self.get_cache_path(day)
@@ -337,9 +243,3 @@ def _refuse_other_days(trades: pl.DataFrame, day: dt.date) -> None:
     others = real.filter(~pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left"))
     if others.height:
         raise StoreError(f"{others.height} of the trades to save are not of {day}, such as id {others['a'][0]}")
-
-
-def _utc_day(day: dt.date) -> dt.date:
-    if not isinstance(day, dt.datetime):
-        return day
-    return (day if day.tzinfo is None else day.astimezone(dt.UTC)).date()

@@ -122,7 +122,7 @@ def admit(manager: BackfillCacheManager, day: date, staged: StagedFile) -> None:
     and StoreError; the day is then as before."""
     path = manager.get_cache_path(day)
     try:
-        if path.exists():
+        if manager.is_stored(day):
             with DayReader(staged.path, day, manager.instrument, manager.encoding.keys) as reader:
                 _refuse_other_rows(manager.row_groups(day), reader.row_groups())
         with replacing(path) as temporary:

@@ -22,7 +22,7 @@ from backfilld.core.model import Instrument
 from backfilld.store.atomic import move_aside
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
-from backfilld.store.joined_day import with_rows
+from backfilld.store.joined_day import blank, with_rows
 from backfilld.store.journal import JournalWriter, reading_journal
 from backfilld.store.journal_records import Note
 from backfilld.store.layout import Stamp, stamp_of
@@ -35,25 +35,33 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """A day as file and journal have it together. ``since_s`` is when the journal got its first entry."""
+    """A day as file and journal have it together. ``since_s`` is when the journal got its first entry. A day is over if
+    later trades are known."""
 
     stamp: Stamp | None
     certificate: Certificate
     journal_rows: int = 0
     journal_bytes: int = 0
     since_s: float = math.inf
+    is_over: bool = False
+
+    def due_at(self, save_s: float) -> float:
+        """When the file is to be rewritten, at the latest; infinite if the end of a round is soon enough."""
+        return math.inf if self.is_over or math.isinf(save_s) else self.since_s + save_s
 
     def takes(self, trades: pl.DataFrame, now_s: float, save_s: float) -> bool:
         """Whether the rows may wait in the journal. Rows of which an id is stored are compared with it, in a
         rewrite."""
         unsaved = Unsaved(self.journal_rows + trades.height, max(0.0, now_s - self.since_s))
-        if is_rewrite_due(unsaved, self.certificate.rows - self.journal_rows, save_s):
+        in_file = self.certificate.rows - self.journal_rows
+        if is_rewrite_due(unsaved, in_file, save_s, is_over=self.is_over):
             return False
         return not self.certificate.coverage & IdSet.of_ids(trades["a"])
 
 
 class WaitingDays:
-    """Saves days, by an append to the journal where that will do. ``save_s`` is how long a row may wait there."""
+    """Saves days, by an append to the journal where that will do. ``save_s`` is how long a row of today may wait
+    there; it is infinite if other programs read the files only after the process has ended."""
 
     def __init__(self, save_s: float) -> None:
         self._save_s = save_s
@@ -61,7 +69,7 @@ class WaitingDays:
 
     def due_at(self) -> Mapping[Key, float]:
         """When the file of each day is to be rewritten that has rows in its journal."""
-        return {key: each.since_s + self._save_s for key, each in self._days.items() if each.since_s < math.inf}
+        return {key: each.due_at(self._save_s) for key, each in self._days.items() if each.since_s < math.inf}
 
     def append(
         self,
@@ -75,10 +83,15 @@ class WaitingDays:
     ) -> Appended:
         """Save trades as :meth:`BackfillCacheManager.append` does, in the journal or in the file."""
         known = self._known(manager, day)
-        if known is None or not known.takes(trades, now_s, self._save_s):
+        if known is None and trades.is_empty():
             return self.rewrite(manager, day, trades, day_starts, absence, source)
+        known = known or _Day(None, blank(day, manager.instrument))
+        earlier, later = self._beside(manager, day)
         note = Note(source, tuple(day_starts), absence.absent, absence.suspected)
-        after = with_rows(known.certificate, note, trades).proven_beside(*manager.nearest(day))
+        after = with_rows(known.certificate, note, trades).proven_beside(earlier, later)
+        known = replace(known, is_over=later is not None or any(start.first_id > after.last_id for start in day_starts))
+        if not known.takes(trades, now_s, self._save_s):
+            return self.rewrite(manager, day, trades, day_starts, absence, source)
         is_news = bool(trades.height) or after != known.certificate
         if is_news and after.sealed:
             return self.rewrite(manager, day, trades, day_starts, absence, source)
@@ -86,6 +99,24 @@ class WaitingDays:
             note = Note(source, tuple(sorted(after.proven_starts())), absence.absent, absence.suspected)
             self._note(manager, day, known, note, trades, after, now_s)
         return Appended(after, 0, known.certificate.rows, 0, empty_trades(), is_in_journal=True)
+
+    def save(
+        self,
+        manager: BackfillCacheManager,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[DayStart],
+        absence: AbsentIds,
+        source: Source,
+    ) -> Appended:
+        """Save trades in the file, with all that waits; nothing is written if the file says it all already."""
+        known = self._known(manager, day)
+        if known is not None and trades.is_empty() and not manager.journal_path(day).exists():
+            note = Note(source, tuple(day_starts), absence.absent, absence.suspected)
+            before = known.certificate
+            if with_rows(before, note, trades).proven_beside(*self._beside(manager, day)) == before:
+                return Appended(before, 0, before.rows, 0, empty_trades(), is_in_journal=True)
+        return self.rewrite(manager, day, trades, day_starts, absence, source)
 
     def rewrite(
         self,
@@ -106,14 +137,28 @@ class WaitingDays:
         return done
 
     def loaded(self, manager: BackfillCacheManager, day: date, now_s: float) -> None:
-        """What an earlier process left in the journal of a day is due now."""
+        """What an earlier process left in the journal of a day is due now, if the day is not over."""
         self.forget(manager, day)
         if manager.journal_path(day).exists() and (known := self._known(manager, day)) is not None:
-            self._days[manager.instrument, day] = replace(known, since_s=now_s - self._save_s)
+            since_s = now_s if math.isinf(self._save_s) else now_s - self._save_s
+            is_over = not known.certificate.sealed and manager.days_beside(day)[1] is not None
+            self._days[manager.instrument, day] = replace(known, since_s=since_s, is_over=is_over)
 
     def forget(self, manager: BackfillCacheManager, day: date) -> None:
         """Look at the files again before the next save."""
         self._days.pop((manager.instrument, day), None)
+
+    def _beside(self, manager: BackfillCacheManager, day: date) -> tuple[Certificate | None, Certificate | None]:
+        """The certificates of the nearest stored days; the journal of one that this process writes is not read."""
+        earlier, later = manager.days_beside(day)
+        return self._certificate(manager, earlier), self._certificate(manager, later)
+
+    def _certificate(self, manager: BackfillCacheManager, day: date | None) -> Certificate | None:
+        if day is None:
+            return None
+        known = self._days.get((manager.instrument, day))
+        is_same = known is not None and known.stamp == stamp_of(manager.get_cache_path(day))
+        return known.certificate if known is not None and is_same else manager.known(day)
 
     def _known(self, manager: BackfillCacheManager, day: date) -> _Day | None:
         """The day, read again if the file is another one than this process wrote or read last."""
@@ -122,7 +167,7 @@ class WaitingDays:
         if known is not None and known.stamp == stamp:
             return known
         _quarantine_unreadable(manager.journal_path(day), manager.encoding.keys)
-        certificate = manager.record(day) if stamp is not None else None
+        certificate = manager.record(day) if manager.is_stored(day) else None
         if certificate is None:
             return None
         rows = certificate.rows - manager.rows_in_file(day)

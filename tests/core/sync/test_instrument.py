@@ -56,6 +56,9 @@ def resting(**changed: object) -> InstrumentSync:
         sync.on(events.Answered(query, answers.get(type(query), Found(None, 0, 0, 0))), at(NOON_S))
     assert sync.phase is Phase.SAVING
     sync.on(events.DayStored(certificate(DAY, 10, 12, opened=True)), at(NOON_S))
+    assert sync.on(events.Flushed(), at(NOON_S))[-1] == events.Flush(frozenset({DAY})), (
+        "after a first round today's too"
+    )
     assert names(sync.on(events.Flushed(), at(NOON_S)))[-1] == "EndRound"
     return sync
 
@@ -72,6 +75,16 @@ def test_a_round_ends_when_all_is_on_disk() -> None:
     assert sync.phase is Phase.RESTING
     assert sync.is_complete
     assert sync.outcome(NOON_S).trades == 3
+
+
+def test_after_the_first_round_the_files_of_days_that_are_over_are_written_and_todays_may_wait() -> None:
+    sync = resting()
+    sync.on(events.RoundDue(), at(NOON_S + 30))
+    newest = Found(IdRange(12, 12), DAY_MS + 9, DAY_MS + 9, 1)
+    while (query := sync.take()) is not None:
+        sync.on(events.Answered(query, newest), at(NOON_S + 30))
+    sync.on(events.DayStored(certificate(DAY, 10, 13, opened=True)), at(NOON_S + 30))
+    assert names(sync.on(events.Flushed(), at(NOON_S + 30)))[-1] == "EndRound"
 
 
 def test_a_file_that_no_key_opens_ends_the_round_and_is_looked_at_again_at_the_next() -> None:

@@ -2,13 +2,16 @@
 
 A rewrite costs what the day has; an append costs what is new. Owns the balance between the two:
 
-* The day file is rewritten once the journal has ``GROWTH`` times its rows, so that it grows by a constant factor. The
-  rewrites of a day of any length then encode at most ``1 + (GROWTH + 1) / GROWTH`` times its rows.
-* It is rewritten when the oldest row of the journal is ``save_s`` old, because other programs read only the file.
-* A day that is over and proven, the end of a round of ``--once`` and ``fill``, and a shutdown leave nothing in the
-  journal: the callers ask for those rewrites.
+* A day that is over is rewritten once it is sealed, or at the end of its round: it is then encoded once. So is every
+  day of a run that ends after its first round (``save_s`` is infinite): nobody waits for its files. With a ``save_s``
+  of 0 nothing waits in a journal.
+* Today's file is written with its first rows, because other programs read only files; again once the journal has
+  ``GROWTH`` times its rows, so that it grows by a constant factor; and when the oldest row of the journal is ``save_s``
+  old. The growth alone encodes at most ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length.
+* The end of a first round and a shutdown leave nothing in the journal: the callers ask for those rewrites.
 """
 
+import math
 from dataclasses import dataclass
 
 GROWTH = 2.0
@@ -24,7 +27,8 @@ class Unsaved:
     oldest_age_s: float
 
 
-def is_rewrite_due(unsaved: Unsaved, file_rows: int, save_s: float) -> bool:
-    """Whether the day file is to be rewritten now, with what the journal has. A day without a file is written at once:
-    other programs do not see it before."""
+def is_rewrite_due(unsaved: Unsaved, file_rows: int, save_s: float, *, is_over: bool = False) -> bool:
+    """Whether the day file is to be rewritten now, with what the journal has."""
+    if save_s and (is_over or math.isinf(save_s)):
+        return False
     return file_rows == 0 or unsaved.rows >= GROWTH * file_rows or unsaved.oldest_age_s >= save_s

@@ -207,7 +207,8 @@ class Prove:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Save all that came, and these days even if nothing did; Flushed answers."""
+    """Save all that came, note the ``absences`` of days, and write the files of the days in ``renew``; Flushed
+    answers."""
 
     renew: frozenset[date] = frozenset()
     absences: Mapping[date, AbsentIds] = field(default_factory=dict)

@@ -7,7 +7,7 @@
     ASKING            answers, or a turn to ask                    nothing left to ask                SAVING
     AWAITING_ARCHIVE  days from the archive, before anything else  the last day has ended             YIELDING
     SAVING            Flushed, from the writer                     Flushed, absent ids to note        NOTING
-                                                                   Flushed, proofs to renew           SEALING
+                                                                   Flushed, files to write            SEALING
                                                                    Flushed                            RESTING
     NOTING            Flushed                                      as SAVING, without NOTING
     SEALING           Flushed                                      Flushed                            RESTING
@@ -150,7 +150,7 @@ class InstrumentSync(SyncState):
         if self.must_yield:
             if not self.attempt.plan.is_waiting:
                 self.phase = Phase.YIELDING
-                self._actions.append(Flush())
+                self._actions.append(Flush(frozenset(self._unsettled) if self._is_removed else frozenset()))
         elif self.phase is Phase.ASKING and self._has_asked_all and not now.is_doubted:
             self.phase = Phase.SAVING
             self._actions.append(Flush())
@@ -187,6 +187,7 @@ class InstrumentSync(SyncState):
             self._known.add(day)
             if record is not None:
                 self._records[day] = record
+                self._note_unsealed(record)
             elif not self.spec.uncached and day not in days_beside(window):
                 self.log.info("cache_missed", day=day.isoformat())
         if self._is_removed:
@@ -222,6 +223,7 @@ class InstrumentSync(SyncState):
     def _stored(self, record: Certificate, conflicts: int) -> None:
         self._records[record.day] = record
         self._known.add(record.day)
+        self._note_unsealed(record)
         if self.attempt.known_days.saved(record):
             self.log.warning("day_lost_trades", day=record.day.isoformat())
             self._is_stale = True
@@ -241,14 +243,17 @@ class InstrumentSync(SyncState):
 
     def _flush_or_end(self, now: Instant) -> None:
         """Write what the day files do not say yet. Ids that are known to be absent may be what was between the ends of
-        two days, so the proofs come after them."""
+        two days, so the files are written after them: each once."""
         known_days = self.attempt.known_days
-        renew = known_days.days_to_renew() if self.phase is not Phase.SEALING else frozenset()
         absences = known_days.absences(self.attempt.plan, now.now_ms) if self.phase is Phase.SAVING else {}
+        renew = frozenset[date]()
+        if self.phase is not Phase.SEALING and not absences:
+            renew = known_days.days_to_renew() | self._days_to_settle()
         if renew or absences:
             self.phase = Phase.NOTING if absences else Phase.SEALING
             self._actions.append(Flush(renew, absences))
         else:
+            self._unsettled.clear()
             self._end_round(now)
 
     # -- rounds

@@ -56,6 +56,7 @@ class SyncState:
         self._has_recalled = self._has_remembered = False
         self._records: dict[date, Certificate] = {}
         self._known: set[date] = set()
+        self._unsettled: set[date] = set()
         self._reach_ms = 0
         self._is_unanswered = self._is_stale = self._is_removed = False
         self._is_listed = self._is_unlisted = False
@@ -173,6 +174,17 @@ class SyncState:
         if self.attempt.plan.is_located and not self._has_remembered:
             self._has_remembered = True
             self._remember()
+
+    def _note_unsealed(self, record: Certificate) -> None:
+        """The rows of a day that is not sealed may wait in a journal. A sealed day is in its file."""
+        self._unsettled.discard(record.day) if record.sealed else self._unsettled.add(record.day)
+
+    def _days_to_settle(self) -> frozenset[date]:
+        """The days whose files are to be written at the end of this round: after the first one all, then those that
+        are over. The store knows when today's file is due."""
+        stored = self._unsettled & self.attempt.known_days.records.keys()
+        is_first = not self.rounds or self.spec.once
+        return frozenset(stored if is_first else stored - {self.attempt.today})
 
     def _heed_answers(self, now: Instant) -> None:
         """Where the exchange refused to answer for the start of a window, the next plan begins later; what it

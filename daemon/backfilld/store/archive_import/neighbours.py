@@ -81,7 +81,7 @@ def ids_to_take(
 
 
 def _facts(manager: BackfillCacheManager, day: date) -> Certificate | None:
-    if not manager.get_cache_path(day).exists():
+    if not manager.is_stored(day):
         return None
     try:
         return manager.facts(day)

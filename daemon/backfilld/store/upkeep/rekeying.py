@@ -33,6 +33,9 @@ def rekey_day(manager: BackfillCacheManager, day: date) -> bool:
     """Put the day's file under the key by which the manager writes, and its journal into the file; whether that was to
     do. Raises UntrustedFile, DayLocked and StoreError; the day is then as before."""
     path = manager.get_cache_path(day)
+    if not path.exists():
+        manager.append(day, empty_trades())
+        return True
     with reading_journal(manager.journal_path(day), manager.encoding.keys) as records:
         has_journal = bool(records)
     is_rewritten = rekey_file(path, path, day, manager.instrument, manager.encoding)
@@ -86,7 +89,7 @@ def rekey_report(path: Path, keys: KeyRing) -> bool:
 
 
 def journals_without_file(manager: BackfillCacheManager) -> list[Path]:
-    """Journals of days that have no file: they count for nothing."""
+    """Journals without rows of days that have no file: they count for nothing."""
     stored = {manager.journal_path(day) for day in manager.days()}
     return sorted(set(manager.journals.glob("*.journal")) - stored)
 

@@ -1,0 +1,128 @@
+"""Each past day is encoded once: the whole pipeline on fakes and real day files, on a virtual clock."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from backfilld.adapters.parquet_store import SAVE_S, ParquetStore
+from backfilld.core.model import MS_PER_DAY
+from backfilld.core.timespan import TimeSpan
+from backfilld.store.format import dayfile
+from backfilld.store.format.dayfile import Encoding
+from backfilld.store.layout import instrument_directory
+from backfilld.store.manager import BackfillCacheManager
+from backfilld.supervisor import run_pipeline
+from tests.fakes import BTC, DAY, DAY_MS, FakeExchange, Tape
+from tests.pipelines import World, stopped
+
+ROWS = [20_000, 400_000, 333_333]
+"""All within one checkpoint; pages that end at midnight, over several checkpoints; pages that reach over midnight."""
+
+PAST_DAYS = [DAY - timedelta(days=n) for n in (3, 2, 1)]
+
+
+@pytest.fixture
+def rewrites(monkeypatch: pytest.MonkeyPatch) -> Counter[date]:
+    """How often each day file was written. Disk work is done without threads: the clock must not run ahead of it."""
+    counted = Counter[date]()
+    rewriting = dayfile.rewriting
+
+    @contextmanager
+    def counting(path: Path, day: date, *args: Any, **more: Any) -> Iterator[object]:
+        with rewriting(path, day, *args, **more) as writer:
+            yield writer
+        counted[day] += 1
+
+    async def inline(work: Any, *args: object, **_: object) -> object:
+        await trio.lowlevel.checkpoint()
+        return work(*args)
+
+    monkeypatch.setattr("backfilld.store.manager.rewriting", counting)
+    monkeypatch.setattr(trio.to_thread, "run_sync", inline)
+    return counted
+
+
+def world_of(rows: int, root: Path, *, save_s: float = SAVE_S, **more: Any) -> World:
+    """Four days, and an hour before them; about 55,000 trades come between two checkpoints."""
+    tape = Tape.even(rows, start_ms=DAY_MS - 3 * MS_PER_DAY - 3_600_000, step_ms=4 * MS_PER_DAY // rows, first_id=7)
+    exchange = FakeExchange({BTC: tape}, epoch_ms=DAY_MS + 43_200_000, latency_s=0.5)
+    return World(exchange, ParquetStore(root, Encoding(), save_s), checkpoint_s=10, **more)  # type: ignore[arg-type]
+
+
+def manager_of(root: Path) -> BackfillCacheManager:
+    return BackfillCacheManager(instrument_directory(root, BTC), BTC)
+
+
+def check_whole(world: World, root: Path, days: list[date]) -> None:
+    """Every trade of the days is in its file, which is sealed, and no journal is left."""
+    manager = manager_of(root)
+    tape = world.exchange.tapes[BTC]
+    for day in days:
+        assert manager.facts(day).sealed
+        start_ms = DAY_MS - (DAY - day).days * MS_PER_DAY
+        assert manager.rows_in_file(day) == len(tape.ids_in(TimeSpan(start_ms, start_ms + MS_PER_DAY)))
+    assert not list(root.rglob("*.journal"))
+
+
+@pytest.mark.parametrize("rows", ROWS)
+async def test_a_daemon_writes_each_past_day_once(
+    rows: int, tmp_path: Path, rewrites: Counter[date], autojump_clock: MockClock
+) -> None:
+    world = world_of(rows, tmp_path, days=3, once=False)
+    await world.run(stopped, 200)
+    assert {day: rewrites[day] for day in PAST_DAYS} == dict.fromkeys(PAST_DAYS, 1)
+    check_whole(world, tmp_path, PAST_DAYS)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+async def test_a_single_run_writes_every_day_once(
+    rows: int, tmp_path: Path, rewrites: Counter[date], autojump_clock: MockClock
+) -> None:
+    world = world_of(rows, tmp_path, save_s=math.inf, days=3)
+    await world.run()
+    assert rewrites == dict.fromkeys([*PAST_DAYS, DAY], 1)
+    check_whole(world, tmp_path, PAST_DAYS)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+async def test_a_window_of_past_days_is_written_once(
+    rows: int, tmp_path: Path, rewrites: Counter[date], autojump_clock: MockClock
+) -> None:
+    world = world_of(rows, tmp_path, save_s=math.inf, window=TimeSpan(DAY_MS - 3 * MS_PER_DAY, DAY_MS))
+    await world.run()
+    assert rewrites == dict.fromkeys(PAST_DAYS, 1)
+    check_whole(world, tmp_path, PAST_DAYS)
+
+
+async def test_what_waits_in_a_journal_is_stored_for_every_reader_and_outlives_a_crash(
+    tmp_path: Path, rewrites: Counter[date], autojump_clock: MockClock
+) -> None:
+    world = world_of(400_000, tmp_path, days=3, once=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_pipeline, world.pipeline())
+        await trio.sleep(20)
+        nursery.cancel_scope.cancel()
+    manager = manager_of(tmp_path)
+    journaled = [day for day in manager.days() if not manager.get_cache_path(day).exists()]
+    assert journaled, "a past day is in its journal alone"
+    stored = 0
+    for day in manager.days():
+        trades = manager.load_cached_trades(day)
+        assert trades is not None
+        assert trades.height == manager.facts(day).rows
+        stored += trades.height
+    sent = sum(world.exchange.rows_sent.values())
+    assert stored >= sent - 60_000, "all but the newest checkpoint"
+
+    await world.run(stopped, 200)
+    check_whole(world, tmp_path, PAST_DAYS)
+    assert sum(world.exchange.rows_sent.values()) <= world.exchange.tapes[BTC].frame.height + 60_000
+    assert max(rewrites[day] for day in PAST_DAYS) <= 1
