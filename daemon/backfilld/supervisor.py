@@ -25,7 +25,6 @@ from backfilld.actors.messages import (
     MergerMessage,
     SchedulerMessage,
     SpecChanged,
-    Statistics,
     StopRequested,
     TakeFromArchive,
     WriterMessage,
@@ -41,6 +40,7 @@ from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.crashes import described
 from backfilld.core.retry import Restarts
 from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.standing import Statistics
 from backfilld.errors import BackfillError, DayLocked, StoreError
 from backfilld.ports import DaemonWork, OpenArchive, OpenClient, StateFile, TradeStore
 from backfilld.supervisor_governor import GovernorRoom, Keeping, run_governed

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 import trio
 
-from backfilld.actors.messages import Statistics
 from backfilld.actors.writer import DiskTrouble
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Instrument, Market
 from backfilld.core.monitor.freshness import Freshness, freshness, host_error_ms
 from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.standing import Statistics
 from backfilld.core.weight.budget import Budget
 from backfilld.ports import DaemonWork
 

@@ -31,7 +31,6 @@ from backfilld.actors.messages import (
     SpecChanged,
     Spent,
     StartsProven,
-    Statistics,
     StopRequested,
     TakeFromArchive,
 )
@@ -56,6 +55,7 @@ from backfilld.core.merge import merge
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of
 from backfilld.core.sync.rests import LONGEST_REST_S
 from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.standing import Statistics
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, StoreError, TransientError, UnexpectedAnswer

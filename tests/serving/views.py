@@ -3,7 +3,6 @@
 from collections import Counter
 from datetime import date, timedelta
 
-from backfilld.actors.messages import Statistics
 from backfilld.actors.writer import Written
 from backfilld.core.live.reports import NO_HEALS, HoleReport, LiveInstrument, LiveStatistics
 from backfilld.core.live.trades import LiveTrade
@@ -13,6 +12,7 @@ from backfilld.core.monitor.freshness import freshness
 from backfilld.core.monitor.history import History, WeightWindow
 from backfilld.core.monitor.today import Today
 from backfilld.core.monitor.warned import REMOTE, Warned
+from backfilld.core.sync.standing import Statistics
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.services.stored_days import DayStatus

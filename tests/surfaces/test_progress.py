@@ -14,13 +14,12 @@ import trio
 from rich.console import Console
 
 from backfilld import Instrument
-from backfilld.actors.messages import Statistics
 from backfilld.assembly import assembled
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.day.figures import Figures
 from backfilld.core.markets import Pool
 from backfilld.core.model import IdRange
-from backfilld.core.sync.standing import Standing
+from backfilld.core.sync.standing import Standing, Statistics
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.settings import Settings

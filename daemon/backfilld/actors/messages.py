@@ -14,7 +14,6 @@ from backfilld.core.day.start import DayStart
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.core.sync.spec import RunSpec
-from backfilld.core.sync.standing import Standing
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import ExchangeError
 from backfilld.ports import Cost, MarketInfo, Published, Usage
@@ -321,26 +320,3 @@ SchedulerMessage = (
 )
 MergerMessage = PageFetched | PagesStreamed | StartsProven | FlushDays
 WriterMessage = DayMerged | DaysFlushed | DayPublished | DayPulled
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What is shown of a running backfill: sums over all instruments, of which ``complete`` are, and how each of them
-    stands. ``archive_days`` are still to come from the archive.
-
-    ``steps`` counts what was done, whatever it was; ``rests_until`` is when there is something to do again, in trio's
-    time, and lies in the past while there is.
-    """
-
-    wanted: int = 0
-    fetched: int = 0
-    cached: int = 0
-    requests: int = 0
-    weight: int = 0
-    instruments: int = 0
-    complete: int = 0
-    archive_days: int = 0
-    steps: int = 0
-    last_error: str | None = None
-    rests_until: float = float("-inf")
-    standings: Mapping[Instrument, Standing] = field(default_factory=dict)

@@ -30,7 +30,6 @@ from backfilld.actors.messages import (
     SpecChanged,
     Spent,
     StartsProven,
-    Statistics,
     StopRequested,
     TakeFromArchive,
 )
@@ -51,6 +50,7 @@ from backfilld.core.sync.events import Action, Event, Log
 from backfilld.core.sync.instruments import Instruments
 from backfilld.core.sync.planning import days_of
 from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.standing import Statistics
 from backfilld.core.sync.symbols import SymbolInfo, SymbolQuestion
 
 log = structlog.get_logger()

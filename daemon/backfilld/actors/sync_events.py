@@ -11,7 +11,6 @@ from backfilld.actors.messages import (
     GivenUp,
     RoundSaved,
     RowsArrived,
-    Statistics,
 )
 from backfilld.actors.reader_messages import (
     DayDeleted,
@@ -27,6 +26,7 @@ from backfilld.core.model import Instrument
 from backfilld.core.sync import events as happened
 from backfilld.core.sync.events import Action, Event
 from backfilld.core.sync.instruments import Instruments
+from backfilld.core.sync.standing import Statistics
 
 SyncMessage = (
     DaySaved | ArchiveDayEnded | RoundSaved | DaysRead | DaysAltered | DayDeleted | Followed | RowsArrived | GivenUp

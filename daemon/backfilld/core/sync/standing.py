@@ -1,6 +1,9 @@
-"""How one instrument stands, for those who show it: terminal, page, status."""
+"""How one instrument stands, and all of them together, for those who show it: terminal, page, status."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from backfilld.core.model import Instrument
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +24,26 @@ class Standing:
     error: str | None = None
     rests_until: float | None = None
     newest_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What is shown of a running backfill: sums over all instruments, of which ``complete`` are, and how each of them
+    stands. ``archive_days`` are still to come from the archive.
+
+    ``steps`` counts what was done, whatever it was; ``rests_until`` is when there is something to do again, in trio's
+    time, and lies in the past while there is.
+    """
+
+    wanted: int = 0
+    fetched: int = 0
+    cached: int = 0
+    requests: int = 0
+    weight: int = 0
+    instruments: int = 0
+    complete: int = 0
+    archive_days: int = 0
+    steps: int = 0
+    last_error: str | None = None
+    rests_until: float = float("-inf")
+    standings: Mapping[Instrument, Standing] = field(default_factory=dict)

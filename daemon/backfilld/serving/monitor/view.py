@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from backfilld.actors.messages import Statistics
 from backfilld.actors.writer import Written
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import Pool
@@ -16,6 +15,7 @@ from backfilld.core.monitor.freshness import Freshness
 from backfilld.core.monitor.history import History
 from backfilld.core.monitor.today import Today
 from backfilld.core.monitor.warned import Warned
+from backfilld.core.sync.standing import Statistics
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.services.stored_days import DayStatus
 from backfilld.serving.monitor.counts import EndpointCounts
