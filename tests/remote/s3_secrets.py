@@ -80,7 +80,7 @@ async def test_commands_and_their_errors_show_no_secret(
             return done.code
 
         for command in COMMANDS:
-            assert await run(*command) == 0
+            assert await run(*command) == 0, command
         good = dict(daemon.settings)
         daemon.settings |= OUT_OF_REACH
         assert await run("push") == 75

@@ -1,6 +1,8 @@
 """The object store in memory and the library's own keep the promises; the adapter's errors say what is wrong."""
 
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -101,3 +103,43 @@ async def test_a_redirect_takes_no_credentials_along(credentials: None) -> None:
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the-key-id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret")
+
+
+FORKED = """
+import os, sys, trio
+from backfilld.adapters.object_store import RemoteLocation, open_object_store
+from backfilld.errors import RemoteDenied
+
+async def ask(store):
+    return await store.head("there")
+
+if sys.argv[1] == "after a request":
+    trio.run(ask, open_object_store(RemoteLocation("memory://tape")))
+if os.fork() == 0:
+    try:
+        # A new store is of no use: the threads belong to the library, not to the store.
+        trio.run(ask, open_object_store(RemoteLocation("memory://tape")))
+        print("answered", flush=True)
+    except RemoteDenied as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+trio.run(ask, open_object_store(RemoteLocation("memory://tape")))
+print("the parent goes on")
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "child"),
+    [
+        ("before any request", "answered"),
+        (
+            "after a request",
+            "memory://tape: this process was forked from one that has used a bucket; start it by spawn, not by fork",
+        ),
+    ],
+)
+def test_a_forked_process_is_refused_instead_of_waiting_for_ever(when: str, child: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", FORKED, when]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == [child, "the parent goes on"]

@@ -1,9 +1,11 @@
 """A bucket on S3, Google Cloud Storage or Azure as an ObjectStore. The only module that knows obstore.
 
 Owns the thread hop, the time limits, and how the library's errors become ours. No text of the library reaches a
-message: it may contain a signed URL. Must not fork after the first request: the library's threads do not survive it.
+message: it may contain a signed URL. The library's threads do not survive a fork: a request of a child would wait for
+ever, so it is refused.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +39,9 @@ _STATUS = re.compile(r"status code: (\d{3}(?: [A-Z][A-Za-z ]*)?)")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 METADATA_ADDRESS = "169.254.169.254"
 """Where the library looks for the credentials of a cloud's machine if the environment has none."""
+
+_asking: list[int] = []
+"""The process that has asked a bucket, here or before a fork."""
 
 _TRANSPORT = {
     "Connection refused": "the connection was refused",
@@ -216,7 +221,15 @@ class BucketStore:
                 except FileNotFoundError:
                     return None
 
+        self._refuse_after_fork()
         return await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._limiter)
+
+    def _refuse_after_fork(self) -> None:
+        if not _asking:
+            _asking.append(os.getpid())
+        if _asking != [os.getpid()]:
+            reason = "this process was forked from one that has used a bucket; start it by spawn, not by fork"
+            raise RemoteDenied(f"{self._name}: {reason}")
 
     @contextmanager
     def _translated(self, deed: str, key: str) -> Iterator[None]:
