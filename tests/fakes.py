@@ -391,6 +391,10 @@ class FakeStore(RamStore):
         """The record of a day that is held."""
         return self._records[instrument, day]
 
+    def records(self, instrument: Instrument) -> list[Certificate]:
+        """The records of all days that are held, ascending."""
+        return [record for (held, _), record in sorted(self._records.items()) if held == instrument]
+
     def hold(self, instrument: Instrument, trades: pl.DataFrame, record: Certificate) -> None:
         """Hold a day from before."""
         self._days[instrument, record.day] = trades

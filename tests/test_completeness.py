@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from backfilld.core.backfill.outcome import Outcome
-from backfilld.core.backfill.questions import Newest, Query
+from backfilld.core.backfill.questions import Before, Newest, Query
 from backfilld.core.backfill.silence import FEWEST_ROWS
 from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE
 from backfilld.core.day.certificate import Certificate
@@ -53,7 +53,9 @@ class OddExchange(FakeExchange):
         reply = await super().trades(instrument, query)
         if isinstance(reply.read(), ExchangeError):
             return reply
-        rows = self._odd(replica[instrument].answer(query).head(self.page_cap))
+        whole_page = replica[instrument].answer(query)
+        newest_stay = isinstance(query, Before | Newest)
+        rows = self._odd(whole_page.tail(self.page_cap) if newest_stay else whole_page.head(self.page_cap))
         self.shown |= set(rows["a"])
         return Reply(reply.usage, rows)
 

@@ -146,6 +146,8 @@ class BackfillPlan(KnownWindow):
         if brings_rows(query, found.rows):
             self._receive(query, found)
         self._heed_start(query, found)
+        if isinstance(query, Page | Tail) and found.ids is not None:
+            self._take_at_its_word(found, found.ids)
         match query:
             case Tail():
                 self._end.tail_answered(query, found, self._pace)
@@ -160,9 +162,9 @@ class BackfillPlan(KnownWindow):
             self._doubt_start(query)
 
     def _receive(self, query: Query, found: Found) -> None:
-        if found.ids is not None and self._is_of_window(found.ids, found.last_ms):
+        if self._is_of_window(found):
             self._hold(found)
-            if not isinstance(query, Tail):
+            if found.ids is not None and not isinstance(query, Tail):
                 self._end.show(found.ids.last_id, found.last_ms)
         if isinstance(query, Page | Tail):
             self._ids.answered(query, found)
@@ -174,10 +176,15 @@ class BackfillPlan(KnownWindow):
         self._ids.receive(new)
         self._pace.count(new.rows, found.first_ms, found.last_ms)
 
-    def _is_of_window(self, ids: IdRange, last_ms: int) -> bool:
-        """Whether rows are of the window: by their times, or behind others of it, whatever their times say."""
-        is_behind = bool(self.received) and self.received.first_id < ids.first_id
-        return is_behind or last_ms >= self.window.start_ms
+    def _take_at_its_word(self, found: Found, ids: IdRange) -> None:
+        """Where the start stands, rows behind it are what was asked for, whatever their times say."""
+        if self.first_id is not None and ids.first_id >= self.first_id:
+            self._hold(found)
+
+    def _is_of_window(self, found: Found) -> bool:
+        """Whether there are rows of the window: by their times, or behind others of it, whatever their times say."""
+        is_behind = bool(self.received) and found.ids is not None and self.received.first_id < found.ids.first_id
+        return found.ids is not None and (is_behind or max(found.first_ms, found.last_ms) >= self.window.start_ms)
 
     def _heed_start(self, query: Query, found: Found) -> None:
         self._head.show(found)
@@ -185,7 +192,7 @@ class BackfillPlan(KnownWindow):
             case Page() | Tail():
                 self._head.heed(found)
             case Before():
-                self._head.neighbour_answered(found)
+                self._head.neighbour_answered(found, self.received.first_id if self.received else None)
                 self._lower_first()
                 if found.ids is not None:
                     self._end.show(found.ids.last_id, found.last_ms)
@@ -246,7 +253,7 @@ class BackfillPlan(KnownWindow):
 
     def arrived(self, found: Found) -> None:
         """Rows that nobody asked for are on their way to the disk."""
-        if found.ids is not None and self._is_of_window(found.ids, found.last_ms):
+        if found.ids is not None and self._is_of_window(found):
             self._hold(found)
             if self.window.stop_ms is None:
                 self._end.show(found.ids.last_id, found.last_ms)

@@ -13,6 +13,9 @@ PAGE_MS = 1_800_000
 """The head page ends this long after the start: far enough to be full, and near enough to hold the newest trade of a
 longer window only if all has been silent since. (Futures take windows of less than an hour.)"""
 
+MOST_RESETS = 3
+"""How often a first id that is not of the window by its time is looked for again: then the exchange is believed."""
+
 
 class WindowStart:
     """The first id of a window that begins at ``start_ms``. With ``takes_page`` the first trades come with it; without
@@ -24,6 +27,7 @@ class WindowStart:
     def __init__(self, start_ms: int, *, takes_page: bool, proves: bool = True) -> None:
         self.first_id: int | None = None
         self._shown: tuple[int, int] | None = None
+        self._resets = 0
         self.is_proven = False
         self.reaches_over = False
         self.is_preceded = False
@@ -73,15 +77,18 @@ class WindowStart:
         """Ask for the first trade from the start on."""
         self._ask_since(1, None)
 
-    def neighbour_answered(self, found: Found) -> None:
-        """The next id is the first. A marker has the time of another trade, and may stand behind the first."""
+    def neighbour_answered(self, found: Found, held_id: int | None) -> None:
+        """The next id is the first. A marker has the time of another trade, and may stand behind the first. So may a
+        trade where time goes back over the start: then the first trade itself has to be named too, if it is not above
+        ``held_id``, the lowest that is stored."""
         self._neighbour_is_told = True
+        is_behind = found.ids is not None and held_id is not None and held_id <= found.ids.last_id
         if found.ids is not None:
             self.is_preceded = True
             self.lower(found.ids.last_id + 1)
-        if (found.ids is None or found.is_marker) and not self._first_is_asked:
+        if (found.ids is None or found.is_marker or is_behind) and not self._first_is_asked:
             self.ask_first()
-        self.is_proven = self.first_id is not None
+        self.is_proven = self.first_id is not None and not (is_behind and self._awaits_first)
 
     def neighbour_failed(self) -> None:
         """Without it the first id is not proven."""
@@ -126,7 +133,8 @@ class WindowStart:
             return
         if found.last_ms >= self._start_ms:
             self.hold(found.ids.first_id, reaches_over=True)
-        elif found.ids.first_id == self.first_id:
+        elif found.ids.first_id == self.first_id and self._resets < MOST_RESETS:
+            self._resets += 1
             self.first_id, self.is_proven, self._neighbour_is_told = None, False, False
             self.ask_first()
 

@@ -67,6 +67,8 @@ class Attempt:
         self._seams_were_tried = seams_were_tried
         self.log = log
         self._older_to_id = -1
+        self._before_id: int | None = None
+        self._since_id: int | None = None
         self._is_announced = False
         self.newest_ms = self.known_days.until_ms
 
@@ -99,8 +101,7 @@ class Attempt:
         query, found = event.query, event.found
         self.plan.answered(query, found, now_ms)
         self._see(found)
-        if isinstance(query, Before) and found.ids and not found.is_marker:
-            self._check_seam(found.ids.last_id)
+        self._check_seam(query, found)
         if found.ids is not None and found.first_ms < self._today_ms:
             self._older_to_id = max(self._older_to_id, found.ids.first_id)
         if self.plan.is_located and not self._is_announced:
@@ -137,13 +138,25 @@ class Attempt:
             log_gap(self.log, until_ms, now_ms, self.cached, to_fetch + fetched)
         log_plan(self.log, self.plan.missing, max_concurrent)
 
-    def _check_seam(self, last_id: int) -> None:
-        """The last trade before the window by the exchange's word: no day of the window can hold it."""
-        first = min(self.known_days.records.values(), key=lambda record: record.first_id, default=None)
-        if first is not None and first.first_id <= last_id and day_start_ms(first.day) >= self.window.start_ms:
-            reason = f"it holds id {first.first_id}, and the exchange has id {last_id} on an earlier day"
+    def _check_seam(self, query: Query, found: Found) -> None:
+        """The last trade before the window and the first one of it, by the exchange's word: no day of the window can
+        hold an id below both. One alone does not tell: time may go back over a midnight."""
+        if found.ids is not None and isinstance(query, Before) and not found.is_marker:
+            self._before_id = found.ids.last_id
+        if found.ids is not None and isinstance(query, Since):
+            self._since_id = found.ids.first_id
+        if self._before_id is None or self._since_id is None:
+            return
+        begins, first = min(self._before_id + 1, self._since_id), self._first_held()
+        if first is not None and first.first_id < begins:
+            reason = f"it holds id {first.first_id}, and the exchange has id {begins - 1} on an earlier day"
             self.distrusted = (first.day, reason)
             self.is_stale = True
+
+    def _first_held(self) -> Certificate | None:
+        """The first day of the window that is stored."""
+        inside = [each for each in self.known_days.records.values() if day_start_ms(each.day) >= self.window.start_ms]
+        return min(inside, key=lambda record: record.first_id, default=None)
 
     def _is_unanswerable(self, error: RequestRejected) -> bool:
         """Whether asking is in vain and what is held may do all the same: delisted symbols live on in the archive."""
