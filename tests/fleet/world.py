@@ -47,6 +47,9 @@ class Fleet:
     location: RemoteLocation
     directory: Path
     settings: dict[str, str] = field(default_factory=dict)
+    dask: list[str] = field(default_factory=list)
+    """Options of Dask's own for scheduler and workers, such as those of TLS."""
+    protocol: str = "tcp"
 
     def environment(self, machine: str = "client") -> dict[str, str]:
         """What a machine's commands find in their environment."""
@@ -82,15 +85,17 @@ class Fleet:
     @contextmanager
     def scheduler(self, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         """A scheduler on loopback."""
-        command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
-                   "--no-dashboard"]  # fmt: skip
+        host = "127.0.0.1" if self.protocol == "tcp" else f"{self.protocol}://127.0.0.1"
+        command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", host, "--port", str(port),
+                   "--no-dashboard", *self.dask]  # fmt: skip
         with self._running(command, "scheduler") as process:
             yield process
 
     @contextmanager
     def worker(self, port: int, machine: str) -> Iterator["subprocess.Popen[bytes]"]:
         """The worker of a machine."""
-        command = [sys.executable, "-m", "backfilld", "fleet", "worker", "--scheduler", f"tcp://127.0.0.1:{port}"]
+        address = f"{self.protocol}://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "backfilld", "fleet", "worker", "--scheduler", address, *self.dask]
         with self._running(command, machine) as process:
             yield process
 
