@@ -76,7 +76,7 @@ async def test_a_scheduler_that_starts_again(tmp_path: Path, location: RemoteLoc
                     runs.append(await fleet.run(*fill_of(first, last, port)))
 
                 nursery.start_soon(fill)
-                with trio.fail_after(60):
+                with trio.fail_after(300):
                     while len(await digests(location)) < 5:
                         await trio.sleep(0.2)
                 kill(scheduler.pid, signal.SIGKILL)
@@ -104,7 +104,7 @@ async def test_a_bucket_that_is_down_for_ten_seconds_and_the_same_fleet_twice_at
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(fill)
                 nursery.start_soon(fill)
-                with trio.fail_after(60):
+                with trio.fail_after(300):
                     while len(await digests(location)) < 5:
                         await trio.sleep(0.2)
                 before = await digests(location)

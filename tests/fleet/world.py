@@ -63,14 +63,14 @@ class Fleet:
             "REMOTE_URL": self.location.url,
             "REMOTE_ENDPOINT": self.location.endpoint or "",
             "REMOTE_REGION": self.location.region or "",
-            "REQUEST_TIMEOUT_SECONDS": "5",
+            "REQUEST_TIMEOUT_SECONDS": "30",  # of a busy machine
             "CACHE_DIR": str(self.directory / machine),
             "STATE_DIR": str(self.directory / machine / "state"),
         }
         (self.directory / machine).mkdir(parents=True, exist_ok=True)
         return foreign | {f"BACKFILL_{name}": value for name, value in (known | self.settings).items()}
 
-    async def run(self, *arguments: str, timeout_s: float = 300) -> Ended:
+    async def run(self, *arguments: str, timeout_s: float = 900) -> Ended:
         """Run a command of the fleet to its end."""
         with trio.fail_after(timeout_s):
             done = await trio.run_process(

@@ -73,4 +73,4 @@ def s3_environment(radosgw: Radosgw, monkeypatch: pytest.MonkeyPatch) -> Radosgw
 def location(s3_environment: Radosgw) -> RemoteLocation:
     """A folder of the bucket that nobody else uses."""
     url = f"s3://{BUCKET}/{uuid.uuid4().hex}"
-    return RemoteLocation(url, s3_environment.endpoint, REGION, allow_http=True, timeout_s=5.0)
+    return RemoteLocation(url, s3_environment.endpoint, REGION, allow_http=True, timeout_s=20.0)

@@ -3,6 +3,7 @@
 S3's ListObjects, version 1. Owns its address, its pages and their bounds. No request costs any request weight.
 """
 
+import random
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,9 +13,11 @@ from urllib.parse import quote
 from xml.sax.saxutils import unescape
 
 import httpx
+import trio
 
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
+from backfilld.core.retry import Backoff
 from backfilld.errors import SettingsError, TransientError, UnexpectedAnswer
 
 PUBLIC, PUBLIC_LISTING = "https://data.binance.vision", "https://s3-ap-northeast-1.amazonaws.com/data.binance.vision"
@@ -24,7 +27,12 @@ MOST_PAGES = 64
 """So many pages of one listing are read: a page has 1000 keys, and a day has two. Ten years of an instrument are 8."""
 
 MOST_PAGE_BYTES = 4 << 20
-TRIES = 4
+
+BACKOFF = Backoff(deadline_s=30, attempts=6, first_s=0.5, cap_s=8)
+"""How long a page is asked for again: a plan of thousands of pages does not end at the first one that times out."""
+
+MOST_PAGE_S = 30.0
+"""Until all of a page is there, however it drips: it has 400 kB."""
 
 _ENTRY = re.compile(rb"<Key>[^<]*-aggTrades-(\d{4}-\d\d-\d\d)\.zip</Key>.*?<Size>(\d{1,12})</Size>", re.DOTALL)
 _LAST_KEY = re.compile(rb"<Key>([^<]*)</Key>")
@@ -81,27 +89,42 @@ class ArchiveListing:
         raise UnexpectedAnswer(f"{self._url}: the listing of {prefix} has more than {MOST_PAGES} pages")
 
     async def _page(self, query: str) -> bytes:
-        address = f"{self._url}/?{query}"
-        reason = ""
-        for _ in range(TRIES):
+        """One page, asked for again after what time may mend."""
+        failures, began_s = 0, trio.current_time()
+        while True:
+            try:
+                return await self._answer(f"{self._url}/?{query}")
+            except TransientError:
+                failures += 1
+                jitter = random.random()  # noqa: S311 - it only spreads requests
+                wait_s = BACKOFF.wait_s(failures, trio.current_time() - began_s, jitter)
+                if wait_s is None:
+                    raise
+            await trio.sleep(wait_s)
+
+    async def _answer(self, address: str) -> bytes:
+        reason = f"it did not come within {MOST_PAGE_S:g} s"
+        with trio.move_on_after(MOST_PAGE_S):
             try:
                 async with self._http.stream("GET", address) as answer:
-                    body = b""
-                    async for chunk in answer.aiter_bytes():
-                        body += chunk
-                        if len(body) > MOST_PAGE_BYTES:
-                            raise UnexpectedAnswer(
-                                f"{self._url}: a page of the listing has over {MOST_PAGE_BYTES} bytes"
-                            )
+                    body = await self._bounded(answer)
             except httpx.HTTPError as error:
                 reason = type(error).__name__
-                continue
-            if answer.status_code == httpx.codes.OK and b"<ListBucketResult" in body:
-                return body
-            reason = f"status {answer.status_code}"
-            if answer.status_code < 500:  # noqa: PLR2004
-                raise UnexpectedAnswer(f"{self._url}: the archive's listing was answered with {reason}")
+            else:
+                if answer.status_code == httpx.codes.OK and b"<ListBucketResult" in body:
+                    return body
+                reason = f"status {answer.status_code}"
+                if answer.status_code < 500 and answer.status_code != httpx.codes.TOO_MANY_REQUESTS:  # noqa: PLR2004
+                    raise UnexpectedAnswer(f"{self._url}: the archive's listing was answered with {reason}")
         raise TransientError(f"{self._url}: the archive's listing cannot be had: {reason}")
+
+    async def _bounded(self, answer: httpx.Response) -> bytes:
+        body = b""
+        async for chunk in answer.aiter_bytes():
+            body += chunk
+            if len(body) > MOST_PAGE_BYTES:
+                raise UnexpectedAnswer(f"{self._url}: a page of the listing has over {MOST_PAGE_BYTES} bytes")
+        return body
 
 
 def _folder(market: Market) -> str:
