@@ -148,7 +148,7 @@ def test_without_its_key_a_file_is_locked_and_stays_as_it_is(
     with pytest.raises(DayLocked, match=r"encrypted by the key '2026-q3', and no key opens it"):
         use(manager_of(tmp_path, encrypting(*keys) if keys else Encoding()))
     assert tree_of(tmp_path) == before
-    inspected = inspect_day(encrypted.get_cache_path(DAY), DAY, SPOT, reading(*keys).keys)
+    inspected = inspect_day(encrypted.get_cache_path(DAY), DAY, SPOT, keys=reading(*keys).keys)
     assert inspected is not None
     assert [each.kind for each in inspected.findings] == ["locked"]
 
@@ -246,7 +246,7 @@ def test_the_certificate_of_an_object_is_read_from_its_end(encrypted: BackfillCa
 
 
 def found_wrong(manager: BackfillCacheManager) -> list[str]:
-    inspected = inspect_day(manager.get_cache_path(DAY), DAY, SPOT, manager.encoding.keys)
+    inspected = inspect_day(manager.get_cache_path(DAY), DAY, SPOT, keys=manager.encoding.keys)
     assert inspected is not None
     return [each.kind for each in inspected.findings]
 

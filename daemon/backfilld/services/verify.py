@@ -6,10 +6,11 @@ Takes no lock and changes nothing.
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import date
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,26 @@ from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import SettingsError
 from backfilld.services.progress import Progress, Watch, unwatched
 from backfilld.store.format.keys import NO_KEYS, KeyRing
-from backfilld.store.layout import day_file_name, days_in, instrument_directory, instruments_in
-from backfilld.store.upkeep.inspection import Finding, Inspected, chain_findings, inspect_day
+from backfilld.store.layout import (
+    day_file_name,
+    days_in,
+    instrument_directory,
+    instruments_in,
+    journal_directory,
+    journal_name,
+)
+from backfilld.store.upkeep.inspection import Finding, Inspected, chain_findings
+from backfilld.store.upkeep.small_days import TOGETHER, DayFile, inspect_days
 
 if TYPE_CHECKING:
     from backfilld.adapters.archive_comparison import Comparison
 
-MAX_THREADS = 4
-"""How many files are read at a time. Each reader stores a row group in memory; four of them keep a disk busy."""
+MAX_WORKERS = 4
+"""How many groups of files are read at a time. Each keeps a row group in memory; four of them keep a disk busy."""
 
-DayFile = tuple[Path, date, Instrument]
+FILES_FOR_PROCESSES = 2000
+"""From this many files on, processes share the work: what surrounds the rows of small files is Python's, which threads
+do not do at the same time. Starting them takes about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +66,24 @@ def day_files(cache_dir: Path, instruments: Sequence[Instrument] | None) -> list
         days = days_in(directory)
         if not days and instruments is not None:
             raise SettingsError(f"instrument {instrument}: the cache {cache_dir} has no day file of it")
-        found += [(directory / day_file_name(day), day, instrument) for day in days]
+        journals = journal_directory(directory)
+        found += [(directory / day_file_name(day), day, instrument, journals / journal_name(day)) for day in days]
     return found
 
 
 def verify_files(files: Sequence[DayFile], watch: Watch = unwatched, keys: KeyRing = NO_KEYS) -> Verified:
     """Inspect the files, several at a time, and how neighbouring days join."""
     began = time.perf_counter()
-    total = sum(path.stat().st_size for path, _, _ in files if path.exists())
+    total = sum(path.stat().st_size for path, *_ in files if path.exists())
     done: list[Inspected] = []
-
-    def inspect(file: DayFile) -> Inspected | None:
-        return inspect_day(*file, keys)
-
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        for inspected in pool.map(inspect, files):
+    groups = [files[start : start + TOGETHER] for start in range(0, len(files), TOGETHER)]
+    if len(files) >= FILES_FOR_PROCESSES and keys == NO_KEYS:
+        pool, work = _processes(), inspect_days
+    else:
+        # Keys never leave this process.
+        pool, work = _threads(), partial(inspect_days, keys=keys)
+    with pool:
+        for inspected in chain.from_iterable(pool.map(work, groups)):
             if inspected is not None:
                 done.append(inspected)
                 name = f"{inspected.instrument} {inspected.day}"
@@ -79,6 +93,19 @@ def verify_files(files: Sequence[DayFile], watch: Watch = unwatched, keys: KeyRi
     for _, days in groupby(done, key=lambda each: each.instrument):
         findings += chain_findings(days)
     return Verified(tuple(done), _sorted(findings), time.perf_counter() - began)
+
+
+def _processes() -> Executor:
+    # Not forked: polars and Arrow have threads by now.
+    return ProcessPoolExecutor(_workers(), mp_context=get_context("spawn"))
+
+
+def _threads() -> Executor:
+    return ThreadPoolExecutor(_workers())
+
+
+def _workers() -> int:
+    return min(MAX_WORKERS, os.cpu_count() or 1)
 
 
 def _findings_of(comparisons: "Sequence[Comparison]") -> Iterator[Finding]:

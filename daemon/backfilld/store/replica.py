@@ -82,7 +82,9 @@ def sealed_file(manager: BackfillCacheManager, day: date) -> SealedFile | None:
 def sound_file(manager: BackfillCacheManager, day: date) -> SealedFile | str:
     """The day's file if nothing is wrong with it and it is sealed; else why it is of no use."""
     assert manager.instrument is not None  # noqa: S101 - days without an instrument are in no bucket
-    inspected = inspect_day(manager.get_cache_path(day), day, manager.instrument, manager.encoding.keys.for_reading)
+    inspected = inspect_day(
+        manager.get_cache_path(day), day, manager.instrument, keys=manager.encoding.keys.for_reading
+    )
     if inspected is None:
         return "the cache does not have the day"
     if inspected.findings:
@@ -135,7 +137,7 @@ def admit(manager: BackfillCacheManager, day: date, staged: StagedFile) -> None:
 
 def _judged(path: Path, manager: BackfillCacheManager, day: date) -> Certificate:
     assert manager.instrument is not None  # noqa: S101 - days without an instrument are in no bucket
-    inspected = inspect_day(path, day, manager.instrument, manager.encoding.keys.for_reading)
+    inspected = inspect_day(path, day, manager.instrument, keys=manager.encoding.keys.for_reading)
     if inspected is None:
         raise StoreError(f"{path} was deleted while it was checked")
     if inspected.is_locked:

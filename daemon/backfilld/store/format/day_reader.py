@@ -34,6 +34,9 @@ MOST_GROUP_BYTES = 32 << 20
 """The most bytes of a row group before compression: eight columns of 131,072 values, their dictionaries, and as much
 again."""
 
+_FEW_ROWS = 16_384
+"""So few rows are decoded faster by one thread than handed to several."""
+
 _AGE = b"age-encryption.org/"
 """With these bytes a file begins that age has encrypted as a whole."""
 
@@ -157,9 +160,11 @@ class DayReader:
     def _row_group(self, number: int) -> pl.DataFrame:
         check_row_group(self._handle, self._file.metadata, number, is_encrypted=self.key is not None)
         # Without the metadata, which may be damaged: polars panics at text that is not UTF-8.
-        table = _parsed(lambda: self._file.read_row_group(number)).replace_schema_metadata(None)
+        uses_threads = self._file.metadata.row_group(number).num_rows > _FEW_ROWS
+        read = _parsed(lambda: self._file.read_row_group(number, use_threads=uses_threads))
+        table = read.replace_schema_metadata(None)
         trades = pl.from_arrow(table)
-        if not isinstance(trades, pl.DataFrame) or sum(trades.null_count().row(0)):
+        if not isinstance(trades, pl.DataFrame) or any(column.null_count for column in table.columns):
             raise UntrustedFile("it has nulls")
         return trades
 

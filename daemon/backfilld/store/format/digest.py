@@ -50,6 +50,18 @@ class RowsDigest:
             self._hash.update(_values(block[name]))
 
 
+def digest_of(trades: pl.DataFrame) -> str:
+    """The digest of all rows of a day."""
+    if trades.height > BLOCK_ROWS:
+        digest = RowsDigest()
+        digest.add(trades)
+        return digest.hexdigest()
+    found = hashlib.sha256()
+    for name in SCHEMA:
+        found.update(_values(trades[name]))
+    return found.hexdigest()
+
+
 def _values(column: pl.Series) -> memoryview:
     """The bytes of a column; Arrow's are little-endian on every machine that polars runs on."""
     typed = column.cast(pl.UInt8) if column.dtype == pl.Boolean else column

@@ -3,7 +3,7 @@
 Owns the rules of ``backfilld verify``. A finding is a value, so that whoever repairs can act on it.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from itertools import pairwise
@@ -23,6 +23,8 @@ from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.digest import RowsDigest
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
+from backfilld.store.joined_day import JoinedDay
+from backfilld.store.journal import reading_journal
 
 Kind = Literal[
     "unreadable", "locked", "unencrypted", "newer", "altered", "order", "duplicate", "time", "value", "hole",
@@ -79,8 +81,11 @@ class Inspected:
         return any(each.kind == "locked" for each in self.findings)
 
 
-def inspect_day(path: Path, day: date, instrument: Instrument, keys: KeyRing = NO_KEYS) -> Inspected | None:
-    """Read all of a day file and judge it, a row group at a time; None if there is no such file (any more)."""
+def inspect_day(
+    path: Path, day: date, instrument: Instrument, journal: Path | None = None, *, keys: KeyRing = NO_KEYS
+) -> Inspected | None:
+    """Read all of a day file and judge it, a row group at a time; None if there is no such file (any more). What a
+    ``journal`` adds to it counts as stored."""
     found = _Verdict(instrument, day)
     try:
         size = path.stat().st_size
@@ -89,6 +94,8 @@ def inspect_day(path: Path, day: date, instrument: Instrument, keys: KeyRing = N
             if keys.writing is not None and reader.key is None:
                 found.add("unencrypted", "it is not encrypted, and encryption is on: backfilld rekey encrypts it")
             _inspect(reader, found)
+        if journal is not None and journal.exists():
+            _inspect_journal(path, journal, found, keys)
     except FileNotFoundError:
         return None
     except UntrustedFile as reason:
@@ -164,7 +171,24 @@ def _inspect(reader: DayReader, found: _Verdict) -> None:
     if not found.rows:
         found.add("certificate", "it has no rows")
     elif rows.ascending:
-        _compare(reader.certificate, rows, found)
+        found.findings += (
+            Finding(found.instrument, found.day, *each)
+            for each in misstatements(reader.certificate, rows.spans, rows.evidence.counts, rows.digest.hexdigest)
+        )
+
+
+def _inspect_journal(path: Path, journal: Path, found: _Verdict, keys: KeyRing) -> None:
+    """Read every record. A journal that cannot be read is moved aside by the daemon, which fetches its rows again."""
+    try:
+        with reading_journal(journal, keys) as records:
+            for each in records:
+                each.read()
+    except UntrustedFile as reason:
+        found.add("unreadable", f"its journal: {reason}")
+        return
+    with JoinedDay(path, journal, found.day, found.instrument, None, keys) as joined_day:
+        found.facts = joined_day.certificate
+        found.rows = joined_day.certificate.rows
 
 
 class _Rows:
@@ -216,20 +240,23 @@ class _Rows:
             self._found.add(kind, said, IdRange(min(ids), max(ids)))
 
 
-def _compare(facts: Certificate, rows: _Rows, found: _Verdict) -> None:
-    """The certificate that these rows would get, against the one they have."""
-    stored = Certificate(found.day, tuple(rows.spans), findings=rows.evidence.counts)
-    true = stored.with_provenance(facts.provenance())
+def misstatements(
+    facts: Certificate, spans: Sequence[StoredSpan], odd: dict[str, int], digest: Callable[[], str]
+) -> Iterator[tuple[Kind, str, IdRange | None]]:
+    """What is otherwise in the certificate that these rows would get than in the one they have: the kind, the sentence
+    and the ids of each finding. ``odd`` counts the anomalies of the rows."""
+    true = Certificate(facts.day, tuple(spans), findings=odd).with_provenance(facts.provenance())
     for hole in true.holes:
-        found.add("hole", f"ids {hole.first_id} to {hole.last_id} are missing", hole)
+        yield "hole", f"ids {hole.first_id} to {hole.last_id} are missing", hole
     for name in _FIELDS:
         named, proven = getattr(facts, name), getattr(true, name)
         if named != proven:
-            found.add("certificate", f"the certificate says {name} = {_shown(named)}; the rows say {_shown(proven)}")
-    digest = rows.digest.hexdigest() if true.sealed else None
-    if facts.digest != digest:
-        said = f"the rows have the digest {digest}, and the certificate says {facts.digest}"
-        found.add("digest", said, IdRange(true.first_id, true.last_id))
+            said = f"the certificate says {name} = {_shown(named)}; the rows say {_shown(proven)}"
+            yield "certificate", said, None
+    found = digest() if true.sealed else None
+    if facts.digest != found:
+        said = f"the rows have the digest {found}, and the certificate says {facts.digest}"
+        yield "digest", said, IdRange(true.first_id, true.last_id)
 
 
 def _shown(value: object) -> str:
