@@ -130,3 +130,19 @@ def test_processes_and_threads_find_the_same(tmp_path: Path, monkeypatch: pytest
     assert (by_processes.days, by_processes.findings) == (by_threads.days, by_threads.findings)
     assert [each.kind for each in by_processes.findings] == ["unreadable"]
     assert by_processes.findings[0].day == date(2025, 11, 8)
+
+
+@pytest.mark.parametrize("change", [("p", -1.0), ("q", float("inf")), ("T", 1), ("T", 1 << 42)])
+def test_values_that_were_never_right_are_found_though_every_digest_fits(
+    tmp_path: Path, change: tuple[str, float]
+) -> None:
+    files, (name, value) = filled(tmp_path), change
+    path, day, _, _ = files[2]
+    path.unlink()
+    wrong = pl.when(pl.col("a") == 1050).then(pl.lit(value)).otherwise(name)
+    trades = day_frame(range(1040, 1060), day)
+    trades = trades.with_columns(wrong.cast(trades.schema[name]).alias(name))
+    BackfillCacheManager(path.parent, SPOT).append(day, trades, starts_at(day, 1040, 1060))
+    found = inspect_days(files)
+    assert found == [inspect_day(*file) for file in files]
+    assert [bool(each and each.findings) for each in found] == [False, False, True, False, False]
