@@ -7,6 +7,7 @@ of them is the one to go on from.
 
 from collections import defaultdict, deque
 from collections.abc import Iterator
+from contextlib import suppress
 
 import structlog
 import trio
@@ -36,6 +37,9 @@ REMEMBERED_S = 60.0
 REMEMBERED_TRADES = 100_000
 """Trades of all instruments that are remembered at most, about 20 MB."""
 
+DRAINED = 200
+"""Messages that are handled in a row before others get their turn."""
+
 REPLAY_TRADES = 5_000
 """Trades in a frame of what is remembered."""
 
@@ -46,6 +50,9 @@ async def run_publisher(inbox: trio.MemoryReceiveChannel[PublisherMessage]) -> N
     async with inbox:
         async for message in inbox:
             publisher.handle(message, trio.current_time())
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                for _ in range(DRAINED):
+                    publisher.handle(inbox.receive_nowait(), trio.current_time())
     publisher.end_all("the daemon is stopping")
 
 
