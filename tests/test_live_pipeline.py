@@ -1,7 +1,7 @@
 """A whole live pipeline on fakes: what a subscriber got is on disk after the stop, whenever it comes."""
 
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -43,10 +43,10 @@ class TapeStream:
         self._sent = stop
         return StreamBatch({BTC: trades} if trades else {}, self._exchange.now_ms)
 
-    def subscribe(self, instruments: Sequence[Instrument]) -> None:
+    def subscribe(self, instruments: Collection[Instrument]) -> None:
         """Nothing: there is one tape."""
 
-    def unsubscribe(self, instruments: Sequence[Instrument]) -> None:
+    def unsubscribe(self, instruments: Collection[Instrument]) -> None:
         """Nothing."""
 
 

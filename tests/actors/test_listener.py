@@ -1,7 +1,7 @@
 """The listener: how often a busy stream is looked at, and that a quiet one is passed on at once."""
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -36,10 +36,10 @@ class EvenStream:
         self._taken = stop
         return StreamBatch({BTC: trades})
 
-    def subscribe(self, instruments: Sequence[Instrument]) -> None:
+    def subscribe(self, instruments: Collection[Instrument]) -> None:
         """Nothing."""
 
-    def unsubscribe(self, instruments: Sequence[Instrument]) -> None:
+    def unsubscribe(self, instruments: Collection[Instrument]) -> None:
         """Nothing."""
 
 

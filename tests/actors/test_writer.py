@@ -368,3 +368,17 @@ async def test_the_file_is_written_where_that_is_asked_for_and_the_end_leaves_no
         await desk.send.send(merged(trades_at(1, DAY_MS)))
     assert len(store.saves) == 2
     assert not store.waits
+
+
+async def test_the_end_leaves_in_the_journals_what_there_is_no_time_to_rewrite(autojump_clock: MockClock) -> None:
+    """Hundreds of live instruments wait at a stop, and the grace is ten seconds; the journals are on disk."""
+    store = Journaled()
+    async with writing(store) as desk:
+        for number in range(30):
+            await desk.send.send(replace(merged(trades_at(0, DAY_MS)), instrument=Instrument.parse(f"spot:S{number}")))
+        store.delay_s = 0.5
+        desk.disk.abandon_at(trio.current_time() + 9.0)
+        began = trio.current_time()
+    assert trio.current_time() - began <= 9.0
+    assert len(store.saves) == 14
+    assert len(store.waits) == 16

@@ -43,6 +43,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 LONGEST_RETRY_S = 30.0
+REWRITE_S = 2.0  # At the end no rewrite is begun so shortly before the deadline: what waits in a journal is on disk.
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,9 @@ class _Writer:
         return moved(message, await _insist(place, message, new.height, self.store, self.disk))
 
     async def settle(self, due_by: float = math.inf) -> None:
-        """Write the day files whose rows wait in a journal and are due by then."""
+        """Write the day files whose rows wait in a journal and are due by then, as far as there is time."""
         for (each, day), at in sorted(self.store.waiting().items()):
-            if at <= due_by:
+            if at <= due_by and trio.current_time() < self.disk.deadline - REWRITE_S:
                 message = DayMerged(each, day, Merged(empty_trades(), 0, empty_trades()), frozenset())
                 await self._report(await _save(self.store.save, message, self.store, self.disk, self.clock))
 

@@ -8,7 +8,8 @@ A rewrite costs what the day has; an append costs what is new. Owns the balance 
 * Today's file is written with its first rows, because other programs read only files; again once the journal has
   ``GROWTH`` times its rows, so that it grows by a constant factor; and when the oldest row of the journal is ``save_s``
   old. The growth alone encodes at most ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length.
-* The end of a first round and a shutdown leave nothing in the journal: the callers ask for those rewrites.
+* The end of a first round leaves nothing in the journal, and a shutdown as little as its grace allows: the callers ask
+  for those rewrites.
 """
 
 import math
