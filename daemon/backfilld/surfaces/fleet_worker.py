@@ -8,17 +8,16 @@ import ctypes
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
-from types import FrameType
 
 from backfilld.adapters.month_days import sweep_scratch
 from backfilld.errors import EXIT_DONE
 from backfilld.settings import Settings
 from backfilld.store.lock import locked
 
-PAUSE_S = 1.0
-"""Between the end of a worker and the start of the next."""
+PAUSE_S, LOOK_S, GRACE_S = 1.0, 0.5, 15.0
+"""Between the end of a worker and the start of the next; between two looks at it; from SIGTERM to its end."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,30 +27,34 @@ def work(settings: Settings, scheduler: str, options: tuple[str, ...]) -> int:
     command = [
         sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--no-nanny", "--nthreads", "1",
         "--resources", "IP=1", "--no-dashboard", "--memory-limit", "0", "--death-timeout", "60",
-        "--local-directory", str(settings.state_path / "dask"), *options,
+        "--preload", "backfilld.adapters.dask_worker", "--local-directory", str(settings.state_path / "dask"), *options,
     ]  # fmt: skip
-    stopping = False
-    process: subprocess.Popen[bytes] | None = None
-
-    def stop(_: int, __: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        if process is not None:
-            process.terminate()
-
+    stop = threading.Event()
     with locked(settings.state_path / "worker"):
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+            signal.signal(number, lambda *_: stop.set())
         Path(settings.state_path / "dask").mkdir(parents=True, exist_ok=True)
-        while not stopping:
+        while not stop.is_set():
             sweep_scratch(settings.state_path)
             process = subprocess.Popen(command, preexec_fn=_end_with_parent)  # noqa: PLW1509, S603 - no thread runs here
-            process.wait()
-            if not stopping:
+            _attend(process, stop)
+            if not stop.is_set():
                 print(f"backfilld: the worker ended with {process.returncode}; another is started", file=sys.stderr)
-                time.sleep(PAUSE_S)
+                stop.wait(PAUSE_S)
         sweep_scratch(settings.state_path)
     return EXIT_DONE
+
+
+def _attend(process: "subprocess.Popen[bytes]", stop: threading.Event) -> None:
+    """Wait until the process ends; after a stop not for longer than GRACE_S."""
+    while process.poll() is None:
+        if stop.wait(LOOK_S):
+            process.terminate()
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _end_with_parent() -> None:
