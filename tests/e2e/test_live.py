@@ -198,7 +198,7 @@ async def test_a_silent_stream_is_found_by_rest_and_left_for_the_next_address(tm
         daemon = streamed(exchange, tmp_path / "cache", LIVE_SILENCE_SECONDS="1", POLL_SECONDS="1")
         process = daemon.start("run")
         await until_served(daemon)
-        assert is_contiguous(await followed(daemon, 600))
+        assert is_contiguous(await followed(daemon, 1200))
         await end(process)
         assert len(exchange.streams.records) >= 2
 
