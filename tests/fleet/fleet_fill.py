@@ -26,12 +26,23 @@ async def digests(location: RemoteLocation) -> dict[str, str]:
 async def test_a_month_here_without_a_scheduler(tmp_path: Path, location: RemoteLocation) -> None:
     async with archive_of(SYMBOLS[:2], 1, rows=300) as (exchange, first, last):
         fleet = Fleet(exchange, location, tmp_path)
-        run = await fleet.run("fill", *span(first, last, SYMBOLS[:2]), "--json")
+        names = tmp_path / "symbols.txt"
+        names.write_text("".join(f"{each}  # a comment\n" for each in SYMBOLS[:2]))
+        wanted = ["--from", str(first), "--to", str(last), "--instruments", f"@{names}"]
+        run = await fleet.run("plan", *wanted, "--json")
+        plan = json.loads(run.stdout)
+        assert [(each["month"], each["days"]) for each in plan["tasks"]] == [("2026-06", 30)] * 2
+        run = await fleet.run("fill", *wanted, "--json")
         assert run.code == 0, run
         found = json.loads(run.stdout)
         assert (found["pushed"], found["unsealed"], found["findings"]) == (60, [], [])
         assert weight_of(exchange) == 0
         assert len(await digests(location)) == 60
+        run = await fleet.run("status", "--json")
+        states = json.loads(run.stdout)["instruments"]
+        assert [(each["days"], each["first"], each["last"], each["unjoined"], each["trades"]) for each in states] == [
+            (30, str(first), str(last), 0, 9000)
+        ] * 2
         assert fleet.scratch() == []
 
 
