@@ -39,7 +39,7 @@ def test_status_draws_a_calendar_and_lists_what_is_not_sealed_and_changes_nothin
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert lines[0].startswith("spot:BTCUSDT: 1 sealed, 1 partial, 1 bad; 1,254 trades, ")
-    assert lines[1] == "  2025-11-05T00:00:01+00:00 to 2025-11-06T00:00:15+00:00; 10 ids missing"
+    assert lines[1] == "  2025-11-05 00:00:01 to 2025-11-06 00:00:15 UTC; 10 ids missing"
     assert lines[2] == "  2025-11      #+x"
     rows = [line.split() for line in done.stdout.replace("│", " ").splitlines()]
     assert ["spot:BTCUSDT", "2025-11-06", "partial", "20", "10"] in [row[:5] for row in rows]

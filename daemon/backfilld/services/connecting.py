@@ -6,14 +6,17 @@ Owns the recipes. They change public addresses only: signed requests must go on 
 from collections.abc import Mapping
 
 CCXT = """\
-exchange.urls['api']['public'] = '{rest}/api/v3'
-exchange.urls['api']['fapiPublic'] = '{rest}/fapi/v1'
-exchange.urls['api']['dapiPublic'] = '{rest}/dapi/v1'
-exchange.urls['api']['ws'] = {{**exchange.urls['api'].get('ws', {{}}), 'spot': '{streams}/stream/ws'}}
+urls = exchange.urls['api']
+urls['public'] = '{rest}/api/v3'
+urls['fapiPublic'] = '{rest}/fapi/v1'
+urls['dapiPublic'] = '{rest}/dapi/v1'
+streams = urls.setdefault('ws', {{}})
+streams['spot'] = '{streams}/stream/ws'
 """
 
 PYTHON_BINANCE = """\
-# For public data only: python-binance sends signed requests to the same address.
+# For public data only: python-binance sends signed requests
+# to the same address.
 client.API_URL = '{rest}/api'
 client.FUTURES_URL = '{rest}/fapi'
 # The same for a socket manager:
@@ -22,18 +25,27 @@ client.FUTURES_URL = '{rest}/fapi'
 """
 
 BINANCE_SDK = """\
-from binance_common.configuration import ConfigurationRestAPI, ConfigurationWebSocketStreams
+from binance_common import configuration
 from binance_sdk_spot.spot import Spot
 client = Spot(
-    config_rest_api=ConfigurationRestAPI(base_path='{rest}'),
-    config_ws_streams=ConfigurationWebSocketStreams(stream_url='{streams}'),
+    config_rest_api=configuration.ConfigurationRestAPI(
+        base_path='{rest}'
+    ),
+    config_ws_streams=configuration.ConfigurationWebSocketStreams(
+        stream_url='{streams}'
+    ),
 )
 """
 
 FREQTRADE = """\
 "exchange": {{
   "ccxt_config": {{
-    "urls": {{"api": {{"public": "{rest}/api/v3", "ws": {{"spot": "{streams}/stream/ws"}}}}}}
+    "urls": {{
+      "api": {{
+        "public": "{rest}/api/v3",
+        "ws": {{"spot": "{streams}/stream/ws"}}
+      }}
+    }}
   }}
 }}
 """

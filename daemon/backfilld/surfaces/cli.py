@@ -12,7 +12,7 @@ from backfilld.surfaces.cli_bucket import BUCKET_COMMANDS
 from backfilld.surfaces.cli_days import COMMANDS
 from backfilld.surfaces.cli_fleet import fleet
 from backfilld.surfaces.cli_serving import connect
-from backfilld.surfaces.options import daemon_settings_of, options, settings_of
+from backfilld.surfaces.options import DAY, daemon_settings_of, options, settings_of
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,8 +55,8 @@ def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None
 
 @cli.command(short_help="Fill a span of past days.")
 @options("config", "instrument", "cache-dir")
-@click.option("--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first UTC day.")
-@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="The last UTC day; yesterday if not given.")
+@click.option("--from", "first", required=True, type=DAY, help="The first UTC day.")
+@click.option("--to", "last", type=DAY, help="The last UTC day; yesterday if not given.")
 @click.option("--dry-run", is_flag=True, help="Only print what it would cost.")
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: one JSON document instead of a table.")
 def fill(

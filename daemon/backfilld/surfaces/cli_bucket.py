@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from backfilld.surfaces.options import options, settings_of
+from backfilld.surfaces.options import DAY, options, settings_of
 
 
 @click.command(short_help="Push sealed days to the bucket.")
@@ -24,8 +24,8 @@ def push(config: Path | None, instruments: tuple[str, ...], cache_dir: str | Non
 
 @click.command(short_help="Get days from the bucket.")
 @options("config", "instrument", "cache-dir")
-@click.option("--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first UTC day.")
-@click.option("--to", "last", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The last UTC day.")
+@click.option("--from", "first", required=True, type=DAY, help="The first UTC day.")
+@click.option("--to", "last", required=True, type=DAY, help="The last UTC day.")
 def pull(
     config: Path | None, instruments: tuple[str, ...], cache_dir: str | None, first: datetime, last: datetime
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from backfilld.surfaces.options import options, settings_of
+from backfilld.surfaces.options import DAY, options, settings_of
 
 
 @click.command(short_help="Show what the cache stores.")
@@ -119,7 +119,7 @@ def adopt(directory: Path, config: Path | None, cache_dir: str | None, instrumen
 @click.command(short_help="Draw a stored day.")
 @click.argument("instrument")
 @options("config", "cache-dir")
-@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="The UTC day; today if not given.")
+@click.option("--day", type=DAY, help="The UTC day; today if not given.")
 @click.option("--out", type=click.Path(path_type=Path), help="FILE.html, FILE.png or FILE.svg.")
 def chart(instrument: str, config: Path | None, cache_dir: str | None, day: datetime | None, out: Path | None) -> None:
     """Draw a stored day: price, VWAP, volume profile, cumulative delta, missing trades. Needs the extra [chart]."""
@@ -171,8 +171,8 @@ def tail(
 @click.command(short_help="Write stored days as CSV, Parquet, Feather.")
 @click.argument("instrument")
 @options("config", "cache-dir")
-@click.option("--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first UTC day.")
-@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="The last UTC day; yesterday if not given.")
+@click.option("--from", "first", required=True, type=DAY, help="The first UTC day.")
+@click.option("--to", "last", type=DAY, help="The last UTC day; yesterday if not given.")
 @click.option("--every", help="Bars of this length, such as 1m, 1h or 1d; the trades themselves if not given.")
 @click.option("--format", "form", type=click.Choice(["csv", "parquet", "feather"]), default="csv", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The file; stdout for csv if not given.")

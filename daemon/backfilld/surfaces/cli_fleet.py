@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from backfilld.surfaces.options import options, settings_of
+from backfilld.surfaces.options import DAY, options, settings_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,8 +22,8 @@ def _span(command: F) -> F:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table."),
         click.option("--instruments", "names", multiple=True, required=True, help="market:SYMBOL, market:* or @FILE."),
-        click.option("--to", "last", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The last UTC day."),
-        click.option("--from", "first", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The first UTC day."),
+        click.option("--to", "last", required=True, type=DAY, help="The last UTC day."),
+        click.option("--from", "first", required=True, type=DAY, help="The first UTC day."),
     ):
         command = option(command)
     return command

@@ -1,7 +1,6 @@
 """``backfilld fleet``: plan, fill and status in words or JSON; and the worker of a machine."""
 
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from backfilld.services.fleet_month import FleetSpec, fill_month
 from backfilld.services.fleet_plan import instruments_named, plan_fleet
 from backfilld.settings import Settings
 from backfilld.surfaces.bar import progress_bar
-from backfilld.surfaces.words import counted
+from backfilld.surfaces.words import counted, say
 
 if TYPE_CHECKING:
     from backfilld.adapters.dask_cluster import DaskCluster
@@ -64,10 +63,10 @@ def print_plan(settings: Settings, names: Sequence[str], first: date, last: date
         click.echo(json.dumps(_document(plan), ensure_ascii=False))
         return
     for task in plan.tasks[:20]:
-        click.echo(f"{task.name}: {counted(task.mask.bit_count(), 'day')}, {task.bytes:,} bytes")
+        say(f"{task.name}: {counted(task.mask.bit_count(), 'day')}, {task.bytes:,} bytes")
     if len(plan.tasks) > 20:  # noqa: PLR2004 - what fits a screen
-        click.echo(f"and {len(plan.tasks) - 20:,} tasks more; --json has them all")
-    click.echo(_summary(plan))
+        say(f"and {len(plan.tasks) - 20:,} tasks more; --json has them all")
+    say(_summary(plan))
 
 
 def fill(
@@ -101,11 +100,11 @@ def print_status(settings: Settings, names: Sequence[str] | None, *, as_json: bo
         return
     for each in found:
         if not each["days"]:
-            click.echo(f"{each['instrument']}: {each['reason']}")
+            say(f"{each['instrument']}: {each['reason']}")
             continue
         figures = f"{each['trades']:,} trades, {each['bytes']:,} bytes"
-        click.echo(f"{each['instrument']}: {each['days']} days, {each['first']} to {each['last']}, "
-                   f"{each['unjoined']} gaps; {figures}")  # fmt: skip
+        say(f"{each['instrument']}: {each['days']} days, {each['first']} to {each['last']}, "
+            f"{each['unjoined']} gaps; {figures}")  # fmt: skip
 
 
 def shared_settings(settings: Settings) -> dict[str, object]:
@@ -244,10 +243,10 @@ def _report(
         click.echo(json.dumps(document, ensure_ascii=False))
         return
     for name, reason in unsealed:
-        print(f"{name}: not sealed: {reason}", file=sys.stderr)
+        say(f"{name}: not sealed: {reason}", err=True)
     for line in _chain(found):
-        print(line, file=sys.stderr)
-    click.echo(
+        say(line, err=True)
+    say(
         f"{counted(pushed, 'day')} pushed, {stored:,} there already, {len(unsealed):,} not sealed; {size:,} bytes "
         f"downloaded, request weight {weight}, {seconds:.1f} s"
     )
@@ -272,4 +271,4 @@ def _summary(plan: FleetPlan) -> str:
 
 def _say(sentence: str, *, quiet: bool) -> None:
     if not quiet:
-        print(sentence, file=sys.stderr, flush=True)
+        say(sentence, err=True)

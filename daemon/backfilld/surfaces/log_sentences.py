@@ -7,7 +7,7 @@ lacks a field of it, is written as its name with its fields.
 from collections.abc import Mapping, Sequence
 from string import Formatter
 
-from backfilld.surfaces.words import size
+from backfilld.surfaces.words import counted, size
 
 SENTENCES = {
     "daemon_started": "backfilld {version}, pid {pid}: {instruments} in {cache_dir}",
@@ -15,14 +15,14 @@ SENTENCES = {
     "cache_opened": "opened the cache {dir}",
     "cache_disabled": "stores nothing: the cache is switched off",
     "backfill_started": "backfills from {start}",
-    "days_loaded": "{days:,} stored days are as they were, {trades:,} trades",
-    "day_loaded": "read {trades:,} stored trades of {day}",
-    "gap_found": "{trades:,} trades stored, the newest {gap_hours} h old; {missing_ids:,} known to be missing",
+    "days_loaded": "{days:,} stored days are as they were, {trades}",
+    "day_loaded": "read {trades} of {day} from disk",
+    "gap_found": "{trades} stored, the newest {gap_hours} h old; {missing_ids:,} known to be missing",
     "cache_missed": "nothing stored of {day} yet",
-    "fetch_planned": "fetches {trades:,} trades in {chunks:,} requests",
+    "fetch_planned": "fetches {trades} in {chunks}",
     "trades_merged": "merged {downloaded:,} new trades of {day} with {cached:,} stored ones",
-    "day_saved": "saved {day}: {trades:,} trades, {bytes}",
-    "backfill_completed": "complete: {trades:,} trades, {requests:,} requests, {seconds:.1f} s",
+    "day_saved": "saved {day}: {trades}, {bytes}",
+    "backfill_completed": "complete: {trades}, {requests}, {seconds:.1f} s",
     "backfill_incomplete": "incomplete: {reasons}",
     "request_retried": "{error}; asks again",
     "request_failed": "{error}; gave up for this round",
@@ -38,7 +38,7 @@ SENTENCES = {
     "files_changed": "another program changed {days}",
     "temporary_file_swept": "deleted a file that a crash left: {file}",
     "archive_planned": "takes {days} from the archive",
-    "archive_taken": "stored {day} from the archive: {trades:,} trades, {bytes}",
+    "archive_taken": "stored {day} from the archive: {trades}, {bytes}",
     "archive_refused": "{day}: {reason}",
     "exchange_paused": "{reason} by the exchange: sends nothing for {seconds:.0f} s",
     "governor_state": "uses up to {allowed:,} of {limit:,} weight per {interval}, {used:,} used",
@@ -50,7 +50,7 @@ SENTENCES = {
     "host_clock_wrong": "this machine's clock says {host_day}; the exchange's says {server_day}, which counts",
     "disk_failed": "the disk fails: {error}; tries until it works",
     "disk_recovered": "the disk works again, after {seconds:.0f} s",
-    "trades_unsaved": "could not save {trades:,} trades: {error}",
+    "trades_unsaved": "could not save {trades}: {error}",
     "pipeline_crashed": "a bug: {causes}",
     "endpoint_listening": "serves {serves} at {address}",
     "endpoint_failed": "cannot serve: {error}; trades are stored meanwhile",
@@ -71,7 +71,7 @@ SENTENCES = {
     "live_lost": "no stream: {reason}; connects again",
     "live_silent": "the stream is silent: {reason}",
     "live_refused": "the exchange refused a subscription: {reason}",
-    "live_overflowed": "dropped {trades:,} trades of the stream, {reason}; REST brings them",
+    "live_overflowed": "dropped {trades} of the stream, {reason}; REST brings them",
     "live_unanswered": "{error}; asks again for what the stream lacks",
     "live_hole_found": "the stream lacks ids {first_id} to {last_id}; asks REST",
     "live_hole_healed": "REST brought ids {first_id} to {last_id} in {seconds:.1f} s",
@@ -79,7 +79,7 @@ SENTENCES = {
     "live_socket_failed": "other programs cannot follow this daemon: {error}",
     "follower_dropped": "dropped a follower: {reason}",
     "day_pushed": "pushed {day}, {bytes}",
-    "day_pulled": "took {day} from the bucket: {trades:,} trades, {bytes}",
+    "day_pulled": "took {day} from the bucket: {trades}, {bytes}",
     "remote_held": "the bucket has {day} already",
     "remote_conflicted": "the bucket has other rows of {day}; it is not replaced",
     "remote_refused": "{day} in the bucket is not used: {reason}",
@@ -147,10 +147,15 @@ class _Words(Formatter):
 
     def get_value(self, key: int | str, args: Sequence[object], kwargs: Mapping[str, object]) -> object:  # noqa: ARG002
         value = kwargs[str(key)]
+        if key in _COUNTS and isinstance(value, int):
+            return counted(value, _COUNTS[key])
         if key == "bytes" and isinstance(value, int):
             return size(value)
         return _listed(value) if isinstance(value, list | tuple) else value
 
+
+_COUNTS: Mapping[int | str, str] = {"trades": "trade", "requests": "request", "chunks": "request"}
+"""Fields that are counts, and of what."""
 
 _WORDS = _Words()
 MOST_LISTED = 3

@@ -4,6 +4,7 @@ Imports nothing heavy: it stands in the way of ``--help``.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
     from backfilld.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Day(click.ParamType):  # type: ignore[type-arg]
+    """A UTC day as 2026-11-22."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The midnight at which the day begins."""
+        try:
+            return datetime.strptime(value, "%Y-%m-%d") if isinstance(value, str) else value  # noqa: DTZ007 - a day
+        except ValueError:
+            self.fail(f"{value!r} is not a day; write one as 2026-11-22", param, ctx)
+
+
+DAY = _Day()
 
 
 def options(*wanted: str) -> Callable[[F], F]:

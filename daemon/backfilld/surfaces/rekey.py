@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import click
-
 from backfilld.core.model import Instrument
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS, SettingsError
 from backfilld.services.progress import Watch
@@ -13,7 +11,7 @@ from backfilld.settings.encoding import encoding_of
 from backfilld.store.format.dayfile import Encoding
 from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.logs import configure_logs
-from backfilld.surfaces.words import counted
+from backfilld.surfaces.words import counted, say
 
 
 def rekey(
@@ -61,8 +59,8 @@ def _in_bucket(
 
 
 def _print(found: Rekeyed, where: str, place: str) -> None:
-    click.echo(f"{place}: {counted(found.done, 'file')} put {where}, {found.kept:,} were so already")
+    say(f"{place}: {counted(found.done, 'file')} put {where}, {found.kept:,} were so already")
     if found.set_aside:
-        click.echo(f"{counted(len(found.set_aside), 'file')} moved aside earlier (.bad-) left as they are")
+        say(f"{counted(len(found.set_aside), 'file')} moved aside earlier (.bad-) left as they are")
     for sentence in found.failures:
-        click.echo(f"backfilld: {sentence}", err=True)
+        say(f"backfilld: {sentence}", err=True)

@@ -15,7 +15,7 @@ from backfilld.core.model import Instrument, iso
 from backfilld.services.status import CacheStatus, PoolStatus, cache_status
 from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
 from backfilld.surfaces.table import Column, table_lines, terminal_width
-from backfilld.surfaces.words import counted, say
+from backfilld.surfaces.words import counted, say, size
 
 if TYPE_CHECKING:
     from backfilld.store.format.dayfile import Encoding
@@ -79,10 +79,10 @@ def _document(cache_dir: Path, status: CacheStatus) -> dict[str, object]:
 def _print_calendars(totals: Sequence[InstrumentStatus]) -> None:
     for total in totals:
         counts = ", ".join(f"{count:,} {mark}" for mark, count in total.days.items())
-        say(f"{total.instrument}: {counts}; {counted(total.trades, 'trade')}, {total.bytes:,} bytes")
+        say(f"{total.instrument}: {counts}; {counted(total.trades, 'trade')}, {size(total.bytes)}")
         missing = f"; {counted(total.missing, 'id')} missing" if total.missing else ""
-        if total.first_at is not None:
-            say(f"  {total.first_at} to {total.last_at}{missing}")
+        if total.first_at is not None and total.last_at is not None:
+            say(f"  {_utc(total.first_at)} to {_utc(total.last_at)} UTC{missing}")
         for month, drawn in total.calendar.items():
             click.echo(f"  {month}  {_coloured(drawn)}")
     seen = {character for total in totals for line in total.calendar.values() for character in line}
@@ -108,10 +108,15 @@ def _print_table(days: Sequence[DayStatus]) -> None:
         say(f"{counted(plain, 'day')} unencrypted: backfilld rekey encrypts them")
 
 
+def _utc(moment: str) -> str:
+    """An ISO instant as people read it."""
+    return moment.removesuffix("+00:00").replace("T", " ")
+
+
 def _row(day: DayStatus) -> tuple[str, ...]:
     figures = (f"{each:,}" for each in (day.trades, day.missing, day.conflicts, day.bytes))
     ids = ("-" if each is None else str(each) for each in (day.first_id, day.last_id))
-    return (day.instrument, day.day, day.mark, *figures, *ids, (day.last_at or "-").removesuffix("+00:00"))
+    return (day.instrument, day.day, day.mark, *figures, *ids, _utc(day.last_at or "-"))
 
 
 def _activity_lines(status: CacheStatus) -> Iterator[str]:
@@ -120,14 +125,14 @@ def _activity_lines(status: CacheStatus) -> Iterator[str]:
     if status.live is not None:
         yield f"live: {status.live.text}"
     elif activity is not None and activity.live is not None and status.daemon_pid is not None:
-        yield f"live: {activity.live} (as of {iso(int(activity.saved_ms))})"
+        yield f"live: {activity.live} (as of {_utc(iso(int(activity.saved_ms)))})"
     if activity is None:
         return
     if activity.hit_ratio is not None:
         counts = f"{activity.cached:,} cached, {activity.downloaded:,} downloaded"
-        yield f"cache hit ratio {activity.hit_ratio:.1%}: {counts} (as of {iso(int(activity.saved_ms))})"
+        yield f"cache hit ratio {activity.hit_ratio:.1%}: {counts} (as of {_utc(iso(int(activity.saved_ms)))})"
     if activity.last_error is not None:
-        when = f" at {iso(int(activity.last_error_ms))}" if activity.last_error_ms is not None else ""
+        when = f" at {_utc(iso(int(activity.last_error_ms)))}" if activity.last_error_ms is not None else ""
         yield f"last error{when}: {activity.last_error}"
 
 
@@ -137,7 +142,7 @@ def _described(pool: Pool, budget: PoolStatus, now_ms: float) -> str:
     parts = [f"{pool} weight {seen.used} of {seen.allowed} allowed of {seen.limit} per {seen.interval}"]
     parts.append(f"own {seen.own}, others {seen.others}, waiting {seen.waiting}")
     if budget.paused_until_ms is not None and budget.paused_until_ms > now_ms:
-        parts.append(f"{budget.reason} until {iso(int(budget.paused_until_ms))}")
+        parts.append(f"{budget.reason} until {_utc(iso(int(budget.paused_until_ms)))}")
     if seen.learned:
         parts.append("learned weights " + ", ".join(f"{name} {weight}" for name, weight in seen.learned.items()))
-    return f"{'; '.join(parts)} (as of {iso(int(budget.saved_ms))})"
+    return f"{'; '.join(parts)} (as of {_utc(iso(int(budget.saved_ms)))})"

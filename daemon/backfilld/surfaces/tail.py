@@ -12,6 +12,10 @@ from backfilld.core.frame import SCHEMA
 from backfilld.core.model import Instrument
 from backfilld.services.following import follow
 from backfilld.settings import Settings
+from backfilld.surfaces.table import terminal_width
+
+WITH_DAY = 80
+"""Columns of a terminal that has room for the day."""
 
 
 async def print_trades(
@@ -31,7 +35,9 @@ def _json_lines(trades: pl.DataFrame) -> Iterator[str]:
 
 
 def _plain_lines(trades: pl.DataFrame) -> Iterator[str]:
+    width = terminal_width()
+    form = "%Y-%m-%d %H:%M:%S.%f" if width is None or width >= WITH_DAY else "%H:%M:%S.%f"
     for row in trades.iter_rows(named=True):
-        when = datetime.fromtimestamp(row["T"] / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        when = datetime.fromtimestamp(row["T"] / 1000, tz=UTC).strftime(form)[:-3]
         side = "sell" if row["m"] else "buy"
         yield f"{when}  {row['a']}  {side:4}  {row['q']:.12g} @ {row['p']:.12g}\n"
