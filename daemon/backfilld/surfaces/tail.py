@@ -1,17 +1,22 @@
 """``backfilld tail``: an instrument's trades on stdout, one on a line, until Ctrl-C."""
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 
 import polars as pl
+import trio
+from trio_util import move_on_when
 
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import Instrument
 from backfilld.services.following import follow
 from backfilld.settings import Settings
+from backfilld.supervisor import cause_of
 from backfilld.surfaces.table import terminal_width
 
 WITH_DAY = 80
@@ -21,12 +26,25 @@ WITH_DAY = 80
 async def print_trades(
     settings: Settings, instrument: Instrument, from_id: int | None, start: str | None, *, as_json: bool
 ) -> None:
-    """Print trades as they come. Raises FollowEnded, which says where it stopped."""
+    """Print trades as they come, until SIGINT or SIGTERM. Raises FollowEnded, which says where it stopped.
+
+    The signals are waited for: a KeyboardInterrupt could be raised in any task of the stream's pipeline, which would
+    take it for a crash, and start again.
+    """
     lines = _json_lines if as_json else _plain_lines
-    async with aclosing(follow(instrument, from_id=from_id, start=start, settings=settings)) as frames:
-        async for frame in frames:
-            sys.stdout.write("".join(lines(frame)))
-            sys.stdout.flush()
+
+    async def print_all() -> None:
+        async with aclosing(follow(instrument, from_id=from_id, start=start, settings=settings)) as frames:
+            async for frame in frames:
+                sys.stdout.write("".join(lines(frame)))
+                sys.stdout.flush()
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        try:
+            async with move_on_when(partial(anext, signals)):
+                await print_all()
+        except BaseExceptionGroup as group:
+            raise cause_of(group) from None
 
 
 def _json_lines(trades: pl.DataFrame) -> Iterator[str]:
