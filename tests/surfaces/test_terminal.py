@@ -159,7 +159,7 @@ def test_two_markets_and_an_outage(columns: int, tmp_path: Path) -> None:
         terminal.wait(lambda lines: row(lines, "um:ETHUSDT", "out of reach for"))
         terminal.wait(lambda lines: row(lines, "spot:BTCUSDT", "complete, newest trade"))
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.end() == 0
+        assert terminal.end() == 0, terminal.scrollback()
     lines = terminal.scrollback()
     assert not is_too_wide(terminal.widest, columns)
     assert not any("…" in line or "━" in line or "╌" in line for line in lines), lines
@@ -181,7 +181,7 @@ def test_live_streams_and_an_outage(columns: int, tmp_path: Path) -> None:
         terminal.wait(lambda lines: row(lines, "um:ETHUSDT", "out of reach for"))
         assert row(terminal.shown(), "spot:BTCUSDT", "live")
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.end() == 0
+        assert terminal.end() == 0, terminal.scrollback()
     lines = terminal.scrollback()
     assert not is_too_wide(terminal.widest, columns)
     assert not any("…" in line or "╌" in line for line in lines), lines
