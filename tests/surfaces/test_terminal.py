@@ -174,6 +174,7 @@ def test_live_streams_and_an_outage(columns: int, tmp_path: Path) -> None:
     """REST and the stream of one market go at once: its row says so, the other stays live, the log has a few lines."""
     with live_exchange("um:ETHUSDT") as (futures, um), live_exchange("spot:BTCUSDT") as (_, spot):
         environment = um | spot | {"BACKFILL_CACHE_DIR": "cache", "BACKFILL_POLL_SECONDS": "2"}
+        environment |= {"BACKFILL_GRACE_SECONDS": "30"}
         arguments = ["run", "--instrument", "spot:BTCUSDT,um:ETHUSDT"]
         terminal = Terminal(columns, *arguments, cwd=tmp_path, environment=environment)
         terminal.wait(lambda lines: row(lines, "um:ETHUSDT", "live") and row(lines, "spot:BTCUSDT", "live"))
