@@ -157,7 +157,8 @@ class _Writer:
                 for part in await self._placed(message):
                     await self._report(await _save(save, part, self.store, self.disk, self.clock))
             case DayPublished():
-                await self._report(await _take(message, self.store, self.disk, self.clock))
+                for event in await _take(message, self.store, self.disk, self.clock):
+                    await self._report(event)
             case DayPulled() if self.remote is not None:
                 await self.events.send(await _admit(message, self.store, self.disk, self.remote))
 
@@ -216,7 +217,9 @@ async def _save(
     return DaySaved(message.instrument, saved.record, downloaded, conflicts.height)
 
 
-async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> ArchiveDayEnded:
+async def _take(
+    message: DayPublished, store: TradeStore, disk: Disk, clock: Callable[[], float]
+) -> list[DaySaved | ArchiveDayEnded]:
     began = clock()
     day, published, following = message.day, message.published, message.following
     attempt = partial(store.take, message.instrument, day, published, following, is_first=message.is_first)
@@ -224,7 +227,7 @@ async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Cal
     try:
         saved = await _insist(attempt, message, 0, store, disk)
     except ArchiveError as error:
-        return ArchiveDayEnded(message.instrument, message.day, str(error))
+        return [ArchiveDayEnded(message.instrument, message.day, str(error))]
     disk.written.add("archive", saved.record.rows - saved.cached, saved)
     about.info(
         "archive_taken",
@@ -237,7 +240,8 @@ async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Cal
         findings=saved.findings,
         ms=round((clock() - began) * 1000, 1),
     )
-    return ArchiveDayEnded(message.instrument, message.day, record=saved.record)
+    beside = [DaySaved(message.instrument, each, 0, 0) for each in saved.beside]
+    return [*beside, ArchiveDayEnded(message.instrument, message.day, record=saved.record)]
 
 
 async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: RemoteDays) -> ArchiveDayEnded:

@@ -212,7 +212,11 @@ class ParquetStore:
         self.see(instrument, day)
         findings = {name: found.count for name, found in taken.findings.defects.items()}
         file = str(manager.get_cache_path(day))
-        return Saved(taken.record, file, taken.bytes, taken.cached, taken.duplicates, taken.conflicts, findings)
+        for each in taken.beside:
+            self.see(instrument, each.day)
+        return Saved(
+            taken.record, file, taken.bytes, taken.cached, taken.duplicates, taken.conflicts, findings, taken.beside
+        )
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """Add up the figures of the span, a row group at a time."""

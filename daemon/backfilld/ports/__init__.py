@@ -102,7 +102,7 @@ OpenStream = Callable[[str, Sequence[Instrument]], AbstractAsyncContextManager[T
 @dataclass(frozen=True, slots=True)
 class Saved:
     """What saving came to: the day as it stands now, and what became of the rows that were handed in; ``findings``
-    count what was wrong with them, by name."""
+    count what was wrong with them, by name. The days ``beside`` got some of them."""
 
     record: Certificate
     file: str | None
@@ -111,6 +111,7 @@ class Saved:
     duplicates: int
     conflicts: pl.DataFrame
     findings: Mapping[str, int] = field(default_factory=dict)
+    beside: Sequence[Certificate] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ import polars as pl
 import structlog
 
 from backfilld.core.day.certificate import REST, Certificate, Provenance, Source, Suspicion
+from backfilld.core.day.division import astray
 from backfilld.core.day.start import DayStart
 from backfilld.core.ids import IdSet
 from backfilld.core.merge import deduplicate, typed
-from backfilld.core.model import IdRange, day_start_ms, day_stop_ms
+from backfilld.core.model import IdRange
 from backfilld.core.retention import expired_days
 from backfilld.errors import DayDamaged, SettingsError, StoreError, TradeConflict
 from backfilld.store.atomic import move_aside, translated
@@ -239,7 +240,6 @@ def _refuse_conflicts(conflicts: pl.DataFrame) -> None:
 
 
 def _refuse_other_days(trades: pl.DataFrame, day: dt.date) -> None:
-    real = trades.filter(pl.col("p") > 0)
-    others = real.filter(~pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left"))
+    others = trades.filter(astray(trades, day)) if trades.height else trades
     if others.height:
         raise StoreError(f"{others.height} of the trades to save are not of {day}, such as id {others['a'][0]}")

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from backfilld.core.day.certificate import Source
-from backfilld.core.model import IdRange
+from backfilld.core.day.start import ONE_DAY
+from backfilld.core.model import MS_PER_DAY, IdRange, day_start_ms
 from backfilld.errors import ArchiveError
 from backfilld.store.archive_import import archive_csv, archive_take, archivefile
 from backfilld.store.archive_import.archive_take import Taken, take_archive
+from backfilld.store.archive_import.neighbours import neighbourhood
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from tests.fakes import starts_at
@@ -220,3 +222,31 @@ def test_a_damaged_report_is_moved_aside_and_another_one_begun(cache: BackfillCa
     assert pl.read_parquet(report.read_bytes()).height == 20
     (moved,) = report.parent.glob(f"{report.name}.bad-*")
     assert moved.read_bytes() == b"not a report"
+
+
+def test_rows_that_the_zip_of_another_day_has_fill_the_holes_of_this_one(cache: BackfillCacheManager) -> None:
+    """Archive days are cut by time, and time goes back over the midnight: id 1100 is in the zip of the next day, and
+    1101 in that of this one. Wherever the midnight is put, no row is lost, and none is held twice."""
+    following, next_ms = DAY + ONE_DAY, day_start_ms(DAY) + MS_PER_DAY
+    times = {1099: next_ms - 2, 1100: next_ms + 1, 1101: next_ms - 1, 1102: next_ms + 2}
+    rows = day_frame(range(1099, 1103)).with_columns(T=pl.col("a").replace_strict(times))
+    taken = take(cache, rows.filter(pl.col("T") < next_ms), starts=[1099])
+    assert [(each.first_id, each.last_id) for each in taken.record.holes] == [(1100, 1100)]
+    path = published(cache.directory.parents[1] / "next.zip", rows.filter(pl.col("T") >= next_ms))
+    within = neighbourhood(cache, following, None).within
+    after = take_archive(cache, path, following, SHA, within=within)
+    assert (after.record.first_id, after.record.last_id, after.record.opened) == (1102, 1102, True)
+    assert [each.day for each in after.beside] == [DAY]
+    assert cache.facts(DAY).sealed
+    assert_frame_equal(held(cache), rows[:3])
+
+
+def test_a_row_whose_id_another_day_holds_already_is_left_out(cache: BackfillCacheManager) -> None:
+    """The exchange has used an id twice, on both sides of a midnight."""
+    following, next_ms = DAY + ONE_DAY, day_start_ms(DAY) + MS_PER_DAY
+    take(cache, day_frame([1098, 1099]), starts=[1098])
+    again = dearer([1099, 1100]).with_columns(T=pl.lit(next_ms) + pl.col("a"))
+    path = published(cache.directory.parents[1] / "next.zip", again)
+    taken = take_archive(cache, path, following, SHA, within=neighbourhood(cache, following, None).within)
+    assert (taken.record.first_id, taken.beside) == (1100, ())
+    assert_frame_equal(held(cache), day_frame([1098, 1099]))

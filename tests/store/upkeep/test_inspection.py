@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from backfilld import BackfillCacheManager
 from backfilld.core.day.certificate import Source
+from backfilld.core.day.division import astray
 from backfilld.core.frame import SCHEMA
-from backfilld.core.model import IdRange
+from backfilld.core.model import MS_PER_DAY, IdRange, day_start_ms
 from backfilld.store.format import dayfile
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, stamp_file
@@ -106,6 +107,24 @@ def test_markers_of_another_time_are_no_finding(manager: BackfillCacheManager) -
     )
     manager.append(DAY, trades, starts_at(DAY, 1000, 1010))
     assert kinds(manager.get_cache_path(DAY)) == set()
+
+
+def test_a_row_whose_time_lies_over_the_midnight_belongs_where_its_neighbours_are(
+    manager: BackfillCacheManager,
+) -> None:
+    start_ms = day_start_ms(DAY)
+    first, last = pl.col("a") == 1001, pl.col("a") == 1008
+    time = pl.when(first).then(start_ms - 1).when(last).then(start_ms + MS_PER_DAY + 1).otherwise("T")
+    manager.append(DAY, day_frame(range(1000, 1010)).with_columns(T=time), starts_at(DAY, 1000, 1010))
+    assert kinds(manager.get_cache_path(DAY)) == set()
+
+
+def test_rows_of_another_day_are_found_at_either_end(manager: BackfillCacheManager) -> None:
+    hour_before = pl.when(pl.col("a") < 1003).then(pl.col("T") - MS_PER_DAY // 2).otherwise("T")
+    trades = day_frame(range(1000, 1010)).with_columns(T=hour_before)
+    assert astray(trades, DAY).to_list() == [True] * 3 + [False] * 7
+    manager.append(DAY, trades, starts_at(DAY, 1000, 1010))
+    assert kinds(manager.get_cache_path(DAY)) == {"time"}
 
 
 def test_a_file_that_is_gone_is_no_finding(tmp_path: Path) -> None:
@@ -276,8 +295,8 @@ SPOILT: dict[str, tuple[str, pl.Expr, str]] = {
     "a price that is no number": ("value", pl.lit(float("nan")).alias("p"), "a price or quantity that is none"),
     "an infinite quantity": ("value", pl.lit(float("inf")).alias("q"), "a price or quantity that is none"),
     "a negative quantity": ("value", pl.lit(-0.5).alias("q"), "a price or quantity that is none"),
-    "the next day": ("time", pl.lit(1_762_560_000_000).alias("T"), "T of another day"),
-    "the day before": ("time", pl.lit(1_762_473_599_999).alias("T"), "T of another day"),
+    "two days later": ("time", pl.lit(1_762_646_400_000).alias("T"), "T of another day"),
+    "long before": ("time", pl.lit(1_762_387_199_999).alias("T"), "T of another day"),
 }
 
 

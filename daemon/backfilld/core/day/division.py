@@ -93,6 +93,22 @@ def placed(
     return [(each, rows) for each, rows in sorted(parts, key=lambda part: part[0]) if rows.height]
 
 
+def astray(trades: pl.DataFrame, day: date) -> pl.Series:
+    """Which rows cannot be of the day, of rows that stand in sequence. Filler rows can, and so can rows of another time
+    that lie near the day, or are of the day before or after and stand between two rows of the day."""
+    start_ms, stop_ms = day_start_ms(day), day_stop_ms(day)
+    times = trades["T"]
+    if times.min() >= start_ms and times.max() < stop_ms:  # type: ignore[operator]
+        return pl.repeat(value=False, n=trades.height, eager=True)
+    is_inside = (times >= start_ms) & (times < stop_ms)
+    is_beside = (times >= start_ms - MS_PER_DAY) & (times < stop_ms + MS_PER_DAY)
+    is_near = (times >= start_ms - OUT_OF_ORDER_MS) & (times < stop_ms + OUT_OF_ORDER_MS)
+    inside = is_inside.arg_true()
+    row = pl.int_range(trades.height, eager=True)
+    is_between = (row > inside[0]) & (row < inside[-1]) if inside.len() else is_inside
+    return ~(is_near | (is_between & is_beside) | trades.select(MARKER).to_series())
+
+
 def is_near_midnight(trades: pl.DataFrame, day: date) -> bool:
     """Whether :func:`placed` may move any of them: only filler rows, and those near the ends of the day, are moved."""
     times = trades["T"]

@@ -9,11 +9,15 @@ from datetime import date
 import polars as pl
 
 from backfilld.core.day.anomalies import MARKER
+from backfilld.core.day.division import OUT_OF_ORDER_MS
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.model import INT64_MAX, IdRange, day_start_ms, day_stop_ms
 
 MOST_CONFLICTS = 100_000
 """Of more conflicts than these only the ids are kept."""
+
+MOST_STRAYS = 10_000
+"""So many rows near a midnight are offered to the days beside."""
 
 ANY_ID = IdRange(0, INT64_MAX)
 
@@ -184,6 +188,8 @@ class Intake:
         self._last_id = -1
         self.rows = 0
         self.outside, self.disordered = IdTally(), IdTally()
+        self.strays = empty_trades()
+        """Rows left out for their ids that lie near a midnight: a day beside may have their range."""
 
     def admitted(self, trades: pl.DataFrame) -> pl.DataFrame:
         """The rows of the day. Markers keep the times they have, on whatever day those lie."""
@@ -196,10 +202,14 @@ class Intake:
     def _of_the_day(self, trades: pl.DataFrame) -> pl.DataFrame:
         if trades.is_empty() or self._are_all_of_the_day(trades["T"], trades["a"]):
             return trades
-        is_inside = pl.col("T").is_between(self._start_ms, self._stop_ms, closed="left") | MARKER
-        is_inside &= pl.col("a").is_between(self._within.first_id, self._within.last_id)
-        self.outside.add(trades.filter(~is_inside)["a"].sort())
-        return trades.filter(is_inside)
+        by_time = pl.col("T").is_between(self._start_ms, self._stop_ms, closed="left") | MARKER
+        is_inside = trades.select(by_time).to_series()
+        is_within = trades["a"].is_between(self._within.first_id, self._within.last_id)
+        self.outside.add(trades.filter(~(is_inside & is_within))["a"].sort())
+        if len(self.strays) < MOST_STRAYS:
+            near = trades["T"].is_between(self._start_ms + OUT_OF_ORDER_MS, self._stop_ms - OUT_OF_ORDER_MS)
+            self.strays = pl.concat([self.strays, trades.filter(is_inside & ~is_within & ~near)]).head(MOST_STRAYS)
+        return trades.filter(is_inside & is_within)
 
     def _are_all_of_the_day(self, times: pl.Series, ids: pl.Series) -> bool:
         return bool(

@@ -13,6 +13,7 @@ import polars as pl
 import structlog
 
 from backfilld.core.day.certificate import Certificate, Provenance, Source, Sourced
+from backfilld.core.day.division import placed
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.ids import IdSet
@@ -39,7 +40,7 @@ log = structlog.get_logger()
 class Taken:
     """What taking a published day came to: the day as it stands now, its file's size, how many rows it held before,
     how many of the zip's were among them, the rows that were refused or gave way, the report of both versions if there
-    is one, and what was found in the zip."""
+    is one, what was found in the zip, and the days ``beside`` that got rows of it."""
 
     record: Certificate
     bytes: int
@@ -48,6 +49,7 @@ class Taken:
     conflicts: pl.DataFrame
     report: Path | None
     findings: Findings
+    beside: tuple[Certificate, ...] = ()
 
 
 def take_archive(
@@ -90,7 +92,26 @@ def take_archive(
         # Write the report before the day file: after a crash in between, the same conflicts are found again. The other
         # sequence could lose them.
         report = add_to_report(file, join.versions(archive.findings), manager.encoding.keys)
-    return Taken(certificate, size, join.cached, join.duplicates, join.losers, report, archive.findings)
+    beside = _mended(manager, day, archive.strays, source)
+    return Taken(certificate, size, join.cached, join.duplicates, join.losers, report, archive.findings, beside)
+
+
+def _mended(manager: BackfillCacheManager, day: date, strays: pl.DataFrame, source: Source) -> tuple[Certificate, ...]:
+    """Give the days beside those rows that they lack: archive days are cut by time, stored ones by ids, and time may go
+    back over a midnight. Only holes are filled. The days that got some are returned."""
+    if strays.is_empty():
+        return ()
+    known = {each.day: each for each in manager.nearest(day) if each is not None}
+    ordered = strays.unique("a", keep="none").sort("a")
+    return tuple(
+        manager.append(each, lacking, source=source).record
+        for each, rows in placed(ordered, day, *manager.nearest(day))
+        if each in known and (lacking := rows.filter(_in_holes(rows["a"], known[each]))).height
+    )
+
+
+def _in_holes(ids: pl.Series, certificate: Certificate) -> pl.Series:
+    return IdSet(certificate.holes).marked(ids)
 
 
 def _known(manager: BackfillCacheManager, day: date) -> Provenance:

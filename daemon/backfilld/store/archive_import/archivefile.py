@@ -25,7 +25,8 @@ BUCKET_ROWS = 1 << 19
 
 
 class ArchiveDay:
-    """The zip at ``path``, published for a day of a market. ``findings`` are there when it was read to its end.
+    """The zip at ``path``, published for a day of a market. ``findings`` are there when it was read to its end, and
+    ``strays``, rows near a midnight that were left out for their ids.
 
     Ids that are not ``within`` those that the day can have are another day's: the exchange has used ids twice, on both
     sides of a midnight. Unless ``keeps_suspect``, rows that can be no trade are left out: their ids are holes, to be
@@ -39,6 +40,7 @@ class ArchiveDay:
         self.market = market
         self.day = day
         self.findings = Findings()
+        self.strays = empty_trades()
         self._within = within
         self._keeps_suspect = keeps_suspect
 
@@ -71,7 +73,7 @@ class ArchiveDay:
                 if piece.height:
                     last = piece[-1:]
                     yield audit.take(piece)
-        self._conclude(audit.findings(intake, repeats))
+        self._conclude(audit.findings(intake, repeats), intake)
 
     def _in_buckets(self) -> Generator[pl.DataFrame, None, None]:
         intake, audit, repeats = Intake(self.day, self._within), Audit(keeps_suspect=self._keeps_suspect), Repeats()
@@ -85,12 +87,12 @@ class ArchiveDay:
             trades, others = bucket.emptied()
             repeats.add(others)
             yield audit.take(trades)
-        self._conclude(audit.findings(intake, repeats))
+        self._conclude(audit.findings(intake, repeats), intake)
 
-    def _conclude(self, findings: Findings) -> None:
+    def _conclude(self, findings: Findings, intake: Intake) -> None:
         if not findings.given:
             raise ArchiveError(f"{self.path.name} holds no trade of {self.day}", kind="empty")
-        self.findings = findings
+        self.findings, self.strays = findings, intake.strays
 
 
 def _has_rows(frame: pl.DataFrame) -> bool:

@@ -13,9 +13,10 @@ from typing import Literal
 import msgspec
 import polars as pl
 
-from backfilld.core.day.anomalies import MARKER, Anomalies
+from backfilld.core.day.anomalies import Anomalies
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms
+from backfilld.core.day.division import astray
+from backfilld.core.model import IdRange, Instrument
 from backfilld.core.timespan import StoredSpan, joined
 from backfilld.errors import DayLocked, StoreError
 from backfilld.store.format.day_reader import DayReader
@@ -227,10 +228,8 @@ class _Rows:
                 self._found.add("order" if kind == "order" else "duplicate", said, IdRange(first, first))
 
     def _check_values(self, piece: pl.DataFrame) -> None:
-        day = self._found.day
-        inside = pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left")
         numbers = [pl.col(name).is_finite() & (pl.col(name) >= 0) for name in ("p", "q")]
-        self._report("time", "T of another day", piece.filter(~MARKER & ~inside))
+        self._report("time", "T of another day", piece.filter(astray(piece, self._found.day)))
         self._report("value", "a price or quantity that is none", piece.filter(~pl.all_horizontal(numbers)))
 
     def _report(self, kind: Literal["time", "value"], what: str, rows: pl.DataFrame) -> None:
