@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import trio
 
+from backfilld.actors.disk import Disk
 from backfilld.actors.fetcher import Patience
-from backfilld.actors.writer import Disk
 from backfilld.adapters.governed import governed
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.markets import RULES, Pool, markets_of

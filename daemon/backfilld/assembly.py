@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import trio
 from trio_util import AsyncValue
 
+from backfilld.actors.disk import Disk
 from backfilld.actors.fetcher import Patience
-from backfilld.actors.writer import Disk
 from backfilld.adapters.binance_rest import opener
 from backfilld.adapters.governed import governed
 from backfilld.adapters.parquet_store import ParquetStore

@@ -16,6 +16,7 @@ import trio
 from trio_util import AsyncValue, move_on_when
 
 from backfilld.actors.archivist import run_archivist
+from backfilld.actors.disk import Disk, DiskTrouble
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
 from backfilld.actors.governor import GovernorStatistics
 from backfilld.actors.live_announcements import LiveClock
@@ -35,7 +36,7 @@ from backfilld.actors.reader_messages import (
     ReaderMessage,
 )
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
-from backfilld.actors.writer import Disk, DiskTrouble, run_writer
+from backfilld.actors.writer import run_writer
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.crashes import described
 from backfilld.core.retry import Restarts

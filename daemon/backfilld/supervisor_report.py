@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import trio
 
-from backfilld.actors.writer import DiskTrouble
+from backfilld.actors.disk import DiskTrouble
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Instrument, Market

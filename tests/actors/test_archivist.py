@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from backfilld.actors.archivist import NOT_YET, run_archivist
+from backfilld.actors.disk import Disk
 from backfilld.actors.messages import (
     ArchiveDayEnded,
     DayPublished,
@@ -19,7 +20,6 @@ from backfilld.actors.messages import (
     TakeFromArchive,
     WriterMessage,
 )
-from backfilld.actors.writer import Disk
 from backfilld.errors import ArchiveError, ExchangeError, StoreError, TransientError
 from tests.fakes import BTC, DAY, ETH, FakeArchive, drained, has_ended
 

@@ -14,9 +14,11 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from backfilld.actors.disk import Disk
 from backfilld.actors.merger import NOTHING_NEW
 from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
-from backfilld.actors.writer import Disk, run_writer
+from backfilld.actors.reader_messages import DaysAltered
+from backfilld.actors.writer import run_writer
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
@@ -24,7 +26,7 @@ from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument
-from backfilld.errors import DayDamaged, StoreError
+from backfilld.errors import DayDamaged, DayLocked, StoreError
 from backfilld.ports import Saved
 from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, starts_at, trades_at
 
@@ -382,3 +384,41 @@ async def test_the_end_leaves_in_the_journals_what_there_is_no_time_to_rewrite(a
     assert trio.current_time() - began <= 9.0
     assert len(store.saves) == 14
     assert len(store.waits) == 16
+
+
+class OneLocked(FakeStore):
+    """No key opens the days of ETH; a day without a file cannot be renewed."""
+
+    async def save(
+        self,
+        instrument: Instrument,
+        day: date,
+        trades: pl.DataFrame,
+        day_starts: Collection[DayStart],
+        absence: AbsentIds = NO_ABSENCES,
+        source: Source = REST,
+    ) -> Saved:
+        if instrument == ETH:
+            raise DayLocked("spot:ETHUSDT 2025-11-07 is encrypted, and no key opens it")
+        if trades.is_empty() and await self.load(instrument, day) is None:
+            raise DayDamaged("it is gone")
+        return await super().save(instrument, day, trades, day_starts, absence, source)
+
+
+async def test_a_day_that_no_key_opens_ends_only_its_instrument(autojump_clock: MockClock) -> None:
+    """The writer goes on with the others, and the day is read again: that says so, and asks nothing more."""
+    async with writing(OneLocked()) as desk:
+        with capture_logs() as logs:
+            await desk.send.send(replace(merged(trades_at(0, DAY_MS)), instrument=ETH))
+            await desk.send.send(merged(trades_at(0, DAY_MS)))
+        assert await desk.events.receive() == DaysAltered(ETH, frozenset({DAY}))
+        assert isinstance(await desk.events.receive(), DaySaved)
+        (line,) = [line for line in logs if line["event"] == "trades_unsaved"]
+        assert "no key opens it" in line["error"]
+
+
+async def test_a_day_that_is_gone_is_not_renewed_for_ever(autojump_clock: MockClock) -> None:
+    async with writing(OneLocked()) as desk:
+        await desk.send.send(merged(empty_trades()))
+        with trio.fail_after(5):
+            assert await desk.events.receive() == DaysAltered(BTC, frozenset({DAY}))

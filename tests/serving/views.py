@@ -3,7 +3,7 @@
 from collections import Counter
 from datetime import date, timedelta
 
-from backfilld.actors.writer import Written
+from backfilld.actors.disk import Written
 from backfilld.core.live.reports import NO_HEALS, HoleReport, LiveInstrument, LiveStatistics
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.markets import Pool

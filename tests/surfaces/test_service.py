@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from backfilld import supervisor, supervisor_governor
-from backfilld.actors.writer import DiskTrouble
+from backfilld.actors.disk import DiskTrouble
 from backfilld.adapters.systemd import Notifier
 from backfilld.core.backfill.questions import Page, Tail
 from backfilld.core.model import MS_PER_DAY, Instrument

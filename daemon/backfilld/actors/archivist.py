@@ -9,6 +9,7 @@ from datetime import date, timedelta
 import structlog
 import trio
 
+from backfilld.actors.disk import Disk
 from backfilld.actors.messages import (
     ArchiveDayEnded,
     DayPublished,
@@ -16,7 +17,6 @@ from backfilld.actors.messages import (
     TakeFromArchive,
     WriterMessage,
 )
-from backfilld.actors.writer import Disk
 from backfilld.core.model import Instrument
 from backfilld.errors import ExchangeError, StoreError, TransientError
 from backfilld.ports import ArchiveSource, OpenArchive, Published

@@ -1,16 +1,14 @@
 """The writer: puts each stretch of a day on disk, and says so.
 
 Owns the order of saving: one at a time, first come first served; and the patience with a disk that fails: what it
-cannot save it keeps and tries again, and meanwhile takes nothing more, which slows the fetchers down to nothing. How a
-file is replaced is the store's.
+cannot save it keeps and tries again, and meanwhile takes nothing more, which slows the fetchers down to nothing. A day
+that no key opens ends only its instrument. How a file is replaced is the store's.
 """
 
 import math
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import TypeVar
@@ -18,8 +16,8 @@ from typing import TypeVar
 import polars as pl
 import structlog
 import trio
-from trio_util import AsyncValue
 
+from backfilld.actors.disk import Disk
 from backfilld.actors.messages import (
     ArchiveDayEnded,
     DayMerged,
@@ -33,78 +31,18 @@ from backfilld.actors.messages import (
     WriterMessage,
 )
 from backfilld.actors.placing import moved
+from backfilld.actors.reader_messages import DaysAltered
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged
-from backfilld.errors import ArchiveError, DayDamaged, ObjectRefused, StoreError
+from backfilld.errors import ArchiveError, DayDamaged, DayLocked, ObjectRefused, StoreError
 from backfilld.ports import Saved, TradeStore
 from backfilld.ports.remote import RemoteDays
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
-LONGEST_RETRY_S = 30.0
-REWRITE_S = 2.0  # At the end no rewrite is begun so shortly before the deadline: what waits in a journal is on disk.
-
-
-@dataclass(frozen=True, slots=True)
-class DiskTrouble:
-    """The disk refuses: why, and how often it was tried."""
-
-    reason: str
-    tries: int = 1
-
-
-@dataclass(slots=True)
-class Written:
-    """What has been put on disk since the process began: trades by where they came from, and bytes of day files."""
-
-    trades: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0
-
-    def add(self, source: str, trades: int, saved: Saved) -> None:
-        """One more save."""
-        self.trades[source] += trades
-        self.bytes += saved.bytes if saved.file is not None else 0
-
-
-class Disk:
-    """How a failing disk is met: with ``is_patient`` it is tried until it works, else the first failure is raised.
-    ``trouble`` shows what is wrong."""
-
-    def __init__(self, *, is_patient: bool) -> None:
-        self.is_patient = is_patient
-        self.trouble: AsyncValue[DiskTrouble | None] = AsyncValue(None)
-        self._shields: set[trio.CancelScope] = set()
-        self.deadline = math.inf
-        self.written = Written()
-
-    @contextmanager
-    def shielded(self) -> Iterator[None]:
-        """Let nothing from outside cancel the block; but it is left at the deadline, wherever it is by then."""
-        with trio.CancelScope(shield=True, deadline=self.deadline) as shield:
-            self._shields.add(shield)
-            try:
-                yield
-            finally:
-                self._shields.remove(shield)
-
-    async def attempt(self, save: Callable[[], Awaitable[T]]) -> T:
-        """Save once; a cancellation from outside does not reach it."""
-        with self.shielded():
-            return await save()
-        raise StoreError("the disk did not answer in time: what was downloaded since the last checkpoint is not saved")
-
-    async def wait_out(self, error: StoreError, tries: int) -> None:
-        """Show that the disk fails, and wait, a little longer after each of the ``tries``; not beyond the deadline."""
-        self.trouble.value = DiskTrouble(str(error), tries)
-        with trio.move_on_at(self.deadline):
-            await trio.sleep(min(LONGEST_RETRY_S, 2.0 ** min(tries - 1, 10)))
-
-    def abandon_at(self, deadline: float) -> None:
-        """Let go of the disk then, even of a save that hangs."""
-        self.deadline = deadline
-        for shield in self._shields:
-            shield.deadline = deadline
+REWRITE_S = 2.0
+"""At the end no rewrite is begun so shortly before the deadline: what waits in a journal is on disk."""
 
 
 async def run_writer(
@@ -150,7 +88,18 @@ class _Writer:
     on_sealed: Callable[[DaySealed], None]
 
     async def handle(self, message: DayMerged | DayPublished | DayPulled) -> None:
-        """Save one stretch, and report it."""
+        """Save one stretch, and report it. A day that no key opens stays as it is: its instrument reads it again, and
+        ends with that sentence. So it does with a day that is gone, of which there is nothing to save."""
+        try:
+            await self._save(message)
+        except (DayLocked, DayDamaged) as locked:
+            about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
+            about.error("trades_unsaved", trades=_rows_of(message), error=str(locked))
+            await self.events.send(DaysAltered(message.instrument, frozenset({message.day})))
+            if not isinstance(message, DayMerged):
+                await self.events.send(ArchiveDayEnded(message.instrument, message.day, str(locked)))
+
+    async def _save(self, message: DayMerged | DayPublished | DayPulled) -> None:
         match message:
             case DayMerged():
                 save = self.store.save if message.writes_file else self.store.append
@@ -171,12 +120,16 @@ class _Writer:
         """Write the day files whose rows wait in a journal and are due by then, as far as there is time."""
         for (each, day), at in sorted(self.store.waiting().items()):
             if at <= due_by and trio.current_time() < self.disk.deadline - REWRITE_S:
-                message = DayMerged(each, day, Merged(empty_trades(), 0, empty_trades()), frozenset())
-                await self._report(await _save(self.store.save, message, self.store, self.disk, self.clock))
+                message = DayMerged(each, day, Merged(empty_trades(), 0, empty_trades()), frozenset(), writes_file=True)
+                await self.handle(message)
 
     async def _report(self, event: DaySaved | ArchiveDayEnded) -> None:
         _report_sealed(event, self.on_sealed)
         await self.events.send(event)
+
+
+def _rows_of(message: DayMerged | DayPublished | DayPulled) -> int:
+    return message.new.trades.height if isinstance(message, DayMerged) else 0
 
 
 def _report_sealed(event: DaySaved | ArchiveDayEnded, on_sealed: Callable[[DaySealed], None]) -> None:
@@ -274,6 +227,8 @@ async def _insist(
                 await store.load(of.instrument, of.day)
             return await _attempted(attempt, disk, began)
         except DayDamaged:
+            if is_damaged and not rows:
+                raise
             is_damaged = True
         except StoreError as error:
             if disk.is_patient and trio.current_time() < disk.deadline:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from backfilld.actors.writer import LONGEST_RETRY_S
+from backfilld.actors.disk import LONGEST_RETRY_S
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import spec_of
 from backfilld.errors import SettingsError

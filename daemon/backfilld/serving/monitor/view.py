@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from backfilld.actors.writer import Written
+from backfilld.actors.disk import Written
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument

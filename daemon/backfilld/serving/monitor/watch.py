@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import trio
 
-from backfilld.actors.writer import LONGEST_RETRY_S
+from backfilld.actors.disk import LONGEST_RETRY_S
 from backfilld.adapters.threads import in_thread
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.model import Instrument
