@@ -84,7 +84,9 @@ class MonthDays:
         beside = neighbourhood(self._manager, day, next_path, before, after)
         within = ids_to_take(self._manager, day, path, beside.within, is_first=before is None, before=before)
         starts = {*beside.day_starts, DayStart(day, FIRST_ID)}
-        return take_archive(self._manager, path, day, published.sha256, starts, within=within).record
+        return take_archive(
+            self._manager, path, day, published.sha256, starts, within=within, behind_id=beside.behind_id
+        ).record
 
     async def certificates(self) -> dict[date, Certificate]:
         """What the day files say of themselves."""

@@ -198,7 +198,9 @@ class ParquetStore:
             beside = neighbourhood(manager, day, None if following is None else Path(following.path))
             try:
                 within = ids_to_take(manager, day, path, beside.within, is_first=is_first)
-                taken = take_archive(manager, path, day, published.sha256, beside.day_starts, within=within)
+                taken = take_archive(
+                    manager, path, day, published.sha256, beside.day_starts, within=within, behind_id=beside.behind_id
+                )
             except ArchiveError:
                 path.unlink(missing_ok=True)
                 raise

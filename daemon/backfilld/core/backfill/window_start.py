@@ -79,16 +79,16 @@ class WindowStart:
 
     def neighbour_answered(self, found: Found, held_id: int | None) -> None:
         """The next id is the first. A marker has the time of another trade, and may stand behind the first. So may a
-        trade where time goes back over the start: then the first trade itself has to be named too, if it is not above
-        ``held_id``, the lowest that is stored."""
+        trade where time goes back over the start: the first trade itself has to be named too, unless ``held_id``, the
+        lowest that is stored, is the next."""
         self._neighbour_is_told = True
-        is_behind = found.ids is not None and held_id is not None and held_id <= found.ids.last_id
+        is_apart = found.ids is not None and held_id is not None and held_id != found.ids.last_id + 1
         if found.ids is not None:
             self.is_preceded = True
             self.lower(found.ids.last_id + 1)
-        if (found.ids is None or found.is_marker or is_behind) and not self._first_is_asked:
+        if (found.ids is None or found.is_marker or is_apart) and not self._first_is_asked:
             self.ask_first()
-        self.is_proven = self.first_id is not None and not (is_behind and self._awaits_first)
+        self.is_proven = self.first_id is not None and not (is_apart and self._awaits_first)
 
     def neighbour_failed(self) -> None:
         """Without it the first id is not proven."""

@@ -182,8 +182,9 @@ class Intake:
     """Looks at the rows as they come, in the order of the file, and leaves out those of other days: by their time, and
     by their id, where it is not ``within`` those that the day can have."""
 
-    def __init__(self, day: date, within: IdRange) -> None:
+    def __init__(self, day: date, within: IdRange, behind_id: int = INT64_MAX) -> None:
         self._within = within
+        self._behind_id = behind_id
         self._start_ms, self._stop_ms = day_start_ms(day), day_stop_ms(day)
         self._last_id = -1
         self.rows = 0
@@ -205,6 +206,7 @@ class Intake:
         by_time = pl.col("T").is_between(self._start_ms, self._stop_ms, closed="left") | MARKER
         is_inside = trades.select(by_time).to_series()
         is_within = trades["a"].is_between(self._within.first_id, self._within.last_id)
+        is_within &= (trades["a"] < self._behind_id) | (trades["T"] < self._stop_ms - OUT_OF_ORDER_MS)
         self.outside.add(trades.filter(~(is_inside & is_within))["a"].sort())
         if len(self.strays) < MOST_STRAYS:
             near = trades["T"].is_between(self._start_ms + OUT_OF_ORDER_MS, self._stop_ms - OUT_OF_ORDER_MS)
@@ -217,6 +219,7 @@ class Intake:
             and times.max() < self._stop_ms  # type: ignore[operator]
             and ids.min() >= self._within.first_id  # type: ignore[operator]
             and ids.max() <= self._within.last_id  # type: ignore[operator]
+            and ids.max() < self._behind_id  # type: ignore[operator]
         )
 
     def _look_at_order(self, ids: pl.Series) -> None:

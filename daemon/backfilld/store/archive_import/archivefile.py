@@ -13,7 +13,7 @@ from typing import TypeVar
 import polars as pl
 
 from backfilld.core.frame import empty_trades
-from backfilld.core.model import IdRange, Market
+from backfilld.core.model import INT64_MAX, IdRange, Market
 from backfilld.errors import ArchiveError
 from backfilld.store.archive_import.archive_csv import trade_frames
 from backfilld.store.archive_import.archive_findings import ANY_ID, Audit, Findings, Intake, Repeats, once
@@ -29,12 +29,19 @@ class ArchiveDay:
     ``strays``, rows near a midnight that were left out for their ids.
 
     Ids that are not ``within`` those that the day can have are another day's: the exchange has used ids twice, on both
-    sides of a midnight. Unless ``keeps_suspect``, rows that can be no trade are left out: their ids are holes, to be
-    asked for elsewhere.
+    sides of a midnight. So are those from ``behind_id`` on, where their time is near the end of the day. Unless
+    ``keeps_suspect``, rows that can be no trade are left out: their ids are holes, to be asked for elsewhere.
     """
 
     def __init__(
-        self, path: Path, market: Market, day: date, *, within: IdRange = ANY_ID, keeps_suspect: bool = True
+        self,
+        path: Path,
+        market: Market,
+        day: date,
+        *,
+        within: IdRange = ANY_ID,
+        behind_id: int = INT64_MAX,
+        keeps_suspect: bool = True,
     ) -> None:
         self.path = path
         self.market = market
@@ -42,6 +49,7 @@ class ArchiveDay:
         self.findings = Findings()
         self.strays = empty_trades()
         self._within = within
+        self._behind_id = behind_id
         self._keeps_suspect = keeps_suspect
 
     def read(self, use: Callable[[Iterator[pl.DataFrame]], T]) -> T:
@@ -59,13 +67,20 @@ class ArchiveDay:
 
     def first_id(self) -> int | None:
         """The lowest id of the day in the first rows of the file; None if none of them is of the day."""
-        intake = Intake(self.day, self._within)
+        intake = self._intake()
         with closing(trade_frames(self.path)) as frames:
             firsts = (frame["a"].min() for frame in filter(_has_rows, map(intake.admitted, frames)))
             return next((int(first) for first in firsts), None)  # type: ignore[arg-type]
 
+    def _intake(self) -> Intake:
+        return Intake(self.day, self._within, self._behind_id)
+
     def _in_one_pass(self) -> Generator[pl.DataFrame, None, None]:
-        intake, audit, repeats = Intake(self.day, self._within), Audit(keeps_suspect=self._keeps_suspect), Repeats()
+        intake, audit, repeats = (
+            self._intake(),
+            Audit(keeps_suspect=self._keeps_suspect),
+            Repeats(),
+        )
         last = empty_trades()
         with closing(trade_frames(self.path)) as frames:
             for frame in filter(_has_rows, map(intake.admitted, frames)):
@@ -76,10 +91,14 @@ class ArchiveDay:
         self._conclude(audit.findings(intake, repeats), intake)
 
     def _in_buckets(self) -> Generator[pl.DataFrame, None, None]:
-        intake, audit, repeats = Intake(self.day, self._within), Audit(keeps_suspect=self._keeps_suspect), Repeats()
+        intake, audit, repeats = (
+            self._intake(),
+            Audit(keeps_suspect=self._keeps_suspect),
+            Repeats(),
+        )
         bucket = _Bucket(-1)
         while bucket.is_cut or bucket.last_id < 0:
-            intake = Intake(self.day, self._within)
+            intake = self._intake()
             bucket = _Bucket(bucket.last_id)
             with closing(trade_frames(self.path)) as frames:
                 for frame in filter(_has_rows, map(intake.admitted, frames)):

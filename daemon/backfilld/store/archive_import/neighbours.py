@@ -9,7 +9,7 @@ import polars as pl
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.markets import RULES
-from backfilld.core.model import PAGE_ROWS, IdRange, Market, day_stop_ms
+from backfilld.core.model import INT64_MAX, PAGE_ROWS, IdRange, Market, day_stop_ms
 from backfilld.errors import ArchiveError, DayLocked
 from backfilld.store.archive_import.archive_csv import trade_frames
 from backfilld.store.archive_import.archive_findings import ANY_ID
@@ -20,10 +20,11 @@ from backfilld.store.manager import BackfillCacheManager
 
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:
-    """``within`` are the ids that neither neighbour has; ``day_starts`` as in
-    :class:`backfilld.core.day.certificate`."""
+    """``within`` are the ids that neither neighbour has; those from ``behind_id`` on are the next day's, unless their
+    time speaks against it. ``day_starts`` as in :class:`backfilld.core.day.certificate`."""
 
     within: IdRange = ANY_ID
+    behind_id: int = INT64_MAX
     day_starts: frozenset[DayStart] = field(default_factory=frozenset)
 
 
@@ -44,10 +45,11 @@ def neighbourhood(
         first_id = before.last_id + 1
         start = first_id if before.next_first_id is None else before.next_first_id
         starts.add(DayStart(day, start))
+    behind_id = INT64_MAX if after is None or after.first_id <= first_id else after.first_id
     if after is not None and after.first_id > first_id:
         last_id = after.first_id - 1 if after.opened else last_id
         starts.add(DayStart(after.day, after.first_id))
-    return Neighbourhood(IdRange(first_id, last_id), frozenset(starts))
+    return Neighbourhood(IdRange(first_id, last_id), behind_id, frozenset(starts))
 
 
 def ids_to_take(
