@@ -19,6 +19,7 @@ from polars.io.plugins import register_io_source
 
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import ONE_DAY
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms, iso
@@ -178,7 +179,16 @@ class _Shelf:
 
     def sources(self, start_ms: int, stop_ms: int) -> "Iterator[_File | pl.LazyFrame]":
         """The files that have something of the span; a day with a journal is read by this program."""
-        return (source for day in _days(start_ms, stop_ms) for source in self._sources_of(day))
+        days = list(_days(start_ms, stop_ms))
+        beside = (day for day in (days[0] - ONE_DAY, days[-1] + ONE_DAY) if self._goes_back(day))
+        return (source for day in sorted({*days, *beside}) for source in self._sources_of(day))
+
+    def _goes_back(self, day: date) -> bool:
+        """Whether times of the day go back: as a range of ids, it may hold rows of the other side of its midnights."""
+        try:
+            return "time_inversions" in self._manager.facts(day).findings
+        except (UntrustedFile, DayLocked, StoreError):
+            return False
 
     def _sources_of(self, day: date) -> "Iterator[_File | pl.LazyFrame]":
         if isinstance(self._facts.get(day), Certificate):
