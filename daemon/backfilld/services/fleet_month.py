@@ -1,8 +1,8 @@
 """One task of a fleet: the days of a month of an instrument, out of the archive, proven, and in the bucket.
 
 A pure function of its arguments but for the credentials and directories of the machine that runs it. Done twice, or
-broken off anywhere, it harms nothing: each day ends in a conditional create. It asks REST nothing, unless it is told to
-fill what the archive left open.
+broken off anywhere, it harms nothing: each day ends in a conditional create. REST is asked for what the archive left
+open, and only if the fleet says so.
 """
 
 import time
