@@ -1,16 +1,13 @@
 """Unmodified clients, with only the lines pasted that ``backfilld connect`` prints. Run by ``make test-clients``."""
 
-import os
 from pathlib import Path
 
 import pytest
-import trio
 
+from tests.clients.running import need_clients, run_program
 from tests.e2e.test_live import live_exchange, streamed, until_attached
 from tests.e2e.test_serving import free_port
-from tests.e2e.world import Daemon, ended
-
-PYTHON = Path(os.environ.get("CLIENTS_PYTHON", "build/clients/bin/python"))
+from tests.e2e.world import ended
 
 SCRIPTS = {
     "ccxt": """
@@ -37,8 +34,7 @@ assert len(client.rest_api.klines(symbol='BTCUSDT', interval='1m', limit=3).data
 
 @pytest.mark.parametrize("client", SCRIPTS)
 async def test_a_client_works_with_the_lines_pasted(client: str, tmp_path: Path) -> None:
-    if not PYTHON.exists():
-        pytest.skip(f"{PYTHON} is not there: make test-clients sets it up")
+    need_clients()
     async with live_exchange(20.0) as exchange:
         api, streams = free_port(), free_port()
         listen = {"API_LISTEN": f"127.0.0.1:{api}", "STREAM_LISTEN": f"127.0.0.1:{streams}"}
@@ -47,21 +43,7 @@ async def test_a_client_works_with_the_lines_pasted(client: str, tmp_path: Path)
         try:
             await until_attached(daemon)
             lines = (await daemon.run("connect", client)).stdout
-            await _run(SCRIPTS[client].replace("{lines}", lines), daemon)
+            await run_program(SCRIPTS[client].replace("{lines}", lines), tmp_path)
         finally:
             process.terminate()
             assert await ended(process) == 0
-
-
-async def _run(script: str, daemon: Daemon) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with trio.fail_after(60):
-        done = await trio.run_process(
-            [str(PYTHON.absolute()), "-c", script],
-            env=environment,
-            cwd=daemon.cache_dir.parent,
-            check=False,
-            capture_stdout=True,
-            capture_stderr=True,
-        )
-    assert done.returncode == 0, done.stderr.decode()[-2000:]

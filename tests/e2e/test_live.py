@@ -74,10 +74,10 @@ async def until_served(daemon: Daemon) -> None:
             await trio.sleep(0.05)
 
 
-async def until_attached(daemon: Daemon) -> None:
+async def until_attached(daemon: Daemon, instrument: Instrument = BTC) -> None:
     """Wait until a follower would begin at once."""
     await until_served(daemon)
-    async with aclosing(follow(BTC, settings=settings_of(daemon))) as frames:
+    async with aclosing(follow(instrument, settings=settings_of(daemon))) as frames:
         with trio.fail_after(30):
             await anext(frames)
 

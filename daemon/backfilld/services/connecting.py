@@ -12,6 +12,9 @@ urls['fapiPublic'] = '{rest}/fapi/v1'
 urls['dapiPublic'] = '{rest}/dapi/v1'
 streams = urls.setdefault('ws', {{}})
 streams['spot'] = '{streams}/stream/ws'
+streams['linear'] = '{streams}/ws'
+streams['inverse'] = '{streams}/cm/ws'
+exchange.options['watchTrades'] = {{'name': 'aggTrade'}}
 """
 
 PYTHON_BINANCE = """\
@@ -21,7 +24,8 @@ client.API_URL = '{rest}/api'
 client.FUTURES_URL = '{rest}/fapi'
 # The same for a socket manager:
 # manager.STREAM_URL = '{streams}/'
-# manager.FSTREAM_URL = '{streams}/'
+# manager.FSTREAM_URL = '{streams}/um/'
+# manager.DSTREAM_URL = '{streams}/cm/'
 """
 
 BINANCE_SDK = """\
@@ -43,7 +47,11 @@ FREQTRADE = """\
     "urls": {{
       "api": {{
         "public": "{rest}/api/v3",
-        "ws": {{"spot": "{streams}/stream/ws"}}
+        "fapiPublic": "{rest}/fapi/v1",
+        "ws": {{
+          "spot": "{streams}/stream/ws",
+          "linear": "{streams}/ws"
+        }}
       }}
     }}
   }}
