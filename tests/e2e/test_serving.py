@@ -36,7 +36,7 @@ async def served(exchange: Exchange, cache_dir: Path, **settings: str) -> AsyncI
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient() as client:
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while True:
                     try:
                         if (await client.get(f"{url}/readyz")).status_code == 200:
