@@ -53,7 +53,7 @@ BAN_BODY_S = 0.25
 """How long a 429 or 418 waits for its body, which can only name a later instant than its headers. Until it is over,
 other requests may still leave: it comes with the head, or it is not worth a request in a ban."""
 
-_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]{0,8000}")
+_TARGET = re.compile(r"/[\x21\x22\x24-\x7e]{0,8192}")
 """A path with its query: printable ASCII, no fragment."""
 
 _HEADERS = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": "backfilld"}

@@ -116,6 +116,10 @@ class Connections:
         if connection is None:
             await self.application(scope, receive, send)
             return
+        if not scope["http_version"].startswith("1"):
+            # hypercorn speaks HTTP/2 to clients that begin with it, with many answers at a time on one connection.
+            abort(connection.stream)
+            return
 
         async def noted(message: Message) -> None:
             connection.sending_since = trio.current_time()

@@ -33,6 +33,7 @@ from backfilld.serving.throttle import Throttle
 log = structlog.get_logger()
 
 _PATH = re.compile(r"(?:/[A-Za-z0-9_-]{1,40}){3,6}")
+_QUERY = re.compile(r"[\x21\x22\x24-\x7e]*")
 _TRADES = {"/api/v3/aggTrades": Market.SPOT, "/fapi/v1/aggTrades": Market.UM, "/dapi/v1/aggTrades": Market.CM}
 _CANDLES = frozenset(("/api/v3/klines", "/api/v3/uiKlines"))
 _CLOCKS = frozenset(("/api/v3/time", "/api/v1/time", "/fapi/v1/time", "/dapi/v1/time"))
@@ -76,6 +77,8 @@ class _Exchange:
         request.scope["backfilld.route"] = route_of(path)
         if market is None or not _PATH.fullmatch(path):
             return error_answer(404, 0, "there is no such path at the exchange")
+        if not _QUERY.fullmatch(query):
+            return error_answer(400, -1100, "Illegal characters found in a parameter: percent-encode them")
         passed = tuple((name, request.headers[name]) for name in PASSED_HEADERS if name in request.headers)
         found = None if passed else await self._own(path, query, market)
         if found is not None and (found.is_whole or not self._sources.forwards):

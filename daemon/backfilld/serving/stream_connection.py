@@ -81,6 +81,7 @@ class StreamConnection:
         self._now_ms = now_ms
         self._on_refused = on_refused
         self._protocol = ServerProtocol(max_size=LARGEST_REQUEST_BYTES)
+        self._parts: list[bytes] = []
         self._is_combined = False
         self._target: Target | None = None
         self._pong_at = trio.current_time()
@@ -172,7 +173,7 @@ class StreamConnection:
             if not data:
                 return None
             self._protocol.receive_data(data)
-            if self._protocol.parser_exc is not None:
+            if self._protocol.parser_exc is not None or self._protocol.handshake_exc is not None:
                 return None
             for event in self._protocol.events_received():
                 if isinstance(event, HttpRequest):
@@ -232,10 +233,15 @@ class StreamConnection:
     async def _heard(self, frame: Frame) -> None:
         if frame.opcode is Opcode.PONG:
             self._pong_at = trio.current_time()
-        elif not self._has_credit():
+        if not self._has_credit():
             self.close(1008, "too many messages")
-        elif frame.opcode in {Opcode.TEXT, Opcode.BINARY} and self.end_reason is None:
-            self.outbox.push(encoded(await self._reply(bytes(frame.data) if frame.fin else b"")))
+        elif frame.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT} and self.end_reason is None:
+            # The protocol bounds a message with all its parts.
+            self._parts.append(bytes(frame.data))
+            if frame.fin:
+                text = b"".join(self._parts)
+                self._parts.clear()
+                self.outbox.push(encoded(await self._reply(text)))
 
     def _has_credit(self) -> bool:
         now = trio.current_time()

@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 MOST_SUBSCRIBERS = 512
 MOST_CANDLE_STREAMS = 1024
+MOST_OF_INSTRUMENT = 48
+"""Streams of candles of one instrument: each of its trades is added to all of them. Every interval in three zones."""
 LOOK_S = 0.25
 """How often slow subscribers and due candles are looked for."""
 
@@ -119,6 +121,8 @@ class StreamServer:
         if name not in self._candles:
             if len(self._candles) >= MOST_CANDLE_STREAMS:
                 return f"at most {MOST_CANDLE_STREAMS} streams of candles"
+            if sum(each.instrument == name.instrument for each in self._candles) >= MOST_OF_INSTRUMENT:
+                return f"at most {MOST_OF_INSTRUMENT} streams of candles of one instrument"
             stream = await self._begun(name)
             if stream is None:
                 return "the trades of the current candle are not all stored yet; try again soon"

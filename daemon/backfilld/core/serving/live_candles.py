@@ -5,6 +5,7 @@ Owns the arithmetic of one trade. Units are those of :mod:`backfilld.core.servin
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import msgspec
@@ -95,5 +96,7 @@ def units_text(value: int) -> str:
     return f"{whole}.{rest:0{DIGITS}}"
 
 
+@lru_cache(1024)
 def _units(value: float) -> int:
+    # A trade is added to many candles, one after the other.
     return int(number_text(value, DIGITS).replace(".", ""))

@@ -76,6 +76,8 @@ class _Monitor:
         chosen = self._chosen(request)
         if chosen is None:
             return _refusal("this instrument is not kept here")
+        if request.method == "HEAD":
+            return Response(b"", 200, HEADERS, "text/event-stream")
         if self._readers >= MOST_READERS:
             return PlainTextResponse("too many pages are open", 503, HEADERS | {"retry-after": "10"})
         connection = connection_of(request.scope)
