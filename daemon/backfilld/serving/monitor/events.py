@@ -4,11 +4,13 @@ Owns the pace. One view is made for all who look at an instrument; a client that
 """
 
 from collections.abc import AsyncIterator, Mapping
+from itertools import count
 
 import msgspec
 import trio
 
 from backfilld.core.model import Instrument
+from backfilld.serving.monitor.live_section import MANY_ROWS, ROW, row_id
 from backfilld.serving.monitor.markup import Markup
 from backfilld.serving.monitor.parts import parts
 from backfilld.serving.monitor.series import Columns, newer, series
@@ -16,6 +18,9 @@ from backfilld.serving.monitor.watch import Watch
 
 EVERY_S = 0.5
 """How often a page is brought up to date: a trade shows within 2 s."""
+
+ROWS_EVERY = 3
+"""Where there are many rows, only that of the chosen instrument is sent each time, the others every third."""
 
 AGAIN_MS = 2000
 """How long a browser waits before it connects again."""
@@ -44,8 +49,10 @@ async def events(changes: Changes, instrument: Instrument) -> AsyncIterator[byte
     shown: Mapping[str, Markup] = {}
     drawn: Mapping[str, Columns] = {}
     yield b"retry: %d\n\n" % AGAIN_MS
-    while True:
+    for turn in count():
         parts_now, series_now = changes.now(instrument)
+        if turn % ROWS_EVERY:
+            parts_now = _with_rows_of(shown, parts_now, row_id(instrument))
         changed = {name: str(text) for name, text in parts_now.items() if shown.get(name) != text}
         charts = {
             name: {"start": series_now[name][0][0] if series_now[name][0] else 0, "columns": columns}
@@ -55,3 +62,9 @@ async def events(changes: Changes, instrument: Instrument) -> AsyncIterator[byte
         if changed or charts:
             yield b"data: " + msgspec.json.encode({"parts": changed, "charts": charts}) + b"\n\n"
         await trio.sleep(EVERY_S)
+
+
+def _with_rows_of(before: Mapping[str, Markup], now: Mapping[str, Markup], chosen: str) -> Mapping[str, Markup]:
+    """The parts of now, with the rows of before where there are many."""
+    rows = [name for name in now if name.startswith(ROW) and name != chosen and name in before]
+    return now if len(rows) < MANY_ROWS else {**now, **{name: before[name] for name in rows}}

@@ -7,15 +7,23 @@ from backfilld.core.model import Instrument
 from backfilld.core.monitor.freshness import stale
 from backfilld.serving.monitor.markup import Markup, Parts, cells, joined, tag
 from backfilld.serving.monitor.view import View
-from backfilld.serving.monitor.words import NOTHING, clock, iso_ms, moment, price, span
+from backfilld.serving.monitor.words import NOTHING, clock, iso_ms, moment, price, roughly, span
 
 MAX_LAG_S = 60.0
 """Behind by more than this the page says so; ``status --check --max-lag`` and ``/readyz?max_lag`` take another."""
 
+ROW = "row-"
+"""What the ids of rows begin with."""
+
+MANY_ROWS = 50
+"""From so many instruments on, figures are coarser and rows are sent less often."""
+
+MOODS = ("bad", "busy", "good")
+
 
 def row_id(instrument: Instrument) -> str:
     """The id of an instrument's row."""
-    return f"row-{instrument.market}-{instrument.symbol}"
+    return f"{ROW}{instrument.market}-{instrument.symbol}"
 
 
 def verdict(view: View) -> tuple[str, str]:
@@ -47,31 +55,43 @@ def of_live(view: View) -> Parts:
 
 
 def live_rows(view: View) -> Markup:
-    """The rows of the instruments, with their cells."""
+    """The rows of the instruments, with their cells; those that are not well come first."""
+    ordered = sorted(view.instruments, key=lambda each: MOODS.index(_state(view, each)[0]))
     rows = (
         tag("tr", _cells(view, each), id=row_id(each), aria_current="true" if each == view.chosen else None)
-        for each in view.instruments
+        for each in ordered
     )
     return joined(*rows)
 
 
-def _cells(view: View, instrument: Instrument) -> Markup:
-    live, fresh = view.live.instruments.get(instrument), view.freshness.get(instrument)
-    behind_s = None if fresh is None or fresh.complete_ms is None else max(0.0, view.now_ms - fresh.complete_ms) / 1000
+def _state(view: View, instrument: Instrument) -> tuple[str, str]:
+    """How an instrument stands: its mood, and a word or two."""
+    live, behind_s = view.live.instruments.get(instrument), _behind_s(view, instrument)
     if behind_s is None:
-        kind, state = "busy", "filling"
-    elif live is not None and live.hole_since_s is not None:
-        kind, state = "busy", "healing a hole"
-    elif live is not None and live.is_attached:
-        kind, state = "good", "live"
-    else:
-        kind, state = ("good", "polled") if behind_s <= MAX_LAG_S else ("bad", "behind")
+        return "busy", "filling"
+    if live is not None and live.hole_since_s is not None:
+        return "busy", "healing a hole"
+    if live is not None and live.is_attached:
+        return "good", "live"
+    return ("good", "polled") if behind_s <= MAX_LAG_S else ("bad", "behind")
+
+
+def _behind_s(view: View, instrument: Instrument) -> float | None:
+    fresh = view.freshness.get(instrument)
+    if fresh is None or fresh.complete_ms is None:
+        return None
+    return max(0.0, view.now_ms - fresh.complete_ms) / 1000
+
+
+def _cells(view: View, instrument: Instrument) -> Markup:
+    live, behind_s = view.live.instruments.get(instrument), _behind_s(view, instrument)
+    kind, state = _state(view, instrument)
+    written = span if len(view.instruments) < MANY_ROWS else roughly
     last = None if live is None else live.last
-    link = tag("a", str(instrument), href=f"/?instrument={instrument}#price")
     return cells(
-        link,
+        tag("a", str(instrument), href=f"/?instrument={instrument}#price"),
         tag("span", state, class_=f"state {kind}"),
-        NOTHING if behind_s is None else span(behind_s),
+        NOTHING if behind_s is None else written(behind_s),
         NOTHING if last is None else price(last.p),
         NOTHING if last is None else tag("time", clock(last.T), datetime=iso_ms(last.T)),
         NOTHING if live is None else f"{live.trades:,}",

@@ -36,6 +36,13 @@ def span(seconds: float) -> str:
     return f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"  # noqa: PLR2004 - as above
 
 
+def roughly(seconds: float) -> str:
+    """The same in whole seconds: a figure that stands in hundreds of rows changes seldom."""
+    if seconds < 1:
+        return "< 1 s"
+    return f"{seconds:.0f} s" if seconds < 120 else span(seconds)  # noqa: PLR2004 - as above
+
+
 def price(value: float | None) -> str:
     """A price with the digits that it has."""
     return NOTHING if value is None else f"{value:,.10g}"

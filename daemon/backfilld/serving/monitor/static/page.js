@@ -6,7 +6,7 @@ const drawn = new Map();
 const HEIGHTS = { price: 288, delta: 144 };
 
 const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
-const number = (_, value) => (value == null ? "–" : value.toLocaleString("en", { maximumFractionDigits: 8 }));
+const number = (_, value) => (value == null ? "–" : value.toLocaleString("en", { maximumSignificantDigits: 9 }));
 const two = (value) => String(value).padStart(2, "0");
 function clock(at, seconds) {
   const of = new Date(at * 1000);
@@ -33,14 +33,25 @@ function plan(name, columns) {
   return [[...parts, line("limit", "limit")], [times, all, both, own, limit]];
 }
 
+/** Where nobody points at the chart, its legend says the newest values. */
+function newest(chart) {
+  const last = chart.data[0].length - 1;
+  if (chart.legend.idx == null && last >= 0) chart.setLegend({ idx: last }, false);
+}
+
 function draw(figure) {
   const name = figure.dataset.chart;
   const columns = data.get(name);
-  if (!columns || columns[0].length === 0) return;
+  if (!columns) return;
+  if (columns[0].length === 0) {
+    figure.classList.add("empty");
+    return;
+  }
   const [series, shown] = plan(name, columns);
   const chart = drawn.get(figure);
   if (chart) {
     chart.setData(shown);
+    if (chart.cursor.idx == null) chart.setLegend({ idx: shown[0].length - 1 }, false);
     return;
   }
   const axis = { stroke: colour("quiet"), grid: { stroke: colour("grid"), width: 1 }, ticks: { stroke: colour("grid"), width: 1 } };
@@ -52,10 +63,14 @@ function draw(figure) {
     cursor: { sync: { key: name === "price" || name === "delta" ? "today" : "hour" } },
     scales: hourly ? { x: { range: (_, first, last) => [Math.max(last - 3600, Math.min(first ?? last, last - 600)) - 30, last + 30] }, y: { range: (_, __, high) => [0, (high || 1) * 1.05] } } : {},
     axes: [{ ...axis, values: (_, ticks, __, ___, step) => ticks.map((each) => clock(each, step < 60)) }, { ...axis, size: 70, values: (_, ticks) => ticks.map((each) => number(null, each)) }],
+    hooks: { setLegend: [newest] },
     series: [{ label: "time", value: (_, at) => (at == null ? "–" : clock(at, true)) }, ...series],
   };
+  figure.classList.remove("empty");
   figure.classList.add("script");
-  drawn.set(figure, new uPlot(options, shown, figure));
+  const made = new uPlot(options, shown, figure);
+  drawn.set(figure, made);
+  newest(made);
 }
 
 const figures = [...document.querySelectorAll("figure[data-chart]")];
