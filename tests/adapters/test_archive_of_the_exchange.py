@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 
 from backfilld.adapters.archive_pace import Tempo
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import IdRange, Instrument
 from backfilld.core.retry import Backoff
 from backfilld.errors import ArchiveError, ExchangeError, TransientError, UnexpectedAnswer
@@ -105,7 +106,8 @@ async def test_what_loses_rows_is_not_sealed_and_what_is_missing_is_told(tmp_pat
         edges = pl.col("a").is_between(taken.record.first_id, taken.record.last_id)
         assert lost == missing.filter(edges)["a"].to_list()
     manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT))
-    assert manager.append(DAY, missing, {tape["a"][0], tape["a"][-1] + 1}).record.sealed
+    ends = {DayStart(DAY, tape["a"][0]), DayStart(DAY + timedelta(days=1), tape["a"][-1] + 1)}
+    assert manager.append(DAY, missing, ends).record.sealed
     assert_frame_equal(rows_held(tmp_path), tape)
 
 

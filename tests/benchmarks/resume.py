@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import day_of
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
@@ -51,7 +52,8 @@ def save_all_but(gap_rows: int, exchange: ServedExchange, cache: Path) -> None:
     """Put the exchange's day on disk, but for the newest ``gap_rows``, its beginning known to be the day's."""
     held = exchange.tape()[:-gap_rows]
     manager = BackfillCacheManager(instrument_directory(cache, INSTRUMENT), INSTRUMENT)
-    manager.append(day_of(exchange.stop_ms), held, {held["a"][0]})
+    day = day_of(exchange.stop_ms)
+    manager.append(day, held, {DayStart(day, held["a"][0])})
 
 
 def _resume(exchange: ServedExchange, cache: Path) -> Run:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import trio
 
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import Instrument
 from binance_simulator import ExchangeOptions, Tape
 from tests.e2e.world import (
@@ -161,7 +162,7 @@ async def test_holes_in_the_cache_are_fetched_and_nothing_else(tmp_path: Path) -
         tape = daemon.tape_of_today()
         manager = daemon.manager()
         for start, stop in ((0, 2_000), (3_000, 7_000), (9_500, 12_345)):
-            manager.append(TODAY, tape[start:stop], {tape["a"][0]})
+            manager.append(TODAY, tape[start:stop], {DayStart(TODAY, tape["a"][0])})
         held = 2_000 + 4_000 + 2_845
         await daemon.once()
         assert daemon.held().equals(tape)
