@@ -109,6 +109,18 @@ async def test_thirty_past_days_cost_weight_for_today_and_one_seam_only(tmp_path
         assert len(exchange.requests) <= 3
 
 
+async def test_eight_archive_days_are_written_once_and_not_read_again_for_the_second_plan(tmp_path: Path) -> None:
+    async with exchange_at(16, {BTC: tape_of(8)}, PROMPT) as exchange:
+        daemon = daemon_of(exchange, tmp_path, 8, SAVE_SECONDS="300")
+        ended = await daemon.once()
+        assert list(faults_of(daemon, past(8))) == []
+        written = Counter(each["day"] for each in ended.events if each["event"] in {"archive_taken", "day_saved"})
+        # The first row of the oldest day is left to REST, which proves that it is the day's: one more save.
+        times = {day: written[str(day)] for day in past(8)}
+        assert times == dict.fromkeys(past(8), 1) | {min(past(8)): 2}
+        assert not [each for each in ended.events if each["event"] in {"day_loaded", "days_loaded"}]
+
+
 @pytest.mark.parametrize(("hour", "delay_s"), [(16, 0), (5, 28_800)], ids=["published", "not yet"])
 async def test_futures_with_dated_contracts_and_symbols_of_any_script(
     tmp_path: Path, hour: float, delay_s: float
