@@ -98,18 +98,16 @@ def bars(
 
 def candles(trades: pl.LazyFrame, interval: Interval) -> pl.LazyFrame:
     """The bars of trades in order of id: ``t`` in ms, prices, and exact sums of integers."""
-    price, quantity = _units("p"), _units("q")
-    quote = price.cast(pl.Int128) * quantity
-    bought = ~pl.col("m")
+    quantity = _units("q")
     rows = trades.filter(~MARKER).select(
         "p",
         t=interval.opening(pl.col("T")),
         fills=pl.col("l") - pl.col("f") + 1,
+        price=_units("p"),
         q=quantity,
-        quote=quote,
-        bought=pl.when(bought).then(quantity).otherwise(0),
-        bought_quote=pl.when(bought).then(quote).otherwise(0),
+        bought=quantity * (~pl.col("m")).cast(pl.Int64),
     )
+    wide = pl.col("price").cast(pl.Int128)
     return (
         rows.group_by("t")
         .agg(
@@ -118,10 +116,10 @@ def candles(trades: pl.LazyFrame, interval: Interval) -> pl.LazyFrame:
             low=pl.col("p").min(),
             close=pl.col("p").last(),
             q=pl.col("q").sum(),
-            quote=pl.col("quote").sum(),
+            quote=(wide * pl.col("q")).sum(),
             trades=pl.col("fills").sum(),
             bought=pl.col("bought").sum(),
-            bought_quote=pl.col("bought_quote").sum(),
+            bought_quote=(wide * pl.col("bought")).sum(),
         )
         .sort("t")
     )
