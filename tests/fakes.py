@@ -4,6 +4,7 @@ helpers for channels.
 The fakes implement the ports; whatever is scripted here is a way in which the real world was seen to misbehave.
 """
 
+import difflib
 import math
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -224,17 +225,22 @@ class FakeExchange:
             self.rows_sent.update((instrument, trade_id) for trade_id in rows["a"])
         return self._played(instrument, query, Reply(usage, rows))
 
-    async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
-        """Answer exchangeInfo; one unknown symbol spoils the answer for all."""
+    async def market_info(self, market: Market, symbols: Sequence[str], *, whole: bool = False) -> Reply[MarketInfo]:
+        """Answer exchangeInfo; one unknown symbol spoils the answer for all. The ``whole`` list has the next name."""
         self.described.append(tuple(symbols))
         usage = await self._travel(market, RULES[market].weights[Endpoint.INFO])
         asked = [Instrument(market, symbol) for symbol in symbols]
         if not all(each in self.tapes for each in asked):
-            return Reply(usage, unknown_symbol())
+            return Reply(usage, self._unlisted(symbols[0]) if whole else unknown_symbol())
         played = self._played(asked[0], None, Reply(usage, pl.DataFrame()))
         if isinstance(played.result, ExchangeError):
             return Reply(played.usage, played.result)
         return Reply(usage, MarketInfo(self.limits_of.get(market, self.limits), dict.fromkeys(symbols, self.tick)))
+
+    def _unlisted(self, symbol: str) -> RequestRejected:
+        near = difflib.get_close_matches(symbol, [each.symbol for each in self.tapes], n=1)
+        hint = f". Did you mean {near[0]}?" if near else ""
+        return RequestRejected(f"-1121 {symbol} is not listed{hint}", status=200, code=UNKNOWN_SYMBOL)
 
     async def forward(self, market: Market, target: str, headers: Mapping[str, str]) -> Reply[Forwarded]:  # noqa: ARG002
         """Answer that the target was asked for; 2 weight."""

@@ -501,7 +501,7 @@ async def test_one_unknown_symbol_among_several_spoils_only_its_own_campaign(aut
     async with scheduling(orders_for(BTC, ETH, once=True), {BTC: Tape.even(50)}) as desk:
         await desk.work()
         descriptions = [job.symbols for job in desk.dealt if isinstance(job, DescribeMarket)]
-        assert descriptions == [("BTCUSDT", "ETHUSDT"), ("BTCUSDT",), ("ETHUSDT",)]
+        assert descriptions == [("BTCUSDT", "ETHUSDT"), ("BTCUSDT",), ("ETHUSDT",), ("ETHUSDT",)]
         outcomes = {outcome.instrument: outcome for outcome in drained(desk.outcomes)}
         assert outcomes[BTC].complete
         assert outcomes[ETH].exit_code == 78
@@ -792,7 +792,8 @@ async def test_a_daemon_whose_every_instrument_is_hopeless_stops(once: bool, aut
 
 
 async def test_a_daemon_with_one_good_instrument_goes_on(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(BTC, ETH), {BTC: Tape.even(10)}) as desk:
+    async with scheduling(orders_for(BTC, ETH), {BTC: Tape.even(10), ETH: Tape.even(10)}) as desk:
+        desk.errors[ETH] = RequestRejected("451", status=451, code=0)
         await desk.work()
         assert sorted(outcome.exit_code for outcome in drained(desk.outcomes)) == [0, 78]
         assert not desk.stop.is_set()

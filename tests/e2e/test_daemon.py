@@ -164,7 +164,18 @@ async def test_stdout_in_a_pipe_is_json_lines_and_nothing_else(tmp_path: Path) -
         done = await daemon.run("run", "--once")
         assert done.code == 78
         assert all({"event", "level", "timestamp"} <= set(event) for event in done.events)
-        assert done.stderr == ("backfilld: spot:NOSUCH: the exchange lists no such symbol (-1121 Invalid symbol.)\n")
+        reason = "the exchange lists no such symbol (-1121 NOSUCH is not listed)"
+        assert done.stderr == f"backfilld: spot:NOSUCH: {reason}\n"
+
+
+async def test_a_daemon_refuses_a_misspelt_symbol_among_good_ones(tmp_path: Path) -> None:
+    """At once, with the nearest name; no other instrument is said to be in want of anything."""
+    async with exchange_at(16, {BTC: generated(2_000)}) as exchange:
+        daemon = Daemon(exchange, tmp_path / "cache", {"INSTRUMENTS": "spot:BTCUSDT, spot:BTCUSDTT"})
+        done = await daemon.run("run")
+        assert done.code == 78
+        reason = "the exchange lists no such symbol (-1121 BTCUSDTT is not listed. Did you mean BTCUSDT?)"
+        assert done.stderr == f"backfilld: spot:BTCUSDTT: {reason}\n"
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ class Endless(FakeExchange):
         """Nobody asks for it."""
         raise NotImplementedError
 
-    async def market_info(self, _: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
+    async def market_info(self, _: Market, symbols: Sequence[str], *, whole: bool = False) -> Reply[MarketInfo]:  # noqa: ARG002
         """As ever."""
         await trio.sleep(self.latency_s)
         return Reply(Usage(), MarketInfo((Limit(6000, 1, "MINUTE"),), dict.fromkeys(symbols, 0.01)))

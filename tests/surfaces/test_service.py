@@ -3,7 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import pytest
@@ -20,7 +20,7 @@ from backfilld.core.retry import Restarts
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, SettingsError, StoreError, TransientError
 from backfilld.settings import Settings
-from backfilld.supervisor import Pipeline, run_pipeline
+from backfilld.supervisor import Pipeline, Reload, run_pipeline
 from backfilld.surfaces import logs
 from backfilld.surfaces.service import Service
 from tests.fakes import BTC, ETH, SOL, FakeExchange, Misbehaviour, Tape, lose, refuse
@@ -168,11 +168,27 @@ async def test_an_exchange_out_of_reach_is_no_completeness(ready_when: str, auto
 
 
 async def test_one_instrument_that_is_incomplete_keeps_it_from_being_ready(autojump_clock: MockClock) -> None:
-    async with served(daemon(instruments=(BTC, Instrument.parse("spot:NOSUCH")))) as scene:
+    world = daemon(instruments=(BTC, ETH))
+    fails = refuse(TransientError("no trades today"))
+    is_theirs = lambda each, query: each == ETH and query is not None  # noqa: E731
+    world.exchange.misbehaves = [Misbehaviour(fails, is_theirs, times=math.inf)]
+    async with served(world) as scene:
         await trio.sleep(100)
         assert scene.ear.when("READY=1") == []
-        told = "1 of 2 instruments complete; 20,000 trades held; last error: -1121 Invalid symbol."
+        told = "1 of 2 instruments complete; 20,000 trades held; last error: no trades today"
         assert scene.service.status() == told
+
+
+async def test_a_symbol_that_is_added_and_not_listed_keeps_no_other_from_being_ready(autojump_clock: MockClock) -> None:
+    """The daemon runs on: an instrument that a SIGHUP has added may be listed later."""
+    world = daemon(60_000, workers=1)
+    async with served(world) as scene:
+        await trio.sleep(0.3)
+        spec = scene.pipeline.spec
+        scene.pipeline.reload.value = Reload(replace(spec, instruments=(BTC, Instrument.parse("spot:NOSUCH"))))
+        await trio.sleep(100)
+        assert len(scene.ear.when("READY=1")) == 1
+        assert not scene.pipeline.stop.is_set()
 
 
 async def test_without_a_manager_nobody_attends(autojump_clock: MockClock) -> None:

@@ -114,7 +114,7 @@ class _Fetcher:
     async def _describe(self, job: DescribeMarket) -> MarketDescribed:
         urgency = Urgency(patience_s=self._patience.longest_pause_s)
         request = _Request(
-            ask=partial(self._client.market_info, job.market, job.symbols, urgency),
+            ask=partial(self._client.market_info, job.market, job.symbols, urgency, whole=job.whole),
             check=lambda _: None,
             about={"market": str(job.market), "query": "exchangeInfo"},
         )

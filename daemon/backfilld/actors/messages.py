@@ -39,10 +39,11 @@ class FetchJob:
 
 @dataclass(frozen=True, slots=True)
 class DescribeMarket:
-    """Read the limits and the tick sizes of a market's symbols."""
+    """Read the limits and the tick sizes of a market's symbols; ``whole`` asks for all symbols that it lists."""
 
     market: Market
     symbols: tuple[str, ...]
+    whole: bool = False
 
 
 Job = FetchJob | DescribeMarket

@@ -212,7 +212,7 @@ class _Scheduler:
     def _next_job(self, busy: Collection[Pool]) -> Job | None:
         question = self._symbols.next_question(busy)
         if question is not None:
-            return DescribeMarket(question.market, question.symbols)
+            return DescribeMarket(question.market, question.symbols, question.whole)
         turn = self._instruments.next_question(busy)
         if turn is None:
             return None
@@ -236,9 +236,9 @@ class _Scheduler:
             case JobFailed(FetchJob() as job, error, spent):
                 self._instruments.spend(job.instrument, spent.requests, spent.weight)
                 await self._tell(job.instrument, events.Failed(job.query, error))
-            case JobFailed(DescribeMarket(market, symbols), error):
-                for instrument in self._symbols.failed(SymbolQuestion(market, symbols), error):
-                    await self._tell(instrument, events.Undescribed(error))
+            case JobFailed(DescribeMarket(market, symbols, whole), error):
+                for instrument, reason in self._symbols.failed(SymbolQuestion(market, symbols, whole), error):
+                    await self._tell(instrument, events.Undescribed(reason))
             case MarketDescribed(job, info, spent):
                 self._instruments.spend(Instrument(job.market, job.symbols[0]), spent.requests, spent.weight)
                 for instrument in self._symbols.described(job.market, info.ticks, trio.current_time()):
@@ -256,7 +256,8 @@ class _Scheduler:
         await self._tell_all(events.SpecReplaced(spec))
         new = tuple(each for each in spec.instruments if each not in self._instruments)
         for instrument in new:
-            await self._perform(instrument, self._instruments.add(instrument, spec, self._clock.instant()))
+            actions = self._instruments.add(instrument, spec, self._clock.instant(), is_late=True)
+            await self._perform(instrument, actions)
         self._clock.forget_agreement()
 
     async def _heed_time(self) -> None:

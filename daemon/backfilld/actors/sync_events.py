@@ -83,6 +83,7 @@ def statistics_of(instruments: Instruments, steps: int, last_error: str | None) 
         weight=sums.weight,
         instruments=len(instruments),
         complete=sums.complete,
+        unlisted=sums.unlisted,
         last_error=last_error,
         archive_days=sums.archive_days,
         steps=steps,

@@ -98,9 +98,10 @@ class BinanceRest:
         target = f"{path}/aggTrades?symbol={quote(instrument.symbol)}&{_parameters(query)}"
         return await self._ask(instrument.market, target, decode_trades, TRADES_BYTES)
 
-    async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
-        """Read exchangeInfo; spot is asked for the symbols alone, futures answer all in any case."""
-        target = f"{RULES[market].rest_path}/exchangeInfo{_symbol_parameters(market, symbols)}"
+    async def market_info(self, market: Market, symbols: Sequence[str], *, whole: bool = False) -> Reply[MarketInfo]:
+        """Read exchangeInfo. Spot is asked for the symbols alone, unless the ``whole`` list is wanted; futures always
+        answer all."""
+        target = f"{RULES[market].rest_path}/exchangeInfo{'' if whole else _symbol_parameters(market, symbols)}"
         return await self._ask(market, target, partial(decode_info, symbols=symbols), INFO_BYTES)
 
     async def forward(self, market: Market, target: str, headers: Mapping[str, str]) -> Reply[Forwarded]:

@@ -71,10 +71,12 @@ class GovernedClient:
         reply = await self._permitted(instrument.market, Endpoint.TRADES, urgency, ask, instrument)
         return replace(reply, cost=before.plus(reply.cost))
 
-    async def market_info(self, market: Market, symbols: Sequence[str], urgency: Urgency = USUAL) -> Reply[MarketInfo]:
+    async def market_info(
+        self, market: Market, symbols: Sequence[str], urgency: Urgency = USUAL, *, whole: bool = False
+    ) -> Reply[MarketInfo]:
         """Read exchangeInfo; the governor gets the limits that it names, and the time."""
         self._doubted.discard(market)
-        ask = partial(self._rest.market_info, market, symbols)
+        ask = partial(self._rest.market_info, market, symbols, whole=whole)
         reply = await self._permitted(market, Endpoint.INFO, urgency, ask)
         info = reply.read()
         if isinstance(info, MarketInfo):

@@ -125,8 +125,9 @@ class RestClient(Protocol):
         """Ask one question; the frame has the columns of SCHEMA, in the order of the answer, unchecked."""
         ...
 
-    async def market_info(self, market: Market, symbols: Sequence[str]) -> Reply[MarketInfo]:
-        """Read exchangeInfo. RequestRejected with code -1121 for a symbol that is not listed."""
+    async def market_info(self, market: Market, symbols: Sequence[str], *, whole: bool = False) -> Reply[MarketInfo]:
+        """Read exchangeInfo, with ``whole`` for all symbols, of which these are wanted. RequestRejected with code -1121
+        for a symbol that is not listed."""
         ...
 
     async def forward(self, market: Market, target: str, headers: Mapping[str, str]) -> Reply[Forwarded]:
@@ -147,8 +148,11 @@ class ExchangeClient(Protocol):
         """Ask one question; the frame has the columns of SCHEMA, in the order of the answer, unchecked."""
         ...
 
-    async def market_info(self, market: Market, symbols: Sequence[str], urgency: Urgency = USUAL) -> Reply[MarketInfo]:
-        """Read exchangeInfo. RequestRejected with code -1121 for a symbol that is not listed."""
+    async def market_info(
+        self, market: Market, symbols: Sequence[str], urgency: Urgency = USUAL, *, whole: bool = False
+    ) -> Reply[MarketInfo]:
+        """Read exchangeInfo, with ``whole`` for all symbols, of which these are wanted. RequestRejected with code -1121
+        for a symbol that is not listed."""
         ...
 
     async def forward(

@@ -15,7 +15,7 @@ from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import Assembly, assembled
 from backfilld.core.backfill.outcome import Outcome, exit_code, overall_exit_code
 from backfilld.core.timespan import TimeSpan
-from backfilld.errors import EXIT_DONE, EXIT_TRY_LATER, BackfillError
+from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS, EXIT_TRY_LATER, BackfillError
 from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline, cause_of, run_pipeline
 from backfilld.supervisor_remote import Remote
@@ -160,9 +160,12 @@ def _show(outcomes: list[Outcome]) -> None:
 def _conclude(outcomes: list[Outcome], signals: list[str], *, once: bool) -> int:
     if signals and not once:
         return EXIT_DONE
-    for outcome in outcomes:
+    refused = [] if once else [each for each in outcomes if each.exit_code == EXIT_SETTINGS]
+    for outcome in refused or outcomes:
         for reason in outcome.reasons:
             complain(f"{outcome.instrument}: {reason}")
     if signals and not all(outcome.complete for outcome in outcomes):
         complain("stopped before it was complete; what came is saved, and the same command goes on from there")
-    return overall_exit_code(outcomes)
+    code = overall_exit_code(outcomes)
+    # A daemon ends with 0 only when it is stopped.
+    return code if once or code != EXIT_DONE else EXIT_INCOMPLETE

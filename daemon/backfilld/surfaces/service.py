@@ -118,7 +118,8 @@ class Service:
         if self._is_ready or self._pipeline.stop.is_set():
             return
         seen = self._pipeline.statistics.value
-        is_complete = 0 < seen.instruments == seen.complete
+        # What the exchange does not list keeps nobody waiting.
+        is_complete = seen.complete > 0 and seen.complete + seen.unlisted == seen.instruments
         if is_complete or self._settings.ready_when == "started":
             self._is_ready = True
             self._notifier.ready()

@@ -79,6 +79,11 @@ class Outcome:
         return exit_code(self.error) if self.error else EXIT_INCOMPLETE
 
 
+def is_unknown_symbol(error: BaseException | None) -> bool:
+    """Whether the exchange has said that it does not list a symbol."""
+    return isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL
+
+
 def missing_sentences(missing: Sequence[IdRange]) -> list[str]:
     """What is missing, in a few sentences."""
     named, others = missing[:MOST_NAMED], missing[MOST_NAMED:]

@@ -30,6 +30,7 @@ as far as it can. The window slides at the round after midnight, once the days t
 from collections.abc import Mapping
 from datetime import date
 
+from backfilld.core.backfill.outcome import is_unknown_symbol
 from backfilld.core.backfill.questions import Query
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.ids import IdSet
@@ -95,6 +96,7 @@ class InstrumentSync(SyncState):
     def _heed(self, event: Event, now: Instant) -> None:
         match event:
             case happened.Answered():
+                self.has_answered = True
                 self.attempt.answered(event, now.now_ms, self.spec.max_concurrent)
                 self._offer()
                 self._remember_what_is_owed()
@@ -121,7 +123,8 @@ class InstrumentSync(SyncState):
     def _heed_circumstances(self, event: Event, now: Instant) -> None:
         match event:
             case happened.Described():
-                self._is_listed = True
+                self._is_listed = self.has_answered = True
+                self.is_unlisted = self._is_described_next = False
             case happened.Undescribed(error):
                 self._undescribed(error)
             case happened.IsFollowed():
@@ -159,7 +162,10 @@ class InstrumentSync(SyncState):
     def _has_asked_all(self) -> bool:
         """Whether every question of this round has come back, or the round is lost and none is out."""
         plan, error = self.attempt.plan, self.attempt.error
-        return not plan.is_waiting if error is not None else plan.is_done and (self._is_listed or self._is_unlisted)
+        if error is None:
+            return plan.is_done and (self._is_listed or self.is_unlisted)
+        # exchangeInfo judges whether a symbol is unknown.
+        return not plan.is_waiting and not (self._is_described_next and is_unknown_symbol(error))
 
     def _prove(self) -> None:
         starts = self.attempt.known_days.starts_to_prove(self.attempt.plan)
@@ -212,7 +218,7 @@ class InstrumentSync(SyncState):
         if new:
             self._actions.append(TakeArchive(new))
         if not self._asked_symbol:
-            self._asked_symbol = True
+            self._asked_symbol = self._is_described_next = True
             self._actions.append(Describe())
         strategy = "uncached" if self.spec.uncached else "resume" if received else "full"
         window = self.draft.window

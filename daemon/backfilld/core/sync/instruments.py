@@ -8,7 +8,6 @@ import math
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from backfilld.core.backfill.outcome import exit_code
 from backfilld.core.backfill.questions import Query
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
@@ -19,12 +18,12 @@ from backfilld.core.sync.standing import Standing
 from backfilld.core.sync.state import Phase
 from backfilld.core.sync.turns import Turns
 from backfilld.core.weight.fair_queue import Rank
-from backfilld.errors import EXIT_SETTINGS
 
 
 class Sums(NamedTuple):
     """Counts over some syncs: trades, requests and weight, syncs that are complete, days to come from the archive,
-    syncs that rest, that are through their first round, that cannot be fetched as things stand, and that load."""
+    syncs that rest, that are through their first round, that load, that the exchange does not list, that cannot be
+    fetched as things stand, and that were refused at the start."""
 
     fetched: int = 0
     to_fetch: int = 0
@@ -35,13 +34,14 @@ class Sums(NamedTuple):
     archive_days: int = 0
     resting: int = 0
     ended: int = 0
-    hopeless: int = 0
     loading: int = 0
+    unlisted: int = 0
+    hopeless: int = 0
+    refused: int = 0
 
     @classmethod
     def of(cls, sync: InstrumentSync) -> "Sums":
         """The share of one sync."""
-        error = sync.attempt.error
         return cls(
             sync.fetched,
             sync.to_fetch,
@@ -52,8 +52,10 @@ class Sums(NamedTuple):
             len(sync.archive.awaited),
             int(sync.phase is Phase.RESTING),
             int(sync.rounds > 0),
-            int(error is not None and exit_code(error) == EXIT_SETTINGS),
             int(sync.phase is Phase.LOADING),
+            int(sync.is_unlisted and not sync.is_complete),
+            int(sync.is_hopeless),
+            int(sync.is_refused and sync.rounds > 0),
         )
 
     def changed(self, before: "Sums", after: "Sums") -> "Sums":
@@ -89,9 +91,10 @@ class Instruments:
     def __len__(self) -> int:
         return len(self._syncs)
 
-    def add(self, instrument: Instrument, spec: RunSpec, now: Instant) -> list[Action]:
-        """Begin the sync of an instrument."""
+    def add(self, instrument: Instrument, spec: RunSpec, now: Instant, *, is_late: bool = False) -> list[Action]:
+        """Begin the sync of an instrument; ``is_late`` if others run already."""
         sync = InstrumentSync(instrument, spec, now)
+        sync.is_late = is_late
         self._syncs[instrument] = sync
         actions = sync.begin(now)
         self._place(sync)
@@ -149,9 +152,15 @@ class Instruments:
         return instrument
 
     def is_over(self, *, once: bool) -> bool:
-        """Whether all that a spec asks for is done, or no instrument can be fetched as it stands."""
+        """Whether all that a spec asks for is done.
+
+        A daemon has an end only where it cannot begin: the exchange does not list a symbol that it was started with, or
+        answers for none of them, and has not answered before.
+        """
         count = len(self._syncs)
-        return self.sums.ended == count and (once or self.sums.hopeless == count)
+        if once:
+            return self.sums.ended == count
+        return self.sums.refused > 0 or self.sums.ended == self.sums.hopeless == count
 
     def _place(self, sync: InstrumentSync) -> None:
         instrument = sync.instrument

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL, Outcome, missing_sentences
+from backfilld.core.backfill.outcome import Outcome, is_unknown_symbol, missing_sentences
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument, iso
 from backfilld.core.sync.attempt import Attempt
-from backfilld.errors import BackfillError, RequestRejected
+from backfilld.errors import BackfillError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,6 @@ def _unsealed(record: Certificate) -> str:
 
 
 def _explained(error: BackfillError) -> str:
-    if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL:
+    if is_unknown_symbol(error):
         return f"the exchange lists no such symbol ({error})"
     return str(error)

@@ -29,7 +29,7 @@ class Standing:
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """What is shown of a running backfill: sums over all instruments, of which ``complete`` are, and how each of them
-    stands. ``archive_days`` are still to come from the archive.
+    stands. The exchange does not list ``unlisted`` ones. ``archive_days`` are still to come from the archive.
 
     ``steps`` counts what was done, whatever it was; ``rests_until`` is when there is something to do again, in trio's
     time, and lies in the past while there is.
@@ -42,6 +42,7 @@ class Statistics:
     weight: int = 0
     instruments: int = 0
     complete: int = 0
+    unlisted: int = 0
     archive_days: int = 0
     steps: int = 0
     last_error: str | None = None

@@ -8,7 +8,7 @@ from datetime import date
 from enum import Enum, auto
 
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
-from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL, Outcome
+from backfilld.core.backfill.outcome import Outcome, exit_code, is_unknown_symbol
 from backfilld.core.backfill.sources import within_reach
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.markets import RULES
@@ -21,7 +21,7 @@ from backfilld.core.sync.rests import rest_s
 from backfilld.core.sync.result import Account, outcome_of
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.sync.standing import Standing
-from backfilld.errors import BackfillError, RequestRejected
+from backfilld.errors import EXIT_SETTINGS, BackfillError, RequestRejected
 
 
 class Phase(Enum):
@@ -59,8 +59,8 @@ class SyncState:
         self._unsettled: set[date] = set()
         self._reach_ms = 0
         self._is_unanswered = self._is_stale = self._is_removed = False
-        self._is_listed = self._is_unlisted = False
-        self._asked_symbol = False
+        self._is_listed = self.is_unlisted = self.has_answered = self.is_late = False
+        self._asked_symbol = self._is_described_next = False
         self.is_planned = False
         self._is_planned_by_host = True
         self._locked: str | None = None
@@ -91,6 +91,18 @@ class SyncState:
     def must_yield(self) -> bool:
         """Whether it is to give way, once nothing is out: to another plan made from what is on disk, or to none."""
         return self._is_stale or self._is_removed or self.attempt.is_stale
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether only the operator can help, and the exchange has never answered for the instrument."""
+        error = self.attempt.error
+        return error is not None and exit_code(error) == EXIT_SETTINGS and not self.has_answered
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the exchange does not list the symbol and nothing of it is stored, though it was there at the start:
+        it must be misspelt."""
+        return self.is_unlisted and self.is_hopeless and not self.is_late
 
     def standing(self) -> Standing:
         """How it stands now, for those who show it."""
@@ -205,7 +217,11 @@ class SyncState:
 
     def _undescribed(self, error: BackfillError) -> None:
         """What is held of a symbol that is not listed any more may do."""
-        is_unlisted = isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL
-        self._is_unlisted |= is_unlisted
-        if not (is_unlisted and self.attempt.plan.received):
+        is_unlisted = is_unknown_symbol(error)
+        self._is_described_next = False
+        self.is_unlisted |= is_unlisted
+        if is_unlisted and is_unknown_symbol(self.attempt.error):
+            # This one may name the nearest symbol.
+            self.attempt.error = error
+        elif not (is_unlisted and self.attempt.plan.received):
             self.attempt.lose(error)

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
+from backfilld.core.backfill.outcome import is_unknown_symbol
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Instrument, Market
-from backfilld.errors import ExchangeError, RequestRejected
+from backfilld.errors import ExchangeError
 
 DESCRIBE_EVERY_S = 86_400.0
 """How often exchangeInfo is read again: limits change without a word."""
@@ -22,10 +22,11 @@ MOST_QUERY_BYTES = 6000
 
 @dataclass(frozen=True, slots=True)
 class SymbolQuestion:
-    """Ask exchangeInfo for these symbols of a market."""
+    """Ask exchangeInfo for these symbols of a market, or for the ``whole`` list that they should be in."""
 
     market: Market
     symbols: tuple[str, ...]
+    whole: bool = False
 
 
 class SymbolInfo:
@@ -35,6 +36,7 @@ class SymbolInfo:
         self.ticks: dict[Instrument, float] = {}
         self._questions: deque[SymbolQuestion] = deque()
         self._described_at: dict[Market, float] = {}
+        self._refused: dict[Instrument, ExchangeError] = {}
 
     def ask(self, *instruments: Instrument) -> None:
         """Ask about instruments, those of a market in as few questions as fit into a URL."""
@@ -65,14 +67,23 @@ class SymbolInfo:
         self.ticks |= new
         return tuple(new)
 
-    def failed(self, asked: SymbolQuestion, error: ExchangeError) -> tuple[Instrument, ...]:
-        """The instruments that the failure is final for. One unknown symbol spoils the answer for all: then each is
-        asked for by itself."""
+    def failed(self, asked: SymbolQuestion, error: ExchangeError) -> tuple[tuple[Instrument, ExchangeError], ...]:
+        """The instruments that the failure is final for, and why.
+
+        One unknown symbol spoils the answer for all: then each is asked for by itself. No single answer says that a
+        symbol is unknown: the whole list is looked at as well, which also has the nearest name.
+        """
         instruments = tuple(Instrument(asked.market, symbol) for symbol in asked.symbols)
-        if isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL and len(instruments) > 1:
+        is_unknown = is_unknown_symbol(error)
+        if is_unknown and len(instruments) > 1:
             self._questions.extend(SymbolQuestion(asked.market, (each,)) for each in asked.symbols)
             return ()
-        return instruments
+        if is_unknown and not asked.whole:
+            self._refused[instruments[0]] = error
+            self._questions.append(SymbolQuestion(asked.market, asked.symbols, whole=True))
+            return ()
+        refused = self._refused.pop(instruments[0], error)
+        return tuple((each, error if is_unknown else refused) for each in instruments)
 
 
 def _chunks(symbols: Iterable[str]) -> Iterator[tuple[str, ...]]:
