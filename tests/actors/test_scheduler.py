@@ -397,7 +397,7 @@ async def test_a_trade_that_an_earlier_process_was_shown_is_missing_until_it_is_
     """Although the replica that answers now knows nothing of it, and agrees with what is stored."""
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - 1000)
     hold(store, tape, opened=True)
-    await store.remember(BTC, ShownEnd(150, NOON_MS - 500, 99, NOON_MS - 60_000))
+    await store.remember(BTC, ShownEnd(150, NOON_MS - 500, 99, NOON_MS - 60_000, NOON_MS - 500))
     async with scheduling(orders_for(), {BTC: tape}, store) as desk:
         await desk.work()
         outcome = await desk.outcome()

@@ -49,7 +49,7 @@ async def test_an_empty_store_holds_nothing(store: TradeStore) -> None:
 
 async def test_what_the_exchange_has_shown_is_recalled(store: TradeStore) -> None:
     assert await store.recall(SPOT) is None
-    shown = ShownEnd(5, START_MS + 7, 4, START_MS + 9)
+    shown = ShownEnd(5, START_MS + 7, 4, START_MS + 9, START_MS + 8)
     await store.remember(SPOT, shown)
     assert await store.recall(SPOT) == shown
     assert await store.recall(ETH) is None

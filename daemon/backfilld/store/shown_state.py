@@ -21,6 +21,7 @@ class _Kept(msgspec.Struct, frozen=True):
     shown_ms: int = 0
     agreed_id: int | None = None
     agreed_ms: int = 0
+    latest_ms: int = 0
 
 
 def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
@@ -31,12 +32,12 @@ def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
         return None
     shown = (kept.shown_id, kept.shown_ms) if _is_trade(kept.shown_id, kept.shown_ms) else (None, 0)
     agreed = (kept.agreed_id, kept.agreed_ms) if _is_trade(kept.agreed_id, kept.agreed_ms) else (None, 0)
-    return ShownEnd(*shown, *agreed)
+    return ShownEnd(*shown, *agreed, latest_ms=kept.latest_ms if 0 <= kept.latest_ms <= LATEST_MS else 0)
 
 
 def save_shown(cache_dir: Path, instrument: Instrument, shown: ShownEnd) -> None:
     """Replace what was saved. Raises StoreError."""
-    kept = _Kept(VERSION, shown.shown_id, shown.shown_ms, shown.agreed_id, shown.agreed_ms)
+    kept = _Kept(VERSION, shown.shown_id, shown.shown_ms, shown.agreed_id, shown.agreed_ms, shown.latest_ms)
     write_state(_path(cache_dir, instrument), msgspec.json.encode(kept))
 
 

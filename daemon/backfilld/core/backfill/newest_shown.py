@@ -4,7 +4,7 @@ Owns what outlives a plan, a round and a process: a replica that lags cannot mak
 shown. Two answers refute an id that came of a lie: they name lower ids of later times, which no replica that lags can.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backfilld.core.day.division import OUT_OF_ORDER_MS
 
@@ -22,6 +22,7 @@ NOTED_EVERY_MS = 600_000
 @dataclass(frozen=True, slots=True)
 class ShownEnd:
     """What is kept of it: an id and its time in ms, and the id that was agreed to be the newest one at ``agreed_ms``.
+    ``latest_ms`` is the latest time of any trade, whose id may be lower: ids that begin again.
 
     Times are the exchange's. None where nothing was shown, or agreed on."""
 
@@ -29,13 +30,23 @@ class ShownEnd:
     shown_ms: int = 0
     agreed_id: int | None = None
     agreed_ms: int = 0
+    latest_ms: int = 0
+
+    @property
+    def trade(self) -> str:
+        """What was shown, for a sentence."""
+        is_latest = self.latest_ms <= self.shown_ms + OUT_OF_ORDER_MS
+        return f"id {self.shown_id}" if is_latest else f"id {self.shown_id} and lower ids of later times"
 
 
 class NewestShown:
-    """What the exchange has shown so far. It may be shared by the plans of one instrument, one after the other."""
+    """What the exchange has shown so far. It may be shared by the plans of one instrument, one after the other.
+
+    ``now_ms`` is the exchange's time, None while it is not known: no trade is later."""
 
     def __init__(self) -> None:
         self.end = ShownEnd()
+        self.now_ms: int | None = None
         self._refuted = 0
         self._noted = self.end
         self._has_noted = False
@@ -46,38 +57,47 @@ class NewestShown:
 
     def show(self, trade_id: int, at_ms: int) -> None:
         """A trade has this id."""
+        self._see(at_ms)
         if self.end.shown_id is None or trade_id > self.end.shown_id:
-            self.end = ShownEnd(trade_id, at_ms, self.end.agreed_id, self.end.agreed_ms)
+            self.end = replace(self.end, shown_id=trade_id, shown_ms=at_ms)
             self._refuted = 0
 
     def name(self, trade_id: int, at_ms: int) -> None:
         """An answer ends with this trade. If it is a later one than the one shown and has a lower id, that one cannot
         be."""
+        self._see(at_ms)
         shown_id = self.end.shown_id
         if shown_id is not None and trade_id < shown_id and at_ms > self.end.shown_ms + OUT_OF_ORDER_MS:
             self._refuted += 1
             if self._refuted >= REFUTING:
-                self.end = ShownEnd(trade_id, at_ms, self.end.agreed_id, self.end.agreed_ms)
+                self.end = replace(self.end, shown_id=trade_id, shown_ms=at_ms)
+
+    def _see(self, at_ms: int) -> None:
+        if at_ms > self.end.latest_ms and (self.now_ms is None or at_ms <= self.now_ms + OUT_OF_ORDER_MS):
+            self.end = replace(self.end, latest_ms=at_ms)
 
     def agree(self, last_id: int, now_ms: int) -> None:
         """This is the newest trade, at this time."""
-        self.end = ShownEnd(self.end.shown_id, self.end.shown_ms, last_id, now_ms)
+        self.end = replace(self.end, agreed_id=last_id, agreed_ms=now_ms)
 
-    def is_behind(self, last_id: int | None) -> bool:
-        """Whether a trade behind this one was shown."""
-        return self.end.shown_id is not None and (last_id is None or last_id < self.end.shown_id)
+    def is_behind(self, last_id: int | None, last_ms: int) -> bool:
+        """Whether a trade behind this one was shown, by its id or by its time."""
+        end = self.end
+        is_above = end.shown_id is not None and (last_id is None or last_id < end.shown_id)
+        return is_above or end.latest_ms > last_ms + OUT_OF_ORDER_MS
 
     def was_agreed(self, last_id: int, now_ms: int | None) -> bool:
         """Whether this was agreed to be the newest trade, and lately."""
         return self.end.agreed_id == last_id and (now_ms is None or now_ms - self.end.agreed_ms <= AGREED_FOR_MS)
 
-    def to_note(self, held_id: int | None) -> ShownEnd | None:
-        """What must be kept now, ``held_id`` being the highest id stored; None where what is kept will do.
+    def to_note(self, held_id: int | None, held_ms: int) -> ShownEnd | None:
+        """What must be kept now, ``held_id`` being the highest id stored, and ``held_ms`` the latest time; None where
+        what is kept will do.
 
         A trade that is stored needs no other memory. While trades come, the end that was agreed on is of interest only
         now and then."""
         end, noted = self.end, self._noted
-        is_owed = self.is_behind(held_id) and end.shown_id != noted.shown_id
+        is_owed = self.is_behind(held_id, held_ms) and end != noted
         is_first = not self._has_noted and end.agreed_id != noted.agreed_id
         is_old = end.agreed_ms >= noted.agreed_ms + NOTED_EVERY_MS
         if not (is_owed or is_first or is_old):

@@ -16,7 +16,7 @@ the next id too. Ids that are refused for their age are left out (:mod:`.lookbac
 from collections.abc import Iterable
 
 from backfilld.core.backfill.known_window import KnownWindow
-from backfilld.core.backfill.newest_shown import NewestShown
+from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.questions import Before, Failure, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.backfill.silence import Pace
 from backfilld.core.backfill.wanted_ids import WantedIds
@@ -141,7 +141,7 @@ class BackfillPlan(KnownWindow):
     def answered(self, query: Query, found: Found, now_ms: int | None = None) -> None:
         """An answer was accepted; its rows, if any are to be kept, are on their way to the disk. ``now_ms`` is about
         the exchange's time, if it is known."""
-        self._pace.now_ms = now_ms or self._pace.now_ms
+        self._end.shown.now_ms = self._pace.now_ms = now_ms or self._pace.now_ms
         self._came_back(query)
         if brings_rows(query, found.rows):
             self._receive(query, found)
@@ -258,6 +258,10 @@ class BackfillPlan(KnownWindow):
             if self.window.stop_ms is None:
                 self._end.show(found.ids.last_id, found.last_ms)
 
+    def shown_to_note(self) -> ShownEnd | None:
+        """What the next process must know of what the exchange has shown, if that is news."""
+        return self._end.shown.to_note(self.received.last_id if self.received else None, self._pace.last_ms)
+
     def certify(self, absent: Iterable[IdRange]) -> None:
         """These ids are known to be absent: they are not missing."""
         self._ids.known_absent |= IdSet.of(absent)
@@ -268,7 +272,7 @@ class BackfillPlan(KnownWindow):
         self._start_was_doubted = False
         self._ids.begin_round()
         self._end.begin_round((self.received.last_id, self._pace.last_ms) if self.received else None)
-        if not asks_end and self.received and not self._end.shown.is_behind(self.received.last_id):
+        if not asks_end and self.received and not self._end.shown.is_behind(self.received.last_id, self._pace.last_ms):
             self._end.settle(self.received.last_id)
         if not self.first_is_proven:
             self._head.ask(with_first=not self.received and self.first_id is None)

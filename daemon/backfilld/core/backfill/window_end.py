@@ -2,8 +2,8 @@
 
 Owns the questions that find the last id, and the rule that says when they have been answered well enough.
 
-One answer proves no end. Servers cap their pages, and replicas lag: a short or an empty tail says only that this answer
-went no further, and the newest trade is only the newest that this replica knows. So:
+One answer proves no end: servers cap their pages, and replicas lag. A short or an empty tail says only that this answer
+went no further. So:
 
 1. Whatever names a higher id of the window wins: a page, a tail, the newest trade, a stream. The ids up to there are
    missing until they are stored.
@@ -11,9 +11,9 @@ went no further, and the newest trade is only the newest that this replica knows
 3. Otherwise the end is where two independent questions agree: a tail ended there with nothing behind it, and the newest
    trade, asked for by itself, is that one. A tail that was asked for afterwards and went further agrees as well, if
    the trade that it ended with is recent: the market went on meanwhile.
-4. Where the newest trade is far older than the pace of trades explains, two answers may come from one stale replica.
-   The newest trade is then asked for together with the thousand before it: their longest silence may explain this one.
-   If it does not, ANSWERS_IN_SILENCE have to agree. (Two are enough where the same end was agreed on lately.)
+4. Two answers may come from one stale replica. Where the newest trade is older than the pace of trades explains, it is
+   asked for with the thousand before it, whose longest silence may explain this one. If it does not, ANSWERS_IN_SILENCE
+   have to agree, unless the same end was agreed on lately.
 5. Once an end is agreed on, a later round puts one question: the tail from the last trade on, that trade included. An
    answer without it is a lie. If it brings nothing new, that trade is the end still; if it brings recent trades and is
    not full, the last of them is. In any other case the newest trade is asked for too.
@@ -87,7 +87,7 @@ class WindowEnd:
 
     @property
     def is_shown(self) -> bool:
-        """Whether an answer of this round named the last id known, or ended with it; what is stored names none."""
+        """Whether an answer of this round named the last id known, or ended with it."""
         return self.is_agreed or (self._last_id is not None and self._last_id in {self._named, self._tail_end})
 
     def reaches(self, start_ms: int) -> bool:
@@ -216,7 +216,7 @@ class WindowEnd:
             self.shown.name(found.ids.last_id, found.last_ms)
             self._named_newest(query, found.ids.last_id, found.last_ms, pace)
         self._judge(pace)
-        return None if self.is_agreed else self._contradiction(found)
+        return None if self.is_agreed else self._contradiction(found, pace)
 
     def failed(self, query: Query) -> None:
         """A question was given up for this round."""
@@ -254,12 +254,12 @@ class WindowEnd:
             self._votes += 1
             self._is_last_of_all = query.stop_ms is None or (pace.now_ms is not None and pace.now_ms < query.stop_ms)
 
-    def _contradiction(self, found: Found) -> str | None:
+    def _contradiction(self, found: Found, pace: Pace) -> str | None:
         """What cannot be true of the newest trade, or of its absence, once it was asked for often enough."""
         if found.ids is None and self._last_id is not None and self._unnamed >= AGREEING:
             reason = "the exchange has trades and names no newest one"
-        elif self.shown.is_behind(self._last_id) and self._asked >= MOST_OWED:
-            reason = f"the exchange has shown id {self.shown.end.shown_id}, and names id {self._last_id} as its newest"
+        elif self._is_owed(pace) and self._asked >= MOST_OWED:
+            reason = f"the exchange has shown {self.shown.end.trade}, and names id {self._last_id} as its newest"
         elif self._asked < MOST_NEWEST:
             return None
         elif found.ids is None:
@@ -273,11 +273,16 @@ class WindowEnd:
         silent = pace.is_silent(self.last_ms)
         is_over = self._is_over(silent=silent)
         self._seeks_lull = not is_over and not pace.knows_lulls and self._is_over(silent=False)
-        if is_over and not self.shown.is_behind(self._last_id):
-            self.is_agreed = True
-            if self._last_id is not None:
-                self.shown.agree(self._last_id, pace.now_ms or 0)
-            self._accepted_silence = self._last_id if silent else self._accepted_silence
+        if not is_over or self._is_owed(pace):
+            return
+        self.is_agreed = True
+        self._accepted_silence = self._last_id if silent else self._accepted_silence
+        if self._last_id is not None:
+            self.shown.agree(self._last_id, pace.now_ms or 0)
+
+    def _is_owed(self, pace: Pace) -> bool:
+        """Whether a trade behind the last one was ever shown; a marker has the time of another trade."""
+        return self.shown.is_behind(self._last_id, max(self.last_ms, pace.last_ms))
 
     def _is_over(self, *, silent: bool | None) -> bool:
         if self._last_id is None:

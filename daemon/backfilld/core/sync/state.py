@@ -175,8 +175,7 @@ class SyncState:
         self._has_recalled = True
 
     def _remember(self) -> None:
-        received = self.attempt.plan.received
-        end = self.shown.to_note(received.last_id if received else None)
+        end = self.attempt.plan.shown_to_note()
         if end is not None:
             self._actions.append(Remember(end))
 
