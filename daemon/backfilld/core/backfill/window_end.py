@@ -72,8 +72,6 @@ class WindowEnd:
         self._tail_end: int | None = None
         self._votes = self._asked = self._unnamed = 0
 
-    # -- what is known
-
     @property
     def last_id(self) -> int | None:
         """The highest id that is known to belong to the window, or the last one before it, where the window is empty;
@@ -135,8 +133,6 @@ class WindowEnd:
         self._far_id = trade_id
         return is_second
 
-    # -- asking
-
     def begin_round(self, held: tuple[int, int] | None) -> None:
         """Ask again what the end is; with one question, if it was agreed on. ``held`` is the last trade stored: what
         was named above it and did not come is not believed any longer than a round."""
@@ -182,8 +178,6 @@ class WindowEnd:
     def took(self) -> None:
         """The question was put."""
         self._waiting = True
-
-    # -- answers
 
     def tail_answered(self, query: Tail, found: Found, pace: Pace) -> None:
         """The rows that follow came, up to where this answer ends."""
