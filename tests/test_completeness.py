@@ -186,6 +186,21 @@ async def test_a_past_day_that_is_not_sealed_is_not_complete_though_all_its_trad
     assert outcome.reasons == (f"{yesterday} is not sealed: its file lacks ids 40 to 40",)
 
 
+async def test_a_backfill_remembers_that_nothing_came_before_the_first_trade_and_after_the_last(
+    autojump_clock: MockClock,
+) -> None:
+    """The first trade ever came two days into the window, and the last one three days before its end."""
+    tape = Tape.of(5000, range(DAY_MS - 3 * 86_400_000 + 7, DAY_MS - 3 * 86_400_000 + 500_000, 100))
+    exchange, store = FakeExchange({BTC: tape}), FakeStore()
+    window = TimeSpan(DAY_MS - 5 * 86_400_000, DAY_MS)
+    outcome = await started(exchange, store, window)
+    assert outcome.complete
+    kept = await store.recall(BTC)
+    assert kept is not None
+    assert (kept.first_id, kept.empty_from_ms) == (5000, window.start_ms)
+    assert (kept.agreed_id, kept.agreed_ms >= DAY_MS) == (tape.ids[-1], True)
+
+
 @pytest.mark.parametrize("page_cap", [500, 137])
 @pytest.mark.parametrize("is_warm", [True, False])
 async def test_a_server_that_caps_its_pages_costs_requests_and_no_trade(

@@ -20,9 +20,11 @@ from backfilld import (
     SettingsError,
     scan,
 )
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import MS_PER_DAY, IdRange, day_start_ms
 from backfilld.store.layout import instrument_directory
+from backfilld.store.shown_state import save_shown
 from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, day_frame
 
@@ -221,3 +223,18 @@ def test_days_before_the_first_trade_ever_lack_nothing(first_id: int, *, is_prov
         return
     with pytest.raises(BackfillIncomplete, match="no file"):
         scan(SPOT, start, stop, cache_dir=tmp_path)
+
+
+def test_days_before_the_first_trade_and_after_the_last_lack_nothing_where_a_backfill_found_so(tmp_path: Path) -> None:
+    """Days that it did not look at may lack trades."""
+    fill(tmp_path, range(1000, 1144), [1000])
+    start_ms, stop_ms = day_start_ms(DAY) - 2 * MS_PER_DAY, day_start_ms(DAY) + 3 * MS_PER_DAY
+    save_shown(tmp_path, SPOT, ShownEnd(1143, stop_ms, 1143, stop_ms, first_id=1000, empty_from_ms=start_ms))
+    start, stop = DAY - timedelta(days=2), DAY + timedelta(days=3)
+    assert scan(SPOT, start, stop, cache_dir=tmp_path).collect().height == 144
+    for before, after in ((1, 0), (0, 1)):
+        with pytest.raises(BackfillIncomplete, match="no file"):
+            scan(SPOT, start - timedelta(days=before), stop + timedelta(days=after), cache_dir=tmp_path)
+    fill(tmp_path, range(1144, 1150))
+    with pytest.raises(BackfillIncomplete):
+        scan(SPOT, DAY, stop, cache_dir=tmp_path)

@@ -7,7 +7,7 @@ no lock and changes nothing.
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cached_property
 from itertools import groupby
@@ -17,6 +17,7 @@ from typing import Literal
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import ONE_DAY
@@ -32,6 +33,7 @@ from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.shown_state import load_shown
 
 Incomplete = Literal["raise", "warn"]
 """What a scan does about a span that lacks something."""
@@ -221,7 +223,7 @@ class _Shelf:
                 missing = () if self._is_proven_empty(day) else ("no file",)
             elif isinstance(facts, str):
                 missing = (facts,)
-            elif not facts.sealed:
+            elif not (facts.sealed or (self._is_last_until(facts, stop_ms) and replace(facts, closed=True).sealed)):
                 missing = self._gaps_of(day, facts, max(start_ms, day_start_ms(day)), min(stop_ms, day_stop_ms(day)))
             yield from (f"{self.instrument} {day}: {each}" for each in missing)
 
@@ -231,12 +233,24 @@ class _Shelf:
         except (pl.exceptions.PolarsError, OSError) as reason:
             return [f"the file cannot be used, {str(reason).splitlines()[0][:120]}"]
 
+    @cached_property
+    def _shown(self) -> ShownEnd:
+        return load_shown(self.root, self.instrument) or ShownEnd()
+
+    def _is_last_until(self, facts: Certificate, stop_ms: int) -> bool:
+        """Whether a backfill found that no trade came after this day's last one until then."""
+        return facts.last_id == self._shown.agreed_id and stop_ms <= self._shown.agreed_ms
+
     def _is_proven_empty(self, day: date) -> bool:
         """Whether the days around name each other's ids as neighbours, or the later one begins with the first id that
-        its market gives: then nothing was traded between them, or before it."""
+        its market gives: then nothing was traded between them, or before it. A backfill may also have found that
+        nothing came before the first trade, or after the last one."""
         earlier, later = self._facts.beside(day)
         if earlier is None and isinstance(later, Certificate):
-            return later.first_id == RULES[self.instrument.market].first_id
+            is_after_silence = later.first_id == self._shown.first_id and self._shown.empty_from_ms <= day_start_ms(day)
+            return is_after_silence or later.first_id == RULES[self.instrument.market].first_id
+        if later is None and isinstance(earlier, Certificate):
+            return self._is_last_until(earlier, day_stop_ms(day))
         if not (isinstance(earlier, Certificate) and isinstance(later, Certificate)):
             return False
         return earlier.closed and earlier.next_first_id == later.first_id

@@ -242,7 +242,7 @@ class _Scheduler:
             case MarketDescribed(job, info, spent):
                 self._instruments.spend(Instrument(job.market, job.symbols[0]), spent.requests, spent.weight)
                 for instrument in self._symbols.described(job.market, info.ticks, trio.current_time()):
-                    await self._tell(instrument, events.Described())
+                    await self._tell(instrument, events.Described(info.onboard_ms.get(instrument.symbol)))
 
     async def _tell(self, instrument: Instrument, event: Event) -> None:
         await self._perform(instrument, self._instruments.on(instrument, event, self._clock.instant()))

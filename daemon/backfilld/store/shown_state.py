@@ -3,6 +3,7 @@
 Anybody may have written it: a value that cannot be is left out, and then the exchange has to prove its end at length.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,8 @@ class _Kept(msgspec.Struct, frozen=True):
     agreed_id: int | None = None
     agreed_ms: int = 0
     latest_ms: int = 0
+    first_id: int | None = None
+    empty_from_ms: int = 0
 
 
 def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
@@ -32,13 +35,14 @@ def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
         return None
     shown = (kept.shown_id, kept.shown_ms) if _is_trade(kept.shown_id, kept.shown_ms) else (None, 0)
     agreed = (kept.agreed_id, kept.agreed_ms) if _is_trade(kept.agreed_id, kept.agreed_ms) else (None, 0)
-    return ShownEnd(*shown, *agreed, latest_ms=kept.latest_ms if 0 <= kept.latest_ms <= LATEST_MS else 0)
+    latest_ms = kept.latest_ms if 0 <= kept.latest_ms <= LATEST_MS else 0
+    first = (kept.first_id, kept.empty_from_ms) if _is_trade(kept.first_id, kept.empty_from_ms) else (None, 0)
+    return ShownEnd(*shown, *agreed, latest_ms, *first)
 
 
 def save_shown(cache_dir: Path, instrument: Instrument, shown: ShownEnd) -> None:
     """Replace what was saved. Raises StoreError."""
-    kept = _Kept(VERSION, shown.shown_id, shown.shown_ms, shown.agreed_id, shown.agreed_ms, shown.latest_ms)
-    write_state(_path(cache_dir, instrument), msgspec.json.encode(kept))
+    write_state(_path(cache_dir, instrument), msgspec.json.encode(_Kept(VERSION, **asdict(shown))))
 
 
 def _is_trade(trade_id: int | None, at_ms: int) -> bool:

@@ -1,4 +1,4 @@
-"""The newest trade that the exchange has ever shown of a symbol, and the end that was agreed on last.
+"""The newest trade that the exchange has ever shown of a symbol, the end that was agreed on last, and the first trade.
 
 Owns what outlives a plan, a round and a process: a replica that lags cannot make us forget a trade that another one has
 shown. Two answers refute an id that came of a lie: they name lower ids of later times, which no replica that lags can.
@@ -22,7 +22,8 @@ NOTED_EVERY_MS = 600_000
 @dataclass(frozen=True, slots=True)
 class ShownEnd:
     """What is kept of it: an id and its time in ms, and the id that was agreed to be the newest one at ``agreed_ms``.
-    ``latest_ms`` is the latest time of any trade, whose id may be lower: ids that begin again.
+    ``latest_ms`` is the latest time of any trade, whose id may be lower: ids that begin again. Between
+    ``empty_from_ms`` and the trade ``first_id`` nothing was traded.
 
     Times are the exchange's. None where nothing was shown, or agreed on."""
 
@@ -31,6 +32,8 @@ class ShownEnd:
     agreed_id: int | None = None
     agreed_ms: int = 0
     latest_ms: int = 0
+    first_id: int | None = None
+    empty_from_ms: int = 0
 
     @property
     def trade(self) -> str:
@@ -80,6 +83,11 @@ class NewestShown:
         """This is the newest trade, at this time."""
         self.end = replace(self.end, agreed_id=last_id, agreed_ms=now_ms)
 
+    def begin(self, first_id: int, empty_from_ms: int) -> None:
+        """Nothing was traded from then on until this trade."""
+        if self.end.first_id != first_id or empty_from_ms < self.end.empty_from_ms:
+            self.end = replace(self.end, first_id=first_id, empty_from_ms=empty_from_ms)
+
     def is_behind(self, last_id: int | None, last_ms: int) -> bool:
         """Whether a trade behind this one was shown, by its id or by its time."""
         end = self.end
@@ -99,6 +107,7 @@ class NewestShown:
         end, noted = self.end, self._noted
         is_owed = self.is_behind(held_id, held_ms) and end != noted
         is_first = not self._has_noted and end.agreed_id != noted.agreed_id
+        is_first |= (end.first_id, end.empty_from_ms) != (noted.first_id, noted.empty_from_ms)
         is_old = end.agreed_ms >= noted.agreed_ms + NOTED_EVERY_MS
         if not (is_owed or is_first or is_old):
             return None

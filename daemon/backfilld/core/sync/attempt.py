@@ -15,7 +15,7 @@ from backfilld.core.markets import RULES
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms
 from backfilld.core.sync.announcements import Lines, log_gap, log_plan
 from backfilld.core.sync.events import Answered, Failed, Instant
-from backfilld.core.sync.known_days import KnownDays
+from backfilld.core.sync.known_days import KnownDays, very_first_ids
 from backfilld.core.sync.planning import Draft, days_beside, days_of
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import BackfillError, RateLimited, RequestRejected, TransientError, UnexpectedAnswer
@@ -27,7 +27,8 @@ class Attempt:
     ``is_stale``: an answer has shown that another plan is needed. ``error`` ends this round. ``distrusted`` is a day
     whose file contradicts the exchange, with the reason. ``is_out_of_reach``: the exchange answers nothing of so long
     ago. ``needs_seams``: only the archive can tell where the days at the ends begin and end. ``shown`` is what the
-    exchange has shown before; it goes on in the next attempt.
+    exchange has shown before; it goes on in the next attempt. ``listed_ms`` is when it listed the symbol, if it
+    says so.
     """
 
     def __init__(
@@ -38,18 +39,18 @@ class Attempt:
         now: Instant,
         log: Lines,
         shown: NewestShown,
+        listed_ms: int | None,
         *,
         seams_were_tried: bool,
     ) -> None:
         self.instrument = instrument
         self.window = draft.window
-        very_first = RULES[instrument.market].first_id
         around = {*days_of(draft.window, now.now_ms), *days_beside(draft.window)}
         self.known_days = KnownDays(
             draft.window,
             [record for day, record in records.items() if day in around],
             now.server_ms,
-            frozenset(() if very_first is None else (very_first,)),
+            very_first_ids(draft.window, records.values(), RULES[instrument.market].first_id, listed_ms),
         )
         self.today = day_of(now.now_ms)
         self._today_ms = day_start_ms(self.today)
@@ -71,6 +72,15 @@ class Attempt:
         self._since_id: int | None = None
         self._is_announced = False
         self.newest_ms = self.known_days.until_ms
+
+    @property
+    def first_after_silence(self) -> int | None:
+        """The first trade of the window, where it is proven and days before it are empty."""
+        day = min(self.known_days.records, default=None)
+        if day is None or day <= day_of(self.window.start_ms) or not self.plan.first_is_proven:
+            return None
+        first_id = self.known_days.records[day].first_id
+        return first_id if self.plan.received.first_id == first_id else None
 
     @property
     def unsealed_days(self) -> tuple[Certificate, ...]:

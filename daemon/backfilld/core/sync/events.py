@@ -67,7 +67,9 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """exchangeInfo lists the symbol."""
+    """exchangeInfo lists the symbol, since ``listed_ms`` if it says so."""
+
+    listed_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

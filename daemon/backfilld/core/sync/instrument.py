@@ -122,7 +122,8 @@ class InstrumentSync(SyncState):
 
     def _heed_circumstances(self, event: Event, now: Instant) -> None:
         match event:
-            case happened.Described():
+            case happened.Described(listed_ms):
+                self.listed_ms = listed_ms
                 self._is_listed = self.has_answered = True
                 self.is_unlisted = self._is_described_next = False
             case happened.Undescribed(error):

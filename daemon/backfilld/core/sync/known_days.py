@@ -28,7 +28,7 @@ class KnownDays:
     ) -> None:
         self.window = window
         self.records = {record.day: record for record in records}
-        self._very_first = very_first
+        self.very_first = very_first
         self._known_starts: set[DayStart] | None = None
         starts = self._starts()
         self.held = held_in(window, [record.proven_by(starts) for record in self.records.values()])
@@ -88,7 +88,7 @@ class KnownDays:
         """What the days held prove of each other, and of the very first trade."""
         if self._known_starts is None:
             records = self.records.values()
-            very_first = {DayStart(each.day, each.first_id) for each in records if each.first_id in self._very_first}
+            very_first = {DayStart(each.day, each.first_id) for each in records if each.first_id in self.very_first}
             self._known_starts = day_starts(records) | very_first
         return self._known_starts
 
@@ -129,3 +129,17 @@ class KnownDays:
 def _is_last_of_all(record: Certificate, plan: BackfillPlan) -> bool:
     is_last = plan.beyond_id is None and plan.last_id is not None and record.last_id >= plan.last_id
     return is_last and record.opened and not record.holes
+
+
+def very_first_ids(
+    window: TimeSpan, records: Iterable[Certificate], market_first_id: int | None, listed_ms: int | None
+) -> frozenset[int]:
+    """The ids that nothing can have been before: the one that all symbols of the market begin with, and that of the
+    first row of the archive on the day on which the symbol was listed."""
+    found = {market_first_id} if market_first_id is not None else set()
+    earliest = min(records, key=lambda each: each.day, default=None)
+    if earliest is not None and listed_ms is not None and window.start_ms <= listed_ms:
+        is_from_archive = bool(earliest.sources) and earliest.sources[0].source.name == "archive"
+        if earliest.day == day_of(listed_ms) and is_from_archive:
+            found.add(earliest.first_id)
+    return frozenset(found)

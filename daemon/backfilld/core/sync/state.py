@@ -11,7 +11,6 @@ from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.outcome import Outcome, exit_code, is_unknown_symbol
 from backfilld.core.backfill.sources import within_reach
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, day_of, day_start_ms
 from backfilld.core.sync.announcements import Lines
 from backfilld.core.sync.attempt import Attempt
@@ -53,6 +52,7 @@ class SyncState:
         self.began_at = now.monotonic_s
         self.archive = ArchiveState(now.monotonic_s)
         self.shown = NewestShown()
+        self.listed_ms: int | None = None
         self._has_recalled = self._has_remembered = False
         self._records: dict[date, Certificate] = {}
         self._known: set[date] = set()
@@ -147,11 +147,18 @@ class SyncState:
         )
         self.draft = draft
         return Attempt(
-            self.instrument, draft, self._records, now, self.log, self.shown, seams_were_tried=self._is_unanswered
+            self.instrument,
+            draft,
+            self._records,
+            now,
+            self.log,
+            self.shown,
+            self.listed_ms,
+            seams_were_tried=self._is_unanswered,
         )
 
     def _is_the_very_first(self, first_id: int | None) -> bool:
-        return first_id is not None and first_id == RULES[self.instrument.market].first_id
+        return first_id in self.attempt.known_days.very_first
 
     def _rest(self, now: Instant) -> None:
         received = self.attempt.plan.received.rows
@@ -175,6 +182,9 @@ class SyncState:
         self._has_recalled = True
 
     def _remember(self) -> None:
+        start = self.attempt.first_after_silence
+        if start is not None:
+            self.shown.begin(start, self.attempt.window.start_ms)
         end = self.attempt.plan.shown_to_note()
         if end is not None:
             self._actions.append(Remember(end))
