@@ -44,7 +44,6 @@ from backfilld.core.sync.events import (
     Event,
     Flush,
     Instant,
-    Leave,
     LoadDays,
     LookAtFiles,
     Prove,
@@ -329,10 +328,6 @@ class InstrumentSync(SyncState):
             self._records = {day: record for day, record in self._records.items() if day not in altered}
             self._is_stale = True
 
-    def _look_at_files(self, now: Instant) -> None:
-        self._looked_at = now.monotonic_s
-        self._actions.append(LookAtFiles())
-
     def _replace_spec(self, spec: RunSpec, now: Instant) -> None:
         self._quiet_rounds = 0
         self.rests_until = min(self.rests_until, now.monotonic_s + spec.poll_s)
@@ -341,8 +336,3 @@ class InstrumentSync(SyncState):
         self.is_followed &= not self._is_removed
         self.spec = spec
         self._actions.append(LookAtFiles())
-
-    def _leave(self) -> None:
-        self.phase = Phase.GONE
-        self.log.info("instrument_removed")
-        self._actions.append(Leave())

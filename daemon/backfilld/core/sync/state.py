@@ -14,7 +14,7 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument, day_of, day_start_ms
 from backfilld.core.sync.announcements import Lines
 from backfilld.core.sync.attempt import Attempt
-from backfilld.core.sync.events import Action, Distrust, Instant, Offer, Remember
+from backfilld.core.sync.events import Action, Distrust, Instant, Leave, LookAtFiles, Offer, Remember
 from backfilld.core.sync.planning import ArchiveState, drafted
 from backfilld.core.sync.rests import rest_s
 from backfilld.core.sync.result import Account, outcome_of
@@ -206,6 +206,15 @@ class SyncState:
         stored = self._unsettled & self.attempt.known_days.records.keys()
         is_first = not self.rounds or self.spec.once
         return frozenset(stored if is_first else stored - {self.attempt.today})
+
+    def _look_at_files(self, now: Instant) -> None:
+        self._looked_at = now.monotonic_s
+        self._actions.append(LookAtFiles())
+
+    def _leave(self) -> None:
+        self.phase = Phase.GONE
+        self.log.info("instrument_removed")
+        self._actions.append(Leave())
 
     def _heed_answers(self, now: Instant) -> None:
         """Where the exchange refused to answer for the start of a window, the next plan begins later; what it
