@@ -8,7 +8,7 @@ DOCS_ENV := NO_MKDOCS_2_WARNING=1
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, live, summary"
 	@echo "make test          set up and run every check"
-	@echo "make fuzz          the real process against an exchange that misbehaves at random; SEED=1 SECONDS=60"
+	@echo "make fuzz          the real process against an exchange that misbehaves at random; SEED=1 SECONDS=45"
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
 	@echo "make test-clients  ccxt, python-binance and Binance's own SDK, unmodified, against the endpoint"
 	@echo "make test-s3       on Debian: fetch a real S3 server, once, and try the remote store against it"
@@ -61,7 +61,7 @@ test: .venv/dev
 
 # SECONDS is also a variable of bash: only make's own counts.
 fuzz: .venv/dev
-	$(BIN)/python -m tests.fuzz --seed $(or $(SEED),1) --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
+	$(BIN)/python -m tests.fuzz --seed $(or $(SEED),1) --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),45)
 
 test-faults: .venv/dev
 	$(BIN)/pytest -o python_files='fault_*.py' -rs tests/faults

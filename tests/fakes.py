@@ -24,7 +24,7 @@ from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.figures import Figures
 from backfilld.core.day.start import ONE_DAY, DayStart
-from backfilld.core.frame import SCHEMA
+from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import LATEST_MS, Instrument, Market, day_start_ms
 from backfilld.core.timespan import TimeSpan
@@ -396,6 +396,11 @@ class FakeStore(RamStore):
     def record(self, instrument: Instrument, day: date) -> Certificate:
         """The record of a day that is held."""
         return self._records[instrument, day]
+
+    def trades(self, instrument: Instrument) -> pl.DataFrame:
+        """All trades that are held of an instrument, by day."""
+        frames = [frame for (held, _), frame in sorted(self._days.items()) if held == instrument]
+        return pl.concat([empty_trades(), *frames])
 
     def records(self, instrument: Instrument) -> list[Certificate]:
         """The records of all days that are held, ascending."""

@@ -120,6 +120,9 @@ def check(mixture: Mixture, exchange: HostileExchange, store: FakeStore, outcome
     # An inversion belongs where its neighbours are, so the window begins at an id.
     wanted = ids_of(tape, TimeSpan(START_MS, None), mixture) & exchange.shown[mixture.instrument]
     assert set(stored) >= wanted, f"{sorted(wanted - set(stored))[:5]} were shown and are not stored"
+    rows = store.trades(mixture.instrument)
+    strange = rows.join(tape.frame, on=rows.columns, how="anti")
+    assert strange.is_empty(), f"stored otherwise than the exchange has them: {strange}"
     past = [record for record in store.records(mixture.instrument) if day_of(START_MS) <= record.day < day_of(NOW_MS)]
     assert [record.day for record in past if not record.sealed] == []
 

@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz``: cases of a seed, one after the other, for some time. ``make fuzz SEED=1 SECONDS=60``.
+"""``python -m tests.fuzz``: cases of a seed, one after the other, for some time. ``make fuzz SEED=1 SECONDS=45``.
 
 ``--case 1/17`` repeats one case. Ends with 1 if a promise was broken, after a line for each.
 """
@@ -17,7 +17,7 @@ from tests.fuzz.driver import Verdict, try_case
 
 @click.command()
 @click.option("--seed", default=1, show_default=True, help="The cases are numbered SEED/1, SEED/2, and so on.")
-@click.option("--seconds", default=60.0, show_default=True, help="No case begins after so many seconds.")
+@click.option("--seconds", default=45.0, show_default=True, help="No case begins after so many seconds.")
 @click.option("--case", "single", default=None, help="Repeat this one, such as 1/17.")
 def main(seed: int, seconds: float, single: str | None) -> None:
     """Drive the real process against an exchange that misbehaves at random, and hold its promises."""

@@ -266,17 +266,20 @@ def test_however_many_ids_are_absent_every_other_trade_comes(rows: int) -> None:
 
 @pytest.mark.parametrize("longest", [20_000, 1_000_000])
 @pytest.mark.parametrize("open_questions", [1, 4])
-def test_a_jump_of_ids_costs_a_handful_of_requests_however_long(longest: int, open_questions: int) -> None:
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_jump_of_ids_costs_a_handful_of_requests_however_long(
+    longest: int, open_questions: int, newest_first: bool
+) -> None:
     """An answer that names the next id settles the whole jump."""
     times = range(DAY_MS, DAY_MS + 3000)
     ids = [n if n < 1500 else n + longest for n in range(3000)]
     tape = Tape(trade_frame(ids, times))
-    plan = BackfillPlan(TimeSpan(DAY_MS))
+    plan = BackfillPlan(TimeSpan(DAY_MS), newest_first=newest_first)
     model = Model(tape, Random(1), open_questions).play(plan)
     assert ids_of(plan.received) == set(ids)
     assert plan.missing == (IdRange(1500, 1500 + longest - 1),)
     assert plan.absent.ranges == plan.missing
-    assert len(model.asked) <= 3 + 4 + 4 + open_questions
+    assert len(model.asked) <= 3 + 4 + 4 + open_questions * (1 + 2 * newest_first)
 
 
 @settings(max_examples=100)

@@ -44,10 +44,19 @@ class WantedIds:
         if not reachable:
             return self._lookback.probe(unclaimed) if unclaimed else None
         page = next_page(reachable, self.received, newest_first=self._newest_first)
+        if self._newest_first and self._may_lie_in_a_jump(reachable[-1]):
+            page = next_page(reachable[-1:], self.received)
         if not IdSet((page.ids,)) & self._skipped_once:
             return page
         next_id = next((each.first_id for each in self.received.ranges if each.first_id > page.ids.last_id), None)
         return Page(page.ids, next_id)
+
+    def _may_lie_in_a_jump(self, hole: IdRange) -> bool:
+        """Whether an answer passed over the ids at its end, or right behind it.
+
+        Then the first of its ids are asked for: that answer names the id after the jump, and settles all of it."""
+        doubtful = self._skipped_once | self.absent
+        return hole.last_id in doubtful or hole.last_id + 1 in doubtful
 
     def took(self, query: Paged, wanted: IdRange | None) -> None:
         """The question was put."""
