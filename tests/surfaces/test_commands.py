@@ -148,6 +148,17 @@ def test_a_reader_that_leaves_early_is_no_crash(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_check_config_says_what_polling_costs_and_warns_above_the_share(tmp_path: Path) -> None:
+    few = backfilld("check-config", "--instrument", "spot:BTCUSDT,um:ETHUSDT", cwd=tmp_path)
+    assert "# spot: polling 1 instruments takes up to 8 weight a minute, and 4,800 are allowed\n" in few.stdout
+    assert "WARNING" not in few.stdout
+    often = backfilld("check-config", "--instrument", "um:ETHUSDT", cwd=tmp_path, BACKFILL_POLL_SECONDS="0.5")
+    assert often.returncode == 0
+    assert often.stdout.splitlines()[-1].startswith(
+        "# WARNING, futures: polling 1 instruments takes up to 2,400 weight"
+    )
+
+
 # -- refusals
 
 

@@ -154,6 +154,10 @@ def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: s
         click.echo(f"# {source}")
         for name in names:
             click.echo(_assignment(name, values[name]))
+    from backfilld.core.polling import polling_weights  # noqa: PLC0415 - --help needs none of it
+
+    for each in polling_weights(settings.instrument_list(), settings.poll_seconds, settings.weight_share):
+        click.echo(f"# {'WARNING, ' if each.is_too_much else ''}{each}")
 
 
 def _assignment(name: str, value: object) -> str:

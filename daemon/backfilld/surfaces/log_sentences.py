@@ -11,6 +11,7 @@ from backfilld.surfaces.words import counted, size
 
 SENTENCES = {
     "daemon_started": "backfilld {version}, pid {pid}: {instruments} in {cache_dir}",
+    "polling_planned": "polling without a stream takes up to {weight:,} of {allowed:,} {pool} weight a minute",
     "daemon_stopped": "{outcome}, after {seconds:.1f} s",
     "cache_opened": "opened the cache {dir}",
     "cache_disabled": "stores nothing: the cache is switched off",

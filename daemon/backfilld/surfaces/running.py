@@ -14,6 +14,7 @@ from trio_util import move_on_when
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import Assembly, assembled
 from backfilld.core.backfill.outcome import Outcome, exit_code, overall_exit_code
+from backfilld.core.polling import polling_weights
 from backfilld.core.timespan import TimeSpan
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS, EXIT_TRY_LATER, BackfillError
 from backfilld.settings import Settings
@@ -59,6 +60,13 @@ def _log_start(settings: Settings, *, once: bool) -> None:
         settings_from=list(settings.sources()),
         once=once,
     )
+    polled = () if once else settings.instrument_list()
+    for each in polling_weights(polled, settings.poll_seconds, settings.weight_share):
+        planned = {"pool": str(each.pool), "instruments": each.instruments, "weight": each.weight}
+        if each.is_too_much:
+            log.warning("polling_planned", **planned, allowed=each.allowed)
+        else:
+            log.info("polling_planned", **planned, allowed=each.allowed)
 
 
 def _log_stop(outcome: str, code: int, began: float) -> None:

@@ -9,18 +9,19 @@ from typing import Any
 
 import msgspec
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from backfilld.core.day.certificate import REST
+from backfilld.core.day.certificate import REST, Provenance
 from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.ids import IdSet
 from backfilld.core.model import MAX_ID, IdRange
 from backfilld.store.format import dayfile
-from backfilld.store.format.dayfile import Encoding
+from backfilld.store.format.dayfile import DayWriter, Encoding
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
@@ -275,3 +276,21 @@ def test_days_are_files_of_their_own(manager: BackfillCacheManager) -> None:
     manager.delete(DAY)
     assert manager.days() == [later]
     assert list(manager.row_groups(DAY)) == []
+
+
+def test_a_thread_that_encodes_ahead_writes_the_same_file(tmp_path: Path, small_row_groups: int) -> None:
+    known = Provenance(starts_at(DAY, 1000, 1300))
+    for name, ahead in (("plain", False), ("ahead", True)):
+        with DayWriter(tmp_path / name, DAY, SPOT, ahead=ahead) as writer:
+            for first in range(1000, 1300, 7):
+                writer.add(day_frame(range(first, min(first + 7, 1300))))
+            assert writer.finish(known).sealed
+    assert (tmp_path / "plain").read_bytes() == (tmp_path / "ahead").read_bytes()
+
+
+def test_what_the_disk_refuses_to_the_thread_is_raised(small_row_groups: int) -> None:
+    late = DayWriter(pa.BufferOutputStream(), DAY, SPOT, ahead=True)
+    late._file.close()
+    late.add(day_frame(range(1000, 1040)))
+    with pytest.raises((OSError, ValueError, AssertionError)), late:
+        late.finish(Provenance())

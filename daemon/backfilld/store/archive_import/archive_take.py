@@ -82,7 +82,7 @@ def take_archive(
         # A zip whose rows do not ascend is read once more, sorted: each attempt begins a file and a join of its own.
         def write(published: Iterator[pl.DataFrame]) -> tuple[Certificate, _Join]:
             join = _Join(known.sources, source)
-            with DayWriter(temporary, day, manager.instrument, manager.encoding) as writer:
+            with DayWriter(temporary, day, manager.instrument, manager.encoding, ahead=True) as writer:
                 for piece in join.pieces(_only(within, manager.row_groups(day)), published):
                     writer.add(piece)
                 joined = join.provenance(known, archive.findings)

@@ -8,6 +8,7 @@ A column chunk is one page, which reads faster, and which every reader of encryp
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
@@ -69,6 +70,8 @@ class DayWriter:
     """Writes one day file from pieces that ascend strictly in ``a``, from each to the next as well.
 
     Without ``digested`` the certificate has no digest, even of a sealed day: for a caller that knows it is not sealed.
+    With ``ahead`` a second thread encodes one row group while the caller makes the next one; what the disk refuses is
+    then raised by a later call.
     """
 
     def __init__(
@@ -79,8 +82,11 @@ class DayWriter:
         encoding: Encoding | None = None,
         *,
         digested: bool = True,
+        ahead: bool = False,
     ) -> None:
         encoding = encoding or Encoding()
+        self._thread = ThreadPoolExecutor(1, "day-writer") if ahead else None
+        self._in_hand: Future[None] | None = None
         self._path = path
         self._day = day
         self._instrument = instrument
@@ -127,6 +133,7 @@ class DayWriter:
         """
         if self._pending.height:
             self._write(self._pending)
+        self._settle()
         rows = Certificate(
             self._day,
             tuple(self._spans),
@@ -146,6 +153,8 @@ class DayWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
         self._file.close()
         if self._is_finished and isinstance(self._path, Path):
             if key := self._keys.writing:
@@ -155,6 +164,18 @@ class DayWriter:
             self.bytes = self._path.stat().st_size
 
     def _write(self, trades: pl.DataFrame) -> None:
+        if self._thread is None:
+            self._encode(trades)
+            return
+        self._settle()
+        self._in_hand = self._thread.submit(self._encode, trades)
+
+    def _settle(self) -> None:
+        """Wait for the row group in hand; raise what its thread has raised."""
+        if self._in_hand is not None:
+            self._in_hand.result()
+
+    def _encode(self, trades: pl.DataFrame) -> None:
         whole = trades.rechunk()
         self._anomalies.add(whole)
         if self._digest is not None:
