@@ -12,7 +12,7 @@ from backfilld.core.markets import Pool
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.ports import DaemonWork
 from backfilld.store.daemon_state import Activity, save_activity
-from backfilld.store.governor_state import remembered_now, save_remembered
+from backfilld.store.governor_state import Remembered, remembered_now, save_remembered, says_more
 
 
 class StateFiles:
@@ -23,9 +23,11 @@ class StateFiles:
         self._state_dir = state_dir
         self._error: str | None = None
         self._error_ms: float | None = None
+        self._remembered: Remembered | None = None
+        """What was saved last."""
 
     async def save(self, budgets: Mapping[Pool, BudgetStatistics], work: DaemonWork) -> None:
-        """Replace the files."""
+        """Replace what is shown, and what is remembered if it has changed."""
         now_ms = time.time() * 1000
         if work.last_error != self._error:
             self._error, self._error_ms = work.last_error, now_ms
@@ -44,7 +46,9 @@ class StateFiles:
         )
 
         def replace() -> None:
-            save_remembered(self._state_dir, remembered)
+            if says_more(remembered, self._remembered):
+                save_remembered(self._state_dir, remembered)
+                self._remembered = remembered
             save_activity(self._cache_dir, activity)
 
         # Whoever must not wait for a disk that hangs may let go of it, as with a day file.

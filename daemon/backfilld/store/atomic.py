@@ -42,8 +42,9 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to fill; at the end of the block that file takes the place of ``path``.
+def replacing(path: Path, *, synced: bool = True) -> Iterator[Path]:
+    """Yield a temporary path to fill; at the end of the block that file takes the place of ``path``. What need not
+    outlive a loss of power is not ``synced``: readers see the old file or the new one all the same.
 
     Raises StoreError. When the block, the disk or the rename fails, ``path`` is as before and the temporary file gone.
     """
@@ -53,7 +54,8 @@ def replacing(path: Path) -> Iterator[Path]:
         _in_hand.add(temporary)
         try:
             yield temporary
-            _sync(temporary, os.O_RDWR)
+            if synced:
+                _sync(temporary, os.O_RDWR)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -61,7 +63,8 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         finally:
             _in_hand.remove(temporary)
-        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        if synced:
+            _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def sweep_temporary_files(directory: Path) -> list[Path]:

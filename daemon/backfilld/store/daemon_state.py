@@ -43,8 +43,8 @@ def peek_activity(cache_dir: Path) -> Activity | None:
 
 
 def save_activity(cache_dir: Path, activity: Activity) -> None:
-    """Replace what was saved. Raises StoreError."""
-    write_state(_path(cache_dir), msgspec.json.encode(activity))
+    """Replace what was saved. Raises StoreError. It is not synced: what it shows is over when the power is lost."""
+    write_state(_path(cache_dir), msgspec.json.encode(activity), synced=False)
 
 
 def _path(cache_dir: Path) -> Path:

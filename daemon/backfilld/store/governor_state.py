@@ -66,6 +66,30 @@ def remembered_now(shown: Mapping[Pool, BudgetStatistics], wall_ms: float) -> Re
     }
 
 
+_SAME_MS = 2000.0
+"""Instants that differ by less are the same one, computed at two readings of the clock."""
+
+
+def says_more(new: Remembered, saved: Remembered | None) -> bool:
+    """Whether a restart would miss something of ``new`` if only ``saved`` were on disk."""
+    if saved is None or new.keys() != saved.keys():
+        return True
+    return any(_differ(each, saved[pool]) for pool, each in new.items())
+
+
+def _differ(new: RememberedBudget, saved: RememberedBudget) -> bool:
+    facts = [
+        (each.reason, each.learned, {name: limit for name, (limit, _) in each.met.items()}) for each in (new, saved)
+    ]
+    instants = [
+        [each.paused_until_ms or 0.0, *each.bans_ms, *(until for _, (_, until) in sorted(each.met.items()))]
+        for each in (new, saved)
+    ]
+    if facts[0] != facts[1] or len(instants[0]) != len(instants[1]):
+        return True
+    return any(abs(ours - theirs) > _SAME_MS for ours, theirs in zip(*instants, strict=True))
+
+
 def load_remembered(state_dir: Path, wall_ms: float) -> Remembered:
     """What was saved last; nothing if nothing was, or if it cannot be read at all, which is then moved aside. Raises
     StoreError."""

@@ -30,9 +30,9 @@ def read_state(path: Path) -> bytes | None:
     return body
 
 
-def write_state(path: Path, body: bytes) -> None:
-    """Replace the file; nobody but its owner may read it. Raises StoreError."""
-    with replacing(path) as temporary:
+def write_state(path: Path, body: bytes, *, synced: bool = True) -> None:
+    """Replace the file; nobody but its owner may read it. Raises StoreError. ``synced`` as in :func:`replacing`."""
+    with replacing(path, synced=synced) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(body)
