@@ -19,7 +19,7 @@ def test_both_futures_markets_spend_one_pool() -> None:
     (found,) = polling_weights(wanted, 30, 0.8)
     assert (found.pool, found.instruments, found.weight, found.allowed) == (Pool.FUTURES, 50, 2000, 1920)
     assert found.is_too_much
-    assert str(found) == "futures: polling 50 instruments takes up to 2,000 weight a minute, and 1,920 are allowed"
+    assert str(found) == "futures: polls take at most 2,000 of 1,920 weight a minute"
 
 
 def test_a_longer_interval_costs_less() -> None:

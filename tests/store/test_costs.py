@@ -107,7 +107,8 @@ def test_a_live_day_writes_a_small_part_of_what_a_rewrite_at_each_poll_would(tmp
             file_at = daemon.now_s
     encoded = sum(daemon.rewrites) + rows * polls
     assert encoded <= 0.11 * rows * polls * (polls + 1) / 2
-    assert oldest_s <= SAVE_S
+    # A poll after the rewrite its first row is in the journal, and may be there for so long.
+    assert oldest_s <= SAVE_S + 30
     assert costs.syncs <= polls + 4 * len(daemon.rewrites)
     assert daemon.manager.facts(DAY).rows == polls * rows
 

@@ -150,13 +150,11 @@ def test_a_reader_that_leaves_early_is_no_crash(tmp_path: Path) -> None:
 
 def test_check_config_says_what_polling_costs_and_warns_above_the_share(tmp_path: Path) -> None:
     few = backfilld("check-config", "--instrument", "spot:BTCUSDT,um:ETHUSDT", cwd=tmp_path)
-    assert "# spot: polling 1 instruments takes up to 8 weight a minute, and 4,800 are allowed\n" in few.stdout
+    assert "# spot: polls take at most 8 of 4,800 weight a minute\n" in few.stdout
     assert "WARNING" not in few.stdout
     often = backfilld("check-config", "--instrument", "um:ETHUSDT", cwd=tmp_path, BACKFILL_POLL_SECONDS="0.5")
     assert often.returncode == 0
-    assert often.stdout.splitlines()[-1].startswith(
-        "# WARNING, futures: polling 1 instruments takes up to 2,400 weight"
-    )
+    assert often.stdout.splitlines()[-1].startswith("# WARNING, futures: polls take at most 2,400 of 1,920 weight")
 
 
 # -- refusals

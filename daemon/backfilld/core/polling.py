@@ -26,8 +26,7 @@ class PollingWeight:
         return self.weight > self.allowed
 
     def __str__(self) -> str:
-        said = f"{self.pool}: polling {self.instruments} instruments takes up to {self.weight:,} weight a minute"
-        return f"{said}, and {self.allowed:,} are allowed"
+        return f"{self.pool}: polls take at most {self.weight:,} of {self.allowed:,} weight a minute"
 
 
 def polling_weights(instruments: Iterable[Instrument], poll_s: float, share: float) -> tuple[PollingWeight, ...]:
