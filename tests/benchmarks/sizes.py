@@ -17,6 +17,7 @@ class Sizes:
     pipeline_rows: tuple[int, ...]
     ceiling_windows: int
     live_seconds: float
+    history_days: int
 
 
 FULL = Sizes(
@@ -30,6 +31,7 @@ FULL = Sizes(
     pipeline_rows=(100_000, 1_000_000, 5_000_000),
     ceiling_windows=3,
     live_seconds=30.0,
+    history_days=1_094,
 )
 
 QUICK = Sizes(
@@ -43,4 +45,5 @@ QUICK = Sizes(
     pipeline_rows=(20_000, 100_000, 500_000),
     ceiling_windows=2,
     live_seconds=8.0,
+    history_days=60,
 )
