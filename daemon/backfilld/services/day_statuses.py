@@ -51,11 +51,12 @@ def day_status(manager: BackfillCacheManager, day: date, known: Certificate | No
         return DayStatus(name, day.isoformat(), "locked", bytes=size, reason=str(reason))
     except (UntrustedFile, StoreError) as reason:
         return DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
-    missing = sum(map(len, facts.holes))
+    holes = facts.holes
+    missing = sum(map(len, holes))
     return DayStatus(
         instrument=name,
         day=day.isoformat(),
-        state="sealed" if facts.sealed else "holes" if missing else "whole",
+        state="holes" if holes else "sealed" if facts.opened and facts.closed else "whole",
         trades=facts.rows,
         missing=missing,
         bytes=size,
@@ -63,7 +64,7 @@ def day_status(manager: BackfillCacheManager, day: date, known: Certificate | No
         last_id=facts.last_id,
         first_at=iso(facts.spans[0].first_ms),
         last_at=iso(facts.last_ms),
-        holes=[(each.first_id, each.last_id) for each in facts.holes],
+        holes=[(each.first_id, each.last_id) for each in holes],
         absent=sum(map(len, facts.absent)),
         conflicts=facts.conflicts,
         findings=facts.findings,

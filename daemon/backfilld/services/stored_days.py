@@ -83,8 +83,8 @@ def instrument_statuses(days: Sequence[DayStatus]) -> Iterator[InstrumentStatus]
 def _marks(held: Sequence[DayStatus]) -> Iterator[tuple[date, str]]:
     """How each day from the first file to the last is drawn."""
     of_day = {date.fromisoformat(each.day): each.mark for each in held}
-    day = min(of_day)
-    while day <= max(of_day):
+    day, last = min(of_day), max(of_day)
+    while day <= last:
         yield day, of_day.get(day, "missing")
         day += timedelta(days=1)
 
