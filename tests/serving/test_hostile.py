@@ -150,15 +150,15 @@ async def test_a_message_in_parts_is_one_message() -> None:
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
-        (frame(1, LIST, masked=False), 1002),
-        (frame(0, LIST), 1002),
-        (frame(3, b""), 1002),
-        (frame(9, b"x" * 126), 1002),
-        (frame(1, b"x", claimed=1 << 40), 1009),
-        (frame(1, b"x" * 40_000, fin=False) + frame(0, b"x" * 40_000), 1009),
-        (frame(9, b"x") * 2000, 1008),
-        (frame(10, b"x") * 2000, 1008),
-        (frame(8, struct.pack("!H", 999)), 1002),
+        pytest.param(frame(1, LIST, masked=False), 1002, id="unmasked"),
+        pytest.param(frame(0, LIST), 1002, id="continuation-first"),
+        pytest.param(frame(3, b""), 1002, id="unknown-opcode"),
+        pytest.param(frame(9, b"x" * 126), 1002, id="long-ping"),
+        pytest.param(frame(1, b"x", claimed=1 << 40), 1009, id="huge-claim"),
+        pytest.param(frame(1, b"x" * 40_000, fin=False) + frame(0, b"x" * 40_000), 1009, id="parts-too-large"),
+        pytest.param(frame(9, b"x") * 2000, 1008, id="flood-of-pings"),
+        pytest.param(frame(10, b"x") * 2000, 1008, id="flood-of-pongs"),
+        pytest.param(frame(8, struct.pack("!H", 999)), 1002, id="wrong-close-code"),
     ],
 )
 async def test_broken_frames_and_floods_end_the_connection_with_a_reason(frames: bytes, code: int) -> None:
