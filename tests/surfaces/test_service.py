@@ -415,7 +415,7 @@ async def test_a_reader_that_is_stuck_after_a_reload_ends_the_signs_of_life(
 async def test_a_reader_that_is_slow_and_gets_on_is_lived_through(
     operation: str, least: int, autojump_clock: MockClock
 ) -> None:
-    """Each read takes half of the patience, and all loads many times the patience. Figures need the newest day alone."""
+    """Each read takes half of the patience, and all loads many times that. Figures need the newest day alone."""
     world = daemon(days=20)
     start_ms = world.exchange.epoch_ms - 20 * MS_PER_DAY
     world.exchange.tapes = {BTC: Tape.even(20_000, start_ms=start_ms, step_ms=MS_PER_DAY // 1000)}
