@@ -72,13 +72,14 @@ def odd_tape(
 @dataclass
 class HostileExchange(FakeExchange):
     """``lags_ms`` of its replicas, a ``page_cap``, a share of odd answers of each kind, a lookback, and a limit that it
-    lowers without a word."""
+    lowers without a word. With ``other_days`` some odd answers have the right ids and the times of another day."""
 
     lags_ms: Sequence[int] = (0,)
     page_cap: int = 1000
     odd_share: float = 0.0
     lookback_ms: int | None = None
     true_limit: int = 6000
+    other_days: bool = False
     dice: Random = field(default_factory=lambda: Random(0))
     shown: dict[Instrument, set[int]] = field(default_factory=dict)
     banned_until_ms: float = 0.0
@@ -145,16 +146,17 @@ class HostileExchange(FakeExchange):
 
     def _odd(self, rows: pl.DataFrame) -> pl.DataFrame:
         middle = rows.height // 2
-        return self.dice.choice(
-            [
-                rows.clear(),
-                rows.head(middle),
-                pl.concat([rows[:middle], rows[middle + 1 :]]),
-                pl.concat([rows, rows]),
-                rows.reverse(),
-                rows[middle:],
-            ]
-        )
+        odd = [
+            rows.clear(),
+            rows.head(middle),
+            pl.concat([rows[:middle], rows[middle + 1 :]]),
+            pl.concat([rows, rows]),
+            rows.reverse(),
+            rows[middle:],
+        ]
+        if self.other_days:
+            odd += [rows.with_columns(pl.col("T") + shift) for shift in (-86_400_000, 86_400_000)]
+        return self.dice.choice(odd)
 
     def _odd_usage(self, usage: Usage) -> Usage:
         wrong = self.dice.choice([0, 31, 3_650]) * 86_400_000

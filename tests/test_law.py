@@ -45,6 +45,8 @@ class Mixture:
     restarts_s: tuple[float, ...]
     reloads_s: float | None
     begins_again: bool
+    other_days: bool = False
+    window: TimeSpan | None = None
 
     def tape(self) -> OddTape:
         """Trades from before the window until after now."""
@@ -65,6 +67,7 @@ class Mixture:
             odd_share=self.odd_share,
             lookback_ms=self.lookback_ms,
             true_limit=self.true_limit,
+            other_days=self.other_days,
             dice=Random(self.seed),
         )
 
@@ -96,7 +99,7 @@ def disturbed(pipeline: Pipeline, mixture: Mixture) -> None:
 
 async def started(mixture: Mixture, exchange: HostileExchange, store: FakeStore, stop_s: float | None) -> Outcome:
     """One start of a daemon that ends by itself, or is stopped before."""
-    world = World(exchange, store, instruments=(mixture.instrument,), days=DAYS, limit=6000)
+    world = World(exchange, store, instruments=(mixture.instrument,), days=DAYS, window=mixture.window, limit=6000)
     if stop_s is not None:
         (outcome,) = await world.run(stopped, stop_s)
     elif mixture.reloads_s is not None:
@@ -118,18 +121,20 @@ def check(mixture: Mixture, exchange: HostileExchange, store: FakeStore, outcome
         assert outcome.reasons
         return
     # An inversion belongs where its neighbours are, so the window begins at an id.
-    wanted = ids_of(tape, TimeSpan(START_MS, None), mixture) & exchange.shown[mixture.instrument]
+    wanted = ids_of(tape, mixture.window or TimeSpan(START_MS), mixture) & exchange.shown[mixture.instrument]
     assert set(stored) >= wanted, f"{sorted(wanted - set(stored))[:5]} were shown and are not stored"
     rows = store.trades(mixture.instrument)
     strange = rows.join(tape.frame, on=rows.columns, how="anti")
     assert strange.is_empty(), f"stored otherwise than the exchange has them: {strange}"
-    past = [record for record in store.records(mixture.instrument) if day_of(START_MS) <= record.day < day_of(NOW_MS)]
+    stop_ms = NOW_MS if mixture.window is None or mixture.window.stop_ms is None else mixture.window.stop_ms
+    past = [record for record in store.records(mixture.instrument) if day_of(START_MS) <= record.day < day_of(stop_ms)]
     assert [record.day for record in past if not record.sealed] == []
 
 
 def ids_of(tape: Tape, window: TimeSpan, mixture: Mixture) -> set[int]:
     """The ids that surely belong to the window: none that is within two trades of an inversion."""
-    ids = tape.frame.filter(tape.frame["T"] >= window.start_ms)["a"].to_list()
+    stop_ms = NOW_MS + 24 * HOUR_MS if window.stop_ms is None else window.stop_ms
+    ids = tape.frame.filter(tape.frame["T"].is_between(window.start_ms, stop_ms, closed="left"))["a"].to_list()
     if not mixture.inversions:
         return set(ids)
     edge = {a for at_ms in mixture.inversions for a in tape.frame.filter((tape.frame["T"] - at_ms).abs() <= 1)["a"]}

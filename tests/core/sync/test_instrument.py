@@ -87,6 +87,23 @@ def test_after_the_first_round_the_files_of_days_that_are_over_are_written_and_t
     assert names(sync.on(events.Flushed(), at(NOON_S + 30)))[-1] == "EndRound"
 
 
+def test_what_came_and_no_day_holds_is_not_complete_and_is_asked_for_again() -> None:
+    sync = resting()
+    sync.on(events.RoundDue(), at(NOON_S + 30))
+    newest = Found(IdRange(12, 14), DAY_MS + 9, DAY_MS + 11, 3)
+    while (query := sync.take()) is not None:
+        sync.on(events.Answered(query, newest), at(NOON_S + 30))
+    yesterday, today = certificate(DAY - ONE_DAY, 14, 14), certificate(DAY, 10, 12, opened=True)
+    for record in (yesterday, today):
+        sync.on(events.DayStored(record), at(NOON_S + 30))
+    sync.on(events.Flushed(), at(NOON_S + 30))
+    sync.on(events.Flushed(), at(NOON_S + 30))
+    assert sync.phase is Phase.RESTING
+    assert not sync.is_complete
+    assert "ids 13 to 13 came and are not stored" in sync.outcome(NOON_S + 30).reasons
+    assert names(sync.on(events.RoundDue(), at(NOON_S + 60)))[0] == "Flush", "it plans again from what is stored"
+
+
 def test_a_file_that_no_key_opens_ends_the_round_and_is_looked_at_again_at_the_next() -> None:
     sync = begun()
     assert names(sync.on(events.DaysUnreadable(DayLocked("no key opens it")), at(NOON_S))) == ["EndRound"]

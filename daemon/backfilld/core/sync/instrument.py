@@ -156,6 +156,7 @@ class InstrumentSync(SyncState):
                 self._actions.append(Flush(frozenset(self._unsettled) if self._is_removed else frozenset()))
         elif self.phase is Phase.ASKING and self._has_asked_all and not now.is_doubted:
             self.phase = Phase.SAVING
+            self.attempt.known_days.hand_over(self.attempt.plan.received)
             self._actions.append(Flush())
 
     @property
@@ -281,7 +282,7 @@ class InstrumentSync(SyncState):
         """Ask again, or plan again: the window may begin a day later, ids that were passed over may be there, and a
         day that the archive did not have may have been published."""
         known_days = self.attempt.known_days
-        self._is_stale |= known_days.second_look_is_due(now.now_ms)
+        self._is_stale |= known_days.second_look_is_due(now.now_ms) or bool(known_days.unstored)
         if self.spec.window is None:
             start_ms = wanted_window(self.spec, day_of(now.now_ms)).start_ms
             self._is_stale |= known_days.may_slide_to(start_ms)

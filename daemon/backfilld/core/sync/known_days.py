@@ -11,7 +11,8 @@ from backfilld.core.backfill.plan import BackfillPlan
 from backfilld.core.day.absences import Absences, AbsentIds
 from backfilld.core.day.certificate import Certificate, day_starts, held_in
 from backfilld.core.day.start import DayStart
-from backfilld.core.model import MS_PER_DAY, day_of, day_start_ms, day_stop_ms
+from backfilld.core.ids import IdSet
+from backfilld.core.model import MS_PER_DAY, IdRange, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import TimeSpan
 
 
@@ -35,6 +36,7 @@ class KnownDays:
         """What was held at the beginning."""
         self._absences = Absences(self.held.suspected, server_ms)
         self._proven_starts: set[DayStart] = set()
+        self._handed_over = self._forgotten = IdSet()
 
     def plan(
         self, now_ms: int, *, newest_first: bool, proves_first: bool, shown: NewestShown | None = None
@@ -79,9 +81,20 @@ class KnownDays:
         self._proven_starts |= new
         return new
 
+    def hand_over(self, received: IdSet) -> None:
+        """All that was received is being saved: once that has ended, the days hold it."""
+        self._handed_over = received
+
+    @property
+    def unstored(self) -> tuple[IdRange, ...]:
+        """The ids that were handed over and that no day holds."""
+        stored = IdSet.of(span.ids for record in self.records.values() for span in record.spans)
+        return (self._handed_over - stored - self._forgotten).ranges
+
     def forget(self, day: date) -> None:
-        """The day is not stored any more."""
-        self.records.pop(day, None)
+        """The day is not wanted any more, and deleted."""
+        if (record := self.records.pop(day, None)) is not None:
+            self._forgotten |= record.coverage
         self._known_starts = None
 
     def _starts(self) -> set[DayStart]:

@@ -58,6 +58,8 @@ def _doubts(account: Account) -> Iterator[str]:
     for end in sorted(account.attempt.unproven_ends):
         yield f"nothing proves with which trade it {end}: neither the exchange nor the archive tells"
     yield from map(_unsealed, account.attempt.unsealed_days)
+    for ids in account.attempt.known_days.unstored[:1]:
+        yield f"ids {ids.first_id} to {ids.last_id} came and are not stored"
     if account.conflicts:
         yield f"{account.conflicts} trades conflict with others under the same id"
 
