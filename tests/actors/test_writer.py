@@ -15,13 +15,14 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from backfilld.actors.disk import Disk
-from backfilld.actors.merger import NOTHING_NEW
+from backfilld.actors.merger import CHECKPOINT_MARGIN, NOTHING_NEW
 from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
 from backfilld.actors.reader_messages import DaysAltered
 from backfilld.actors.writer import run_writer
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, Certificate, Source
+from backfilld.core.day.saving import turn_of
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged
@@ -384,6 +385,76 @@ async def test_the_end_leaves_in_the_journals_what_there_is_no_time_to_rewrite(a
     assert trio.current_time() - began <= 9.0
     assert len(store.saves) == 14
     assert len(store.waits) == 16
+
+
+CERTIFICATE = Certificate(DAY, ())
+SAVE_S = 300.0
+ONE_ROW = trades_at(0, DAY_MS)
+
+
+class SlowDisk(Journaled):
+    """An append and a rewrite take their time; a rewrite has its instrument's turn, or all are due at once. Notes how
+    old the journal of a rewrite was."""
+
+    def __init__(self, append_s: float, rewrite_s: float, *, at_once: bool = False) -> None:
+        super().__init__()
+        self.append_s, self.rewrite_s, self.at_once = append_s, rewrite_s, at_once
+        self.since: dict[tuple[Instrument, date], float] = {}
+        self.appended: list[float] = []
+        self.file_ages: list[float] = []
+
+    async def append(self, instrument: Instrument, day: date, *_: Any, **__: Any) -> Saved:
+        """Slowly."""
+        await trio.sleep(self.append_s)
+        now, key = trio.current_time(), (instrument, day)
+        self.appended.append(now)
+        since_s = self.since.setdefault(key, now)
+        turn_s = -(-now // SAVE_S) * SAVE_S if self.at_once else turn_of(str(instrument), since_s, SAVE_S)
+        self.waits.setdefault(key, turn_s)
+        return Saved(CERTIFICATE, None, 0, 0, 0, empty_trades())
+
+    async def save(self, instrument: Instrument, day: date, *_: Any, **__: Any) -> Saved:
+        """More slowly."""
+        await trio.sleep(self.rewrite_s)
+        self.file_ages.append(trio.current_time() - self.since.pop((instrument, day)))
+        del self.waits[instrument, day]
+        return Saved(CERTIFICATE, None, 0, 0, 0, empty_trades())
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize(("instruments", "append_s", "rewrite_s"), [(60, 0.01, 0.2), (2, 0.01, 2.0)])
+async def test_hundreds_of_live_instruments_wait_for_no_rewrite_at_a_checkpoint(
+    instruments: int, append_s: float, rewrite_s: float, at_once: bool, autojump_clock: MockClock
+) -> None:
+    """A checkpoint has the rest of its interval, also where all files are due at once; and no file gets too old."""
+    store, checkpoint_s = SlowDisk(append_s, rewrite_s, at_once=at_once), 10.0
+    names = [Instrument.parse(f"spot:S{number}") for number in range(instruments)]
+    async with writing(store) as desk:
+        for number in range(1, 70):
+            for each in names:
+                await desk.send.send(replace(merged(ONE_ROW), instrument=each))
+            while len(store.appended) < number * instruments:
+                await trio.sleep(append_s)
+            took_s = store.appended[-1] - (number - 1) * checkpoint_s
+            assert took_s <= checkpoint_s * (1 - CHECKPOINT_MARGIN), f"checkpoint {number} took {took_s:.1f} s"
+            await trio.sleep_until(number * checkpoint_s)
+        late_s = checkpoint_s + (instruments * rewrite_s if at_once else 0)
+        assert max(store.file_ages) <= SAVE_S + late_s
+        assert len(store.file_ages) >= instruments
+
+
+async def test_a_disk_that_is_always_busy_rewrites_too(autojump_clock: MockClock) -> None:
+    """A tenth of the time, while appends wait without a pause."""
+    store = SlowDisk(append_s=0.5, rewrite_s=1.0)
+    async with writing(store) as desk, trio.open_nursery() as nursery:
+
+        async def send_without_a_pause() -> None:
+            for number in range(2400):
+                await desk.send.send(replace(merged(ONE_ROW), instrument=Instrument.parse(f"spot:S{number % 40}")))
+
+        nursery.start_soon(send_without_a_pause)
+        await trio.sleep(1190)
+        assert 60 <= len(store.file_ages) <= 120
 
 
 class OneLocked(FakeStore):

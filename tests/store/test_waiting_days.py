@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 import backfilld
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
 from backfilld.core.day.certificate import REST, STREAM
+from backfilld.core.day.saving import turn_of
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import IdRange, Instrument
@@ -88,7 +89,7 @@ def test_a_top_up_leaves_the_file_alone_and_every_reader_sees_it(manager: Backfi
         assert saved.record == manager.facts(DAY)
     assert manager.get_cache_path(DAY).read_bytes() == before
     assert_has(manager, [*range(1000, 2300)])
-    assert waiting.due_at() == {(BTC, DAY): 1.0 + SAVE_S}
+    assert waiting.due_at() == {(BTC, DAY): turn_of(str(BTC), 1.0, SAVE_S)}
 
 
 def test_a_hole_is_filled_out_of_the_journal(manager: BackfillCacheManager) -> None:
@@ -99,12 +100,14 @@ def test_a_hole_is_filled_out_of_the_journal(manager: BackfillCacheManager) -> N
     assert_has(manager, sorted([*range(1000, 2000, 2), *range(1001, 1101, 2)]))
 
 
-def test_the_file_is_rewritten_when_its_time_has_come(manager: BackfillCacheManager) -> None:
-    """After SAVE_SECONDS with the next save, which then leaves nothing in the journal."""
+def test_an_append_never_waits_for_a_rewrite_whose_turn_has_come(manager: BackfillCacheManager) -> None:
+    """The writer rewrites it when nothing else waits; nothing is in the journal then."""
     waiting = WaitingDays(SAVE_S)
     appended(waiting, manager, range(1000, 2000))
     appended(waiting, manager, range(2000, 2010), now_s=10.0)
-    assert not appended(waiting, manager, range(2010, 2020), now_s=10.0 + SAVE_S).is_in_journal
+    assert appended(waiting, manager, range(2010, 2020), now_s=20.0 + SAVE_S).is_in_journal
+    assert waiting.due_at() == {(BTC, DAY): turn_of(str(BTC), 10.0, SAVE_S)}
+    waiting.save(manager, DAY, empty_trades(), (), NO_ABSENCES, REST)
     assert not manager.journal_path(DAY).exists()
     assert waiting.due_at() == {}
     assert_has(manager, [*range(1000, 2020)])

@@ -1,6 +1,7 @@
 """The writer: puts each stretch of a day on disk, and says so.
 
-Owns the order of saving: one at a time, first come first served; and the patience with a disk that fails: what it
+Owns the order of saving: one at a time, first come first served, and rewrites of day files whose turn has come while
+nothing else waits (:mod:`backfilld.core.day.saving`); and the patience with a disk that fails: what it
 cannot save it keeps and tries again, and meanwhile takes nothing more, which slows the fetchers down to nothing. A day
 that no key opens ends only its instrument. How a file is replaced is the store's.
 """
@@ -8,6 +9,7 @@ that no key opens ends only its instrument. How a file is replaced is the store'
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -32,8 +34,10 @@ from backfilld.actors.messages import (
 )
 from backfilld.actors.placing import moved
 from backfilld.actors.reader_messages import DaysAltered
+from backfilld.core.day.saving import next_rewrite_at
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged
+from backfilld.core.model import Instrument
 from backfilld.errors import ArchiveError, DayDamaged, DayLocked, ObjectRefused, StoreError
 from backfilld.ports import Saved, TradeStore
 from backfilld.ports.remote import RemoteDays
@@ -62,14 +66,12 @@ async def run_writer(
     writer = _Writer(events, store, disk, clock, remote, on_sealed)
     async with days, events:
         while True:
-            message: WriterMessage | None = None
-            with trio.move_on_at(min(store.waiting().values(), default=math.inf)):
-                try:
-                    message = await days.receive()
-                except trio.EndOfChannel:
-                    break
+            try:
+                message = await writer.next_of(days)
+            except trio.EndOfChannel:
+                break
             if message is None:
-                await writer.settle(due_by=trio.current_time())
+                await writer.take_turn()
             elif not isinstance(message, DaysFlushed):
                 await writer.handle(message)
             else:
@@ -78,7 +80,7 @@ async def run_writer(
         await writer.settle()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Writer:
     events: trio.MemorySendChannel[SchedulerMessage]
     store: TradeStore
@@ -86,6 +88,29 @@ class _Writer:
     clock: Callable[[], float]
     remote: RemoteDays | None
     on_sealed: Callable[[DaySealed], None]
+    urgent_at: float = -math.inf
+    """From then on a rewrite whose turn has come may go before what waits."""
+
+    async def next_of(self, days: trio.MemoryReceiveChannel[WriterMessage]) -> WriterMessage | None:
+        """What waits or comes next; None if it is a rewrite's turn."""
+        now = trio.current_time()
+        if now < self.urgent_at or self._turn() > now:
+            with suppress(trio.WouldBlock):
+                return days.receive_nowait()
+        with trio.move_on_at(self._turn()):
+            return await days.receive()
+        return None
+
+    def _turn(self) -> float:
+        is_time = trio.current_time() < self.disk.deadline - REWRITE_S
+        return min(self.store.waiting().values(), default=math.inf) if is_time else math.inf
+
+    async def take_turn(self) -> None:
+        """Rewrite the file whose turn came first."""
+        began = trio.current_time()
+        each, day = min(self.store.waiting().items(), key=lambda item: (item[1], item[0]))[0]
+        await self._rewrite(each, day)
+        self.urgent_at = next_rewrite_at(began, trio.current_time())
 
     async def handle(self, message: DayMerged | DayPublished | DayPulled) -> None:
         """Save one stretch, and report it. A day that no key opens stays as it is: its instrument reads it again, and
@@ -116,12 +141,15 @@ class _Writer:
         place = partial(self.store.placed, message.instrument, message.day, new)
         return moved(message, await _insist(place, message, new.height, self.store, self.disk))
 
-    async def settle(self, due_by: float = math.inf) -> None:
-        """Write the day files whose rows wait in a journal and are due by then, as far as there is time."""
-        for (each, day), at in sorted(self.store.waiting().items()):
-            if at <= due_by and trio.current_time() < self.disk.deadline - REWRITE_S:
-                message = DayMerged(each, day, Merged(empty_trades(), 0, empty_trades()), frozenset(), writes_file=True)
-                await self.handle(message)
+    async def settle(self) -> None:
+        """Write the day files whose rows wait in a journal, as far as there is time."""
+        for each, day in sorted(self.store.waiting()):
+            if trio.current_time() < self.disk.deadline - REWRITE_S:
+                await self._rewrite(each, day)
+
+    async def _rewrite(self, instrument: Instrument, day: date) -> None:
+        nothing = Merged(empty_trades(), 0, empty_trades())
+        await self.handle(DayMerged(instrument, day, nothing, frozenset(), writes_file=True))
 
     async def _report(self, event: DaySaved | ArchiveDayEnded) -> None:
         _report_sealed(event, self.on_sealed)

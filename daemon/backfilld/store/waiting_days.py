@@ -14,7 +14,7 @@ import structlog
 
 from backfilld.core.day.absences import AbsentIds
 from backfilld.core.day.certificate import Certificate, Source
-from backfilld.core.day.saving import Unsaved, is_rewrite_due
+from backfilld.core.day.saving import is_rewrite_due, turn_of
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
@@ -35,26 +35,21 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """A day as file and journal have it together. ``since_s`` is when the journal got its first entry. A day is over if
-    later trades are known."""
+    """A day as file and journal have it together. ``turn_s`` is when the file is to be rewritten, None while nothing
+    is in the journal. A day is over if later trades are known: the end of its round is soon enough."""
 
     stamp: Stamp | None
     certificate: Certificate
     journal_rows: int = 0
     journal_bytes: int = 0
-    since_s: float = math.inf
+    turn_s: float | None = None
     is_over: bool = False
 
-    def due_at(self, save_s: float) -> float:
-        """When the file is to be rewritten, at the latest; infinite if the end of a round is soon enough."""
-        return math.inf if self.is_over or math.isinf(save_s) else self.since_s + save_s
-
-    def takes(self, trades: pl.DataFrame, now_s: float, save_s: float) -> bool:
+    def takes(self, trades: pl.DataFrame, save_s: float) -> bool:
         """Whether the rows may wait in the journal. Rows of which an id is stored are compared with it, in a
         rewrite."""
-        unsaved = Unsaved(self.journal_rows + trades.height, max(0.0, now_s - self.since_s))
         in_file = self.certificate.rows - self.journal_rows
-        if is_rewrite_due(unsaved, in_file, save_s, is_over=self.is_over):
+        if is_rewrite_due(self.journal_rows + trades.height, in_file, save_s, is_over=self.is_over):
             return False
         return not self.certificate.coverage & IdSet.of_ids(trades["a"])
 
@@ -68,8 +63,10 @@ class WaitingDays:
         self._days: dict[Key, _Day] = {}
 
     def due_at(self) -> Mapping[Key, float]:
-        """When the file of each day is to be rewritten that has rows in its journal."""
-        return {key: each.due_at(self._save_s) for key, each in self._days.items() if each.since_s < math.inf}
+        """When the file of each day is to be rewritten that has rows in its journal; infinite if the end of a round is
+        soon enough."""
+        turns = ((key, each, each.turn_s) for key, each in self._days.items())
+        return {key: math.inf if each.is_over else turn_s for key, each, turn_s in turns if turn_s is not None}
 
     def append(
         self,
@@ -90,7 +87,7 @@ class WaitingDays:
         note = Note(source, tuple(day_starts), absence.absent, absence.suspected)
         after = with_rows(known.certificate, note, trades).proven_beside(earlier, later)
         known = replace(known, is_over=later is not None or any(start.first_id > after.last_id for start in day_starts))
-        if not known.takes(trades, now_s, self._save_s):
+        if not known.takes(trades, self._save_s):
             return self.rewrite(manager, day, trades, day_starts, absence, source)
         is_news = bool(trades.height) or after != known.certificate
         if is_news and after.sealed:
@@ -111,7 +108,8 @@ class WaitingDays:
     ) -> Appended:
         """Save trades in the file, with all that waits; nothing is written if the file says it all already."""
         known = self._known(manager, day)
-        if known is not None and trades.is_empty() and not manager.journal_path(day).exists():
+        is_written = known is not None and known.turn_s is None and not manager.journal_path(day).exists()
+        if known is not None and is_written and trades.is_empty():
             note = Note(source, tuple(day_starts), absence.absent, absence.suspected)
             before = known.certificate
             if with_rows(before, note, trades).proven_beside(*self._beside(manager, day)) == before:
@@ -140,9 +138,9 @@ class WaitingDays:
         """What an earlier process left in the journal of a day is due now, if the day is not over."""
         self.forget(manager, day)
         if manager.journal_path(day).exists() and (known := self._known(manager, day)) is not None:
-            since_s = now_s if math.isinf(self._save_s) else now_s - self._save_s
+            turn_s = math.inf if math.isinf(self._save_s) else now_s
             is_over = not known.certificate.sealed and manager.days_beside(day)[1] is not None
-            self._days[manager.instrument, day] = replace(known, since_s=since_s, is_over=is_over)
+            self._days[manager.instrument, day] = replace(known, turn_s=turn_s, is_over=is_over)
 
     def forget(self, manager: BackfillCacheManager, day: date) -> None:
         """Look at the files again before the next save."""
@@ -171,7 +169,7 @@ class WaitingDays:
         if certificate is None:
             return None
         rows = certificate.rows - manager.rows_in_file(day)
-        return _Day(stamp, certificate, rows, 0, math.inf)
+        return _Day(stamp, certificate, rows)
 
     def _note(
         self,
@@ -186,12 +184,13 @@ class WaitingDays:
         with JournalWriter(manager.journal_path(day), known.journal_bytes, manager.encoding.keys) as journal:
             journal.append(note, trades)
             size = journal.size_bytes
+        turn_s = turn_of(str(manager.instrument), now_s, self._save_s) if known.turn_s is None else known.turn_s
         self._days[manager.instrument, day] = replace(
             known,
             certificate=after,
             journal_rows=known.journal_rows + trades.height,
             journal_bytes=size,
-            since_s=min(known.since_s, now_s),
+            turn_s=turn_s,
         )
 
 

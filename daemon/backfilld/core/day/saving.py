@@ -5,31 +5,48 @@ A rewrite costs what the day has; an append costs what is new. Owns the balance 
 * A day that is over is rewritten once it is sealed, or at the end of its round: it is then encoded once. So is every
   day of a run that ends after its first round (``save_s`` is infinite): nobody waits for its files. With a ``save_s``
   of 0 nothing waits in a journal.
-* Today's file is written with its first rows, because other programs read only files; again once the journal has
-  ``GROWTH`` times its rows, so that it grows by a constant factor; and when the oldest row of the journal is ``save_s``
-  old. The growth alone encodes at most ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length.
+* Today's file is written with its first rows, because other programs read only files; and again once the journal has
+  ``GROWTH`` times its rows, so that it grows by a constant factor. That alone encodes at most
+  ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length.
+* It is written before the oldest row of the journal is ``save_s`` old, at the turn of its instrument: hundreds of
+  instruments that began together take turns. An append never waits for those: a crash would lose what it has.
 * The end of a first round leaves nothing in the journal, and a shutdown as little as its grace allows: the callers ask
   for those rewrites.
 """
 
 import math
-from dataclasses import dataclass
+from zlib import crc32
 
 GROWTH = 2.0
 """How many times the rows of the file the journal may have. At 2 a day is encoded at most 2.5 times; a smaller factor
 encodes more, a larger one lets other programs see less of a long backfill."""
 
+REWRITE_SHARE = 0.1
+"""While appends wait, rewrites whose turn has come take this part of the time: a busy disk does not delay them for
+ever."""
 
-@dataclass(frozen=True, slots=True)
-class Unsaved:
-    """What stands in the journal and not in the file of a day. ``oldest_age_s`` is the age of its first entry."""
-
-    rows: int
-    oldest_age_s: float
+LEAST_SPREAD_S = 1.0
+"""A shorter ``save_s`` is not spread."""
 
 
-def is_rewrite_due(unsaved: Unsaved, file_rows: int, save_s: float, *, is_over: bool = False) -> bool:
-    """Whether the day file is to be rewritten now, with what the journal has."""
+def is_rewrite_due(journal_rows: int, file_rows: int, save_s: float, *, is_over: bool = False) -> bool:
+    """Whether the day file is to be rewritten with this save, with the rows that the journal would have."""
     if save_s and (is_over or math.isinf(save_s)):
         return False
-    return file_rows == 0 or unsaved.rows >= GROWTH * file_rows or unsaved.oldest_age_s >= save_s
+    return save_s == 0 or file_rows == 0 or journal_rows >= GROWTH * file_rows
+
+
+def turn_of(name: str, since_s: float, save_s: float) -> float:
+    """When the file of the instrument ``name`` is to be rewritten whose journal has rows since then: at its last turn
+    that is not later than ``save_s``. Turns come twice in ``save_s``; each name has a place of its own between them."""
+    latest_s = since_s + save_s
+    if save_s < LEAST_SPREAD_S or math.isinf(save_s):
+        return latest_s
+    between_s = save_s / 2
+    place_s = crc32(name.encode()) / 2**32 * between_s
+    return latest_s - (latest_s - place_s) % between_s
+
+
+def next_rewrite_at(began_s: float, ended_s: float) -> float:
+    """After a rewrite, the earliest time of one that appends have to wait for."""
+    return ended_s + (ended_s - began_s) * (1 / REWRITE_SHARE - 1)
