@@ -874,9 +874,11 @@ async def test_a_round_that_is_being_saved_when_it_stops_ends_there(autojump_clo
         while jobs := await desk.waiting_jobs():
             for job in jobs:
                 desk.send.send_nowait(desk.event_of(job))
-        assert FlushDays(BTC) in drained(desk.pages)
+        messages = drained(desk.pages)
+        assert FlushDays(BTC) in messages
         desk.send.send_nowait(StopRequested())
-        desk.send.send_nowait(RoundSaved(BTC))
+        for message in messages:
+            await desk.merge_and_write(message)
         await wait_all_tasks_blocked()
         desk.close()
         outcome = await desk.outcome()

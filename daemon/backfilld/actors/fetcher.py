@@ -24,7 +24,7 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     Spent,
 )
-from backfilld.core.backfill.answers import check_page, cut
+from backfilld.core.backfill.answers import AnswerCheck, cut
 from backfilld.core.backfill.questions import Before
 from backfilld.core.retry import Backoff
 from backfilld.errors import ExchangeError, RateLimited, TransientError, UnexpectedAnswer
@@ -102,7 +102,7 @@ class _Fetcher:
         urgency = Urgency(job.rank, self._patience.longest_pause_s)
         request = _Request(
             ask=partial(self._client.trades, job.instrument, job.query, urgency),
-            check=partial(check_page, query=job.query),
+            check=AnswerCheck(job.query),
             about={"instrument": str(job.instrument), "query": repr(job.query)},
             retries_lies=not isinstance(job.query, Before),
         )

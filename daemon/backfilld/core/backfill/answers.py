@@ -5,10 +5,12 @@ answer 200 with another range or with nonsense; nothing of such a page is merged
 true as far as it goes: its rows are kept, and only the ids it skipped are in doubt.
 """
 
+from collections import Counter
 from math import isfinite
 
 import polars as pl
 
+from backfilld.core.backfill.neighbours import AGREEING, misfit
 from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.day.division import first_row_from
 from backfilld.core.frame import empty_trades
@@ -34,6 +36,29 @@ def check_page(trades: pl.DataFrame, query: Query) -> None:
     _check_start(trades, query)
     _check_ids(trades["a"], query)
     _check_values(trades)
+
+
+class AnswerCheck:
+    """Checks the answers to one question, until one is accepted: times that fit no trade beside the ids need several
+    that agree."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._seen: Counter[tuple[int, int]] = Counter()
+
+    def __call__(self, trades: pl.DataFrame) -> None:
+        """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer."""
+        query = self._query
+        check_page(trades, query)
+        if trades.is_empty() or not isinstance(query, Page | Tail):
+            return
+        found = misfit(trades, query.beside)
+        if found is None:
+            return
+        first = trades["a"][0], trades["T"][0]
+        self._seen[first] += 1
+        if found.is_certain or self._seen[first] < AGREEING:
+            raise UnexpectedAnswer(found.reason)
 
 
 def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.DataFrame, Found]:

@@ -57,6 +57,11 @@ class KnownWindow:
         return self._end.last_id
 
     @property
+    def reaches_end(self) -> bool:
+        """Whether the exchange has shown in this round that the last id known is the newest, or nearly."""
+        return self._end.is_shown
+
+    @property
     def beyond_id(self) -> int | None:
         """The first id after the window, where the exchange has shown it."""
         return self._end.beyond_id
@@ -92,6 +97,9 @@ class KnownWindow:
         if first_id is None or last_id is None or first_id > last_id:
             return None
         return IdRange(first_id, last_id)
+
+    def _is_wanted(self, trade_id: int) -> bool:
+        return self.last_id is not None and trade_id <= self.last_id and trade_id not in self.received
 
     def _lower_first(self) -> None:
         if self.received and self.first_id is not None:

@@ -16,10 +16,11 @@ the next id too. Ids that are refused for their age are left out (:mod:`.lookbac
 from collections.abc import Iterable
 
 from backfilld.core.backfill.known_window import KnownWindow
+from backfilld.core.backfill.neighbours import KnownTimes
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.questions import Before, Failure, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.backfill.silence import Pace
-from backfilld.core.backfill.wanted_ids import WantedIds
+from backfilld.core.backfill.wanted_ids import WantedIds, asked_ids
 from backfilld.core.backfill.window_start import PAGE_MS, WindowStart
 from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
@@ -66,6 +67,7 @@ class BackfillPlan(KnownWindow):
         self._refusal: Failure | None = None
         self._open = 0
         self._start_was_doubted = False
+        self._times = KnownTimes(spans)
         self._pace = Pace(window.start_ms, spans, now_ms or None)
         self._begin(spans, first_is_proven=first_is_proven, last_is_proven=last_is_proven)
 
@@ -107,11 +109,6 @@ class BackfillPlan(KnownWindow):
 
     # -- asking
 
-    @property
-    def reaches_end(self) -> bool:
-        """Whether the exchange has shown in this round that the last id known is the newest, or nearly."""
-        return self._end.is_shown
-
     def next_question(self, *, pages: bool = True) -> Query | None:
         """What :meth:`take` would return, without taking it."""
         if self._head.to_ask:
@@ -130,6 +127,7 @@ class BackfillPlan(KnownWindow):
         self._open += 1
         if isinstance(query, Page | Tail):
             self._ids.took(query, self._to_page)
+            query = self._times.put_beside(query, asked_ids(query))
         if isinstance(query, Tail | Newest):
             self._end.took()
         elif isinstance(query, Before | Since):
@@ -143,6 +141,7 @@ class BackfillPlan(KnownWindow):
         the exchange's time, if it is known."""
         self._end.shown.now_ms = self._pace.now_ms = now_ms or self._pace.now_ms
         self._came_back(query)
+        self._times.learn(query, found)
         if brings_rows(query, found.rows):
             self._receive(query, found)
         self._heed_start(query, found)
@@ -187,7 +186,7 @@ class BackfillPlan(KnownWindow):
         return found.ids is not None and (is_behind or max(found.first_ms, found.last_ms) >= self.window.start_ms)
 
     def _heed_start(self, query: Query, found: Found) -> None:
-        self._head.show(found)
+        self._head.show(found, by_row=brings_rows(query, found.rows))
         match query:
             case Page() | Tail():
                 self._head.heed(found)
@@ -255,6 +254,7 @@ class BackfillPlan(KnownWindow):
         """Rows that nobody asked for are on their way to the disk."""
         if found.ids is not None and self._is_of_window(found):
             self._hold(found)
+            self._times.follow(found)
             if self.window.stop_ms is None:
                 self._end.show(found.ids.last_id, found.last_ms)
 
@@ -271,6 +271,7 @@ class BackfillPlan(KnownWindow):
         self._failures.clear()
         self._start_was_doubted = False
         self._ids.begin_round()
+        self._times.begin_round()
         self._end.begin_round((self.received.last_id, self._pace.last_ms) if self.received else None)
         if not asks_end and self.received and not self._end.shown.is_behind(self.received.last_id, self._pace.last_ms):
             self._end.settle(self.received.last_id)
@@ -283,9 +284,6 @@ class BackfillPlan(KnownWindow):
         self._open -= 1
         if isinstance(query, Page | Tail):
             self._ids.came_back(query)
-
-    def _is_wanted(self, trade_id: int) -> bool:
-        return self.last_id is not None and trade_id <= self.last_id and trade_id not in self.received
 
     @property
     def _to_page(self) -> IdRange | None:

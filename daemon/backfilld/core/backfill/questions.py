@@ -4,19 +4,30 @@ Owns the vocabulary between planner, page check and client. Rules of selection: 
 ``fromId`` inclusive, never both in one request; with a start the oldest rows are kept, with an end alone the newest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backfilld.core.ids import IdSet
 from backfilld.core.model import PAGE_ROWS, IdRange
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A trade that is known. ``is_row`` if its row is stored or on its way there; else an answer has named it."""
+
+    trade_id: int
+    at_ms: int
+    is_row: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """The trades with exactly these ids, at most PAGE_ROWS of them. ``next_id`` is an id behind them that is known to
-    exist, so that an answer cannot begin above it; None if none is known."""
+    exist, so that an answer cannot begin above it; None if none is known. ``beside`` are trades that are known around
+    the ids."""
 
     ids: IdRange
     next_id: int | None = None
+    beside: tuple[Neighbour, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def rows(self) -> int:
@@ -28,12 +39,13 @@ class Page:
 class Tail:
     """Whatever follows: the trades from ``first_id`` on, up to a full page. ``known_id`` is an id that is known to
     exist: where it is not below ``first_id``, an empty answer is a lie. With ``overlaps`` the first trade is stored: it
-    is asked for as a proof that the answer is not older, and not kept again."""
+    is asked for as a proof that the answer is not older, and not kept again. ``beside`` as for a page."""
 
     first_id: int
     rows: int = PAGE_ROWS
     known_id: int | None = None
     overlaps: bool = False
+    beside: tuple[Neighbour, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

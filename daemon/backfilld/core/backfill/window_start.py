@@ -52,11 +52,12 @@ class WindowStart:
         """The time of the trade with the first id, where an answer has shown it."""
         return self._shown[1] if self._shown is not None and self._shown[0] == self.first_id else None
 
-    def show(self, found: Found) -> None:
-        """An answer began with this trade."""
+    def show(self, found: Found, *, by_row: bool = True) -> None:
+        """An answer began with this trade. The time of one that only locates is believed until its row comes."""
         if found.ids is not None and found.first_ms >= self._start_ms:
             shown = (found.ids.first_id, found.first_ms)
-            self._shown = min(self._shown or shown, shown)
+            if self._shown is None or shown[0] < self._shown[0] + by_row:
+                self._shown = shown
 
     def hold(self, first_id: int, *, reaches_over: bool) -> None:
         """The first id is known from what is held."""
