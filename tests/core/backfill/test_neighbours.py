@@ -65,6 +65,19 @@ def test_a_page_of_a_slow_symbol_far_behind_the_last_one_fits_by_its_own_pace() 
     assert accepted_at(earlier, Page(ids), KnownTimes([STORED]), ids) == 3
 
 
+def test_ids_that_an_answer_jumps_over_are_no_time() -> None:
+    ids = IdRange(200, 299)
+    trades = rows(200_000, DAY_MS + HOUR_MS + 5, 100_000)
+    assert accepted_at(trades, Page(ids), KnownTimes([STORED]), ids) == 1
+
+
+def test_a_single_row_has_no_pace_that_a_far_trade_could_fit() -> None:
+    ids = IdRange(200, 200)
+    later = StoredSpan(IdRange(900, 999), DAY_MS + 40 * HOUR_MS, DAY_MS + 41 * HOUR_MS)
+    trades = rows(200, DAY_MS + HOUR_MS + 5 + MS_PER_DAY).head(1)
+    assert accepted_at(trades, Page(ids), KnownTimes([STORED, later]), ids) == 3
+
+
 @pytest.mark.parametrize("shift_ms", [-MS_PER_DAY, MS_PER_DAY])
 def test_a_trade_that_was_only_named_is_outvoted_and_forgotten(shift_ms: int) -> None:
     known, ids, wrong_ms = KnownTimes([STORED]), IdRange(200, 209), DAY_MS + HOUR_MS + shift_ms

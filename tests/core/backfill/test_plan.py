@@ -355,6 +355,19 @@ def test_a_neighbour_that_was_not_told_is_asked_for_again_in_the_next_round() ->
     assert plan.first_is_proven
 
 
+def test_where_the_neighbour_fails_before_the_first_page_comes_empty_the_first_trade_is_asked_for() -> None:
+    """Else nothing of the window was wanted, and the round was complete with nothing stored."""
+    tape = Tape(trade_frame([7, 8], [DAY_MS + 5 * PAGE_MS, DAY_MS + 6 * PAGE_MS]))
+    plan = BackfillPlan(TimeSpan(DAY_MS), now_ms=DAY_MS + 7 * PAGE_MS)
+    neighbour, page = plan.take(), plan.take()
+    assert isinstance(neighbour, Before)
+    assert isinstance(page, Since)
+    plan.failed(neighbour, "2 rows where 1 were asked for")
+    plan.answered(page, Found(None, 0, 0, 0))
+    Model(tape).play(plan)
+    assert ids_of(plan.received) == {7, 8}
+
+
 def test_a_cold_day_costs_exactly_its_pages_and_three_ends() -> None:
     """The last page is the tail as well."""
     model = Model(Tape.even(50_002), open_questions=5).play(BackfillPlan(TimeSpan(DAY_MS)))

@@ -52,7 +52,8 @@ class AnswerCheck:
         check_page(trades, query)
         if trades.is_empty() or not isinstance(query, Page | Tail):
             return
-        found = misfit(trades, query.beside)
+        asked_id = query.ids.first_id if isinstance(query, Page) else query.first_id
+        found = misfit(trades, asked_id, query.beside)
         if found is None:
             return
         first = trades["a"][0], trades["T"][0]

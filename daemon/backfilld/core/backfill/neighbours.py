@@ -5,8 +5,8 @@ of another day: every row of it would go to the wrong file, and the window would
 
 1. Times ascend with ids, but for less than HALF_DAY_MS. An answer that breaks this against a row that is stored is
    never believed; against a trade that an answer only named, no more than one that fits no neighbour.
-2. How long the rows of a page take shows the pace, whatever day they claim. At that pace, give or take HALF_DAY_MS, the
-   nearest trade on one of the sides has to be reached. If it is not, AGREEING answers have to say the same.
+2. How long the rows of a page take shows the pace, whatever day they claim. At that pace, give or take HALF_DAY_MS,
+   they have to reach the trade that is nearest by id. If they do not, AGREEING answers have to say the same.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -88,43 +88,37 @@ def _up_to(trades: list[tuple[int, int]], trade_id: int) -> int:
     return bisect_right(trades, (trade_id, 2**63))
 
 
-def misfit(trades: pl.DataFrame, beside: tuple[Neighbour, ...]) -> Misfit | None:
-    """Why the times of these rows, at least one, cannot be right beside these trades; None if they fit."""
+def misfit(trades: pl.DataFrame, asked_id: int, beside: tuple[Neighbour, ...]) -> Misfit | None:
+    """Why the times of these rows, at least one, cannot be right beside these trades; None if they fit. They answer a
+    question for the ids from ``asked_id`` on: those before the first row do not exist, by that answer."""
     if not beside:
         return None
     first_id, last_id = trades["a"][0], trades["a"][-1]
     pace_ms = max(0, trades["T"][-1] - trades["T"][0]) / max(1, last_id - first_id)
-    below = [_off_by(trades, each, pace_ms) for each in beside if each.trade_id <= first_id]
-    above = [_off_by(trades, each, pace_ms) for each in beside if each.trade_id > first_id]
-    broken = [each for each in (*below, *above) if each.gap_ms < -HALF_DAY_MS]
-    nearest = [min(side, key=lambda each: each.distance) for side in (below, above) if side]
-    if not broken and any(abs(each.off_ms) <= HALF_DAY_MS for each in nearest):
+    gaps = [_gap(trades, asked_id, each) for each in beside]
+    broken = [each for each in gaps if each.ms < -HALF_DAY_MS]
+    nearest = min(gaps, key=lambda each: (each.distance, not each.trade.is_row))
+    if not broken and abs(nearest.ms - nearest.distance * pace_ms) <= HALF_DAY_MS:
         return None
-    worst = min(broken or nearest, key=lambda each: (not each.trade.is_row, each.distance))
-    of = worst.trade
+    of = min(broken or [nearest], key=lambda each: (not each.trade.is_row, each.distance)).trade
     reason = f"rows from T {trades['T'][0]} for ids from {first_id} on, beside id {of.trade_id} of T {of.at_ms}"
     return Misfit(reason, is_certain=bool(broken) and of.is_row)
 
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """How far in ids and in time a trade lies from the rows of an answer, and by how much that is not their pace."""
+    """How far in ids and in time a trade lies from the rows of an answer; below 0 if the times contradict it."""
 
     trade: Neighbour
     distance: int
-    gap_ms: float
-    off_ms: float
+    ms: int
 
 
-def _off_by(trades: pl.DataFrame, trade: Neighbour, pace_ms: float) -> _Gap:
+def _gap(trades: pl.DataFrame, asked_id: int, trade: Neighbour) -> _Gap:
     ids, times = trades["a"], trades["T"]
-    if trade.trade_id <= ids[0]:
-        distance, gap_ms = ids[0] - trade.trade_id, times[0] - trade.at_ms
-    elif trade.trade_id >= ids[-1]:
-        distance, gap_ms = trade.trade_id - ids[-1], trade.at_ms - times[-1]
-    else:
-        row = int(ids.search_sorted(trade.trade_id))
-        distance, gap_ms = 0, -abs(times[row] - trade.at_ms) if ids[row] == trade.trade_id else 0
-    if distance == 0:
-        gap_ms = -abs(gap_ms)
-    return _Gap(trade, distance, gap_ms, gap_ms - distance * pace_ms)
+    if trade.trade_id < ids[0]:
+        return _Gap(trade, max(1, min(ids[0], asked_id) - trade.trade_id), times[0] - trade.at_ms)
+    if trade.trade_id > ids[-1]:
+        return _Gap(trade, trade.trade_id - ids[-1], trade.at_ms - times[-1])
+    row = int(ids.search_sorted(trade.trade_id))
+    return _Gap(trade, int(ids[row] != trade.trade_id), -abs(times[row] - trade.at_ms))

@@ -40,7 +40,7 @@ class WindowStart:
         self._first_is_asked = False
         self._awaits_first = False
         self._neighbour_is_told = False
-        self._neighbour_is_refused = False
+        self._neighbour_is_refused = self._neighbour_failed = False
 
     @property
     def is_open(self) -> bool:
@@ -66,7 +66,8 @@ class WindowStart:
     def ask(self, *, with_first: bool) -> None:
         """Ask for the neighbour, and for the first trade itself unless it is held and would be sent again."""
         self.to_ask.clear()
-        self._first_is_asked = self._awaits_first = self.is_missing = self._neighbour_is_told = False
+        self._first_is_asked = self._awaits_first = self.is_missing = False
+        self._neighbour_is_told = self._neighbour_failed = False
         if self._proves and not self._neighbour_is_refused:
             self.to_ask.append(self.neighbour)
         if with_first and self._takes_page:
@@ -93,6 +94,7 @@ class WindowStart:
 
     def neighbour_failed(self) -> None:
         """Without it the first id is not proven."""
+        self._neighbour_failed = True
         if not self._first_is_asked:
             self.ask_first()
 
@@ -145,7 +147,8 @@ class WindowStart:
 
     def _page_was_of_no_use(self) -> None:
         self._first_is_asked = False
-        if (self._neighbour_is_told or not self._proves) and self.first_id is None:
+        is_over = self._neighbour_is_told or self._neighbour_failed or not self._proves
+        if is_over and self.first_id is None:
             self.ask_first()
 
     def _ask_since(self, rows: int, stop_ms: int | None) -> None:
