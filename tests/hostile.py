@@ -98,8 +98,9 @@ class HostileExchange(FakeExchange):
         rows = self.tapes[instrument].until(seen_ms).answer(query).head(self.page_cap)
         if self.dice.random() < self.odd_share:
             rows = self._odd(rows)
-        if (rows["a"].diff().drop_nulls() > 0).all():
-            # What an answer shows that contradicts itself is nothing.
+        is_true = rows.join(self.tapes[instrument].frame, on=["a", "T"], how="anti").is_empty()
+        if is_true and (rows["a"].diff().drop_nulls() > 0).all():
+            # What an answer shows that contradicts itself, or has the times of another day, is nothing.
             self.shown.setdefault(instrument, set()).update(rows["a"])
         return Reply(usage, rows)
 

@@ -73,6 +73,9 @@ class Mixture:
 
 
 MIDNIGHTS = (START_MS, START_MS + 24 * HOUR_MS, DAY_MS)
+WINDOWS = st.sampled_from([None, None, None, DAY_MS, DAY_MS - 24 * HOUR_MS, DAY_MS - 19 * HOUR_MS]).map(
+    lambda stop_ms: None if stop_ms is None else TimeSpan(START_MS, stop_ms)
+)
 MIXTURES = st.builds(
     Mixture,
     seed=st.integers(0, 2**16),
@@ -89,6 +92,8 @@ MIXTURES = st.builds(
     restarts_s=st.lists(st.sampled_from([0.12, 0.4, 3.0]), max_size=2).map(tuple),
     reloads_s=st.sampled_from([None, 0.2, 1.0]),
     begins_again=st.sampled_from([False] * 7 + [True]),
+    other_days=st.booleans(),
+    window=WINDOWS,
 )
 
 
