@@ -113,6 +113,16 @@ def test_an_append_never_waits_for_a_rewrite_whose_turn_has_come(manager: Backfi
     assert_has(manager, [*range(1000, 2020)])
 
 
+def test_nor_for_that_of_a_journal_that_has_grown(manager: BackfillCacheManager) -> None:
+    """Hundreds of instruments grow alike after a midnight."""
+    waiting = WaitingDays(SAVE_S)
+    appended(waiting, manager, range(1000, 1100))
+    assert appended(waiting, manager, range(1100, 1299), now_s=7.0).is_in_journal
+    assert waiting.due_at()[BTC, DAY] > 7.0 + SAVE_S / 2
+    assert appended(waiting, manager, range(1299, 1300), now_s=14.0).is_in_journal
+    assert waiting.due_at()[BTC, DAY] == 14.0
+
+
 def test_rows_that_are_stored_already_are_compared(manager: BackfillCacheManager) -> None:
     """A conflict is found with the save that brings it, not with a later rewrite."""
     waiting = WaitingDays(SAVE_S)

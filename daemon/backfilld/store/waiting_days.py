@@ -14,7 +14,7 @@ import structlog
 
 from backfilld.core.day.absences import AbsentIds
 from backfilld.core.day.certificate import Certificate, Source
-from backfilld.core.day.saving import is_rewrite_due, turn_of
+from backfilld.core.day.saving import has_grown, is_rewrite_due, turn_of
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
@@ -45,11 +45,20 @@ class _Day:
     turn_s: float | None = None
     is_over: bool = False
 
+    @property
+    def file_rows(self) -> int:
+        """The rows that are in the file."""
+        return self.certificate.rows - self.journal_rows
+
+    def turn_with(self, name: str, journal_rows: int, now_s: float, save_s: float) -> float:
+        """When the file is to be rewritten if the journal has so many rows."""
+        turn_s = turn_of(name, now_s, save_s) if self.turn_s is None else self.turn_s
+        return min(turn_s, now_s) if has_grown(journal_rows, self.file_rows) and not math.isinf(save_s) else turn_s
+
     def takes(self, trades: pl.DataFrame, save_s: float) -> bool:
         """Whether the rows may wait in the journal. Rows of which an id is stored are compared with it, in a
         rewrite."""
-        in_file = self.certificate.rows - self.journal_rows
-        if is_rewrite_due(self.journal_rows + trades.height, in_file, save_s, is_over=self.is_over):
+        if is_rewrite_due(self.file_rows, save_s, is_over=self.is_over):
             return False
         return not self.certificate.coverage & IdSet.of_ids(trades["a"])
 
@@ -184,13 +193,13 @@ class WaitingDays:
         with JournalWriter(manager.journal_path(day), known.journal_bytes, manager.encoding.keys) as journal:
             journal.append(note, trades)
             size = journal.size_bytes
-        turn_s = turn_of(str(manager.instrument), now_s, self._save_s) if known.turn_s is None else known.turn_s
+        rows = known.journal_rows + trades.height
         self._days[manager.instrument, day] = replace(
             known,
             certificate=after,
-            journal_rows=known.journal_rows + trades.height,
+            journal_rows=rows,
             journal_bytes=size,
-            turn_s=turn_s,
+            turn_s=known.turn_with(str(manager.instrument), rows, now_s, self._save_s),
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfilld.core.day.saving import GROWTH, REWRITE_SHARE, is_rewrite_due, next_rewrite_at, turn_of
+from backfilld.core.day.saving import GROWTH, REWRITE_SHARE, has_grown, is_rewrite_due, next_rewrite_at, turn_of
 
 SAVE_S = 300.0
 
@@ -17,7 +17,7 @@ def test_a_backfill_encodes_each_trade_at_most_two_and_a_half_times(saves: list[
     file_rows = journal_rows = encoded = 0
     for rows in saves:
         journal_rows += rows
-        if is_rewrite_due(journal_rows, file_rows, SAVE_S):
+        if is_rewrite_due(file_rows, SAVE_S) or has_grown(journal_rows, file_rows):
             file_rows, journal_rows = file_rows + journal_rows, 0
             encoded += file_rows
     encoded += file_rows + journal_rows if journal_rows else 0
@@ -55,9 +55,10 @@ def test_while_saves_wait_rewrites_take_a_tenth_of_the_time(rewrites_s: list[flo
 
 def test_a_day_is_not_rewritten_for_a_few_new_rows() -> None:
     """Between two rewrites a top-up costs what is new."""
-    assert not is_rewrite_due(300, 1000, SAVE_S)
+    assert not is_rewrite_due(1000, SAVE_S)
+    assert not has_grown(300, 1000)
 
 
 def test_the_first_rows_of_a_day_make_its_file_at_once() -> None:
     """Other programs see a day from its first checkpoint on."""
-    assert is_rewrite_due(1, 0, SAVE_S)
+    assert is_rewrite_due(0, SAVE_S)

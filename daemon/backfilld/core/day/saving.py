@@ -5,11 +5,11 @@ A rewrite costs what the day has; an append costs what is new. Owns the balance 
 * A day that is over is rewritten once it is sealed, or at the end of its round: it is then encoded once. So is every
   day of a run that ends after its first round (``save_s`` is infinite): nobody waits for its files. With a ``save_s``
   of 0 nothing waits in a journal.
-* Today's file is written with its first rows, because other programs read only files; and again once the journal has
-  ``GROWTH`` times its rows, so that it grows by a constant factor. That alone encodes at most
-  ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length.
-* It is written before the oldest row of the journal is ``save_s`` old, at the turn of its instrument: hundreds of
-  instruments that began together take turns. An append never waits for those: a crash would lose what it has.
+* Today's file is written with its first rows, because other programs read only files.
+* It is written again once the journal has ``GROWTH`` times its rows, so that it grows by a constant factor: that alone
+  encodes at most ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length; and before the oldest row of the
+  journal is ``save_s`` old, at the turn of its instrument: hundreds of instruments that began together take turns. An
+  append never waits for these rewrites: a crash would lose what it has.
 * The end of a first round leaves nothing in the journal, and a shutdown as little as its grace allows: the callers ask
   for those rewrites.
 """
@@ -29,11 +29,16 @@ LEAST_SPREAD_S = 1.0
 """A shorter ``save_s`` is not spread."""
 
 
-def is_rewrite_due(journal_rows: int, file_rows: int, save_s: float, *, is_over: bool = False) -> bool:
-    """Whether the day file is to be rewritten with this save, with the rows that the journal would have."""
+def is_rewrite_due(file_rows: int, save_s: float, *, is_over: bool = False) -> bool:
+    """Whether the day file is to be rewritten with this save."""
     if save_s and (is_over or math.isinf(save_s)):
         return False
-    return save_s == 0 or file_rows == 0 or journal_rows >= GROWTH * file_rows
+    return save_s == 0 or file_rows == 0
+
+
+def has_grown(journal_rows: int, file_rows: int) -> bool:
+    """Whether the journal has so many rows that it is the turn of its file."""
+    return journal_rows >= GROWTH * file_rows
 
 
 def turn_of(name: str, since_s: float, save_s: float) -> float:
