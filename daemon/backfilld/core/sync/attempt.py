@@ -77,7 +77,9 @@ class Attempt:
     def first_after_silence(self) -> int | None:
         """The first trade of the window, where it is proven and days before it are empty."""
         day = min(self.known_days.records, default=None)
-        if day is None or day <= day_of(self.window.start_ms) or not self.plan.first_is_proven:
+        if day is None or day <= day_of(self.window.start_ms):
+            return None
+        if not (self.plan.first_is_proven and self.plan.received):
             return None
         first_id = self.known_days.records[day].first_id
         return first_id if self.plan.received.first_id == first_id else None
