@@ -111,7 +111,7 @@ class BackfillPlan(KnownWindow):
 
     def next_question(self, *, pages: bool = True) -> Query | None:
         """What :meth:`take` would return, without taking it."""
-        if self._head.to_ask and (pages or self.window.stop_ms is not None or not self._head.page_is_next):
+        if self._head.to_ask:
             return self._head.to_ask[0]
         page = self._next_page()
         is_filled = page is None and not self._ids.are_asked and not self._head.is_open
@@ -120,8 +120,7 @@ class BackfillPlan(KnownWindow):
         return query if query is not None or not pages else page
 
     def take(self, *, pages: bool = True) -> Query | None:
-        """The next question to put, or None if there is none for now; without ``pages``, only one that locates,
-        while the window is open: where it begins may be wrong still, and rows that came stay on disk."""
+        """The next question to put, or None if there is none for now; without ``pages``, only one that locates."""
         query = self.next_question(pages=pages)
         if query is None:
             return None
@@ -138,7 +137,8 @@ class BackfillPlan(KnownWindow):
     # -- answers
 
     def answered(self, query: Query, found: Found, now_ms: int | None = None) -> None:
-        """An answer was accepted; rows to keep are on their way to the disk. ``now_ms`` as for the plan, if known."""
+        """An answer was accepted; its rows, if any are to be kept, are on their way to the disk. ``now_ms`` is about
+        the exchange's time, if it is known."""
         self._end.shown.now_ms = self._pace.now_ms = now_ms or self._pace.now_ms
         self._came_back(query)
         self._times.learn(query, found)

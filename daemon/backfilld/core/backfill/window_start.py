@@ -48,11 +48,6 @@ class WindowStart:
         return self._awaits_first
 
     @property
-    def page_is_next(self) -> bool:
-        """Whether the next question brings rows."""
-        return isinstance(self.to_ask[0], Since) and self.to_ask[0].rows > 1
-
-    @property
     def first_ms(self) -> int | None:
         """The time of the trade with the first id, where an answer has shown it."""
         return self._shown[1] if self._shown is not None and self._shown[0] == self.first_id else None

@@ -82,8 +82,7 @@ class Attempt:
         if not (self.plan.first_is_proven and self.plan.received):
             return None
         first_id = self.known_days.records[day].first_id
-        received = self.plan.received
-        return first_id if received and received.first_id == first_id else None
+        return first_id if self.plan.received.first_id == first_id else None
 
     @property
     def unsealed_days(self) -> tuple[Certificate, ...]:

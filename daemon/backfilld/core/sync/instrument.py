@@ -65,18 +65,14 @@ class InstrumentSync(SyncState):
     # -- what the scheduler asks
 
     def rank(self) -> Rank | None:
-        """How urgent the next question is, None if there is none. Pages wait for the market's limits and the day."""
+        """How urgent the next question is, None if there is none. Pages wait until the market's limits are known."""
         if self.phase is not Phase.ASKING or self.must_yield:
             return None
-        return self.attempt.rank(is_top_up=self.rounds > 0, pages=self._may_page)
+        return self.attempt.rank(is_top_up=self.rounds > 0, pages=self._is_listed)
 
     def take(self) -> Query | None:
         """The next question; its answer must come back as an event."""
-        return self.attempt.plan.take(pages=self._may_page) if self.rank() is not None else None
-
-    @property
-    def _may_page(self) -> bool:
-        return self._is_listed and not (self._is_planned_by_host and self._is_doubted)
+        return self.attempt.plan.take(pages=self._is_listed) if self.rank() is not None else None
 
     # -- what happens
 
@@ -97,7 +93,6 @@ class InstrumentSync(SyncState):
         return actions
 
     def _heed(self, event: Event, now: Instant) -> None:
-        self._is_doubted = now.is_doubted
         match event:
             case happened.Answered():
                 self.has_answered = True
