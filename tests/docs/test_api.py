@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import structlog
 
 import backfilld
 from tests.docs.snippets import ROOT
@@ -31,6 +32,7 @@ def cache(stored: Path, environment: dict[str, str], tmp_path: Path, monkeypatch
     for name in ("my_cache", "context_history_dir/backfill_cache"):
         (tmp_path / name).mkdir(parents=True)
         subprocess.run(["cp", "-r", "--parents", ".", str(tmp_path / name)], cwd=stored, check=True)
+    structlog.reset_defaults()  # another test of this process may have configured it, as a program may
     monkeypatch.chdir(tmp_path)
     for name, value in environment.items():
         if name.startswith("BACKFILL") or name not in os.environ:

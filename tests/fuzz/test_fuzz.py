@@ -69,7 +69,9 @@ async def test_requests_in_a_ban_are_named(tmp_path: Path) -> None:
 
 async def test_who_does_not_end_is_killed_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "GRACE_S", 1.0)
-    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('{}', flush=True); time.sleep(60)"
+    )
     assert any("did not end within" in each for each in await broken_by(program, PLAIN, tmp_path, most_s=1))
 
 

@@ -27,12 +27,12 @@ def backfilld(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comp
 
 
 def filled_cache(cache_dir: Path) -> Path:
-    """A cache with a sealed day, one with a hole, a bad file, and a second instrument's whole day."""
+    """A cache with a sealed day, one with a hole, a bad file, and a second instrument's rows of a day too early."""
     spot = BackfillCacheManager(instrument_directory(cache_dir, Instrument.parse("spot:BTCUSDT")))
     days = [DAY.replace(day=number) for number in (5, 6, 7)]
     spot.append(days[0], day_frame(range(1000, 2234), days[0]), starts_at(days[0], 1000, 2234))
     spot.append(days[1], day_frame([*range(3000, 3010), *range(3020, 3030)], days[1]), starts_at(days[1], 3000, 3030))
     spot.get_cache_path(days[2]).write_text("cut")
     futures = BackfillCacheManager(instrument_directory(cache_dir, Instrument.parse("um:ETHUSDT")))
-    futures.append(DAY, day_frame(range(5, 10)))
+    futures.append(DAY, day_frame(range(5, 10), days[1]))
     return cache_dir

@@ -61,8 +61,14 @@ def test_a_page_of_a_slow_symbol_far_behind_the_last_one_fits_by_its_own_pace() 
     ids = IdRange(1200, 1209)
     trades = rows(1200, DAY_MS + HOUR_MS + 28 * HOUR_MS, 100_000)
     assert accepted_at(trades, Page(ids), KnownTimes([STORED]), ids) == 1
-    earlier = rows(1200, DAY_MS + HOUR_MS + 4 * HOUR_MS, 100_000)
-    assert accepted_at(earlier, Page(ids), KnownTimes([STORED]), ids) == 3
+
+
+@pytest.mark.parametrize(("hours", "asked"), [(25, 1), (-13, None), (40, 3)])
+def test_busy_hours_behind_quiet_ones_are_believed_at_once_within_a_tenfold_pace(hours: int, asked: int | None) -> None:
+    """1,000 ids at 7 s each are two hours."""
+    ids = IdRange(1200, 1209)
+    trades = rows(1200, DAY_MS + HOUR_MS + hours * HOUR_MS, 7_000)
+    assert accepted_at(trades, Page(ids), KnownTimes([STORED]), ids) == asked
 
 
 def test_ids_that_an_answer_jumps_over_are_no_time() -> None:

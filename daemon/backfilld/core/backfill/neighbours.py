@@ -5,8 +5,9 @@ of another day: every row of it would go to the wrong file, and the window would
 
 1. Times ascend with ids, but for less than HALF_DAY_MS. An answer that breaks this against a row that is stored is
    never believed; against a trade that an answer only named, no more than one that fits no neighbour.
-2. How long the rows of a page take shows the pace, whatever day they claim. At that pace, give or take HALF_DAY_MS,
-   they have to reach the trade that is nearest by id. If they do not, AGREEING answers have to say the same.
+2. How long the rows of a page take shows the pace, whatever day they claim. At up to PACE_FACTOR times that pace or a
+   part of it, give or take HALF_DAY_MS, they have to reach the trade that is nearest by id. If they do not, AGREEING
+   answers have to say the same.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -21,6 +22,10 @@ from backfilld.core.timespan import StoredSpan
 
 HALF_DAY_MS = 43_200_000
 """Times that are wrong by a day are wrong by more than this, and no real page is."""
+
+PACE_FACTOR = 10
+"""How much faster or slower than within a page trading may be between it and the nearest known trade. Quiet and busy
+hours of a symbol differ by about as much."""
 
 AGREEING = 3
 """Answers that it takes to believe times that fit no neighbour."""
@@ -98,7 +103,9 @@ def misfit(trades: pl.DataFrame, asked_id: int, beside: tuple[Neighbour, ...]) -
     gaps = [_gap(trades, asked_id, each) for each in beside]
     broken = [each for each in gaps if each.ms < -HALF_DAY_MS]
     nearest = min(gaps, key=lambda each: (each.distance, not each.trade.is_row))
-    if not broken and abs(nearest.ms - nearest.distance * pace_ms) <= HALF_DAY_MS:
+    expected_ms = nearest.distance * pace_ms
+    fits = expected_ms / PACE_FACTOR - HALF_DAY_MS <= nearest.ms <= expected_ms * PACE_FACTOR + HALF_DAY_MS
+    if fits and not broken:
         return None
     of = min(broken or [nearest], key=lambda each: (not each.trade.is_row, each.distance)).trade
     reason = f"rows from T {trades['T'][0]} for ids from {first_id} on, beside id {of.trade_id} of T {of.at_ms}"
