@@ -150,6 +150,7 @@ async def test_while_an_fsync_hangs_and_nothing_is_in_hand(place: Path, strace: 
         async with running(daemon) as run:
             await run.until_said("backfill_completed")
             async with injected(run, Injection("fsync", "delay_enter=30000000")) as traced:
+                exchange.ban(Pool.SPOT, 120.0)  # an idle daemon syncs nothing
                 await until(traced.lines)
                 await _terminated(run, expected=0, traced=traced)
         assert daemon.held().equals(daemon.tape_of_today())
