@@ -172,7 +172,7 @@ async def test_status_asks_the_running_daemon_how_its_live_side_stands(tmp_path:
         await followed(daemon, 300)
         live = json.loads((await daemon.run("status", "--json")).stdout)["live"]
         assert (live["attached"], live["connects"], list(live["instruments"])) == (1, 2, [str(BTC)])
-        assert live["holes_found"] == live["holes_healed"] > 0
+        assert live["holes_found"] == live["holes_healed"]  # a cut need not lose a trade
         assert 0 <= live["instruments"][str(BTC)]["lag_ms"] < 10_000
         (line,) = [each for each in (await daemon.run("status")).stdout.splitlines() if each.startswith("live: ")]
         assert line.startswith("live: 1 of 1 instruments attached, lag ")
