@@ -94,13 +94,22 @@ def _unpacked(scratch: Path, version: str) -> Path:
     architecture = _run(["dpkg", "--print-architecture"], scratch).strip()
     (apt / "apt.conf").write_text(_APT.format(private=apt, architecture=architecture))
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (apt / "etc/apt/sources.list").write_text(f"deb [signed-by={keyring}] http://deb.debian.org/debian unstable main\n")
+    (apt / "etc/apt/sources.list").write_text(f"deb [signed-by={keyring}] {_mirror(scratch)} unstable main\n")
     options = {"APT_CONFIG": str(apt / "apt.conf")}
     _run(["apt-get", "update", "-q"], scratch, options)
     _run(["apt-get", "download", "-q", *_DEBIAN_PACKAGES.format(v=version).split()], packages, options)
     for package in packages.glob("*.deb"):
         _run(["dpkg", "-x", str(package), str(tree)], scratch)
     return tree
+
+
+def _mirror(directory: Path) -> str:
+    """Where this machine gets Debian's packages from; security updates stand elsewhere."""
+    addresses = _run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], directory).split()
+    found = next((each for each in addresses if "security" not in each), None)
+    if found is None:
+        raise Unavailable("apt has no list of packages: apt-get update would bring it")
+    return found
 
 
 def _link(tree: Path, version: str) -> None:

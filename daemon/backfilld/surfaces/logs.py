@@ -22,7 +22,7 @@ REPEATS = Repeats(time.monotonic)
 """The outages that this process is in, so that each is logged once."""
 
 _THRESHOLD = [logging.INFO]
-"""The level in force. Loggers that were bound before it changed heed it too."""
+"""The level in force. Loggers that were bound before it changed follow it too."""
 
 FIRST = ("timestamp", "level", "event")
 """A JSON line begins with these."""

@@ -189,7 +189,7 @@ class BackfillPlan(KnownWindow):
         self._head.show(found, by_row=brings_rows(query, found.rows))
         match query:
             case Page() | Tail():
-                self._head.heed(found)
+                self._head.take(found)
             case Before():
                 self._head.neighbour_answered(found, self.received.first_id if self.received else None)
                 self._lower_first()

@@ -126,7 +126,7 @@ class WindowStart:
             return True
         return self.first_id is not None
 
-    def heed(self, found: Found) -> None:
+    def take(self, found: Found) -> None:
         """Rows from before the window where its first were expected: the exchange did not name its last neighbour, as
         its answers may lag. If the start lies among the rows, it is found."""
         if found.ids is None or found.first_ms >= self._start_ms or self.reaches_over:

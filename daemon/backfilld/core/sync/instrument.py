@@ -83,7 +83,7 @@ class InstrumentSync(SyncState):
 
     def on(self, event: Event, now: Instant) -> list[Action]:
         """Take one event into account; return what is to be done, in this sequence."""
-        self._heed(event, now)
+        self._take(event, now)
         self._advance(now)
         return self._taken()
 
@@ -92,7 +92,7 @@ class InstrumentSync(SyncState):
         self._actions.clear()
         return actions
 
-    def _heed(self, event: Event, now: Instant) -> None:
+    def _take(self, event: Event, now: Instant) -> None:
         match event:
             case happened.Answered():
                 self.has_answered = True
