@@ -20,8 +20,8 @@ import trio
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail, brings_rows
-from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import REST, Certificate, Source
+from backfilld.core.day.addition import Addition
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
 from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
@@ -361,20 +361,12 @@ class FakeStore(RamStore):
         self.loaded.append((instrument, day))
         return await super().load(instrument, day)
 
-    async def save(
-        self,
-        instrument: Instrument,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds = NO_ABSENCES,
-        source: Source = REST,
-    ) -> Saved:
+    async def save(self, addition: Addition) -> Saved:
         """As told, after ``delay_s``."""
         await trio.sleep(self.delay_s)
         self._raise("save")
-        self.saves.append((instrument, day, trades.height, frozenset(day_starts)))
-        return await super().save(instrument, day, trades, day_starts, absence, source)
+        self.saves.append((addition.instrument, addition.day, addition.trades.height, addition.day_starts))
+        return await super().save(addition)
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """As told."""

@@ -70,7 +70,7 @@ async def merging(*, rows: int = 1_000_000, buffer: float = math.inf) -> AsyncIt
 
 
 def ids(message: DayMerged) -> list[int]:
-    return message.new.trades["a"].to_list()
+    return message.addition.trades["a"].to_list()
 
 
 async def test_a_page_is_handed_over_when_seven_tenths_of_the_interval_have_passed(autojump_clock: MockClock) -> None:
@@ -115,8 +115,8 @@ async def test_pages_in_any_order_are_put_in_order(autojump_clock: MockClock) ->
             await desk.page(tape.frame[start : start + 10])
         day, end = await desk.flush(FlushDays(BTC))
         assert isinstance(day, DayMerged)
-        assert_frame_equal(day.new.trades, tape.frame)
-        assert (day.new.duplicates, day.new.conflicts.height) == (0, 0)
+        assert_frame_equal(day.addition.trades, tape.frame)
+        assert (day.duplicates, day.conflicts.height) == (0, 0)
         assert end == DaysFlushed(BTC)
 
 
@@ -127,8 +127,8 @@ async def test_rows_that_came_twice_collapse_and_conflicts_are_reported(autojump
         day, _ = await desk.flush(FlushDays(BTC))
         assert isinstance(day, DayMerged)
         assert ids(day) == [0, 1, 2, 3, 4, 5, 6]
-        assert day.new.duplicates == 1
-        assert day.new.conflicts["p"].to_list() == [7.0]
+        assert day.duplicates == 1
+        assert day.conflicts["p"].to_list() == [7.0]
 
 
 async def test_a_page_over_midnight_is_cut_and_proves_the_start_of_the_day(autojump_clock: MockClock) -> None:
@@ -139,7 +139,7 @@ async def test_a_page_over_midnight_is_cut_and_proves_the_start_of_the_day(autoj
         assert isinstance(tomorrow, DayMerged)
         assert (today.day, ids(today)) == (DAY, [10, 11])
         assert (tomorrow.day, ids(tomorrow)) == (NEXT, [12, 13])
-        assert today.day_starts == tomorrow.day_starts == {DayStart(NEXT, 12)}
+        assert today.addition.day_starts == tomorrow.addition.day_starts == {DayStart(NEXT, 12)}
 
 
 async def test_a_page_that_begins_at_midnight_proves_nothing(autojump_clock: MockClock) -> None:
@@ -147,7 +147,7 @@ async def test_a_page_that_begins_at_midnight_proves_nothing(autojump_clock: Moc
         await desk.page(trades_at(10, NEXT_MS, NEXT_MS))
         (day, _) = await desk.flush(FlushDays(BTC))
         assert isinstance(day, DayMerged)
-        assert day.day_starts == frozenset()
+        assert day.addition.day_starts == frozenset()
 
 
 async def test_a_day_without_trades_is_no_day_and_proves_the_next(autojump_clock: MockClock) -> None:
@@ -157,7 +157,7 @@ async def test_a_day_without_trades_is_no_day_and_proves_the_next(autojump_clock
         assert isinstance(first, DayMerged)
         assert isinstance(third, DayMerged)
         assert (first.day, third.day) == (DAY, DAY + timedelta(days=2))
-        assert third.day_starts == {DayStart(third.day, 11)}
+        assert third.addition.day_starts == {DayStart(third.day, 11)}
 
 
 async def test_a_marker_row_with_the_time_of_yesterday_stays_where_its_id_is(autojump_clock: MockClock) -> None:
@@ -181,7 +181,7 @@ async def test_ids_that_come_by_themselves_go_to_the_day_that_has_their_range(au
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (ids(today), ids(tomorrow)) == ([9], [10, 11, 12, 13])
-        assert today.day_starts == {DayStart(NEXT, 10)}
+        assert today.addition.day_starts == {DayStart(NEXT, 10)}
         await desk.page(trades_at(10, NEXT_MS - 1))
         (again, _) = await desk.flush(FlushDays(BTC))
         assert isinstance(again, DayMerged)
@@ -196,7 +196,7 @@ async def test_a_late_answer_of_yesterdays_start_starts_no_other_day(autojump_cl
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (ids(today), ids(tomorrow)) == ([10], [11])
-        assert today.day_starts == {DayStart(DAY, 10), DayStart(NEXT, 11)}
+        assert today.addition.day_starts == {DayStart(DAY, 10), DayStart(NEXT, 11)}
 
 
 async def test_a_flush_hands_over_its_instrument_and_ends_with_its_mark(autojump_clock: MockClock) -> None:
@@ -229,7 +229,10 @@ async def test_pages_of_streams_come_together_and_are_kept_apart_by_instrument(a
         pages = tuple(PageFetched(each, trades_at(0, DAY_MS), STREAM) for each in (BTC, ETH))
         await desk.send.send(PagesStreamed(pages))
         days = [await desk.day() for _ in pages]
-        assert [(each.instrument, each.source, ids(each)) for each in days] == [(BTC, STREAM, [0]), (ETH, STREAM, [0])]
+        assert [(each.instrument, each.addition.source, ids(each)) for each in days] == [
+            (BTC, STREAM, [0]),
+            (ETH, STREAM, [0]),
+        ]
 
 
 async def test_days_to_renew_come_after_the_trades_and_have_their_files_written(autojump_clock: MockClock) -> None:
@@ -241,7 +244,7 @@ async def test_days_to_renew_come_after_the_trades_and_have_their_files_written(
         days = [message for message in messages if isinstance(message, DayMerged) and message.instrument == BTC]
         told = [(message.day, ids(message), message.writes_file) for message in days]
         assert told == [(NEXT, [9], False), (DAY, [], True), (NEXT, [], True)]
-        assert all(message.day_starts == {DayStart(DAY, 3), DayStart(NEXT, 9)} for message in days)
+        assert all(message.addition.day_starts == {DayStart(DAY, 3), DayStart(NEXT, 9)} for message in days)
         assert messages[-1] == DaysFlushed(BTC)
 
 
@@ -252,7 +255,7 @@ async def test_starts_are_of_their_instrument_and_last(autojump_clock: MockClock
             await desk.page(trades_at(3, DAY_MS), instrument)
             day = (await desk.flush(FlushDays(instrument)))[0]
             assert isinstance(day, DayMerged)
-            assert day.day_starts == expected
+            assert day.addition.day_starts == expected
 
 
 async def test_what_is_held_at_the_end_of_the_pages_is_handed_over(autojump_clock: MockClock) -> None:

@@ -47,6 +47,7 @@ from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since
 from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE, MOST_OWED
 from backfilld.core.backfill.window_start import PAGE_MS
 from backfilld.core.day.absences import NO_ABSENCES
+from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
@@ -192,7 +193,9 @@ class Desk:
         for day in sorted(days):
             part = trades.filter(pl.col("T") // MS_PER_DAY == (day - day_of(0)).days)
             absence = message.absences.get(day, NO_ABSENCES)
-            saved = await self.store.save(instrument, day, part, self.starts[instrument], absence)
+            saved = await self.store.save(
+                Addition(instrument, day, part, frozenset(self.starts[instrument]), absence=absence)
+            )
             self.send.send_nowait(DaySaved(instrument, saved.record, part.height, self.conflicts))
         self.send.send_nowait(RoundSaved(instrument))
 
@@ -830,7 +833,7 @@ async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojum
             if dropped != btc:
                 desk.send.send_nowait(JobDropped(dropped))
         await wait_all_tasks_blocked()
-        saved = await desk.store.save(BTC, DAY, desk.gathered[BTC][0], ())
+        saved = await desk.store.save(Addition(BTC, DAY, desk.gathered[BTC][0]))
         desk.send.send_nowait(DaySaved(BTC, saved.record, 1000, 0))
         desk.send.send_nowait(RoundSaved(BTC))
         await wait_all_tasks_blocked()

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import count
-from typing import Any
 
 import polars as pl
 import pytest
@@ -15,17 +14,16 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from backfilld.actors.disk import Disk
-from backfilld.actors.merger import CHECKPOINT_MARGIN, NOTHING_NEW
+from backfilld.actors.merger import CHECKPOINT_MARGIN
 from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
 from backfilld.actors.reader_messages import DaysAltered
 from backfilld.actors.writer import run_writer
 from backfilld.adapters.ram_store import RamStore
-from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import REST, Certificate, Source
+from backfilld.core.day.addition import Addition
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.saving import turn_of
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
-from backfilld.core.merge import Merged
 from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import DayDamaged, DayLocked, StoreError
 from backfilld.ports import Saved
@@ -61,8 +59,8 @@ async def writing(store: FakeStore | None = None, *, is_patient: bool = False) -
         send.close()
 
 
-def merged(trades: pl.DataFrame, day_starts: Collection[DayStart] = ()) -> DayMerged:
-    return DayMerged(BTC, DAY, Merged(trades, 0, empty_trades()), frozenset(day_starts))
+def merged(trades: pl.DataFrame, day_starts: Collection[DayStart] = (), instrument: Instrument = BTC) -> DayMerged:
+    return DayMerged(Addition(instrument, DAY, trades, frozenset(day_starts)))
 
 
 async def test_a_stretch_is_saved_with_its_proof_and_told_as_it_stands(autojump_clock: MockClock) -> None:
@@ -91,11 +89,11 @@ async def test_conflicts_of_the_pages_and_of_the_disk_are_counted_and_logged_one
 ) -> None:
     async with writing() as desk:
         held = trades_at(0, DAY_MS, DAY_MS)
-        desk.store.hold(BTC, held, (await desk.store.save(BTC, DAY, held, ())).record)
+        desk.store.hold(BTC, held, (await desk.store.save(Addition(BTC, DAY, held))).record)
         among_pages = trades_at(9, DAY_MS).with_columns(p=pl.lit(1.5))
         changed = held.with_columns(q=pl.when(pl.col("a") == 1).then(99.0).otherwise("q"))
         with capture_logs() as logs:
-            await desk.send.send(DayMerged(BTC, DAY, Merged(changed, 3, among_pages), frozenset()))
+            await desk.send.send(DayMerged(Addition(BTC, DAY, changed), 3, among_pages))
             event = await desk.events.receive()
         assert isinstance(event, DaySaved)
         assert event.conflicts == 2
@@ -107,16 +105,8 @@ async def test_conflicts_of_the_pages_and_of_the_disk_are_counted_and_logged_one
 class FileStore(FakeStore):
     """Says that it wrote a file."""
 
-    async def save(
-        self,
-        instrument: Instrument,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds = NO_ABSENCES,
-        source: Source = REST,
-    ) -> Saved:
-        saved = await super().save(instrument, day, trades, day_starts, absence, source)
+    async def save(self, addition: Addition) -> Saved:
+        saved = await super().save(addition)
         return Saved(saved.record, "a.parquet", 1234, saved.cached, saved.duplicates, saved.conflicts)
 
 
@@ -134,7 +124,7 @@ async def test_a_renewal_without_trades_is_saved_and_not_called_a_merge(autojump
     async with writing() as desk:
         await desk.send.send(merged(trades_at(5, DAY_MS)))
         with capture_logs() as logs:
-            await desk.send.send(DayMerged(BTC, DAY, NOTHING_NEW, starts_at(DAY, 5, 6)))
+            await desk.send.send(DayMerged(Addition(BTC, DAY, day_starts=starts_at(DAY, 5, 6))))
             await desk.events.receive()
             event = await desk.events.receive()
         assert isinstance(event, DaySaved)
@@ -185,9 +175,9 @@ class Failing(FakeStore):
         super().__init__()
         self.tried: list[float] = []
 
-    async def save(self, *arguments: object, **words: object) -> Saved:
+    async def save(self, addition: Addition) -> Saved:
         self.tried.append(trio.current_time())
-        return await super().save(*arguments, **words)  # type: ignore[arg-type]
+        return await super().save(addition)
 
 
 async def test_a_patient_writer_tries_until_it_works_waiting_longer_each_time(autojump_clock: MockClock) -> None:
@@ -277,10 +267,10 @@ class Damaged(Failing):
         super().__init__()
         self.damaged = False
 
-    async def save(self, *arguments: object, **words: object) -> Saved:
+    async def save(self, addition: Addition) -> Saved:
         if self.damaged:
             raise DayDamaged("a.parquet was damaged while in use")
-        return await super().save(*arguments, **words)
+        return await super().save(addition)
 
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         await super().load(instrument, day)
@@ -327,18 +317,16 @@ class Journaled(FakeStore):
         super().__init__()
         self.waits: dict[tuple[Instrument, date], float] = {}
 
-    async def append(
-        self, instrument: Instrument, day: date, trades: pl.DataFrame, *arguments: Any, **words: Any
-    ) -> Saved:
+    async def append(self, addition: Addition) -> Saved:
         """Note when the row was appended."""
-        saved = await RamStore.save(self, instrument, day, trades, *arguments, **words)
-        self.waits.setdefault((instrument, day), trio.current_time() + 300)
+        saved = await RamStore.save(self, addition)
+        self.waits.setdefault((addition.instrument, addition.day), trio.current_time() + 300)
         return saved
 
-    async def save(self, instrument: Instrument, day: date, *arguments: Any, **words: Any) -> Saved:
+    async def save(self, addition: Addition) -> Saved:
         """Nothing waits any longer."""
-        self.waits.pop((instrument, day), None)
-        return await super().save(instrument, day, *arguments, **words)
+        self.waits.pop((addition.instrument, addition.day), None)
+        return await super().save(addition)
 
     def waiting(self) -> dict[tuple[Instrument, date], float]:
         """What was appended since the last save."""
@@ -378,7 +366,7 @@ async def test_the_end_leaves_in_the_journals_what_there_is_no_time_to_rewrite(a
     store = Journaled()
     async with writing(store) as desk:
         for number in range(30):
-            await desk.send.send(replace(merged(trades_at(0, DAY_MS)), instrument=Instrument.parse(f"spot:S{number}")))
+            await desk.send.send(merged(trades_at(0, DAY_MS), instrument=Instrument.parse(f"spot:S{number}")))
         store.delay_s = 0.5
         desk.disk.abandon_at(trio.current_time() + 9.0)
         began = trio.current_time()
@@ -403,21 +391,22 @@ class SlowDisk(Journaled):
         self.appended: list[float] = []
         self.file_ages: list[float] = []
 
-    async def append(self, instrument: Instrument, day: date, *_: Any, **__: Any) -> Saved:
+    async def append(self, addition: Addition) -> Saved:
         """Slowly."""
         await trio.sleep(self.append_s)
-        now, key = trio.current_time(), (instrument, day)
+        now, key = trio.current_time(), (addition.instrument, addition.day)
         self.appended.append(now)
         since_s = self.since.setdefault(key, now)
-        turn_s = -(-now // SAVE_S) * SAVE_S if self.at_once else turn_of(str(instrument), since_s, SAVE_S)
+        turn_s = -(-now // SAVE_S) * SAVE_S if self.at_once else turn_of(str(addition.instrument), since_s, SAVE_S)
         self.waits.setdefault(key, turn_s)
         return Saved(CERTIFICATE, None, 0, 0, 0, empty_trades())
 
-    async def save(self, instrument: Instrument, day: date, *_: Any, **__: Any) -> Saved:
+    async def save(self, addition: Addition) -> Saved:
         """More slowly."""
         await trio.sleep(self.rewrite_s)
-        self.file_ages.append(trio.current_time() - self.since.pop((instrument, day)))
-        del self.waits[instrument, day]
+        key = (addition.instrument, addition.day)
+        self.file_ages.append(trio.current_time() - self.since.pop(key))
+        del self.waits[key]
         return Saved(CERTIFICATE, None, 0, 0, 0, empty_trades())
 
 
@@ -432,7 +421,7 @@ async def test_hundreds_of_live_instruments_wait_for_no_rewrite_at_a_checkpoint(
     async with writing(store) as desk:
         for number in range(1, 70):
             for each in names:
-                await desk.send.send(replace(merged(ONE_ROW), instrument=each))
+                await desk.send.send(DayMerged(Addition(each, DAY, ONE_ROW)))
             while len(store.appended) < number * instruments:
                 await trio.sleep(append_s)
             took_s = store.appended[-1] - (number - 1) * checkpoint_s
@@ -450,7 +439,7 @@ async def test_a_disk_that_is_always_busy_rewrites_too(autojump_clock: MockClock
 
         async def send_without_a_pause() -> None:
             for number in range(2400):
-                await desk.send.send(replace(merged(ONE_ROW), instrument=Instrument.parse(f"spot:S{number % 40}")))
+                await desk.send.send(DayMerged(Addition(Instrument.parse(f"spot:S{number % 40}"), DAY, ONE_ROW)))
 
         nursery.start_soon(send_without_a_pause)
         await trio.sleep(1190)
@@ -460,27 +449,19 @@ async def test_a_disk_that_is_always_busy_rewrites_too(autojump_clock: MockClock
 class OneLocked(FakeStore):
     """No key opens the days of ETH; a day without a file cannot be renewed."""
 
-    async def save(
-        self,
-        instrument: Instrument,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds = NO_ABSENCES,
-        source: Source = REST,
-    ) -> Saved:
-        if instrument == ETH:
+    async def save(self, addition: Addition) -> Saved:
+        if addition.instrument == ETH:
             raise DayLocked("spot:ETHUSDT 2025-11-07 is encrypted, and no key opens it")
-        if trades.is_empty() and await self.load(instrument, day) is None:
+        if addition.trades.is_empty() and await self.load(addition.instrument, addition.day) is None:
             raise DayDamaged("it is gone")
-        return await super().save(instrument, day, trades, day_starts, absence, source)
+        return await super().save(addition)
 
 
 async def test_a_day_that_no_key_opens_ends_only_its_instrument(autojump_clock: MockClock) -> None:
     """The writer goes on with the others, and the day is read again: that says so, and asks nothing more."""
     async with writing(OneLocked()) as desk:
         with capture_logs() as logs:
-            await desk.send.send(replace(merged(trades_at(0, DAY_MS)), instrument=ETH))
+            await desk.send.send(merged(trades_at(0, DAY_MS), instrument=ETH))
             await desk.send.send(merged(trades_at(0, DAY_MS)))
         assert await desk.events.receive() == DaysAltered(ETH, frozenset({DAY}))
         assert isinstance(await desk.events.receive(), DaySaved)

@@ -14,6 +14,7 @@ from backfilld import Instrument, StoreError
 from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.newest_shown import ShownEnd
+from backfilld.core.day.addition import Addition
 from backfilld.core.day.figures import Figures
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import IdRange, day_start_ms, day_stop_ms
@@ -58,7 +59,7 @@ async def test_what_the_exchange_has_shown_is_recalled(store: TradeStore) -> Non
 
 
 async def test_what_is_saved_is_loaded_and_read(store: TradeStore) -> None:
-    saved = await store.save(SPOT, DAY, day_frame(range(1000, 1100)), starts_at(DAY, 1000))
+    saved = await store.save(Addition(SPOT, DAY, day_frame(range(1000, 1100)), starts_at(DAY, 1000)))
     assert (saved.cached, saved.duplicates, saved.conflicts.height) == (0, 0, 0)
     assert saved.record == await store.load(SPOT, DAY)
     assert (saved.record.first_id, saved.record.last_id, saved.record.rows) == (1000, 1099, 100)
@@ -68,9 +69,9 @@ async def test_what_is_saved_is_loaded_and_read(store: TradeStore) -> None:
 
 async def test_saving_merges_and_counts_duplicates_and_conflicts(store: TradeStore) -> None:
     """The row that is held stays; the one that differs is handed back, not stored and not dropped."""
-    await store.save(SPOT, DAY, day_frame(range(1000, 1100)), ())
+    await store.save(Addition(SPOT, DAY, day_frame(range(1000, 1100))))
     other = day_frame(range(1090, 1150)).with_columns(p=pl.when(pl.col("a") == 1095).then(1.0).otherwise("p"))
-    saved = await store.save(SPOT, DAY, other, ())
+    saved = await store.save(Addition(SPOT, DAY, other))
     assert (saved.cached, saved.duplicates) == (100, 9)
     assert_frame_equal(saved.conflicts, other.filter(pl.col("a") == 1095))
     assert_frame_equal(await store.read(SPOT, *EVER), day_frame(range(1000, 1150)))
@@ -78,8 +79,8 @@ async def test_saving_merges_and_counts_duplicates_and_conflicts(store: TradeSto
 
 async def test_holes_are_told_until_they_are_filled(store: TradeStore) -> None:
     holed = day_frame([*range(1000, 1010), *range(1020, 1030), *range(1040, 1050)])
-    assert (await store.save(SPOT, DAY, holed, ())).record.holes == (IdRange(1010, 1019), IdRange(1030, 1039))
-    assert (await store.save(SPOT, DAY, day_frame(range(1010, 1020)), ())).record.holes == (IdRange(1030, 1039),)
+    assert (await store.save(Addition(SPOT, DAY, holed))).record.holes == (IdRange(1010, 1019), IdRange(1030, 1039))
+    assert (await store.save(Addition(SPOT, DAY, day_frame(range(1010, 1020))))).record.holes == (IdRange(1030, 1039),)
     record = await store.load(SPOT, DAY)
     assert record is not None
     assert [span.ids for span in record.spans] == [IdRange(1000, 1029), IdRange(1040, 1049)]
@@ -89,21 +90,21 @@ async def test_holes_are_told_until_they_are_filled(store: TradeStore) -> None:
 
 
 async def test_proof_is_kept_over_saves_and_renewed_without_rows(store: TradeStore) -> None:
-    await store.save(SPOT, DAY, day_frame(range(1000, 1050)), starts_at(DAY, 1000))
-    await store.save(SPOT, DAY, day_frame(range(1050, 1100)), ())
-    saved = await store.save(SPOT, DAY, empty_trades(), starts_at(DAY, 1100))
+    await store.save(Addition(SPOT, DAY, day_frame(range(1000, 1050)), starts_at(DAY, 1000)))
+    await store.save(Addition(SPOT, DAY, day_frame(range(1050, 1100))))
+    saved = await store.save(Addition(SPOT, DAY, day_starts=starts_at(DAY, 1100)))
     assert saved.record.sealed
     assert saved.cached == 100
     assert await store.load(SPOT, DAY) == saved.record
-    assert (await store.save(SPOT, DAY, day_frame([1100]), ())).record.closed is False
+    assert (await store.save(Addition(SPOT, DAY, day_frame([1100])))).record.closed is False
 
 
 async def test_reading_crosses_days_and_keeps_to_its_bounds(store: TradeStore) -> None:
     """From start on, up to but not including stop, by id."""
     edges = day_frame([1, 2, 3]).with_columns(T=pl.Series([START_MS, START_MS + 500, STOP_MS - 1]))
     after = day_frame([4, 5], NEXT).with_columns(T=pl.Series([STOP_MS, STOP_MS + 1]))
-    await store.save(SPOT, NEXT, after, ())
-    await store.save(SPOT, DAY, edges, ())
+    await store.save(Addition(SPOT, NEXT, after))
+    await store.save(Addition(SPOT, DAY, edges))
     both = pl.concat([edges, after])
     for start_ms, stop_ms, ids in [
         (START_MS, STOP_MS, [1, 2, 3]),
@@ -123,7 +124,7 @@ async def test_reading_crosses_days_and_keeps_to_its_bounds(store: TradeStore) -
 
 async def test_the_context_is_that_of_the_rows(store: TradeStore) -> None:
     trades = day_frame(range(1000, 1200))
-    await store.save(SPOT, DAY, trades, ())
+    await store.save(Addition(SPOT, DAY, trades))
     context, expected = await store.context(SPOT, START_MS, STOP_MS, 0.5), Figures.of(trades, 0.5)
     assert (context.trades, context.poc) == (200, expected.poc)
     assert (context.low, context.high) == (expected.low, expected.high)
@@ -132,9 +133,9 @@ async def test_the_context_is_that_of_the_rows(store: TradeStore) -> None:
 
 
 async def test_instruments_and_days_do_not_mix(store: TradeStore) -> None:
-    await store.save(SPOT, NEXT, day_frame([2000], NEXT), ())
-    await store.save(SPOT, DAY, day_frame([1000]), ())
-    await store.save(ETH, DAY, day_frame([1000, 1001]), ())
+    await store.save(Addition(SPOT, NEXT, day_frame([2000], NEXT)))
+    await store.save(Addition(SPOT, DAY, day_frame([1000])))
+    await store.save(Addition(ETH, DAY, day_frame([1000, 1001])))
     assert await store.days(SPOT) == [DAY, NEXT]
     assert await store.days(ETH) == [DAY]
     await store.delete(SPOT, DAY)
@@ -145,9 +146,9 @@ async def test_instruments_and_days_do_not_mix(store: TradeStore) -> None:
 
 
 async def test_what_was_read_is_not_changed_by_later_saves(store: TradeStore) -> None:
-    await store.save(SPOT, DAY, day_frame(range(1000, 1010)), ())
+    await store.save(Addition(SPOT, DAY, day_frame(range(1000, 1010))))
     read = await store.read(SPOT, *EVER)
-    await store.save(SPOT, DAY, day_frame(range(1010, 1020)), ())
+    await store.save(Addition(SPOT, DAY, day_frame(range(1010, 1020))))
     assert_frame_equal(read, day_frame(range(1000, 1010)))
 
 
@@ -157,8 +158,8 @@ async def test_both_stores_come_to_the_same(tmp_path_factory: pytest.TempPathFac
     disk = ParquetStore(tmp_path_factory.mktemp("store"), Encoding())
     memory = RamStore()
     for part in drawn:
-        on_disk = await disk.save(SPOT, DAY, day_frame(part), starts_at(DAY, 1000))
-        in_memory = await memory.save(SPOT, DAY, day_frame(part), starts_at(DAY, 1000))
+        on_disk = await disk.save(Addition(SPOT, DAY, day_frame(part), starts_at(DAY, 1000)))
+        in_memory = await memory.save(Addition(SPOT, DAY, day_frame(part), starts_at(DAY, 1000)))
         assert on_disk.record == in_memory.record
         assert (on_disk.cached, on_disk.duplicates) == (in_memory.cached, in_memory.duplicates)
     assert_frame_equal(await disk.read(SPOT, *EVER), await memory.read(SPOT, *EVER))
@@ -182,7 +183,7 @@ async def test_opening_sweeps_what_a_crash_left_and_says_so(tmp_path: Path) -> N
 
 
 async def test_saving_names_the_file_and_its_bytes(tmp_path: Path) -> None:
-    saved = await ParquetStore(tmp_path, Encoding("gzip", 9)).save(SPOT, DAY, day_frame([1000]), ())
+    saved = await ParquetStore(tmp_path, Encoding("gzip", 9)).save(Addition(SPOT, DAY, day_frame([1000])))
     path = tmp_path / "market=spot" / "symbol=BTCUSDT" / "backfill_2025-11-07.parquet"
     assert (saved.file, saved.bytes) == (str(path), path.stat().st_size)
 
@@ -193,16 +194,16 @@ async def test_a_store_that_cannot_be_used_raises_store_error(tmp_path: Path) ->
     with pytest.raises(StoreError, match="cannot use the cache directory"):
         await store.open()
     with pytest.raises(StoreError, match="cannot write"):
-        await store.save(SPOT, DAY, day_frame([1000]), ())
+        await store.save(Addition(SPOT, DAY, day_frame([1000])))
 
 
 async def test_a_day_that_was_damaged_is_none_and_can_be_saved_again(tmp_path: Path) -> None:
     store = ParquetStore(tmp_path, Encoding())
-    file = (await store.save(SPOT, DAY, day_frame(range(1000, 1100)), ())).file
+    file = (await store.save(Addition(SPOT, DAY, day_frame(range(1000, 1100))))).file
     assert file is not None
     Path(file).write_bytes(Path(file).read_bytes()[:-50])
     with capture_logs() as logs:
         assert await store.load(SPOT, DAY) is None
     assert [event["event"] for event in logs] == ["day_quarantined"]
-    await store.save(SPOT, DAY, day_frame([1000]), ())
+    await store.save(Addition(SPOT, DAY, day_frame([1000])))
     assert_frame_equal(await store.read(SPOT, *EVER), day_frame([1000]))

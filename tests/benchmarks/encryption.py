@@ -12,8 +12,7 @@ import polars as pl
 
 import backfilld
 from backfilld import Settings
-from backfilld.core.day.absences import NO_ABSENCES
-from backfilld.core.day.certificate import REST
+from backfilld.core.day.addition import Addition
 from backfilld.core.model import Instrument, day_of
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
@@ -68,8 +67,8 @@ class _Cache:
         self.write(day, held)
         saves, step = WaitingDays(300), tail.height // CHECKPOINTS
         for start in range(0, tail.height, step):
-            saves.append(self.manager, day, tail[start : start + step], (), NO_ABSENCES, REST, 0.0)
-        saves.rewrite(self.manager, day, tail[:0], (), NO_ABSENCES, REST)
+            saves.append(self.manager, Addition(BTC, day, tail[start : start + step]), 0.0)
+        saves.rewrite(self.manager, Addition(BTC, day, tail[:0]))
 
     def scan(self, day: date) -> pl.DataFrame:
         """All rows by the library."""

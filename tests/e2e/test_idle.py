@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -23,6 +23,7 @@ from trio.testing import MockClock
 from backfilld.actors import merger
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate, Source
 from backfilld.core.day.figures import Figures
 from backfilld.core.day.start import ONE_DAY, DayStart
@@ -153,13 +154,12 @@ class Endless(FakeExchange):
 class RecordsOnly(RamStore):
     """A store that keeps of each day what a scheduler is told, and no trade."""
 
-    async def save(
-        self, instrument: Instrument, day: date, trades: pl.DataFrame, day_starts: Collection[DayStart], *_: object
-    ) -> Saved:
+    async def save(self, addition: Addition) -> Saved:
         """Note what there is."""
+        instrument, day, day_starts = addition.instrument, addition.day, addition.day_starts
         await trio.lowlevel.checkpoint()
         old = self._records.get((instrument, day))
-        spans = tuple(joined([*(old.spans if old else ()), *spans_of(trades)]))
+        spans = tuple(joined([*(old.spans if old else ()), *spans_of(addition.trades)]))
         record = Certificate(
             day,
             spans,

@@ -11,8 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from backfilld.adapters.remote_days import CachedDaysInBucket
-from backfilld.core.day.absences import NO_ABSENCES
-from backfilld.core.day.certificate import REST
+from backfilld.core.day.addition import Addition
 from backfilld.core.model import Instrument
 from backfilld.core.replication import manifest_key
 from backfilld.errors import CacheLocked, SettingsError
@@ -46,7 +45,7 @@ def fill(cache: Path, encoding: Encoding) -> None:
         manager = manager_of(cache, instrument, encoding)
         manager.append(DAY, day_frame(range(1000, 1100)), starts_at(DAY, 1000, 1100))
         manager.append(NEXT, day_frame(range(1100, 1150), NEXT), starts_at(NEXT, 1100))
-        WaitingDays(300).append(manager, NEXT, day_frame(range(1150, 1160), NEXT), (), NO_ABSENCES, REST, 0.0)
+        WaitingDays(300).append(manager, Addition(BTC, NEXT, day_frame(range(1150, 1160), NEXT)), 0.0)
         report = day_frame([1000]).with_columns(source=pl.lit("rest"), kept=pl.lit(value=True))
         add_to_report(manager.get_cache_path(DAY), report, encoding.keys)
 

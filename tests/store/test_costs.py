@@ -11,8 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from backfilld.core.day.absences import NO_ABSENCES
-from backfilld.core.day.certificate import REST
+from backfilld.core.day.addition import Addition
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.waiting_days import WaitingDays
@@ -68,9 +67,9 @@ class Daemon:
     def save(self, trades: pl.DataFrame) -> bool:
         """Save what came; return whether it went into the journal. The writer rewrites what is due."""
         starts = starts_at(DAY, 1000)
-        done = self._days.append(self.manager, DAY, trades, starts, NO_ABSENCES, REST, self.now_s)
+        done = self._days.append(self.manager, Addition(SPOT, DAY, trades, starts), self.now_s)
         if done.is_in_journal and any(at <= self.now_s for at in self._days.due_at().values()):
-            done = self._days.rewrite(self.manager, DAY, trades[:0], starts, NO_ABSENCES, REST)
+            done = self._days.rewrite(self.manager, Addition(SPOT, DAY, trades[:0], starts))
         if not done.is_in_journal:
             self.rewrites.append(done.record.rows)
         return done.is_in_journal
@@ -119,5 +118,5 @@ def test_a_backfill_encodes_each_row_a_few_times_however_long_the_day(tmp_path: 
     daemon = Daemon(tmp_path, save_s=math.inf if pages < 100 else 1e9)
     for number in range(pages):
         daemon.save(day_frame(range(1000 + 100 * number, 1100 + 100 * number)))
-    daemon._days.rewrite(daemon.manager, DAY, day_frame([]), starts_at(DAY, 1000), NO_ABSENCES, REST)
+    daemon._days.rewrite(daemon.manager, Addition(SPOT, DAY, day_frame([]), starts_at(DAY, 1000)))
     assert sum(daemon.rewrites) + 100 * pages <= 2.6 * 100 * pages

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from backfilld.core.day.absences import NO_ABSENCES
-from backfilld.core.day.certificate import REST
+from backfilld.core.day.addition import Addition
 from backfilld.core.ids import IdSet
 from backfilld.core.serving.timeline import Timeline
 from backfilld.store.day_pieces import FrameKey, GroupKey, day_pieces, group_rows, rows_of
@@ -36,7 +35,7 @@ def test_each_stored_trade_is_in_one_piece(saved: list[range]) -> None:
         manager = BackfillCacheManager(instrument_directory(Path(directory), SPOT), SPOT)
         waiting = WaitingDays(300.0)
         for number, ids in enumerate(saved):
-            waiting.append(manager, DAY, day_frame(ids), (), NO_ABSENCES, REST, float(number))
+            waiting.append(manager, Addition(SPOT, DAY, day_frame(ids)), float(number))
         found = day_pieces(manager, SPOT, DAY)
         every = sorted({each for ids in saved for each in ids})
         assert [each for piece in found.pieces for each in range(piece.ids.first_id, piece.ids.last_id + 1)] == every

@@ -18,8 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from backfilld.core.day.absences import NO_ABSENCES
-from backfilld.core.day.certificate import REST
+from backfilld.core.day.addition import Addition
 from backfilld.errors import DayDamaged, DayLocked
 from backfilld.store.archive_import.archive_take import REPORT_SUFFIX, add_to_report
 from backfilld.store.format.dayfile import Encoding
@@ -159,13 +158,13 @@ def test_a_journal_that_no_key_opens_locks_its_day(encrypted: BackfillCacheManag
     manager = manager_of(tmp_path / "other", reading(OLD))
     manager.append(DAY, day_frame(range(1000, 1040)))
     writer = manager_of(tmp_path / "other", encrypting(OLD))
-    assert saves.append(writer, DAY, day_frame(range(1040, 1045)), (), NO_ABSENCES, REST, 0.0).is_in_journal
+    assert saves.append(writer, Addition(SPOT, DAY, day_frame(range(1040, 1045))), 0.0).is_in_journal
     before = tree_of(tmp_path)
     with pytest.raises(DayLocked, match="no key opens it"):
         manager_of(tmp_path / "other", Encoding()).load_cached_trades(DAY)
     with pytest.raises(DayLocked, match="no key opens it"):
         WaitingDays(300).append(
-            manager_of(tmp_path / "other", encrypting(NEW)), DAY, day_frame([1050]), (), NO_ABSENCES, REST, 0.0
+            manager_of(tmp_path / "other", encrypting(NEW)), Addition(SPOT, DAY, day_frame([1050])), 0.0
         )
     assert tree_of(tmp_path) == before
 
@@ -178,12 +177,12 @@ def test_the_journal_is_encrypted_and_joined(encrypted: BackfillCacheManager, tm
     manager.append(DAY, day_frame(range(1000, 1040)))
     saves = WaitingDays(300)
     for start in range(1040, 1060, 5):
-        done = saves.append(manager, DAY, day_frame(range(start, start + 5)), (), NO_ABSENCES, REST, 0.0)
+        done = saves.append(manager, Addition(SPOT, DAY, day_frame(range(start, start + 5))), 0.0)
         assert done.is_in_journal
     journal = manager.journal_path(DAY).read_bytes()
     plain = manager_of(tmp_path / "plain", Encoding())
     plain.append(DAY, day_frame(range(1000, 1040)))
-    WaitingDays(300).append(plain, DAY, day_frame(range(1040, 1060)), (), NO_ABSENCES, REST, 0.0)
+    WaitingDays(300).append(plain, Addition(SPOT, DAY, day_frame(range(1040, 1060))), 0.0)
     for value in (day_frame([1042])["T"], day_frame([1042])["a"]):
         needle = value.to_numpy().tobytes()
         assert needle in plain.journal_path(DAY).read_bytes()
@@ -191,9 +190,9 @@ def test_the_journal_is_encrypted_and_joined(encrypted: BackfillCacheManager, tm
     assert b"rest" not in journal
     assert_frame_equal(rows_of(manager), day_frame(range(1000, 1060)))
     fresh = manager_of(tmp_path / "day", encrypting(NEW, OLD))
-    assert (
-        WaitingDays(300).append(fresh, DAY, day_frame(range(1060, 1065)), (), NO_ABSENCES, REST, 0.0).is_in_journal
-    ), "records of two keys may follow each other"
+    assert WaitingDays(300).append(fresh, Addition(SPOT, DAY, day_frame(range(1060, 1065))), 0.0).is_in_journal, (
+        "records of two keys may follow each other"
+    )
     assert_frame_equal(rows_of(fresh), day_frame(range(1000, 1065)))
 
 
@@ -205,7 +204,7 @@ def test_a_record_of_another_instruments_journal_is_not_taken(tmp_path: Path) ->
     ]
     for manager in managers:
         manager.append(DAY, day_frame(range(1000, 1040)))
-        WaitingDays(300).append(manager, DAY, day_frame(range(1040, 1045)), (), NO_ABSENCES, REST, 0.0)
+        WaitingDays(300).append(manager, Addition(SPOT, DAY, day_frame(range(1040, 1045))), 0.0)
     here, there = (manager.journal_path(DAY) for manager in managers)
     here.write_bytes(there.read_bytes())
     with JoinedDay(managers[0].get_cache_path(DAY), here, DAY, None, keys=encrypting(OLD).keys) as day:
@@ -215,9 +214,9 @@ def test_a_record_of_another_instruments_journal_is_not_taken(tmp_path: Path) ->
 def test_a_plain_journal_is_read_after_encryption_is_switched_on(tmp_path: Path) -> None:
     plain = manager_of(tmp_path, Encoding())
     plain.append(DAY, day_frame(range(1000, 1040)))
-    WaitingDays(300).append(plain, DAY, day_frame(range(1040, 1045)), (), NO_ABSENCES, REST, 0.0)
+    WaitingDays(300).append(plain, Addition(SPOT, DAY, day_frame(range(1040, 1045))), 0.0)
     manager = manager_of(tmp_path, encrypting(OLD))
-    WaitingDays(300).append(manager, DAY, day_frame(range(1045, 1050)), (), NO_ABSENCES, REST, 0.0)
+    WaitingDays(300).append(manager, Addition(SPOT, DAY, day_frame(range(1045, 1050))), 0.0)
     assert_frame_equal(rows_of(manager), day_frame(range(1000, 1050)))
 
 
@@ -320,7 +319,7 @@ IMPORTS = """
 import sys
 from datetime import date
 from pathlib import Path
-from backfilld.core.day.absences import NO_ABSENCES
+from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import REST
 from backfilld.core.model import Instrument
 from backfilld.store.manager import BackfillCacheManager
@@ -332,7 +331,7 @@ from tests.store.keyrings import OLD, encrypting
 encoding = encrypting(OLD) if sys.argv[2] == "on" else Encoding()
 manager = BackfillCacheManager(Path(sys.argv[1]), Instrument.parse("spot:BTCUSDT"), encoding)
 manager.append(DAY, day_frame(range(1000, 1040)))
-WaitingDays(300).append(manager, DAY, day_frame(range(1040, 1045)), (), NO_ABSENCES, REST, 0.0)
+WaitingDays(300).append(manager, Addition(SPOT, DAY, day_frame(range(1040, 1045))), 0.0)
 assert manager.load_cached_trades(DAY).height == 45
 print(sorted({"pandas", "pyarrow._parquet_encryption"} & set(sys.modules)))
 """

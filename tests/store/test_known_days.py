@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from backfilld.adapters.parquet_store import ParquetStore
+from backfilld.core.day.addition import Addition
 from backfilld.services.day_statuses import day_statuses
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.known_days import KnownDays
@@ -77,8 +78,10 @@ async def test_a_second_start_opens_no_sealed_day(tmp_path: Path, opened: list[s
 
 async def test_what_the_store_itself_has_sealed_is_known(tmp_path: Path) -> None:
     store = ParquetStore(tmp_path, PLAIN)
-    saved = await store.save(SPOT, DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000, 1010))
-    open_day = await store.save(SPOT, DAYS[1], day_frame(range(1010, 1020), DAYS[1]), starts_at(DAYS[1], 1010))
+    saved = await store.save(Addition(SPOT, DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000, 1010)))
+    open_day = await store.save(
+        Addition(SPOT, DAYS[1], day_frame(range(1010, 1020), DAYS[1]), starts_at(DAYS[1], 1010))
+    )
     assert (saved.record.sealed, open_day.record.sealed) == (True, False)
     assert await ParquetStore(tmp_path, PLAIN).load_known(SPOT, DAYS) == {DAY: saved.record}
 

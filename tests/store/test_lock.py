@@ -13,6 +13,7 @@ import pytest
 
 from backfilld import CacheLocked, StoreError
 from backfilld.adapters.parquet_store import ParquetStore
+from backfilld.core.day.addition import Addition
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.lock import locked, writer_of
 from tests.store.frames import DAY, SPOT, day_frame
@@ -158,12 +159,12 @@ async def test_nothing_is_saved_beside_another_writer(tmp_path: Path) -> None:
     """Neither in a file nor in a journal."""
     with locked(tmp_path / "cache") as lock:
         store = ParquetStore(tmp_path / "cache", Encoding(), insist=lock.insist)
-        await store.save(SPOT, DAY, day_frame(range(1000, 1100)), ())
+        await store.save(Addition(SPOT, DAY, day_frame(range(1000, 1100))))
         (tmp_path / "cache").rename(tmp_path / "away")
         with other_holder(tmp_path / "cache"):
             for save in (store.save, store.append):
                 with pytest.raises(CacheLocked):
-                    await save(SPOT, DAY, day_frame(range(1100, 1200)), ())
+                    await save(Addition(SPOT, DAY, day_frame(range(1100, 1200))))
             assert await store.days(SPOT) == []
 
 

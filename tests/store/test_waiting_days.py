@@ -14,7 +14,8 @@ from polars.testing import assert_frame_equal
 
 import backfilld
 from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import REST, STREAM
+from backfilld.core.day.addition import Addition
+from backfilld.core.day.certificate import STREAM
 from backfilld.core.day.saving import turn_of
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
@@ -44,7 +45,7 @@ def appended(
     absence: AbsentIds = NO_ABSENCES,
 ) -> Appended:
     """Save rows with these ids."""
-    return waiting.append(manager, DAY, day_frame(ids), (), absence, REST, now_s)
+    return waiting.append(manager, Addition(BTC, DAY, day_frame(ids), absence=absence), now_s)
 
 
 def assert_has(manager: BackfillCacheManager, ids: list[int]) -> None:
@@ -107,7 +108,7 @@ def test_an_append_never_waits_for_a_rewrite_whose_turn_has_come(manager: Backfi
     appended(waiting, manager, range(2000, 2010), now_s=10.0)
     assert appended(waiting, manager, range(2010, 2020), now_s=20.0 + SAVE_S).is_in_journal
     assert waiting.due_at() == {(BTC, DAY): turn_of(str(BTC), 10.0, SAVE_S)}
-    waiting.save(manager, DAY, empty_trades(), (), NO_ABSENCES, REST)
+    waiting.save(manager, Addition(BTC, DAY))
     assert not manager.journal_path(DAY).exists()
     assert waiting.due_at() == {}
     assert_has(manager, [*range(1000, 2020)])
@@ -129,7 +130,7 @@ def test_rows_that_are_stored_already_are_compared(manager: BackfillCacheManager
     appended(waiting, manager, range(1000, 2000))
     appended(waiting, manager, range(2000, 2010))
     other = day_frame(range(2005, 2015)).with_columns(p=pl.lit(999.0))
-    saved = waiting.append(manager, DAY, other, (), NO_ABSENCES, REST, 1.0)
+    saved = waiting.append(manager, Addition(BTC, DAY, other), 1.0)
     assert saved.conflicts["a"].to_list() == [*range(2005, 2010)]
     assert saved.record.conflicting == (IdRange(2005, 2009),)
 
@@ -139,14 +140,14 @@ def test_notes_come_into_the_certificate(manager: BackfillCacheManager) -> None:
     waiting = WaitingDays(SAVE_S)
     appended(waiting, manager, range(1000, 2000))
     appended(waiting, manager, range(2001, 2005), absence=AbsentIds(absent=(IdRange(2000, 2000),)))
-    waiting.append(manager, DAY, day_frame(range(2005, 2007)), (), NO_ABSENCES, STREAM, 1.0)
+    waiting.append(manager, Addition(BTC, DAY, day_frame(range(2005, 2007)), source=STREAM), 1.0)
     for _ in range(2):
         certificate = manager.record(DAY)
         assert certificate is not None
         assert certificate.absent == (IdRange(2000, 2000),)
         assert certificate.sources[-1].source == STREAM
         assert certificate.sources[-1].ids == IdRange(2005, 2006)
-        WaitingDays(SAVE_S).rewrite(manager, DAY, empty_trades(), (), NO_ABSENCES, REST)
+        WaitingDays(SAVE_S).rewrite(manager, Addition(BTC, DAY))
 
 
 def test_what_an_earlier_process_left_is_due_at_once(manager: BackfillCacheManager) -> None:
@@ -191,16 +192,8 @@ def test_a_day_that_is_over_has_no_file_before_it_is_sealed(manager: BackfillCac
     status = day_status(manager, DAY)
     assert status is not None
     assert (status.state, status.trades) == ("whole", 3000)
-    ends = DayStart(DAY, 1000), DayStart(NEXT, 4010)
-    sealed = waiting.append(
-        manager,
-        DAY,
-        day_frame(range(4000, 4010)),
-        ends,
-        NO_ABSENCES,
-        REST,
-        5000.0,
-    )
+    ends = frozenset({DayStart(DAY, 1000), DayStart(NEXT, 4010)})
+    sealed = waiting.append(manager, Addition(BTC, DAY, day_frame(range(4000, 4010)), ends), 5000.0)
     assert sealed.record.sealed
     assert manager.rows_in_file(DAY) == 3010
     assert not manager.journal_path(DAY).exists()
@@ -210,10 +203,10 @@ def test_a_file_that_says_it_all_is_not_written_again(manager: BackfillCacheMana
     waiting = WaitingDays(SAVE_S)
     appended(waiting, manager, range(1000, 1010))
     before = stamp_of(manager.get_cache_path(DAY))
-    saved = waiting.save(manager, DAY, empty_trades(), (), NO_ABSENCES, REST)
+    saved = waiting.save(manager, Addition(BTC, DAY))
     assert saved.is_in_journal
     assert stamp_of(manager.get_cache_path(DAY)) == before
-    saved = waiting.save(manager, DAY, empty_trades(), (DayStart(DAY, 1000),), NO_ABSENCES, REST)
+    saved = waiting.save(manager, Addition(BTC, DAY, day_starts=frozenset({DayStart(DAY, 1000)})))
     assert saved.record.opened
     assert stamp_of(manager.get_cache_path(DAY)) != before
 
@@ -250,9 +243,9 @@ def test_whatever_is_saved_and_whenever_it_crashes_every_row_is_there_once(
         if step == "append":
             appended(waiting, manager, new)
         elif step == "rewrite":
-            waiting.rewrite(manager, DAY, day_frame(new), (), NO_ABSENCES, REST)
+            waiting.rewrite(manager, Addition(BTC, DAY, day_frame(new)))
         else:
             with crash_before_the_journal_was_removed(manager):
-                waiting.rewrite(manager, DAY, day_frame(new), (), NO_ABSENCES, REST)
+                waiting.rewrite(manager, Addition(BTC, DAY, day_frame(new)))
             waiting = WaitingDays(SAVE_S)
     assert_has(manager, sorted(ids))

@@ -24,6 +24,7 @@ from backfilld.actors.messages import (
     WriterMessage,
 )
 from backfilld.core.day.absences import NO_ABSENCES
+from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Source
 from backfilld.core.day.division import divided, starts_within
 from backfilld.core.day.start import DayStart
@@ -33,8 +34,6 @@ from backfilld.core.model import Instrument
 
 CHECKPOINT_MARGIN = 0.7
 """A checkpoint begins after this part of its interval: what is left is for writing it."""
-
-NOTHING_NEW = Merged(empty_trades(), 0, empty_trades())
 
 
 async def run_merger(
@@ -88,7 +87,9 @@ class _Held:
         by_day = _by_day(pages, self.day_starts)
         starts = frozenset(self.day_starts)
         for day, source in sorted(by_day, key=lambda key: (key[0], key[1].name), reverse=True):
-            yield DayMerged(instrument, day, _in_order(by_day[day, source]), starts, source=source)
+            merged = _in_order(by_day[day, source])
+            addition = Addition(instrument, day, merged.trades, starts, source=source)
+            yield DayMerged(addition, merged.duplicates, merged.conflicts)
 
 
 class _Merger:
@@ -122,8 +123,9 @@ class _Merger:
         yield from held.hand_over(command.instrument)
         starts = frozenset(held.day_starts)
         for day in sorted(command.renew | command.absences.keys()):
-            absence, writes_file = command.absences.get(day, NO_ABSENCES), day in command.renew
-            yield DayMerged(command.instrument, day, NOTHING_NEW, starts, absence, writes_file=writes_file)
+            absence = command.absences.get(day, NO_ABSENCES)
+            addition = Addition(command.instrument, day, day_starts=starts, absence=absence)
+            yield DayMerged(addition, writes_file=day in command.renew)
         yield DaysFlushed(command.instrument)
 
     def hand_over(self) -> Iterator[DayMerged]:

@@ -8,10 +8,11 @@ import polars as pl
 
 from backfilld.actors.reader_messages import DayDeleted, DaysAltered, DaysRead, FiguresRead
 from backfilld.core.backfill.questions import Found, Query
-from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
+from backfilld.core.day.absences import AbsentIds
+from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import REST, Certificate, Source
 from backfilld.core.day.start import DayStart
-from backfilld.core.merge import Merged
+from backfilld.core.frame import empty_trades
 from backfilld.core.model import IdRange, Instrument, Market
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.fair_queue import Rank
@@ -209,16 +210,23 @@ class ArchiveDayEnded:
 
 @dataclass(frozen=True, slots=True)
 class DayMerged:
-    """New trades of one day in order, without the duplicates among them; none to renew the proof only. ``writes_file``:
-    the journal of the day will not do."""
+    """An addition to one day. Before it was one, ``duplicates`` of its trades fell away, and the ``conflicts`` were
+    refused. ``writes_file``: the journal of the day will not do."""
 
-    instrument: Instrument
-    day: date
-    new: Merged
-    day_starts: frozenset[DayStart]
-    absence: AbsentIds = NO_ABSENCES
-    source: Source = REST
+    addition: Addition
+    duplicates: int = 0
+    conflicts: pl.DataFrame = field(default_factory=empty_trades)
     writes_file: bool = False
+
+    @property
+    def instrument(self) -> Instrument:
+        """Whose trades they are."""
+        return self.addition.instrument
+
+    @property
+    def day(self) -> date:
+        """The day that they are added to."""
+        return self.addition.day
 
 
 @dataclass(frozen=True, slots=True)

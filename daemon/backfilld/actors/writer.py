@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from typing import TypeVar
@@ -32,14 +32,12 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     WriterMessage,
 )
-from backfilld.actors.placing import moved
 from backfilld.actors.reader_messages import DaysAltered
+from backfilld.core.day.addition import Addition
 from backfilld.core.day.saving import next_rewrite_at
-from backfilld.core.frame import empty_trades
-from backfilld.core.merge import Merged
 from backfilld.core.model import Instrument
 from backfilld.errors import ArchiveError, DayDamaged, DayLocked, ObjectRefused, StoreError
-from backfilld.ports import Saved, TradeStore
+from backfilld.ports import TradeStore
 from backfilld.ports.remote import RemoteDays
 
 T = TypeVar("T")
@@ -127,9 +125,8 @@ class _Writer:
     async def _save(self, message: DayMerged | DayPublished | DayPulled) -> None:
         match message:
             case DayMerged():
-                save = self.store.save if message.writes_file else self.store.append
                 for part in await self._placed(message):
-                    await self._report(await _save(save, part, self.store, self.disk, self.clock))
+                    await self._report(await _save(part, self.store, self.disk, self.clock))
             case DayPublished():
                 for event in await _take(message, self.store, self.disk, self.clock):
                     await self._report(event)
@@ -137,9 +134,12 @@ class _Writer:
                 await self.events.send(await _admit(message, self.store, self.disk, self.remote))
 
     async def _placed(self, message: DayMerged) -> list[DayMerged]:
-        new = message.new.trades
-        place = partial(self.store.placed, message.instrument, message.day, new)
-        return moved(message, await _insist(place, message, new.height, self.store, self.disk))
+        """One message for each day that the trades belong to; the last one counts what fell away."""
+        addition = message.addition
+        place = partial(self.store.placed, addition.instrument, addition.day, addition.trades)
+        places = await _insist(place, message, addition.trades.height, self.store, self.disk)
+        *others, last = addition.on_days(places)
+        return [*(DayMerged(each, writes_file=message.writes_file) for each in others), replace(message, addition=last)]
 
     async def settle(self) -> None:
         """Write the day files whose rows wait in a journal, as far as there is time."""
@@ -148,8 +148,7 @@ class _Writer:
                 await self._rewrite(each, day)
 
     async def _rewrite(self, instrument: Instrument, day: date) -> None:
-        nothing = Merged(empty_trades(), 0, empty_trades())
-        await self.handle(DayMerged(instrument, day, nothing, frozenset(), writes_file=True))
+        await self.handle(DayMerged(Addition(instrument, day), writes_file=True))
 
     async def _report(self, event: DaySaved | ArchiveDayEnded) -> None:
         _report_sealed(event, self.on_sealed)
@@ -157,7 +156,7 @@ class _Writer:
 
 
 def _rows_of(message: DayMerged | DayPublished | DayPulled) -> int:
-    return message.new.trades.height if isinstance(message, DayMerged) else 0
+    return message.addition.trades.height if isinstance(message, DayMerged) else 0
 
 
 def _report_sealed(event: DaySaved | ArchiveDayEnded, on_sealed: Callable[[DaySealed], None]) -> None:
@@ -165,28 +164,20 @@ def _report_sealed(event: DaySaved | ArchiveDayEnded, on_sealed: Callable[[DaySe
         on_sealed(DaySealed(event.instrument, event.record.day))
 
 
-async def _save(
-    save: Callable[..., Awaitable[Saved]],
-    message: DayMerged,
-    store: TradeStore,
-    disk: Disk,
-    clock: Callable[[], float],
-) -> DaySaved:
+async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> DaySaved:
     began = clock()
-    new = message.new.trades
-    about_save = (message.instrument, message.day, new, message.day_starts, message.absence, message.source)
-    attempt = partial(save, *about_save)
-    saved = await _insist(attempt, message, new.height, store, disk)
+    downloaded = message.addition.trades.height
+    attempt = partial(store.save if message.writes_file else store.append, message.addition)
+    saved = await _insist(attempt, message, downloaded, store, disk)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
-    downloaded = new.height
-    disk.written.add(message.source.name, downloaded, saved)
-    conflicts = pl.concat([message.new.conflicts, saved.conflicts])
+    disk.written.add(message.addition.source.name, downloaded, saved)
+    conflicts = pl.concat([message.conflicts, saved.conflicts])
     if downloaded:
         about.info(
             "trades_merged",
             downloaded=downloaded,
             cached=saved.cached,
-            duplicates=message.new.duplicates + saved.duplicates,
+            duplicates=message.duplicates + saved.duplicates,
             conflicts=conflicts.height,
             total=saved.record.rows,
         )

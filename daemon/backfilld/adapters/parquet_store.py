@@ -16,11 +16,10 @@ import structlog
 import trio
 
 from backfilld.core.backfill.newest_shown import ShownEnd
-from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import REST, Certificate, Source
+from backfilld.core.day.addition import Addition
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.division import is_near_midnight, placed
 from backfilld.core.day.figures import Figures
-from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import Instrument, day_of
 from backfilld.errors import ArchiveError, StoreError
@@ -132,39 +131,23 @@ class ParquetStore:
         manager = self._manager(instrument)
         return await _on_thread(lambda: placed(trades, day, *manager.nearest(day)))
 
-    async def save(
-        self,
-        instrument: Instrument,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds = NO_ABSENCES,
-        source: Source = REST,
-    ) -> Saved:
+    async def save(self, addition: Addition) -> Saved:
         """Merge trades into a day file and replace it, unless the file says it all already."""
-        manager = self._manager(instrument)
-        save = partial(self._waiting.save, manager, day, trades, day_starts, absence, source)
-        return await self._saved(instrument, day, save)
+        manager = self._manager(addition.instrument)
+        return await self._saved(addition, partial(self._waiting.save, manager, addition))
 
-    async def append(
-        self,
-        instrument: Instrument,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds = NO_ABSENCES,
-        source: Source = REST,
-    ) -> Saved:
+    async def append(self, addition: Addition) -> Saved:
         """The same; the rows may wait in the journal of the day."""
-        manager, now_s = self._manager(instrument), trio.current_time()
-        append = partial(self._waiting.append, manager, day, trades, day_starts, absence, source, now_s)
-        return await self._saved(instrument, day, append)
+        manager, now_s = self._manager(addition.instrument), trio.current_time()
+        return await self._saved(addition, partial(self._waiting.append, manager, addition, now_s))
 
     def waiting(self) -> Mapping[tuple[Instrument, date], float]:
         """When the file of each day is to be rewritten that has rows in its journal."""
         return {(instrument, day): at for (instrument, day), at in self._waiting.due_at().items() if instrument}
 
-    async def _saved(self, instrument: Instrument, day: date, save: Callable[[], Appended]) -> Saved:
+    async def _saved(self, addition: Addition, save: Callable[[], Appended]) -> Saved:
+        instrument, day = addition.instrument, addition.day
+
         # A caller that must not wait for a disk that hangs may leave it: a file is replaced whole or not at all.
         def insisted() -> Appended:
             self._insist()

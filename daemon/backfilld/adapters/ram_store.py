@@ -10,11 +10,10 @@ import structlog
 import trio
 
 from backfilld.core.backfill.newest_shown import ShownEnd
-from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import REST, Certificate, Provenance, Source
+from backfilld.core.day.addition import Addition
+from backfilld.core.day.certificate import Certificate, Provenance
 from backfilld.core.day.division import placed
 from backfilld.core.day.figures import Figures
-from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import merge
 from backfilld.core.model import Instrument, day_of
@@ -82,7 +81,7 @@ class RamStore:
         del following, is_first
         archive = ArchiveDay(Path(published.path), instrument.market, day)
         trades = archive.read(lambda frames: pl.concat([empty_trades(), *frames]))
-        return await self.save(instrument, day, trades, ())
+        return await self.save(Addition(instrument, day, trades))
 
     async def placed(
         self, instrument: Instrument, day: date, trades: pl.DataFrame
@@ -95,44 +94,24 @@ class RamStore:
         beside = (None if each is None else self._records[instrument, each] for each in (earlier, later))
         return placed(trades, day, *beside)
 
-    async def save(
-        self,
-        instrument: Instrument,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds = NO_ABSENCES,
-        source: Source = REST,
-    ) -> Saved:
+    async def save(self, addition: Addition) -> Saved:
         """Merge trades into a day."""
         await trio.lowlevel.checkpoint()
-        key = (instrument, day)
+        instrument, day = key = (addition.instrument, addition.day)
         held, old = self._days.get(key, empty_trades()), self._records.get(key)
-        merged = merge(held, trades)
+        merged = merge(held, addition.trades)
         spans = tuple(spans_of(merged.trades))
         record = Certificate(day, spans, market=str(instrument.market), symbol=instrument.symbol)
         known = old.provenance() if old is not None else Provenance()
-        known = replace(
-            known,
-            day_starts={*known.day_starts, *day_starts},
-            source=source,
-            absent=(*known.absent, *absence.absent),
-            suspected=(*known.suspected, *absence.suspected),
-        )
+        absence = addition.absence
+        known = known.with_news(addition.day_starts, absence.absent, absence.suspected)
+        known = replace(known, source=addition.source)
         self._days[key], self._records[key] = merged.trades, record.with_provenance(known)
         return Saved(self._records[key], None, 0, held.height, merged.duplicates, merged.conflicts)
 
-    async def append(
-        self,
-        instrument: Instrument,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds = NO_ABSENCES,
-        source: Source = REST,
-    ) -> Saved:
+    async def append(self, addition: Addition) -> Saved:
         """The same: nothing waits in memory."""
-        return await self.save(instrument, day, trades, day_starts, absence, source)
+        return await self.save(addition)
 
     def waiting(self) -> Mapping[tuple[Instrument, date], float]:
         """Nothing."""

@@ -13,10 +13,9 @@ from typing import Protocol
 import polars as pl
 
 from backfilld.core.backfill.newest_shown import ShownEnd
-from backfilld.core.day.absences import NO_ABSENCES, AbsentIds
-from backfilld.core.day.certificate import REST, Certificate, Source
+from backfilld.core.day.addition import Addition
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
-from backfilld.core.day.start import DayStart
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
@@ -198,28 +197,11 @@ class TradeStore(Protocol):
         """Trades of ``day`` by their time, each with the day that it belongs to by the ids that are stored."""
         ...
 
-    async def save(
-        self,
-        instrument: Instrument,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds = NO_ABSENCES,
-        source: Source = REST,
-    ) -> Saved:
-        """Merge trades (strictly ascending in ``a``) into the day, all or nothing, and note the ``absence``. With none,
-        only the proof is renewed."""
+    async def save(self, addition: Addition) -> Saved:
+        """Add this to the day, all or nothing."""
         ...
 
-    async def append(
-        self,
-        instrument: Instrument,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds = NO_ABSENCES,
-        source: Source = REST,
-    ) -> Saved:
+    async def append(self, addition: Addition) -> Saved:
         """The same, and as safe from a crash; but other programs may see the rows only after the next :meth:`save` of
         the day."""
         ...

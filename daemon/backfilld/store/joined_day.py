@@ -13,6 +13,7 @@ from typing import Self
 
 import polars as pl
 
+from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate, Provenance, Sourced
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
@@ -167,13 +168,9 @@ def certificate_with(certificate: Certificate, records: Sequence[Record]) -> Cer
 
 def noted(known: Provenance, records: Sequence[Record]) -> Provenance:
     """What is known of a day, with what the notes add. The first that names the source of an id counts."""
-    return replace(
-        known,
-        day_starts={*known.day_starts, *(start for each in records for start in each.note.day_starts)},
-        sources=(*known.sources, *(source for each in records for source in _sources(each))),
-        absent=(*known.absent, *(ids for each in records for ids in each.note.absent)),
-        suspected=(*known.suspected, *(suspicion for each in records for suspicion in each.note.suspected)),
-    )
+    for note in (each.note for each in records):
+        known = known.with_news(note.day_starts, note.absent, note.suspected)
+    return replace(known, sources=(*known.sources, *(source for each in records for source in _sources(each))))
 
 
 def _sources(record: Record) -> Iterator[Sourced]:
@@ -198,6 +195,6 @@ def blank(day: date, instrument: Instrument | None) -> Certificate:
     return Certificate(day, (), market=str(instrument.market), symbol=instrument.symbol)
 
 
-def with_rows(certificate: Certificate, note: Note, trades: pl.DataFrame) -> Certificate:
+def with_addition(certificate: Certificate, addition: Addition) -> Certificate:
     """The certificate after one more record."""
-    return certificate_with(certificate, [Record.of(note, trades)])
+    return certificate_with(certificate, [Record.of(Note.of(addition), addition.trades)])

@@ -13,11 +13,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import polars as pl
 import pyarrow as pa
 
+from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import REST, Source, Suspicion
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
@@ -45,6 +47,12 @@ class Note(msgspec.Struct, frozen=True):
     day_starts: tuple[DayStart, ...] = ()
     absent: tuple[IdRange, ...] = ()
     suspected: tuple[Suspicion, ...] = ()
+
+    @classmethod
+    def of(cls, addition: Addition) -> Self:
+        """The note of one save."""
+        absence = addition.absence
+        return cls(addition.source, tuple(sorted(addition.day_starts)), absence.absent, absence.suspected)
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,13 +169,11 @@ class BackfillCacheManager(StoredDays):
                 writer.add(piece)
             if refuse_conflicts:
                 _refuse_conflicts(tally.conflicts)
+            refused = IdSet.of_ids(tally.conflicts["a"].unique().sort()).ranges
             known = replace(
-                known,
-                day_starts=starts,
+                known.with_news(day_starts, absent, suspected),
                 source=source,
-                absent=(*known.absent, *absent),
-                suspected=(*known.suspected, *suspected),
-                conflicting=(*known.conflicting, *IdSet.of_ids(tally.conflicts["a"].unique().sort()).ranges),
+                conflicting=(*known.conflicting, *refused),
             )
             certificate = writer.finish(known, earlier, later)
         remove_journal(self.journal_path(day))

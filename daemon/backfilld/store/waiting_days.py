@@ -4,7 +4,7 @@ Owns the choice between an append and a rewrite, for one process that has the ca
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -12,17 +12,16 @@ from pathlib import Path
 import polars as pl
 import structlog
 
-from backfilld.core.day.absences import AbsentIds
-from backfilld.core.day.certificate import Certificate, Source
+from backfilld.core.day.addition import Addition
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.saving import has_grown, is_rewrite_due, turn_of
-from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.model import Instrument
 from backfilld.store.atomic import move_aside
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
-from backfilld.store.joined_day import blank, with_rows
+from backfilld.store.joined_day import blank, with_addition
 from backfilld.store.journal import JournalWriter, reading_journal
 from backfilld.store.journal_records import Note
 from backfilld.store.layout import Stamp, stamp_of
@@ -77,67 +76,49 @@ class WaitingDays:
         turns = ((key, each, each.turn_s) for key, each in self._days.items())
         return {key: math.inf if each.is_over else turn_s for key, each, turn_s in turns if turn_s is not None}
 
-    def append(
-        self,
-        manager: BackfillCacheManager,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds,
-        source: Source,
-        now_s: float,
-    ) -> Appended:
-        """Save trades as :meth:`BackfillCacheManager.append` does, in the journal or in the file."""
+    def append(self, manager: BackfillCacheManager, addition: Addition, now_s: float) -> Appended:
+        """Save this in the journal or in the file."""
+        day, trades = addition.day, addition.trades
         known = self._known(manager, day)
         if known is None and trades.is_empty():
-            return self.rewrite(manager, day, trades, day_starts, absence, source)
+            return self.rewrite(manager, addition)
         known = known or _Day(None, blank(day, manager.instrument))
         earlier, later = self._beside(manager, day)
-        note = Note(source, tuple(day_starts), absence.absent, absence.suspected)
-        after = with_rows(known.certificate, note, trades).proven_beside(earlier, later)
-        known = replace(known, is_over=later is not None or any(start.first_id > after.last_id for start in day_starts))
+        after = with_addition(known.certificate, addition).proven_beside(earlier, later)
+        is_over = later is not None or any(start.first_id > after.last_id for start in addition.day_starts)
+        known = replace(known, is_over=is_over)
         if not known.takes(trades, self._save_s):
-            return self.rewrite(manager, day, trades, day_starts, absence, source)
+            return self.rewrite(manager, addition)
         is_news = bool(trades.height) or after != known.certificate
         if is_news and after.sealed:
-            return self.rewrite(manager, day, trades, day_starts, absence, source)
+            return self.rewrite(manager, addition)
         if is_news:
-            note = Note(source, tuple(sorted(after.proven_starts())), absence.absent, absence.suspected)
-            self._note(manager, day, known, note, trades, after, now_s)
+            proven = replace(addition, day_starts=frozenset(after.proven_starts()))
+            self._note(manager, known, proven, after, now_s)
         return Appended(after, 0, known.certificate.rows, 0, empty_trades(), is_in_journal=True)
 
-    def save(
-        self,
-        manager: BackfillCacheManager,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds,
-        source: Source,
-    ) -> Appended:
-        """Save trades in the file, with all that waits; nothing is written if the file says it all already."""
+    def save(self, manager: BackfillCacheManager, addition: Addition) -> Appended:
+        """Save this in the file, with all that waits; nothing is written if the file says it all already."""
+        day = addition.day
         known = self._known(manager, day)
         is_written = known is not None and known.turn_s is None and not manager.journal_path(day).exists()
-        if known is not None and is_written and trades.is_empty():
-            note = Note(source, tuple(day_starts), absence.absent, absence.suspected)
+        if known is not None and is_written and addition.trades.is_empty():
             before = known.certificate
-            if with_rows(before, note, trades).proven_beside(*self._beside(manager, day)) == before:
+            if with_addition(before, addition).proven_beside(*self._beside(manager, day)) == before:
                 return Appended(before, 0, before.rows, 0, empty_trades(), is_in_journal=True)
-        return self.rewrite(manager, day, trades, day_starts, absence, source)
+        return self.rewrite(manager, addition)
 
-    def rewrite(
-        self,
-        manager: BackfillCacheManager,
-        day: date,
-        trades: pl.DataFrame,
-        day_starts: Collection[DayStart],
-        absence: AbsentIds,
-        source: Source,
-    ) -> Appended:
-        """Put trades, and all that waits, into the file of the day."""
+    def rewrite(self, manager: BackfillCacheManager, addition: Addition) -> Appended:
+        """Put this, and all that waits, into the file of the day."""
+        day, absence = addition.day, addition.absence
         self.forget(manager, day)
         done = manager.append(
-            day, trades, day_starts, source=source, absent=absence.absent, suspected=absence.suspected
+            day,
+            addition.trades,
+            addition.day_starts,
+            source=addition.source,
+            absent=absence.absent,
+            suspected=absence.suspected,
         )
         if not done.record.sealed:
             self._days[manager.instrument, day] = _Day(stamp_of(manager.get_cache_path(day)), done.record)
@@ -181,19 +162,13 @@ class WaitingDays:
         return _Day(stamp, certificate, rows)
 
     def _note(
-        self,
-        manager: BackfillCacheManager,
-        day: date,
-        known: _Day,
-        note: Note,
-        trades: pl.DataFrame,
-        after: Certificate,
-        now_s: float,
+        self, manager: BackfillCacheManager, known: _Day, addition: Addition, after: Certificate, now_s: float
     ) -> None:
+        day = addition.day
         with JournalWriter(manager.journal_path(day), known.journal_bytes, manager.encoding.keys) as journal:
-            journal.append(note, trades)
+            journal.append(Note.of(addition), addition.trades)
             size = journal.size_bytes
-        rows = known.journal_rows + trades.height
+        rows = known.journal_rows + addition.trades.height
         self._days[manager.instrument, day] = replace(
             known,
             certificate=after,

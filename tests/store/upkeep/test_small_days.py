@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backfilld import BackfillCacheManager
-from backfilld.core.day.absences import NO_ABSENCES
-from backfilld.core.day.certificate import REST
+from backfilld.core.day.addition import Addition
 from backfilld.services.verify import day_files, verify_files
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, stamp_file
 from backfilld.store.format.footer import METADATA_KEY
@@ -111,8 +110,8 @@ def test_the_rows_of_a_journal_count(tmp_path: Path) -> None:
     """A day whose end waits in its journal is verified with it."""
     manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT), SPOT)
     waiting, times = WaitingDays(300.0), starts_at(DAY, 1000)
-    waiting.rewrite(manager, DAY, day_frame(range(1000, 1500)), times, NO_ABSENCES, REST)
-    done = waiting.append(manager, DAY, day_frame(range(1500, 1510)), (), NO_ABSENCES, REST, 0.0)
+    waiting.rewrite(manager, Addition(SPOT, DAY, day_frame(range(1000, 1500)), times))
+    done = waiting.append(manager, Addition(SPOT, DAY, day_frame(range(1500, 1510))), 0.0)
     assert done.is_in_journal
     verified = verify_files(day_files(tmp_path, None))
     assert (verified.findings, [each.rows for each in verified.days]) == ((), [510])

@@ -63,6 +63,17 @@ class Provenance:
     suspected: tuple[Suspicion, ...] = ()
     conflicting: tuple[IdRange, ...] = ()
 
+    def with_news(
+        self, day_starts: Iterable[DayStart], absent: Iterable[IdRange], suspected: Iterable[Suspicion]
+    ) -> "Provenance":
+        """This, and what has become known besides."""
+        return replace(
+            self,
+            day_starts={*self.day_starts, *day_starts},
+            absent=(*self.absent, *absent),
+            suspected=(*self.suspected, *suspected),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
