@@ -320,12 +320,11 @@ import sys
 from datetime import date
 from pathlib import Path
 from backfilld.core.day.addition import Addition
-from backfilld.core.day.certificate import REST
 from backfilld.core.model import Instrument
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.waiting_days import WaitingDays
-from tests.store.frames import DAY, day_frame
+from tests.store.frames import DAY, SPOT, day_frame
 from tests.store.keyrings import OLD, encrypting
 
 encoding = encrypting(OLD) if sys.argv[2] == "on" else Encoding()
