@@ -23,7 +23,7 @@ help:
 	@echo "make bench         set up and run the benchmarks; writes benchmarks.json"
 	@echo "make install       as root: the command, the unit and the configuration; DESTDIR=, PREFIX=, PYTHON="
 	@echo "make uninstall     as root: take them away again, but for configuration and trades"
-	@echo "make lock          compile the locked requirements anew: runtime, demo, dev, clients"
+	@echo "make lock          compile the locked requirements anew: runtime, service, demo, dev, clients"
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "backfilld needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
@@ -127,6 +127,7 @@ COMPILE := .venv-lock/bin/uv pip compile --quiet --upgrade --universal --python-
 lock:
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv
 	$(COMPILE) --extra build pyproject.toml -o requirements.txt
+	$(COMPILE) --extra build --extra serve --extra remote pyproject.toml -o requirements-service.txt
 	$(COMPILE) --extra build --extra demo pyproject.toml -o requirements-demo.txt
 	$(COMPILE) --extra build --extra demo --extra serve --extra remote --extra fleet --extra chart --extra docs \
 		--extra dev pyproject.toml -o requirements-dev.txt

@@ -58,7 +58,7 @@ build_program() {
     rm -rf "$new"
     mkdir -p "$destdir$prefix/lib"
     "$1" -I -m venv "$new"
-    "$new/bin/python" -I -B -m pip install --quiet --no-compile --require-hashes -r "$source/requirements.txt"
+    "$new/bin/python" -I -B -m pip install --quiet --no-compile --require-hashes -r "$source/requirements-service.txt"
     "$new/bin/python" -I -B -m pip install --quiet --no-compile --no-deps --no-build-isolation "$source"
     "$new/bin/python" -I -B -m pip uninstall --quiet --yes setuptools pip 2>/dev/null
     find "$new/bin" -name 'activate*' -o -name 'Activate*' -o -name 'pip*' | xargs -r rm -f

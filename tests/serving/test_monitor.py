@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 import trio
 
+from backfilld.core.sync.standing import Standing, Statistics
 from backfilld.serving.monitor.events import Changes, events
 from backfilld.serving.monitor.routes import POLICY
-from tests.fakes import BTC
+from tests.fakes import BTC, SOL
 from tests.serving.serving import Served, serving, world_with
 
 
@@ -44,7 +46,27 @@ async def test_an_instrument_that_is_not_kept_is_refused_without_being_repeated(
 async def test_ready_is_503_with_reasons_until_all_is_complete(served: Served) -> None:
     status, _, body = await served.get("/readyz")
     assert (status, json.loads(body)) == (503, {"ready": False, "reasons": ["spot:BTCUSDT: not complete yet"]})
-    assert (await served.get("/readyz?max_lag=soon"))[0] == 400
+    for wrong in ("soon", "nan", "inf", "-1", ""):
+        assert (await served.get(f"/readyz?max_lag={wrong}"))[0] == 400
+
+
+async def test_ready_is_503_as_soon_as_what_is_stored_is_old(served: Served) -> None:
+    for old_s, status in ((5, 200), (70, 503)):
+        standing = Standing(is_complete=True, complete_at=trio.current_time() - old_s)
+        served.world.pipeline.statistics.value = Statistics(standings={BTC: standing})
+        assert (await served.get("/readyz"))[0] == status
+    assert json.loads((await served.get("/readyz"))[2])["reasons"] == ["spot:BTCUSDT: 70 s behind, more than 60 s"]
+    assert (await served.get("/readyz?max_lag=80"))[0] == 200
+
+
+async def test_one_instrument_that_lags_makes_no_other_old(served: Served) -> None:
+    """As where the futures are out of reach, and spot is not."""
+    pipeline, now = served.world.pipeline, trio.current_time()
+    pipeline.spec = replace(pipeline.spec, instruments=(BTC, SOL))
+    lost, kept = Standing(complete_at=now - 300), Standing(is_complete=True, complete_at=now)
+    pipeline.statistics.value = Statistics(standings={BTC: kept, SOL: lost})
+    reasons = json.loads((await served.get("/readyz"))[2])["reasons"]
+    assert reasons == [f"{SOL}: 300 s since it was complete, more than 60 s"]
 
 
 async def test_alive_is_answered(served: Served) -> None:

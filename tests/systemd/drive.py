@@ -134,7 +134,7 @@ def provide_wheels(tree: Path) -> Path:
     """
     asked = "import platform, sys; print(sys.version_info.minor, platform.libc_ver()[1].split('.')[1])"
     minor, libc = run(*NSPAWN, "-D", tree, "--read-only", "--pipe", "python3", "-c", asked, limit_s=30).split()
-    requirements = PROJECT / "requirements-demo.txt"
+    requirements = PROJECT / "requirements-service.txt"
     key = hashlib.sha256(requirements.read_bytes() + minor.encode()).hexdigest()[:16]
     wheels = CACHE / f"wheels-{key}"
     if wheels.exists():
@@ -188,7 +188,7 @@ def install(tree: Path, wheels: Path) -> None:
         systemd-analyze verify /usr/local/lib/systemd/system/backfilld.service
         # What the embedded exchange needs besides, apart from the service's own packages.
         python3 -m venv /opt/pip
-        /opt/pip/bin/pip install --quiet --require-hashes --target /opt/exchange -r /source/requirements-demo.txt
+        /opt/pip/bin/pip install --quiet --require-hashes --target /opt/exchange -r /source/requirements-service.txt
     """
     offline = ["--setenv=PIP_NO_INDEX=1", "--setenv=PIP_FIND_LINKS=/wheels", "--setenv=PIP_CONFIG_FILE=/dev/null"]
     binds = [f"--bind-ro={PROJECT}:/source", f"--bind-ro={wheels}:/wheels"]

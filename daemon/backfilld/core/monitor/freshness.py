@@ -13,23 +13,25 @@ import msgspec
 if TYPE_CHECKING:
     # It comes with polars, and `status` starts without.
     from backfilld.core.live.reports import LiveInstrument
+    from backfilld.core.sync.standing import Standing
 
 
 class Freshness(msgspec.Struct, frozen=True):
     """One instrument. ``complete_ms`` is the host's time, in ms since the epoch, up to which its trades are known to be
-    here; None before that was ever so."""
+    here; None before that was ever so. ``is_complete``: its last round found that nothing is missing."""
 
     is_attached: bool = False
     complete_ms: float | None = None
+    is_complete: bool = True
 
 
-def freshness(now_ms: float, live: "LiveInstrument | None", complete_ms: float | None) -> Freshness:
-    """The freshness of an instrument, of which all was stored at ``complete_ms``, None for never."""
-    if live is None or not live.is_attached:
-        return Freshness(complete_ms=complete_ms)
-    if live.hole_since_s is not None:
-        return Freshness(is_attached=True, complete_ms=now_ms - live.hole_since_s * 1000)
-    return Freshness(is_attached=True, complete_ms=now_ms - max(0.0, live.lag_ms or 0.0))
+def complete_at(now_s: float, standing: "Standing", live: "LiveInstrument | None") -> float | None:
+    """Up to when the trades of an instrument are known to be here, in the seconds of the clock that ``now_s`` is from;
+    None for never. A stream alone completes nothing: older days may still be missing."""
+    if live is None or not live.is_attached or not standing.is_complete:
+        return standing.complete_at
+    behind_s = max(0.0, live.lag_ms or 0.0) / 1000 if live.hole_since_s is None else live.hole_since_s
+    return now_s - behind_s
 
 
 def host_error_ms(earliest_ms: float, latest_ms: float, host_ms: float) -> float:
@@ -44,4 +46,5 @@ def stale(now_ms: float, max_lag_s: float, of: Mapping[str, Freshness]) -> Itera
         if each.complete_ms is None:
             yield f"{name}: not complete yet"
         elif now_ms - each.complete_ms > max_lag_s * 1000:
-            yield f"{name}: {(now_ms - each.complete_ms) / 1000:,.0f} s behind, more than {max_lag_s:g} s"
+            words = "s behind" if each.is_complete else "s since it was complete"
+            yield f"{name}: {(now_ms - each.complete_ms) / 1000:,.0f} {words}, more than {max_lag_s:g} s"

@@ -12,7 +12,8 @@ class Standing:
 
     ``archive_days`` are still to come from the archive. ``error`` is why it was given up for this round.
     ``rests_until`` is when it is looked at again, in trio's time; None while something is asked. ``newest_ms`` is the
-    time of the newest trade, by the exchange's clock; None before there is one.
+    time of the newest trade, by the exchange's clock; None before there is one. ``complete_at`` is up to when its
+    trades are known to be stored, in trio's time; None before that was ever so.
     """
 
     wanted: int = 0
@@ -24,6 +25,7 @@ class Standing:
     error: str | None = None
     rests_until: float | None = None
     newest_ms: int | None = None
+    complete_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

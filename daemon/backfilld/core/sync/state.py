@@ -47,6 +47,7 @@ class SyncState:
         self.rests_until = 0.0
         self.rounds = 0
         self.is_complete = False
+        self.complete_at: float | None = None
         self.is_followed = False
         self.requests = self.weight = self.cached = self.conflicts = 0
         self.began_at = now.monotonic_s
@@ -117,6 +118,7 @@ class SyncState:
             error=None if error is None else str(error),
             rests_until=self.rests_until if self.phase is Phase.RESTING else None,
             newest_ms=self.attempt.newest_ms,
+            complete_at=self.complete_at,
         )
 
     def outcome(self, now_s: float) -> Outcome:
@@ -167,6 +169,9 @@ class SyncState:
         self._quiet_rounds = self._quiet_rounds + 1 if is_quiet and not has_news else 0
         self._held_before = received
         self.rests_until = now.monotonic_s + rest_s(self.spec.poll_s, self._quiet_rounds)
+        if self.is_complete:
+            # A quiet instrument is looked at more rarely on purpose: that makes it no older.
+            self.complete_at = self.rests_until - self.spec.poll_s
 
     def _offer(self) -> None:
         """Where the live side may go on, if the newest end of an open window is reached."""

@@ -107,6 +107,8 @@ class _Monitor:
         try:
             max_lag_s = float(request.query_params.get("max_lag", MAX_LAG_S))
         except ValueError:
+            max_lag_s = float("nan")
+        if not 0 <= max_lag_s < float("inf"):
             return _refusal("max_lag is a number of seconds, such as 60")
         view = self._watch.look()
         reasons = list(stale(view.now_ms, max_lag_s, {str(name): each for name, each in view.freshness.items()}))
