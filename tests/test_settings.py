@@ -321,6 +321,22 @@ def test_a_bad_value_names_the_source_that_gave_it(monkeypatch: pytest.MonkeyPat
     assert "max_concurrent = 0: input should be greater than or equal to 1 (from settings.toml)" in sentence
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('um_url = "http://far.example"', "um_url = http://far.example: http:// is for this machine alone"),
+        ('api_listen = "0.0.0.0:8190"', "api_listen = 0.0.0.0:8190: other machines reach it"),
+        ('remote_url = "s3://b"\nremote_endpoint = "http://far.example"', "remote_endpoint = http://far.example: http://"),
+        ("days = 9\nkeep_days = 3", "keep_days 3: it must not be less than days (9)"),
+        ('encryption = "parquet"', "encryption = parquet: it needs key_file"),
+    ],
+)
+def test_a_rule_about_several_settings_names_the_source_of_the_one_to_change(text: str, said: str) -> None:
+    sentence = refusal(config=toml(text))
+    assert sentence.startswith(said)
+    assert sentence.endswith(" (from settings.toml)")
+
+
 @pytest.mark.parametrize("text", ["frobnicate = 1", "[frobnicate]\ndays = 1"])
 def test_an_unknown_key_like_no_other_has_no_suggestion(text: str) -> None:
     assert refusal(config=toml(text)) == "there is no setting frobnicate (from settings.toml)"

@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,10 +31,11 @@ from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.pauses import MOST_BANS, Pauses
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
-from backfilld.errors import SettingsError
+from backfilld.errors import SettingsError, StoreError
 from backfilld.ports import ArchiveSource, OpenArchive, OpenClient, TradeStore
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
+from backfilld.settings.usable import unusable
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
 from backfilld.store.layout import archive_directory, state_directory
@@ -78,11 +79,11 @@ def assembled(
     """Build a pipeline from settings. Needs a running trio loop.
 
     The cache and STATE_DIR are locked meanwhile, unless the caller ``locks`` them itself. Without ``uses_archive`` the
-    exchange alone is asked. Raises CacheLocked if another instance holds one of them, StoreError if a directory cannot
-    be used.
+    exchange alone is asked. Raises CacheLocked if another instance holds one of them, SettingsError if nothing may be
+    written there, StoreError if a directory cannot be used otherwise.
     """
-    locks = locks and settings.cache_enabled
-    with locked(settings.cache_dir, settings.state_path) if locks else nullcontext() as lock:
+    with ExitStack() as stack:
+        lock = _locked(settings, stack) if locks and settings.cache_enabled else None
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
         spec = spec_of(settings, once=once, instruments=instruments, window=window)
         spec = spec if uses_archive else replace(spec, uses_archive=False)
@@ -106,6 +107,13 @@ def assembled(
             live=_live_world(settings, once=once),
         )
         yield Assembly(pipeline, outcomes, store)
+
+
+def _locked(settings: Settings, stack: ExitStack) -> CacheLock:
+    try:
+        return stack.enter_context(locked(settings.cache_dir, settings.state_path))
+    except StoreError as error:
+        raise unusable(settings, error) from error
 
 
 def spec_of(

@@ -1,13 +1,17 @@
 """The endpoint's own routes over a socket: statuses, headers, and what changes is sent."""
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+import structlog
 import trio
+from trio.testing import MockClock
 
 from backfilld.core.sync.standing import Standing, Statistics
+from backfilld.serving.endpoint import run_endpoint
 from backfilld.serving.monitor.events import Changes, events
 from backfilld.serving.monitor.routes import POLICY
 from tests.fakes import BTC, SOL
@@ -104,3 +108,17 @@ async def test_answers_are_counted_by_their_route(served: Served) -> None:
     for route, status, count in (("/", 200, 1), ("/static/", 200, 2), ("/readyz", 503, 1), ("other", 404, 1)):
         line = f'backfilld_api_requests_total{{route="{route}",source="own",status="{status}"}} {count}.0'
         assert line in text.splitlines(), line
+
+
+async def test_a_port_that_is_taken_is_a_sentence_and_tried_again(
+    autojump_clock: MockClock,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, structlog.testing.capture_logs() as logs:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        world = world_with(api_listen=address)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run_endpoint, world)
+            await trio.sleep(25)
+            world.pipeline.stop.set()
+    rule = "it must be an address that is free: Address already in use"
+    assert [line["error"] for line in logs] == [f"api_listen = {address}: {rule} (from an argument)"] * 3

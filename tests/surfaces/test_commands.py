@@ -219,12 +219,13 @@ def test_a_broken_dotenv_is_one_line_and_78(tmp_path: Path) -> None:
     assert done.returncode == 78
 
 
-def test_a_cache_that_cannot_be_made_is_one_line_and_1(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_made_is_one_line_and_78(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = backfilld("run", "--once", "--cache-dir", "file/cache", cwd=tmp_path, BACKFILL_SPOT_URL="http://127.0.0.1:1")
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line == f"backfilld: cannot use the cache directory {tmp_path}/file/cache: Not a directory"
+    assert done.returncode == 78
+    rule = "backfilld must be able to write to this directory: Not a directory"
+    place = f"cache_dir = {tmp_path}/file/cache: {rule} at {tmp_path}/file"
+    assert done.stderr.splitlines() == [f"backfilld: {place} (from --cache-dir)"]
 
 
 def test_a_cache_that_is_held_is_one_line_and_75(tmp_path: Path) -> None:

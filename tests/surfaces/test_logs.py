@@ -241,6 +241,16 @@ def test_a_host_that_answered_and_fails_again_is_a_new_outage() -> None:
     assert repeats(None, "warning", dict(failure)) == failure
 
 
+def test_a_port_that_is_taken_for_an_hour_is_a_few_lines() -> None:
+    clock, repeats = [0.0], Repeats(lambda: clock[0])
+    failure: EventDict = {"event": "endpoint_failed", "error": "api_listen = 127.0.0.1:1: it must be free"}
+    written = 0
+    while clock[0] < 3600:
+        written += not dropped(repeats, dict(failure))
+        clock[0] += 10
+    assert 2 <= written <= 9
+
+
 def test_other_failures_and_facts_are_never_dropped() -> None:
     repeats = Repeats(lambda: 0.0)
     for host in ("a", "b"):

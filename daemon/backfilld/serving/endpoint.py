@@ -17,6 +17,7 @@ from backfilld.core.markets import RULES
 from backfilld.core.model import Market
 from backfilld.core.serving.addresses import Address, hosts_answered, parse_address
 from backfilld.core.text import plain
+from backfilld.errors import SettingsError
 from backfilld.ports.forwarding import Forwarder
 from backfilld.serving.application import application
 from backfilld.serving.clock import Clock
@@ -59,7 +60,7 @@ async def run_endpoint(world: World) -> None:
 async def _serve(world: World) -> None:
     settings = world.settings
     ending_s = min(MOST_ENDING_S, ENDING_PART * settings.grace_seconds)
-    with _listening(settings.api_listen, "api") as api, _listening(settings.stream_listen, "streams") as streams:
+    with _listening(settings, "api_listen", "api") as api, _listening(settings, "stream_listen", "streams") as streams:
         async with opened_forwarder(world.pipeline) as forwarder, trio.open_nursery() as nursery:
             serving = _Serving(world, forwarder, nursery)
             connections = Connections(application(world, exchange_routes(serving.sources)))
@@ -119,13 +120,17 @@ def _used_weight(pipeline: Pipeline, market: Market) -> int:
 
 
 @contextmanager
-def _listening(text: str, name: str) -> Iterator[list[trio.SocketListener]]:
-    """The listener that the setting names, if any."""
-    address: Address | None = parse_address(text)
+def _listening(settings: Settings, setting: str, name: str) -> Iterator[list[trio.SocketListener]]:
+    """The listener that the setting names, if any. Raises SettingsError where nobody can listen."""
+    address: Address | None = parse_address(getattr(settings, setting))
     if address is None:
         yield []
         return
-    listener = open_listener(address, name)
+    try:
+        listener = open_listener(address, name)
+    except OSError as error:
+        reason = f"it must be an address that is free: {error.strerror or error}"
+        raise SettingsError(f"{setting} = {address}: {reason} (from {settings.source_of(setting)})") from error
     log.info("endpoint_listening", serves=name, address=str(address))
     try:
         yield [listener]

@@ -157,7 +157,10 @@ def sentence(fault: Mapping[str, Any], given: Mapping[str, Given]) -> str:
     key = str(fault["loc"][0]) if fault["loc"] else ""
     message = str(fault["msg"]).removeprefix("Value error, ")
     if not key:
-        return plain(message)
+        # A rule about several settings begins with the name of the one to change.
+        first = re.match(r"[a-z_]*", message)
+        source = given[first[0]].source if first and first[0] in given else ""
+        return plain(message) + (f" (from {source})" if source else "")
     value = given[key].value if key in given else fault["input"]
     shown = " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
     if "@" in shown and key.endswith("_url"):

@@ -11,8 +11,10 @@ from typing import Literal
 from structlog import DropEvent
 from structlog.typing import EventDict
 
-FAILURES = frozenset({"request_retried", "request_failed", "live_lost", "live_unanswered", "first_id_unproven"})
-"""Events that every request of an outage causes anew."""
+FAILURES = frozenset(
+    {"request_retried", "request_failed", "live_lost", "live_unanswered", "first_id_unproven", "endpoint_failed"}
+)
+"""Events that every request of an outage causes anew, and every look at a port that is taken."""
 AGAIN_S = 30.0
 """How long after the first line of an outage the second one comes; then twice as long each time."""
 FORGOTTEN_S = 300.0
