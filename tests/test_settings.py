@@ -326,7 +326,10 @@ def test_a_bad_value_names_the_source_that_gave_it(monkeypatch: pytest.MonkeyPat
     [
         ('um_url = "http://far.example"', "um_url = http://far.example: http:// is for this machine alone"),
         ('api_listen = "0.0.0.0:8190"', "api_listen = 0.0.0.0:8190: other machines reach it"),
-        ('remote_url = "s3://b"\nremote_endpoint = "http://far.example"', "remote_endpoint = http://far.example: http://"),
+        (
+            'remote_url = "s3://b"\nremote_endpoint = "http://far.example"',
+            "remote_endpoint = http://far.example: http://",
+        ),
         ("days = 9\nkeep_days = 3", "keep_days 3: it must not be less than days (9)"),
         ('encryption = "parquet"', "encryption = parquet: it needs key_file"),
     ],

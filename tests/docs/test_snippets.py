@@ -1,5 +1,6 @@
 """Every command and every snippet of README and docs is run, page by page, against the embedded exchange."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,19 @@ def test_every_block_says_what_it_is() -> None:
 def test_what_nobody_can_run_here_says_why() -> None:
     unrunnable = {"ini", "yaml", "r"}
     assert [str(block) for block in BLOCKS if block.language in unrunnable and not block.reason] == []
+
+
+def test_the_readme_is_short_compares_honestly_and_leads_to_every_page() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 200
+    others = ("freqtrade", "ccxt", "python-binance", "tardis-machine", "cryptofeed", "public dumps")
+    assert [each for each in others if f"| {each}" not in readme] == []
+    assert re.search(r"As of \w+ 20\d\d", readme)
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert [page for page in sorted(pages) if f"({page})" not in index] == []
+    howtos = [page for page in sorted(pages) if page.startswith("howto-")]
+    assert [page for page in howtos if f"(docs/{page})" not in readme] == []
 
 
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.reason], ids=str)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from backfilld import BackfillCacheManager, BackfillError, Instrument, StoreError, TradeConflict
+from backfilld import BackfillCacheManager, BackfillError, Instrument, SettingsError, StoreError, TradeConflict
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.errors import DayLocked
 from backfilld.store.layout import instrument_directory
@@ -63,6 +63,15 @@ def test_a_datetime_stands_for_the_utc_day_it_falls_in(manager: BackfillCacheMan
     manager.save_trades_to_cache(day_frame(range(1000, 1003)), moment)
     assert manager.days() == [DAY]
     assert manager.load_cached_trades(moment) is not None
+
+
+def test_a_manager_of_a_whole_cache_is_refused(tmp_path: Path) -> None:
+    """It would find no day in silence, for ever."""
+    own = tmp_path / "market=spot" / "symbol=BTCUSDT"
+    BackfillCacheManager(own).save_trades_to_cache(day_frame([1000]), DAY)
+    with pytest.raises(SettingsError, match=f"{tmp_path} is a whole cache: name the directory .*, such as {own}"):
+        BackfillCacheManager(tmp_path).load_cached_trades(DAY)
+    assert BackfillCacheManager(tmp_path / "nothing").load_cached_trades(DAY) is None
 
 
 def test_the_path_is_the_guides_whether_the_file_exists_or_not(tmp_path: Path) -> None:

@@ -185,6 +185,11 @@ BAD_CALLS: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "config is no toml": (("run", "--config", "no.toml"), {}, "config no.toml: it is not TOML"),
     "config has an unknown key": (("run", "--config", "unknown.toml"), {}, "there is no setting day, did you mean"),
     "cache is a file": (("run", "--cache-dir", "file"), {}, "cache_dir = file: it must be a directory"),
+    "cache to look at is missing": (
+        ("status", "--cache-dir", "nope"),
+        {},
+        "cache_dir = nope: there is no such directory",
+    ),
     "cache to clean is missing": (("cleanup", "--keep-days", "1"), {}, "there is no such directory"),
     "home of nobody": (("run", "--cache-dir", "~nobody-of-this-name/x"), {}, "cache_dir"),
     "no such option": (("run", "--nope"), {}, "No such option"),
@@ -234,6 +239,16 @@ def test_a_cache_that_is_held_is_one_line_and_75(tmp_path: Path) -> None:
     assert done.returncode == 75
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"backfilld: the cache {tmp_path}/cache is held by another backfilld, process ")
+    first, *_, last = (json.loads(each) for each in done.stdout.splitlines())
+    assert list(first)[:3] == list(last)[:3] == ["timestamp", "level", "event"]
+    assert (first["event"], first["instruments"], first["cache_dir"]) == (
+        "daemon_started", ["spot:BTCUSDT"], f"{tmp_path}/cache"
+    )  # fmt: skip
+    assert first["version"].count(".") == 2
+    assert first["pid"] > 1
+    assert (last["event"], last["exit_code"], last["outcome"]) == (
+        "daemon_stopped", 75, line.removeprefix("backfilld: ")
+    )  # fmt: skip
 
 
 def test_a_demo_without_its_extra_says_what_to_install(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from backfilld.serving.stream_server import StreamServer
 from backfilld.serving.symbols import Symbols
 from backfilld.serving.tails import Tails
 from backfilld.serving.world import World
+from backfilld.settings import Settings
 from backfilld.supervisor import Pipeline
 
 log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""Directories that the settings name and that cannot be used: a sentence about the setting, where the operator must act.
+"""Directories that the settings name and that cannot be used: a sentence about the setting, for the operator.
 
 Owns which refusals of the system are the setting's fault. A full or failing disk is not: time may mend it.
 """

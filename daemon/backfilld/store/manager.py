@@ -27,6 +27,7 @@ from backfilld.store.format.dayfile import rewriting
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.joined_day import JoinedDay, Tally, spliced
 from backfilld.store.journal import remove_journal
+from backfilld.store.layout import instrument_directory, instruments_in
 from backfilld.store.stored_days import StoredDays, utc_day
 
 T = TypeVar("T")
@@ -60,9 +61,13 @@ class BackfillCacheManager(StoredDays):
         """All trades held of the day, by id; None if there is no file, or one that cannot be trusted.
 
         Such a file is moved aside as ``<name>.bad-<utc time>`` and logged. Raises StoreError if the disk refuses, or
-        for a file of a newer version of this program, which is left where it is.
+        for a file of a newer version of this program, which is left where it is; SettingsError for the directory of a
+        whole cache.
         """
-        return self._read(utc_day(date), JoinedDay.trades)
+        trades = self._read(utc_day(date), JoinedDay.trades)
+        if trades is None and self.instrument is None:
+            _refuse_whole_cache(self.directory)
+        return trades
 
     def save_trades_to_cache(self, trades: Trades, date: dt.date) -> Path:
         """Merge trades into the day's file and replace it; return its path.
@@ -229,6 +234,13 @@ class BackfillCacheManager(StoredDays):
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
         return None
+
+
+def _refuse_whole_cache(directory: Path) -> None:
+    stored = instruments_in(directory)
+    if stored:
+        one = instrument_directory(directory, stored[0])
+        raise SettingsError(f"{directory} is a whole cache: name the directory of one instrument, such as {one}")
 
 
 def _refuse_conflicts(conflicts: pl.DataFrame) -> None:

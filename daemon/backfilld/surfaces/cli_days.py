@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from backfilld.errors import SettingsError
 from backfilld.surfaces.options import DAY, options, settings_of
 
 
@@ -41,6 +42,8 @@ def status(
     """
     settings = settings_of(config, instruments, cache_dir)
     wanted = settings.instrument_list() if instruments else None
+    if cache_dir is not None and not settings.cache_dir.exists():
+        raise SettingsError(f"cache_dir = {settings.cache_dir}: there is no such directory (from --cache-dir)")
     if check:
         from backfilld.surfaces.check import print_check  # noqa: PLC0415
 
