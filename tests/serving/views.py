@@ -8,7 +8,7 @@ from backfilld.core.live.reports import NO_HEALS, HoleReport, LiveInstrument, Li
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.markets import Pool
 from backfilld.core.model import IdRange, day_start_ms
-from backfilld.core.monitor.freshness import freshness
+from backfilld.core.monitor.freshness import Freshness
 from backfilld.core.monitor.history import History, WeightWindow
 from backfilld.core.monitor.today import Today
 from backfilld.core.monitor.warned import REMOTE, Warned
@@ -55,7 +55,7 @@ def full_view() -> View:
         chosen=BTC,
         statistics=Statistics(instruments=2, complete=2),
         live=live,
-        freshness={each: freshness(NOW_MS, live.instruments[each], None) for each in (BTC, ETH)},
+        freshness={BTC: Freshness(True, NOW_MS - 12), ETH: Freshness(True, NOW_MS - 400)},
         weight={
             Pool.SPOT: BudgetStatistics(
                 6000, "1m", 4800, 40, own=30, others=10, answers={"aggTrades": {"accepted": 5}}

@@ -62,9 +62,12 @@ def test_status_of_one_instrument_and_of_an_empty_cache(tmp_path: Path) -> None:
     cache = str(filled_cache(tmp_path / "cache"))
     only = backfilld("status", "--cache-dir", cache, "--instrument", "um:ETHUSDT", "--json", cwd=tmp_path)
     assert [day["instrument"] for day in json.loads(only.stdout)["days"]] == ["um:ETHUSDT"]
-    empty = backfilld("status", "--cache-dir", "nothing", cwd=tmp_path)
-    assert (empty.returncode, empty.stdout) == (0, "nothing has no day files\nno daemon runs\n")
-    assert not (tmp_path / "nothing").exists()
+    (tmp_path / "empty").mkdir()
+    empty = backfilld("status", "--cache-dir", "empty", cwd=tmp_path)
+    assert (empty.returncode, empty.stdout) == (0, "empty has no day files\nno daemon runs\n")
+    first = backfilld("status", cwd=tmp_path)
+    assert (first.returncode, "has no day files" in first.stdout) == (0, True)
+    assert not list(tmp_path.glob("context*"))
 
 
 def test_status_reads_while_a_daemon_holds_the_cache(tmp_path: Path) -> None:
@@ -229,7 +232,7 @@ def test_a_cache_that_cannot_be_made_is_one_line_and_78(tmp_path: Path) -> None:
     done = backfilld("run", "--once", "--cache-dir", "file/cache", cwd=tmp_path, BACKFILL_SPOT_URL="http://127.0.0.1:1")
     assert done.returncode == 78
     rule = "backfilld must be able to write to this directory: Not a directory"
-    place = f"cache_dir = {tmp_path}/file/cache: {rule} at {tmp_path}/file"
+    place = f"cache_dir = {tmp_path}/file/cache: {rule}"
     assert done.stderr.splitlines() == [f"backfilld: {place} (from --cache-dir)"]
 
 

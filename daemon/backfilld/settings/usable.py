@@ -4,7 +4,6 @@ Owns which refusals of the system are the setting's fault. A full or failing dis
 """
 
 import errno
-from pathlib import Path
 
 from backfilld.core.text import plain
 from backfilld.errors import BackfillError, SettingsError, StoreError
@@ -23,11 +22,5 @@ def unusable(settings: Settings, error: StoreError) -> BackfillError:
         return error
     is_state = settings.state_dir is not None and str(settings.state_path) in str(error)
     name, path = ("state_dir", settings.state_path) if is_state else ("cache_dir", settings.cache_dir)
-    rule = f"backfilld must be able to write to this directory: {cause.strerror}{_at(path, cause)}"
+    rule = f"backfilld must be able to write to this directory: {cause.strerror}"
     return SettingsError(f"{name} = {plain(str(path))}: {rule} (from {settings.source_of(name)})")
-
-
-def _at(path: Path, cause: OSError) -> str:
-    """The place of the refusal, where that is above the directory."""
-    place = Path(str(cause.filename)) if cause.filename else path
-    return f" at {plain(str(place))}" if place in path.parents else ""
