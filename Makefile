@@ -4,10 +4,11 @@ BIN := .venv/bin
 
 DOCS_ENV := NO_MKDOCS_2_WARNING=1
 
-.PHONY: help setup demo docs test fuzz test-faults test-clients test-s3 test-s3-long test-page test-fleet bench-fleet test-at test-systemd test-versions bench install uninstall lock clean
+.PHONY: help setup demo docs test test-thorough fuzz test-faults test-clients test-s3 test-s3-long test-page test-fleet bench-fleet test-at test-systemd test-versions bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, live, summary"
 	@echo "make test          set up and run every check"
+	@echo "make test-thorough  the searches among the checks, in full"
 	@echo "make fuzz          the real process against an exchange that misbehaves at random; SEED=1 SECONDS=45"
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
 	@echo "make test-clients  ccxt, python-binance and Binance's own SDK, unmodified, against the endpoint"
@@ -45,19 +46,26 @@ demo: .venv/run
 
 # What answers other programs is tried from outside; coverage counts the processes of these tests too.
 SERVING_TESTS := tests/e2e/test_serving.py tests/e2e/test_serving_streams.py
+# One more than there are cores, for tests that wait; four at most.
+WORKERS := $(shell echo $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 )))
 test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@command -v systemd-analyze >/dev/null || echo "SKIPPED: what systemd says of the unit; systemd-analyze is not here"
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report= --ignore=tests/e2e
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= --ignore=tests/e2e
 	COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-processes.toml COVERAGE_FILE=$(CURDIR)/.coverage \
 		$(BIN)/pytest -n 2 --dist loadfile $(SERVING_TESTS)
 	$(BIN)/coverage combine --quiet --append
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
 	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist loadfile tests/e2e
+
+# The searches of `make test` in full: every byte, every hour, more random cases.
+test-thorough: export THOROUGH = 1
+test-thorough: .venv/dev
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore=tests/e2e
 
 # SECONDS is also a variable of bash: only make's own counts.
 fuzz: .venv/dev

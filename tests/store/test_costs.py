@@ -15,6 +15,7 @@ from backfilld.core.day.addition import Addition
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.waiting_days import WaitingDays
+from tests.effort import effort
 from tests.fakes import starts_at
 from tests.store.frames import DAY, SPOT, day_frame
 
@@ -91,9 +92,9 @@ def test_a_top_up_costs_what_is_new_however_much_is_stored(tmp_path: Path, costs
 
 
 def test_a_live_day_writes_a_small_part_of_what_a_rewrite_at_each_poll_would(tmp_path: Path, costs: Costs) -> None:
-    """2,880 polls of 7 trades: a tenth of the rows that are encoded by writing the day anew with each poll; the file is
+    """Polls of 7 trades: a tenth of the rows that are encoded by writing the day anew with each poll; the file is
     never older than SAVE_SECONDS; syncs are one an append and a few a rewrite."""
-    daemon, polls, rows = Daemon(tmp_path), 2880, 7
+    daemon, polls, rows = Daemon(tmp_path), effort(quick=720, thorough=2880), 7
     every = day_frame(range(1000, 1000 + polls * rows))
     oldest_s, file_at = 0.0, 0.0
     costs.begin()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -24,6 +24,7 @@ from backfilld.services.day_statuses import day_status
 from backfilld.store.layout import instrument_directory, stamp_of
 from backfilld.store.manager import Appended, BackfillCacheManager
 from backfilld.store.waiting_days import WaitingDays
+from tests.effort import effort
 from tests.store.frames import DAY, day_frame
 
 NEXT = DAY + timedelta(days=1)
@@ -224,6 +225,7 @@ def test_a_journal_that_a_crash_tore_off_within_its_first_record_is_no_day(manag
     assert_has(manager, [*range(1000, 1020)])
 
 
+@settings(max_examples=effort(quick=15, thorough=100))
 @given(
     is_over=st.booleans(),
     steps=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 15), st.sampled_from(["append", "rewrite", "crash"]))),

@@ -212,18 +212,19 @@ def row(lines: list[str], instrument: str, words: str) -> bool:
 
 def test_an_unreachable_host_is_a_few_lines(tmp_path: Path) -> None:
     """In the half minute that a single run tries: on a terminal and as JSON."""
-    environment = {"BACKFILL_SPOT_URL": "http://127.0.0.1:1", "BACKFILL_CACHE_DIR": "cache"}
-    terminal = Terminal(80, "run", "--once", cwd=tmp_path, environment=environment)
-    assert terminal.end() == 75
-    assert len(terminal.scrollback()) <= 9, terminal.scrollback()
-    piped = subprocess.run(
+    environment = {"BACKFILL_SPOT_URL": "http://127.0.0.1:1"}
+    with subprocess.Popen(
         [sys.executable, "-m", "backfilld", "run", "--once"],
         cwd=tmp_path,
-        env=os.environ | environment,
-        capture_output=True,
+        env=os.environ | environment | {"BACKFILL_CACHE_DIR": "piped"},
+        stdout=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=60,
-    )
-    warned = [line for line in map(json.loads, piped.stdout.splitlines()) if line["level"] != "info"]
+    ) as piped:
+        terminal = Terminal(
+            80, "run", "--once", cwd=tmp_path, environment=environment | {"BACKFILL_CACHE_DIR": "cache"}
+        )
+        assert terminal.end() == 75
+        lines = piped.communicate(timeout=60)[0].splitlines()
+    assert len(terminal.scrollback()) <= 9, terminal.scrollback()
+    warned = [line for line in map(json.loads, lines) if line["level"] != "info"]
     assert 1 <= len(warned) <= 4, warned

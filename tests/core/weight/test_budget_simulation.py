@@ -16,6 +16,7 @@ from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.server_clock import DRIFT, ServerClock
 from backfilld.core.weight.weights import WeightTable
+from tests.effort import effort
 
 EPOCH_MS = 1_762_473_600_000.0
 SPOT = Limit(6000, 1, "MINUTE")
@@ -179,7 +180,7 @@ QUIET = [Tenant(), Tenant(steady=0.1), Tenant(steady=0.3)]
 LOUD = [*QUIET, Tenant(burst=0.2), Tenant(steady=0.05, burst=0.1)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=effort(quick=12, thorough=40))
 @given(worlds(LOUD, [5.0, 100.0, 1000.0, 4000.0]), st.sampled_from([0.0, 0.05]))
 def test_by_our_doing_the_server_never_counts_more_than_its_limit(world: Exchange, loses: float) -> None:
     world.loses = loses
@@ -188,7 +189,7 @@ def test_by_our_doing_the_server_never_counts_more_than_its_limit(world: Exchang
     assert all(spent <= world.limit.limit * world.share for spent in world.ours.values())
 
 
-@settings(max_examples=30)
+@settings(max_examples=effort(quick=10, thorough=30))
 @given(worlds(QUIET, [5.0, 50.0, 200.0]))
 def test_of_what_is_ours_to_use_at_least_95_percent_is_used(world: Exchange) -> None:
     world.run(9)
@@ -210,7 +211,7 @@ def test_who_spends_all_at_once_still_sees_what_others_use_later_in_the_window(s
     assert sum(parts) / len(parts) >= 0.95
 
 
-@settings(max_examples=15)
+@settings(max_examples=effort(quick=8, thorough=15))
 @given(worlds([Tenant(), Tenant(steady=0.1)], [5.0, 100.0]))
 def test_a_doubled_weight_is_learned_and_both_laws_hold_again(world: Exchange) -> None:
     world.doubles_at_ms = 3.4 * world.limit.interval_ms
@@ -223,10 +224,10 @@ def test_a_doubled_weight_is_learned_and_both_laws_hold_again(world: Exchange) -
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_whole_day(seed: int) -> None:
-    """24 hours of minutes, a steady tenant with bursts, a drifting clock."""
+    """Hours of minutes, a steady tenant with bursts, a drifting clock."""
     tenant = Tenant(steady=0.05, burst=0.1)
     world = Exchange(Random(seed), drift=DRIFT * 0.9, skew_ms=-1500.0, tenant=tenant, latency_ms=60.0)
-    world.run(24 * 60 if seed == 1 else 200)
+    world.run(effort(quick=200, thorough=24 * 60))
     assert world.passed_knowingly() == 0
     parts = world.used_of_ours()
     assert sum(parts) / len(parts) >= 0.95

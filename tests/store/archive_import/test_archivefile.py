@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -18,6 +18,7 @@ from backfilld.errors import ArchiveError, StoreError
 from backfilld.store.archive_import import archive_csv, archivefile
 from backfilld.store.archive_import.archive_findings import Findings
 from backfilld.store.archive_import.archivefile import ArchiveDay
+from tests.effort import effort
 from tests.store.archives import HEADER, MARKET, lines_of, marker, published, zipped
 from tests.store.frames import DAY, day_frame
 
@@ -245,6 +246,7 @@ def test_an_id_that_was_used_on_another_day_too_is_this_days_trade(tmp_path: Pat
     assert findings.conflicting.count == 0
 
 
+@settings(max_examples=effort(quick=20, thorough=100))
 @given(st.data())
 @pytest.mark.usefixtures("small_pieces")
 def test_any_mixture_of_defects_gives_exactly_what_is_there(
