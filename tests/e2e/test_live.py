@@ -1,9 +1,12 @@
 """The daemon on streams that do everything a stream can do wrong: day file and followers equal the tape."""
 
+import fcntl
 import json
 import signal
 import stat
+import struct
 import subprocess
+import termios
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -334,6 +337,30 @@ async def test_tail_prints_trades_as_json_from_an_id_on(tmp_path: Path) -> None:
         assert [row["a"] for row in rows] == list(range(first_id, first_id + len(rows)))
         assert rows[0] == daemon.tape_of_today().row(0, named=True)
         await end(process)
+
+
+async def test_a_tail_that_nobody_reads_ends_when_it_is_stopped(tmp_path: Path) -> None:
+    async with live_exchange(200) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        first_id = int(daemon.tape_of_today()["a"][0])
+        async with trio.open_nursery() as nursery:
+            arguments = ("tail", str(BTC), "--from-id", str(first_id))
+            tail = await nursery.start(start_captured, daemon, arguments)
+            with trio.fail_after(30):
+                while waiting_bytes(tail.stdout.fileno()) < 60_000:
+                    await trio.sleep(0.1)
+            await trio.sleep(1)
+            tail.terminate()
+            with trio.fail_after(10):
+                assert await tail.wait() == 0
+        await end(process)
+
+
+def waiting_bytes(descriptor: int) -> int:
+    """How much of a pipe has been written and not been read."""
+    return struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]
 
 
 async def lines_of(daemon: Daemon, count: int, *arguments: str) -> list[str]:

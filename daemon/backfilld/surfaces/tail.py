@@ -1,10 +1,12 @@
 """``backfilld tail``: an instrument's trades on stdout, one on a line, until Ctrl-C."""
 
 import json
+import os
+import select
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import aclosing
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
 
@@ -36,8 +38,7 @@ async def print_trades(
     async def print_all() -> None:
         async with aclosing(follow(instrument, from_id=from_id, start=start, settings=settings)) as frames:
             async for frame in frames:
-                sys.stdout.write("".join(lines(frame)))
-                sys.stdout.flush()
+                await _write(sys.stdout.fileno(), lines(frame))
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         try:
@@ -45,6 +46,30 @@ async def print_trades(
                 await print_all()
         except BaseExceptionGroup as group:
             raise cause_of(group) from None
+
+
+async def _write(descriptor: int, lines: Iterable[str]) -> None:
+    """Write whole lines; a reader that takes nothing is waited for, so that a signal still ends the command.
+
+    A pipe that is writable takes ``PIPE_BUF`` bytes at once (poll(2)). The descriptor stays blocking: other programs
+    may write to the same terminal.
+    """
+    for piece in _pieces(lines):
+        # A file and /dev/null cannot be waited for; they never make anyone wait.
+        with suppress(PermissionError):
+            await trio.lowlevel.wait_writable(descriptor)
+        os.write(descriptor, piece)
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[bytes]:
+    """Lines together, as many as fit ``PIPE_BUF`` bytes."""
+    piece = b""
+    for line in map(str.encode, lines):
+        if len(piece) + len(line) > select.PIPE_BUF:
+            yield piece
+            piece = b""
+        piece += line
+    yield piece
 
 
 def _json_lines(trades: pl.DataFrame) -> Iterator[str]:
