@@ -38,6 +38,7 @@ class Model:
     shorten: bool = False
     failures: int = 0
     lie: Callable[[Query, pl.DataFrame], pl.DataFrame] = lambda _, rows: rows
+    now_ms: int | None = None
     asked: list[Query] = field(default_factory=list)
     kept: Counter[int] = field(default_factory=Counter)
 
@@ -72,7 +73,7 @@ class Model:
             return
         kept, found = cut(rows, query, plan.window.stop_ms)
         self.kept.update(kept["a"].to_list())
-        plan.answered(query, found)
+        plan.answered(query, found, self.now_ms)
 
 
 def ids_of(coverage: IdSet) -> set[int]:
@@ -195,15 +196,16 @@ def test_a_closed_window_without_trades_stays_empty_in_every_round(rounds: int) 
 
 @given(st.data(), tapes(st.integers(1, 3000)))
 def test_a_day_that_is_held_whole_is_resumed_with_two_questions(data: st.DataObject, tape: Tape) -> None:
-    """If its end was agreed on lately, however long ago its last trade was. The sequence depends on whether the day is
-    over."""
+    """If its end was agreed on lately by the exchange's time, however long ago its last trade was, and whatever the
+    host's clock says. The sequence depends on whether the day is over."""
     window = data.draw(st.sampled_from([TimeSpan(tape.times[0]), TimeSpan(tape.times[0], tape.times[-1] + 1)]))
     now_ms = data.draw(st.sampled_from([0, tape.times[-1], tape.times[-1] + MS_PER_DAY]))
     shown = NewestShown()
     shown.recall(ShownEnd(agreed_id=tape.ids[-1], agreed_ms=now_ms - 1000))
     spans = [span_of(tape, 0, len(tape))]
-    plan = BackfillPlan(window, spans, first_is_proven=True, now_ms=now_ms, shown=shown)
-    model = Model(tape).play(plan)
+    host_ms = now_ms + data.draw(st.sampled_from([-MS_PER_DAY, 0, 2 * 3_600_000, MS_PER_DAY])) if now_ms else 0
+    plan = BackfillPlan(window, spans, first_is_proven=True, now_ms=host_ms, shown=shown)
+    model = Model(tape, now_ms=now_ms or None).play(plan)
     assert [type(query) for query in model.asked] == ([Newest, Tail] if window.stop_ms is None else [Tail, Newest])
     assert plan.is_complete
 

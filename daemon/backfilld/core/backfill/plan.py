@@ -82,7 +82,7 @@ class BackfillPlan(KnownWindow):
         if over_stop or (spans and last_is_proven):
             self._end.settle((over_stop or spans[-1]).ids.last_id)
         elif spans:
-            self._end.hold(spans[-1].ids.last_id, spans[-1].last_ms, self._pace.now_ms)
+            self._end.hold(spans[-1].ids.last_id, spans[-1].last_ms)
 
     # -- where it stands
 

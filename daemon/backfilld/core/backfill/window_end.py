@@ -59,6 +59,7 @@ class WindowEnd:
         """The first id behind the window, where the exchange has shown it."""
         self._stop_ms = stop_ms
         self._agreed_id: int | None = None
+        self._held_id: int | None = None
         self._accepted_silence: int | None = None
         self._far_id: int | None = None
         self._begin(polls=False)
@@ -92,10 +93,10 @@ class WindowEnd:
         """Whether a trade at or after this time was shown."""
         return self._last_id is not None and self.last_ms >= start_ms
 
-    def hold(self, last_id: int, last_ms: int, now_ms: int | None) -> None:
+    def hold(self, last_id: int, last_ms: int) -> None:
         """The trades up to this one are stored from before."""
         self._last_id, self.last_ms = last_id, last_ms
-        self._agreed_id = last_id if self.shown.was_agreed(last_id, now_ms) else None
+        self._held_id = last_id
         self._is_found = True
 
     def settle(self, last_id: int | None) -> None:
@@ -139,7 +140,7 @@ class WindowEnd:
         if held is not None and self.beyond_id is None:
             self._last_id, self.last_ms = held
         was_agreed = self.is_agreed and self._last_id is not None
-        self._agreed_id = self._last_id if was_agreed else None
+        self._agreed_id, self._held_id = self._last_id if was_agreed else None, None
         self._begin(polls=was_agreed)
         self.is_agreed = self.beyond_id is not None
 
@@ -264,6 +265,9 @@ class WindowEnd:
         return reason
 
     def _judge(self, pace: Pace) -> None:
+        if (held_id := self._held_id) is not None:
+            # Only now is the exchange's time known: the host's clock may be hours away from it.
+            self._agreed_id, self._held_id = held_id if self.shown.was_agreed(held_id, pace.now_ms) else None, None
         silent = pace.is_silent(self.last_ms)
         is_over = self._is_over(silent=silent)
         self._seeks_lull = not is_over and not pace.knows_lulls and self._is_over(silent=False)
