@@ -4,8 +4,8 @@ import fcntl
 import json
 import signal
 import stat
-import struct
 import subprocess
+import sys
 import termios
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -360,7 +360,7 @@ async def test_a_tail_that_nobody_reads_ends_when_it_is_stopped(tmp_path: Path) 
 
 def waiting_bytes(descriptor: int) -> int:
     """How much of a pipe has been written and not been read."""
-    return struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))[0]
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 async def lines_of(daemon: Daemon, count: int, *arguments: str) -> list[str]:
