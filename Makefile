@@ -54,13 +54,13 @@ test: .venv/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@command -v systemd-analyze >/dev/null || echo "SKIPPED: what systemd says of the unit; systemd-analyze is not here"
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report= --ignore=tests/e2e
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --timeout 300 --cov --cov-report= --ignore=tests/e2e
 	COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-processes.toml COVERAGE_FILE=$(CURDIR)/.coverage \
-		$(BIN)/pytest -n 2 --dist loadfile $(SERVING_TESTS)
+		$(BIN)/pytest -n 2 --dist loadfile --timeout 300 $(SERVING_TESTS)
 	$(BIN)/coverage combine --quiet --append
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
-	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist loadfile tests/e2e
+	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist loadfile --timeout 300 tests/e2e
 
 # The searches of `make test` in full: every byte, every hour, more random cases.
 test-thorough: export THOROUGH = 1
@@ -72,14 +72,14 @@ fuzz: .venv/dev
 	$(BIN)/python -m tests.fuzz --seed $(or $(SEED),1) --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),45)
 
 test-faults: .venv/dev
-	$(BIN)/pytest -o python_files='fault_*.py' -rs tests/faults
+	$(BIN)/pytest --timeout 300 -o python_files='fault_*.py' -rs tests/faults
 
 # Skips aloud where the servers cannot be had: radosgw (S3) by Debian's packages, Azurite (Azure) by npm. Side by side,
 # each with servers of its own: much of a trial with a bucket that fails is waiting.
 test-s3: .venv/dev
 	@$(BIN)/python -m tests.remote.radosgw fetch || true
 	@$(BIN)/python -m tests.remote.azurite fetch || true
-	S3_ROUNDS=$(or $(ROUNDS),1) $(BIN)/pytest -n 3 --dist worksteal -o python_files='s3_*.py' -rs tests/remote
+	S3_ROUNDS=$(or $(ROUNDS),1) $(BIN)/pytest -n 3 --dist worksteal --timeout 900 -o python_files='s3_*.py' -rs tests/remote
 
 # Two daemons in 20 races, and kill -9 in every system call of a push.
 test-s3-long: export S3_SWEEP = 1
