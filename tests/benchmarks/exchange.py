@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,9 +37,9 @@ class ServedExchange:
         answer: list[dict[str, Any]] = self._get("requests").json()
         return answer
 
-    def tape(self) -> pl.DataFrame:
-        """All the trades it has."""
-        frame = self._get(f"tape?market={INSTRUMENT.market}&symbol={INSTRUMENT.symbol}").content
+    def tape(self, instrument: Instrument = INSTRUMENT) -> pl.DataFrame:
+        """All the trades it has of an instrument."""
+        frame = self._get(f"tape?market={instrument.market}&symbol={instrument.symbol}").content
         return pl.read_ipc(io.BytesIO(frame))
 
     def windows(self) -> list[dict[str, Any]]:
@@ -68,13 +68,15 @@ class ServedExchange:
 
 @contextmanager
 def served_exchange(
-    rows: int, latency_s: float = 0.0, options: Mapping[str, object] | None = None
+    rows: int,
+    latency_s: float = 0.0,
+    options: Mapping[str, object] | None = None,
+    instruments: Sequence[Instrument] = (INSTRUMENT,),
 ) -> Iterator[ServedExchange]:
-    """Serve ``rows`` trades of today, gzip on, by a clock that stands at 16:00; with unlimited weight, unless
-    ``options`` of the simulator's command line say otherwise."""
+    """Serve ``rows`` trades of today of each instrument, gzip on, by a clock that stands at 16:00; with unlimited
+    weight, unless ``options`` of the simulator's command line say otherwise."""
     start_ms, stop_ms = todays_span_ms()
     arguments = {
-        "--instrument": str(INSTRUMENT),
         "--trades": rows,
         "--hours": (stop_ms - start_ms) / 3_600_000,
         "--until": datetime.fromtimestamp(stop_ms / 1000, UTC).isoformat(),
@@ -83,7 +85,8 @@ def served_exchange(
         "--latency": latency_s,
         "--limit": BOUNDLESS_WEIGHT,
     } | dict(options or {})
-    words = [str(word) for pair in arguments.items() for word in pair]
+    words = [word for each in instruments for word in ("--instrument", str(each))]
+    words += [str(word) for pair in arguments.items() for word in pair]
     command = [sys.executable, "-m", "binance_simulator", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -14,7 +14,6 @@ from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.services.stored_days import DayStatus, InstrumentStatus, instrument_statuses
 from backfilld.store.daemon_state import Activity, peek_activity
-from backfilld.store.governor_state import RememberedBudget, peek_remembered
 from backfilld.store.layout import days_in, instrument_directory, instruments_in, state_directory
 from backfilld.store.lock import writer_of
 
@@ -74,9 +73,13 @@ def _days(
 
 
 def _pools(state_dir: Path, activity: Activity | None) -> Iterator[tuple[Pool, PoolStatus]]:
+    if activity is None:
+        return
+    from backfilld.store.governor_state import RememberedBudget, peek_remembered  # noqa: PLC0415 - not light
+
     remembered = peek_remembered(state_dir, time.time() * 1000)
     for pool in Pool:
-        shown = None if activity is None else activity.budgets.get(str(pool))
-        if activity is not None and shown is not None:
+        shown = activity.budgets.get(str(pool))
+        if shown is not None:
             kept = remembered.get(pool, RememberedBudget())
             yield pool, PoolStatus(activity.saved_ms, kept.paused_until_ms, kept.reason, kept.bans_ms, shown)

@@ -6,11 +6,9 @@ A ``.env`` lies in the current directory, which somebody else may have filled: i
 Owns reading the sources, and refusing names that are not settings. Must not judge values.
 """
 
-import difflib
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +106,8 @@ def _from_toml(path: Path | None, names: frozenset[str], faults: list[str]) -> d
     if path is None:
         return {}
     text = _text_of(path, f"config {path}")
+    import tomllib  # noqa: PLC0415 - most name no file
+
     try:
         values: dict[str, Any] = tomllib.loads(text)
     except RecursionError:
@@ -141,15 +141,21 @@ def _text_of(path: Path, called: str) -> str:
 
 
 def _no_such(name: str, names: frozenset[str], place: str) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
+    near = _nearest(name, names)
     hint = f", did you mean {near[0]}?" if near else ""
     return f"there is no setting {plain(name, 60)}{hint} (from {plain(place)})"
 
 
 def _misspelt(written: str, name: str, names: frozenset[str], place: str) -> str:
-    near = [name] if name in names else difflib.get_close_matches(name, names, n=1)
+    near = [name] if name in names else _nearest(name, names)
     hint = f", did you mean {PREFIX.upper()}{near[0].upper()}?" if near else ""
     return f"there is no setting {plain(written, 60)}{hint} (from {place})"
+
+
+def _nearest(name: str, names: frozenset[str]) -> list[str]:
+    import difflib  # noqa: PLC0415 - only what is misspelt needs it
+
+    return difflib.get_close_matches(name, names, n=1)
 
 
 def sentence(fault: Mapping[str, Any], given: Mapping[str, Given]) -> str:

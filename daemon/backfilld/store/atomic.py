@@ -8,7 +8,6 @@ Owns temporary names and how file system errors become StoreError.
 
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -48,7 +47,7 @@ def replacing(path: Path, *, synced: bool = True) -> Iterator[Path]:
 
     Raises StoreError. When the block, the disk or the rename fails, ``path`` is as before and the temporary file gone.
     """
-    temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
     with translated(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         _in_hand.add(temporary)

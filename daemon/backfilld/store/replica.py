@@ -5,7 +5,6 @@ row of it judged, and no other row than those stored already. Synchronous: the a
 """
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -97,7 +96,7 @@ def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedFile:
     encryption is on. Raises ObjectRefused, DayLocked for one that no
     key opens, and StoreError for the disk."""
     path = manager.get_cache_path(day)
-    staged = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+    staged = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
     try:
         with translated(staged, "write"):
             staged.parent.mkdir(parents=True, exist_ok=True)
