@@ -24,6 +24,7 @@ from backfilld.core.day.certificate import REST, Source, Suspicion
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.model import MAX_ID, IdRange
+from backfilld.store.format.dayfile import ARROW_SCHEMA, arrow_table
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
 from backfilld.store.format.tables import table_as_bytes, value_from_bytes
@@ -37,7 +38,6 @@ _ENCRYPTED = b"BfJe"
 _PREFIX = struct.Struct("<4sIIII")
 _NOTE_KEY = "note"
 _CELL_SCHEMA = pa.schema([("batch", pa.binary())])
-_ARROW_SCHEMA: pa.Schema = empty_trades().to_arrow().schema
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -124,7 +124,7 @@ def read_record(descriptor: int, place: Place, path: Path, keys: KeyRing) -> tup
 
 def _batch_of(trades: pl.DataFrame) -> bytes:
     # Not select(): it wakes the thread pool, which costs more than the rest of an append.
-    table = trades[list(_ARROW_SCHEMA.names)].rechunk().to_arrow().cast(_ARROW_SCHEMA)
+    table = arrow_table(trades[ARROW_SCHEMA.names])
     batches = table.combine_chunks().to_batches()
     return batches[0].serialize().to_pybytes() if batches else b""
 
@@ -146,7 +146,7 @@ def _trades_of(batch: pa.Buffer, rows: int) -> pl.DataFrame:
     if not rows:
         return empty_trades()
     try:
-        read = pa.ipc.read_record_batch(batch, _ARROW_SCHEMA)
+        read = pa.ipc.read_record_batch(batch, ARROW_SCHEMA)
         read.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UntrustedFile("it has rows that cannot be read") from error

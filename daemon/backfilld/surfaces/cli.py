@@ -13,6 +13,7 @@ from backfilld.surfaces.cli_days import COMMANDS
 from backfilld.surfaces.cli_fleet import fleet
 from backfilld.surfaces.cli_serving import connect
 from backfilld.surfaces.options import DAY, daemon_settings_of, options, settings_of
+from backfilld.surfaces.startup import import_daemon, settle
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,11 +36,11 @@ def run(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None
     Exit codes: 0 done; 1 incomplete, with the reason; 75 try later (exchange out of reach or banning, cache in use);
     78 a setting is wrong.
     """
+    import_daemon()
     import trio  # noqa: PLC0415 - --help and check-config need none of it
 
     from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
     from backfilld.surfaces.running import run_daemon  # noqa: PLC0415
-    from backfilld.surfaces.startup import settle  # noqa: PLC0415
 
     settle()
     settings = daemon_settings_of(config, instruments, cache_dir)
@@ -73,13 +74,13 @@ def fill(
 
     Days that are complete already are not asked for again. Exit codes as for run.
     """
+    import_daemon()
     import trio  # noqa: PLC0415
 
     from backfilld.services.estimate import fill_window, today_utc  # noqa: PLC0415
     from backfilld.surfaces.fill import run_estimate  # noqa: PLC0415
     from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
     from backfilld.surfaces.running import run_daemon  # noqa: PLC0415
-    from backfilld.surfaces.startup import settle  # noqa: PLC0415
 
     settle()
     settings = daemon_settings_of(config, instruments, cache_dir)
@@ -128,7 +129,6 @@ def demo(trades: int, cache_dir: Path | None, *, page: bool) -> None:
         sentence = f"backfilld demo needs {error.name}, which is not installed: pip install 'backfilld[demo]'"
         raise SettingsError(sentence) from error
     from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
-    from backfilld.surfaces.startup import settle  # noqa: PLC0415
 
     settle()
     configure_logs("auto", "info")

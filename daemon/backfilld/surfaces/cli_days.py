@@ -10,6 +10,7 @@ import click
 
 from backfilld.errors import SettingsError
 from backfilld.surfaces.options import DAY, options, settings_of
+from backfilld.surfaces.startup import settle, without
 
 
 @click.command(short_help="Show what the cache stores.")
@@ -60,7 +61,8 @@ def status(
         from backfilld.settings.encoding import encoding_of  # noqa: PLC0415 - most have no keys, and need no pyarrow
 
         encoding = encoding_of(settings)
-    print_status(settings.cache_dir, settings.state_path, wanted, as_json=as_json, encoding=encoding)
+    with without("numpy"):
+        print_status(settings.cache_dir, settings.state_path, wanted, as_json=as_json, encoding=encoding)
 
 
 @click.command(short_help="Check every day file; --repair.")
@@ -95,10 +97,11 @@ def verify(
         from backfilld.surfaces.remote import verify as verify_bucket  # noqa: PLC0415
 
         sys.exit(verify_bucket(settings, wanted, deep=deep, repair=repair, as_json=as_json))
-    if repair:
-        from backfilld.surfaces.verify import repair as verify_cache  # noqa: PLC0415
-    else:
+    with without("numpy"):
+        from backfilld.surfaces.verify import repair as repair_cache  # noqa: PLC0415
         from backfilld.surfaces.verify import verify as verify_cache  # noqa: PLC0415
+    if repair:
+        verify_cache = repair_cache
     sys.exit(verify_cache(settings, wanted, against_archive=against is not None, as_json=as_json))
 
 
@@ -157,7 +160,6 @@ def tail(
 
     from backfilld.core.model import Instrument  # noqa: PLC0415
     from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
-    from backfilld.surfaces.startup import settle  # noqa: PLC0415
     from backfilld.surfaces.tail import print_trades  # noqa: PLC0415
 
     settle()

@@ -1,12 +1,43 @@
-"""What a process that runs for long sets up once it has imported what it needs."""
+"""How fast a process starts that runs for long, and what it sets up once it has imported what it needs.
+
+Imports next to nothing: it stands in the way of ``--help``.
+"""
 
 import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import pyarrow as pa
+UNUSED = ("h2", "numpy", "rich")
+"""What httpcore, Arrow and structlog import where it is installed, and use for nothing that a daemon asks of them."""
+
+
+@contextmanager
+def without(*names: str) -> Iterator[None]:
+    """Import what is imported in the block as if these packages were not installed. Afterwards they are there again."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None refuses an import, as documented
+    try:
+        yield
+    finally:
+        for name in hidden:
+            if sys.modules.get(name) is None:
+                del sys.modules[name]
+
+
+def import_daemon() -> None:
+    """Import what a daemon runs on, without the packages that it does not use: a quarter of a second less."""
+    with without(*UNUSED):
+        import httpcore  # noqa: F401, PLC0415 - httpx imports it with the first connection
+        import structlog  # noqa: F401, PLC0415
+
+        import backfilld.surfaces.running  # noqa: F401, PLC0415
 
 
 def settle() -> None:
     """Collect garbage again, but never look at what the imports made; give Arrow's freed buffers back to the system."""
+    import pyarrow as pa  # noqa: PLC0415
+
     gc.freeze()
     gc.enable()
     pa.set_memory_pool(pa.system_memory_pool())

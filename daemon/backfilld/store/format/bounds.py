@@ -23,8 +23,16 @@ MAX_DEPTH = 4
 """Structs within structs in a page header; the format has two."""
 
 _VARINT_BYTES = 10
-_INTEGERS = {4, 5, 6}
+_MORE = 0x80
+"""The bit of a byte that says that the number goes on."""
+_BYTE = 3
+_INTEGERS = frozenset({4, 5, 6})
 _BINARY = 8
+_LISTS = frozenset({9, 10})
+_STRUCT = 12
+_BOOLEANS = frozenset({1, 2})
+_BYTES_OF = {1: 0, 2: 0, _BYTE: 1, 7: 8}
+"""What the value of a field takes, for the types of a fixed size: booleans, a byte, a double."""
 _LONG_LIST = 0x0F
 _UNCOMPRESSED, _COMPRESSED = 2, 3
 """The fields of a page header that name its sizes."""
@@ -82,44 +90,48 @@ class ThriftStruct:
         """The binary fields of the struct by their number; all others are passed over."""
         return {field: value for field, value in self._fields() if isinstance(value, bytes)}
 
-    def _fields(self, depth: int = 0) -> Iterator[tuple[int, int | bytes]]:
-        if depth > MAX_DEPTH:
-            raise UntrustedFile("a page header is nested too deeply")
+    def _fields(self) -> Iterator[tuple[int, int | bytes]]:
         field = 0
-        while head := self._byte():
-            kind = head & 0x0F
-            field = field + (head >> 4) if head >> 4 else self._zigzag()
-            if kind in _INTEGERS:
-                yield field, self._zigzag()
-            elif kind == _BINARY:
-                yield field, self._binary()
-            else:
-                self._skip(kind, depth)
+        try:
+            while head := self._byte():
+                kind = head & 0x0F
+                field = field + (head >> 4) if head >> 4 else self._zigzag()
+                if kind in _INTEGERS:
+                    yield field, self._zigzag()
+                elif kind == _BINARY:
+                    yield field, self._binary()
+                else:
+                    self._skip(kind, 0)
+        # Every struct ends with a byte of its own, so whatever leads beyond the data meets its end here.
+        except IndexError:
+            raise UntrustedFile("a page header is cut off, or is too long") from None
 
     def _binary(self) -> bytes:
         count = self._varint()
-        self._advance(count)
+        self.place += count
         return self.data[self.place - count : self.place]
 
     def _skip(self, kind: int, depth: int) -> None:
-        match kind:
-            case 1 | 2:
-                pass
-            case 4 | 5 | 6:
+        if kind in _INTEGERS:
+            self._varint()
+        elif kind == _BINARY:
+            self._binary()
+        elif kind == _STRUCT:
+            self._skip_struct(depth + 1)
+        elif kind in _LISTS:
+            self._skip_list(depth)
+        elif kind in _BYTES_OF:
+            self.place += _BYTES_OF[kind]
+        else:
+            raise UntrustedFile(f"a page header has a field of the unknown type {kind}")
+
+    def _skip_struct(self, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise UntrustedFile("a page header is nested too deeply")
+        while head := self._byte():
+            if not head >> 4:
                 self._varint()
-            case 3:
-                self._advance(1)
-            case 7:
-                self._advance(8)
-            case 8:
-                self._advance(self._varint())
-            case 9 | 10:
-                self._skip_list(depth)
-            case 12:
-                for _ in self._fields(depth + 1):
-                    pass
-            case _:
-                raise UntrustedFile(f"a page header has a field of the unknown type {kind}")
+            self._skip(head & 0x0F, depth)
 
     def _skip_list(self, depth: int) -> None:
         head = self._byte()
@@ -129,26 +141,26 @@ class ThriftStruct:
         for _ in range(count):
             kind = head & 0x0F
             # A boolean in a list takes a byte; as a field it takes none.
-            self._skip(3 if kind in {1, 2} else kind, depth + 1)
-
-    def _advance(self, count: int) -> None:
-        self.place += count
-        if self.place > len(self.data):
-            raise UntrustedFile("a page header is cut off, or is too long")
+            self._skip(_BYTE if kind in _BOOLEANS else kind, depth + 1)
 
     def _byte(self) -> int:
-        self._advance(1)
-        return self.data[self.place - 1]
+        byte = self.data[self.place]
+        self.place += 1
+        return byte
 
     def _zigzag(self) -> int:
         value = self._varint()
         return (value >> 1) ^ -(value & 1)
 
     def _varint(self) -> int:
-        value = 0
-        for shift in range(0, 7 * _VARINT_BYTES, 7):
+        byte = self.data[self.place]
+        self.place += 1
+        if byte < _MORE:
+            return byte
+        value = byte & 0x7F
+        for shift in range(7, 7 * _VARINT_BYTES, 7):
             byte = self._byte()
             value |= (byte & 0x7F) << shift
-            if byte < 0x80:  # noqa: PLR2004 - the top bit says that more follows
+            if byte < _MORE:
                 return value
         raise UntrustedFile("a page header has a number that does not end")

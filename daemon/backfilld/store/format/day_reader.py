@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import BinaryIO, Self, TypeVar
+from typing import BinaryIO, Self, TypeVar, cast
 
 import polars as pl
 import pyarrow as pa
@@ -37,6 +37,9 @@ again."""
 _FEW_ROWS = 16_384
 """So few rows are decoded faster by one thread than handed to several."""
 
+_SMALL_BYTES = 128 << 10
+"""So small a file is read whole when it is opened."""
+
 _AGE = b"age-encryption.org/"
 """With these bytes a file begins that age has encrypted as a whole."""
 
@@ -59,7 +62,7 @@ class DayReader:
     """
 
     def __init__(self, path: Path, day: date, instrument: Instrument | None, keys: KeyRing = NO_KEYS) -> None:
-        self._handle = _opened(path)
+        self._handle = _in_memory(_opened(path))
         try:
             self._parquet = opened_parquet(path, self._handle, keys)
             self._file, self.key = self._parquet.file, self._parquet.key
@@ -205,6 +208,14 @@ def _opened(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise UntrustedFile("it is not a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+def _in_memory(file: BinaryIO) -> BinaryIO:
+    """The same, read at once if it is small: Arrow then needs no call of Python's for each piece of it."""
+    if os.fstat(file.fileno()).st_size > _SMALL_BYTES:
+        return file
+    with file:
+        return cast("BinaryIO", pa.BufferReader(file.read()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,13 @@ class Encoding:
         return 3 if self.level is None and self.compression == "zstd" else self.level
 
 
+def arrow_table(trades: pl.DataFrame) -> pa.Table:
+    """The trades as Arrow has them, in one piece. They are cast where that is needed only: the first cast loads all of
+    Arrow's functions."""
+    table = trades.rechunk().to_arrow()
+    return table if table.schema.equals(ARROW_SCHEMA) else table.cast(ARROW_SCHEMA)
+
+
 def spans_of(trades: pl.DataFrame) -> list[StoredSpan]:
     """The spans of a frame that ascends strictly in ``a``."""
     times, spans, start = trades["T"], [], 0
@@ -181,7 +188,7 @@ class DayWriter:
         if self._digest is not None:
             self._digest.add(whole)
         self._uses += _USES_PER_GROUP
-        self._file.write_table(whole.to_arrow().cast(ARROW_SCHEMA), row_group_size=ROW_GROUP_ROWS)
+        self._file.write_table(arrow_table(whole), row_group_size=ROW_GROUP_ROWS)
 
 
 @contextmanager
