@@ -28,7 +28,7 @@ from backfilld.actors.reader_messages import (
 )
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.figures import Figures
-from backfilld.core.model import Instrument, day_start_ms, day_stop_ms
+from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
 from backfilld.errors import DayDamaged, DayLocked, StoreError
 from backfilld.ports import TradeStore
@@ -146,10 +146,11 @@ class _Reader:
     async def _sum(self, request: AddUp) -> Figures:
         """Day by day: years take minutes, in which those who watch must see that it moves."""
         total, instrument = Figures(request.tick), request.instrument
+        first, last = day_of(request.start_ms), day_of(request.stop_ms - 1)
         for day in await self._store.days(instrument):
-            start_ms = max(request.start_ms, day_start_ms(day))
-            stop_ms = min(request.stop_ms, day_stop_ms(day))
-            if start_ms < stop_ms:
+            if first <= day <= last:
+                start_ms = max(request.start_ms, day_start_ms(day))
+                stop_ms = min(request.stop_ms, day_stop_ms(day))
                 total += await self._store.context(instrument, start_ms, stop_ms, request.tick)
                 self._reading.steps += 1
         return total

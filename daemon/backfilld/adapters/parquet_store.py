@@ -279,9 +279,9 @@ class ParquetStore:
         return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self._encoding)
 
     def _pieces(self, instrument: Instrument, start_ms: int, stop_ms: int) -> Iterator[pl.DataFrame]:
-        manager = self._manager(instrument)
+        manager, first, last = self._manager(instrument), day_of(start_ms), day_of(stop_ms - 1)
         for day in manager.days():
-            if day_of(start_ms) <= day <= day_of(stop_ms - 1):
+            if first <= day <= last:
                 for trades in manager.row_groups(day):
                     yield within(trades, start_ms, stop_ms)
 

@@ -8,7 +8,7 @@ and the lines have the stamps alone.
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -33,6 +33,9 @@ _FIELDS = 7
 
 _NO_CERTIFICATE = b"-"
 
+_DAY = 2
+"""Of these the day, counted with the check."""
+
 FullStamp = tuple[int, int, int, int]
 """Inode, size, and times of change of content and of file, in ns."""
 
@@ -54,14 +57,17 @@ class KnownDays:
         self._plain_path = state_dir / FOLDER / f"{name}.known"
         self._path = state_dir / FOLDER / f"{name}.stamps.known" if self._has_keys else self._plain_path
         self._lines = 0
-        self._days = dict(self._read())
+        self._days: dict[date, _Known] = {}
+        """Those that were looked at."""
+        self._unread = self._read()
+        """The newest line of each day that was not looked at yet, by the day's text."""
 
     def certificates(self, days: Collection[date]) -> Mapping[date, Certificate]:
         """The certificates of those of the days whose file is as it was and that have no journal."""
         journals = frozenset(names_in(self._manager.journals))
         found: dict[date, Certificate] = {}
         for day in days:
-            known = self._days.get(day)
+            known = self._known(day)
             if known is None or journal_name(day) in journals:
                 continue
             if full_stamp(self._manager.get_cache_path(day)) != known.stamp:
@@ -78,10 +84,10 @@ class KnownDays:
         if not certificate.sealed or stamp is None or self._manager.journal_path(day).exists():
             return
         known = _Known(stamp, _NO_CERTIFICATE if self._has_keys else msgspec.json.encode(certificate))
-        if self._days.get(day) == known:
+        if self._known(day) == known:
             return
         self._days[day] = known
-        if self._lines > 2 * len(self._days) + _LINES_TO_SPARE:
+        if self._lines > 2 * (len(self._days) + len(self._unread)) + _LINES_TO_SPARE:
             self._rewrite()
         else:
             self._append(_line(day, known))
@@ -94,16 +100,21 @@ class KnownDays:
         except (msgspec.DecodeError, UntrustedFile, DayLocked, StoreError):
             return None
 
-    def _read(self) -> Iterator[tuple[date, _Known]]:
+    def _known(self, day: date) -> _Known | None:
+        line = self._unread.pop(day.isoformat().encode(), None)
+        if line is not None and (entry := _entry(line)) is not None:
+            self._days[day] = entry
+        return self._days.get(day)
+
+    def _read(self) -> dict[bytes, bytes]:
+        """A start with a few days does not look into the lines of years."""
         try:
             body = self._path.read_bytes()
         except OSError:
-            return
-        for line in body.splitlines():
-            self._lines += 1
-            entry = _entry(line)
-            if entry is not None:
-                yield entry
+            return {}
+        lines = [line for line in body.splitlines() if line]
+        self._lines = len(lines)
+        return {fields[_DAY]: line for line in lines if len(fields := line.split(b" ", _DAY + 1)) > _DAY}
 
     def _append(self, line: bytes) -> None:
         with translated(self._path, "write"):
@@ -119,10 +130,11 @@ class KnownDays:
 
     def _rewrite(self) -> None:
         # A copy: the reader and the writer note their days on threads of their own. A line may get lost between them.
-        days = dict(self._days)
+        lines = {day: b"\n%s\n" % line for day, line in dict(self._unread).items()}
+        lines |= {day.isoformat().encode(): _line(day, known) for day, known in dict(self._days).items()}
         with replacing(self._path) as temporary:
-            temporary.write_bytes(b"".join(_line(day, days[day]) for day in sorted(days)))
-        self._lines = len(self._days)
+            temporary.write_bytes(b"".join(lines[day] for day in sorted(lines)))
+        self._lines = len(lines)
 
 
 def full_stamp(path: Path) -> FullStamp | None:
@@ -143,11 +155,11 @@ def _line(day: date, known: _Known) -> bytes:
     return b"\n%08x %s\n" % (crc32(text), text)
 
 
-def _entry(line: bytes) -> tuple[date, _Known] | None:
+def _entry(line: bytes) -> _Known | None:
     """What a line says; None for one that is torn, or of another version."""
     check, _, text = line.partition(b" ")
     fields = text.split(b" ", _FIELDS - 1)
     if len(fields) != _FIELDS or check != b"%08x" % crc32(text) or fields[0] != b"%d" % SCHEMA_VERSION:
         return None
     inode, size, changed_ns, touched_ns = map(int, fields[2:6])
-    return date.fromisoformat(fields[1].decode()), _Known((inode, size, changed_ns, touched_ns), fields[6])
+    return _Known((inode, size, changed_ns, touched_ns), fields[6])

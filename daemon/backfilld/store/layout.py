@@ -3,6 +3,7 @@
 import os
 import re
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 from backfilld.core.model import Instrument
@@ -15,6 +16,9 @@ Stamp = tuple[int, int, int]
 """Inode, size and time of change in ns: another file at a path has another stamp."""
 
 _DAY_FILE = re.compile(r"backfill_(\d{4}-\d\d-\d\d)\.parquet")
+_NAMES_KEPT = 8192
+"""Of so many names the days are kept: those of 20 years. Each instrument has files of the same names."""
+
 _JOURNAL = re.compile(r"(\d{4}-\d\d-\d\d)\.journal")
 
 
@@ -69,7 +73,8 @@ def day_file_name(day: date) -> str:
 
 def days_in(directory: Path) -> list[date]:
     """The days that have a file in an instrument's directory, ascending."""
-    return sorted(day for name in names_in(directory) if (day := _day_in(_DAY_FILE, name)) is not None)
+    # The names sort as their days do, and faster.
+    return [day for name in sorted(names_in(directory)) if (day := _day_in(_DAY_FILE, name)) is not None]
 
 
 def journals_in(directory: Path) -> dict[date, Path]:
@@ -86,6 +91,7 @@ def names_in(directory: Path) -> list[str]:
         return []
 
 
+@lru_cache(_NAMES_KEPT)
 def _day_in(form: re.Pattern[str], name: str) -> date | None:
     match = form.fullmatch(name)
     try:

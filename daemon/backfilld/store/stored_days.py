@@ -50,9 +50,10 @@ class StoredDays:
     def days(self) -> list[dt.date]:
         """The days that have a file, or rows in a journal, ascending."""
         with translated(self.directory, "list"):
-            filed = set(days_in(self.directory))
-            journals = journals_in(self.journals).items()
-            return sorted(filed | {day for day, path in journals if day not in filed and has_first_record(path)})
+            filed = days_in(self.directory)
+            journals = journals_in(self.journals)
+            alone = [day for day in journals.keys() - filed if has_first_record(journals[day])]
+            return sorted([*filed, *alone]) if alone else filed
 
     def is_stored(self, day: dt.date) -> bool:
         """Whether the day has a file or a journal."""
