@@ -46,7 +46,7 @@ def journal_directory(directory: Path) -> Path:
 
 def journal_name(day: date) -> str:
     """The journal of one day: ``2025-11-07.journal``."""
-    return f"{day:%Y-%m-%d}.journal"
+    return f"{day.isoformat()}.journal"
 
 
 def instrument_of(directory: Path) -> Instrument | None:
@@ -68,7 +68,7 @@ def instruments_in(cache_dir: Path) -> list[Instrument]:
 
 def day_file_name(day: date) -> str:
     """The file of one day: ``backfill_2025-11-07.parquet``."""
-    return f"backfill_{day:%Y-%m-%d}.parquet"
+    return f"backfill_{day.isoformat()}.parquet"
 
 
 def days_in(directory: Path) -> list[date]:
