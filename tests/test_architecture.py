@@ -73,10 +73,11 @@ def test_channels_are_opened_only_by_those_who_wire() -> None:
 
 def test_threads_are_started_only_in_adapters() -> None:
     """A thread hop inside an actor makes a virtual test clock leap to the drain's deadline. Verifying runs no loop, and
-    the day file is written on an adapter's thread already."""
+    published files are read and day files written on an adapter's thread already."""
     for name in ("to_thread", "from_thread", "start_thread_soon", "Thread"):
         assert where(name) <= inside("adapters"), name
-    assert where("ThreadPoolExecutor") <= inside("adapters", "services/verify", "store/format/dayfile")
+    own = ("services/verify", "store/archive_import/archive_csv", "store/format/dayfile")
+    assert where("ThreadPoolExecutor") <= inside("adapters", *own)
 
 
 def test_no_lock_is_shared_between_actors() -> None:

@@ -3,22 +3,13 @@
 Owns the bounds of headers and bodies. What an answer means is read elsewhere.
 """
 
-import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import trio
 
+from backfilld.core.inflate import DAMAGE, inflater
 from backfilld.errors import ExchangeError, TransientError, UnexpectedAnswer
-
-try:  # ISA-L inflates three times as fast as zlib; it has no wheel for some platforms
-    from isal import isal_zlib
-
-    _inflater: Callable[[int], Any] = isal_zlib.decompressobj
-    _DAMAGE: tuple[type[Exception], ...] = (cast("type[Exception]", isal_zlib.error), zlib.error, ValueError)
-except ImportError:  # pragma: no cover - which of the two is there depends on the platform
-    _inflater, _DAMAGE = zlib.decompressobj, (zlib.error, ValueError)
 
 MOST_HEADERS = 100
 """Headers of an answer that are looked at; Binance sends about 20."""
@@ -86,14 +77,14 @@ async def _abandoned(chunks: AsyncIterator[bytes]) -> None:
 
 
 def _inflated(packed: bytes, limit: int) -> bytes | ExchangeError:
-    inflater = _inflater(_GZIP)
+    stream = inflater(_GZIP)
     try:
-        body = bytes(inflater.decompress(packed, limit + 1))
-    except _DAMAGE as error:
+        body = bytes(stream.decompress(packed, limit + 1))
+    except DAMAGE as error:
         return TransientError(f"the gzip of the answer is damaged ({error})")
     if len(body) > limit:
         return _too_large(limit)
-    return body if inflater.eof else TransientError("the gzip of the answer is cut")
+    return body if stream.eof else TransientError("the gzip of the answer is cut")
 
 
 def _too_large(limit: int) -> UnexpectedAnswer:

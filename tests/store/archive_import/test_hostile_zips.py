@@ -11,7 +11,7 @@ import pytest
 from backfilld.errors import ArchiveError
 from backfilld.store.archive_import import archive_csv, archive_zip
 from backfilld.store.archive_import.archive_csv import trade_frames
-from backfilld.store.archive_import.archive_zip import MOST_ENTRIES
+from backfilld.store.archive_import.archive_zip import MOST_ENTRIES, unpacking
 
 ROW = b"%d,1.5,2.5,%d,%d,1767225600000000,True,True\n"
 ROWS = b"".join(ROW % (number, number, number) for number in range(3000))
@@ -115,13 +115,14 @@ def test_any_single_byte_changed_is_an_archive_error_or_no_matter(tmp_path: Path
 
 
 def test_reading_starts_no_thread_that_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interpreter that ends while a thread of Arrow reads is aborted."""
+    """An interpreter that ends while a thread of Arrow reads is aborted. The one that unpacks ahead is Python's."""
     monkeypatch.setattr(archive_csv, "BLOCK_BYTES", 1000)
     frames = trade_frames(zipped(tmp_path / "a.zip", ROWS))
     before = threading.active_count()
     next(frames)
-    assert threading.active_count() == before
+    assert threading.active_count() == before + 1
     frames.close()
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("block", [100, 997, 1 << 21])
@@ -142,3 +143,11 @@ def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     noise = io.BytesIO(bytes(48 + number * 7 % 10 for number in range(50_000))).getvalue()
     with pytest.raises(ArchiveError):
         read(zipped(tmp_path / "a.zip", b"1,1,1,1,1,1,True,True\n" + noise))
+
+
+def test_what_is_deflated_is_unpacked_by_isa_l_where_it_is_there(tmp_path: Path) -> None:
+    isal_zlib = pytest.importorskip("isal.isal_zlib", reason="ISA-L has no wheel for this platform")
+    path = zipped(tmp_path / "a.zip", ROWS)
+    with zipfile.ZipFile(path) as archive, unpacking(archive, archive.infolist()[0]) as packed:
+        assert isinstance(packed._decompressor, type(isal_zlib.decompressobj()))  # type: ignore[attr-defined]
+        assert packed.read() == archive.read(archive.infolist()[0])

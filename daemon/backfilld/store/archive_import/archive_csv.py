@@ -5,13 +5,14 @@ Owns the shapes that the archive is known to have: with and without a header, wi
 naming line and column. Memory does not grow with the file. The order of the rows is not checked here.
 """
 
-import io
 import math
 import zipfile
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import polars as pl
 import pyarrow as pa
@@ -22,8 +23,10 @@ from backfilld.core.frame import SCHEMA
 from backfilld.core.model import INT64_MAX
 from backfilld.core.text import plain
 from backfilld.errors import ArchiveError
-from backfilld.store.archive_import.archive_zip import BLOCK_BYTES, csvs, opened
+from backfilld.store.archive_import.archive_zip import BLOCK_BYTES, csvs, opened, unpacking
 from backfilld.store.atomic import translated
+
+T = TypeVar("T")
 
 MICROSECONDS_FROM = 10**14
 """A time from here on is in microseconds: in milliseconds it would lie in the year 5138."""
@@ -62,8 +65,11 @@ def _frames(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> It
     if shape is None:
         return
     try:
-        with archive.open(member) as packed:
-            for block in _blocks(packed, has_header=shape.has_header):
+        with (
+            unpacking(archive, member) as packed,
+            closing(ahead(_blocks(packed, has_header=shape.has_header))) as blocks,
+        ):
+            for block in blocks:
                 frame = _typed(shape.parsed(block))
                 _refuse_impossible(frame)
                 yield frame
@@ -92,6 +98,15 @@ def _blocks(packed: IO[bytes], *, has_header: bool) -> Iterator[bytes]:
         yield rest
 
 
+def ahead(items: Iterator[T]) -> Generator[T, None, None]:
+    """The same, the next one being made by a thread while the one before is used."""
+    with ThreadPoolExecutor(1, "unpacker") as thread:
+        pending = thread.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = thread.submit(next, items, None)
+            yield item
+
+
 # -- shapes
 
 
@@ -105,7 +120,7 @@ class _Shape:
     def parsed(self, block: bytes) -> pa.Table:
         """The rows of whole lines. Nothing stands for a null, so an empty field is an error."""
         return pc.read_csv(
-            io.BytesIO(block),
+            cast("IO[bytes]", pa.BufferReader(block)),
             pc.ReadOptions(column_names=list(self.columns), use_threads=False, block_size=len(block) + 1),
             pc.ParseOptions(quote_char=False),
             pc.ConvertOptions(

@@ -165,7 +165,10 @@ class Audit:
     def _look_at_sequence(self, trades: pl.DataFrame) -> None:
         """Between each row and the one before it, which may have been the last of the rows before."""
         if self._last is not None:
-            trades = pl.concat([self._last, trades], rechunk=True)
+            self._look_between(pl.concat([self._last, trades[:1]]))
+        self._look_between(trades)
+
+    def _look_between(self, trades: pl.DataFrame) -> None:
         a, f, last, times = (trades[name] for name in ("a", "f", "l", "T"))
         if a[-1] - a[0] + 1 != trades.height:
             has_hole = a[1:] - a[:-1] > 1
