@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import backfilld.store.known_days as notes
 from backfilld.adapters.parquet_store import ParquetStore
 from backfilld.core.day.addition import Addition
 from backfilld.services.day_statuses import day_statuses
@@ -84,6 +85,20 @@ async def test_what_the_store_itself_has_sealed_is_known(tmp_path: Path) -> None
     )
     assert (saved.record.sealed, open_day.record.sealed) == (True, False)
     assert await ParquetStore(tmp_path, PLAIN).load_known(SPOT, DAYS) == {DAY: saved.record}
+
+
+async def test_a_start_reads_the_lines_of_the_days_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = filled(tmp_path)
+    await loaded_once(tmp_path)
+    read, seen = notes._entry, list[bytes]()
+
+    def counted(line: bytes) -> object:
+        seen.append(line)
+        return read(line)
+
+    monkeypatch.setattr(notes, "_entry", counted)
+    assert known_days(manager).certificates(DAYS[-2:]).keys() == set(DAYS[-2:])
+    assert len(seen) == 2
 
 
 async def test_status_opens_no_known_day(tmp_path: Path, opened: list[str]) -> None:

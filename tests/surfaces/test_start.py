@@ -77,3 +77,16 @@ def test_what_reads_day_files_imports_neither_http_nor_an_event_loop(tmp_path: P
     found, _ = imported(tmp_path, command, "--cache-dir", "cache")
     assert "pyarrow" in found
     assert found <= DAY_FILES
+
+
+def test_a_daemon_starts_without_the_packages_that_it_does_not_use() -> None:
+    """They are hidden while it imports its libraries, and there again afterwards: a progress bar needs one of them."""
+    program = """
+import sys
+from backfilld.surfaces.startup import UNUSED, import_daemon
+import_daemon()
+print(*(name for name in UNUSED if name in sys.modules), "httpcore" in sys.modules, "trio" in sys.modules)
+import rich.console
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
