@@ -19,7 +19,8 @@ from backfilld.core.weight.budget import Budget
 from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
-from backfilld.supervisor import Pipeline, run_pipeline
+from backfilld.pipeline import Pipeline
+from backfilld.supervisor import run_pipeline
 from backfilld.supervisor_governor import governor_room
 from tests.fakes import BTC, ETH, SOL, FakeExchange, FakeStore, Tape, drained
 

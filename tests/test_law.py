@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Instrument, day_of
 from backfilld.core.timespan import TimeSpan
-from backfilld.supervisor import Pipeline, Reload
+from backfilld.pipeline import Pipeline, Reload
 from tests.fakes import BTC, DAY_MS, SOL, FakeStore, Tape
 from tests.hostile import HostileExchange, OddTape, odd_tape
 from tests.pipelines import World, stopped

@@ -17,8 +17,9 @@ from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.live.trades import trades_of
 from backfilld.core.model import Instrument, Market
 from backfilld.core.sync.spec import LiveSpec
+from backfilld.pipeline import Pipeline
 from backfilld.ports import StreamBatch
-from backfilld.supervisor import Pipeline, run_pipeline
+from backfilld.supervisor import run_pipeline
 from backfilld.supervisor_live import LiveDoor, LiveWorld
 from tests.fakes import BTC, DAY_MS, FakeExchange, FakeStore, Tape
 from tests.pipelines import World

@@ -18,8 +18,9 @@ from backfilld.core.model import MS_PER_DAY, Instrument, Market
 from backfilld.core.retry import Restarts
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, StoreError
+from backfilld.pipeline import Pipeline, Reload
 from backfilld.ports import Reply
-from backfilld.supervisor import Pipeline, Reload, run_pipeline
+from backfilld.supervisor import run_pipeline
 from tests.fakes import BTC, DAY, DAY_MS, ETH, SOL, FakeStore, Misbehaviour, Tape, refuse
 from tests.pipelines import World, later, stopped, world_of
 
@@ -159,7 +160,7 @@ async def test_the_weight_of_requests_that_a_crash_cut_off_stays_spent(workers: 
     ]
     async with running(world) as pipeline:
         await trio.sleep(59)
-        told = pipeline.governor.value[Market.SPOT]
+        told = pipeline.room.statistics.value[Market.SPOT]
         assert told.used <= told.allowed == 80
         await trio.sleep(600)
     assert max(world.exchange.weight_by_minute.values()) <= 80
@@ -455,7 +456,7 @@ async def test_a_reload_between_two_starts_is_not_lost(autojump_clock: MockClock
         await trio.sleep(60)
         assert world.store.ids(ETH) == world.exchange.tapes[ETH].ids
         assert pipeline.statistics.value.instruments == 1
-        assert pipeline.governor.value[Market.SPOT].allowed == 3000, "half of 6000"
+        assert pipeline.room.statistics.value[Market.SPOT].allowed == 3000, "half of 6000"
 
 
 @pytest.mark.parametrize("at_s", [0.0, 0.02, 0.3, 5.0])

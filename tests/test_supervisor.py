@@ -16,8 +16,9 @@ from backfilld.core.model import MS_PER_DAY, Instrument, Market
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, StoreError, TransientError
+from backfilld.pipeline import Pipeline
 from backfilld.ports import ExchangeClient
-from backfilld.supervisor import Pipeline, cause_of, run_pipeline
+from backfilld.supervisor import cause_of, run_pipeline
 from tests.fakes import (
     BTC,
     DAY,
@@ -440,5 +441,5 @@ async def test_figures_and_budgets_are_shown_meanwhile(autojump_clock: MockClock
         nursery.cancel_scope.cancel()
     assert seen == sorted(seen)
     assert seen[-1] == 20_000
-    assert pipeline.governor.value[Market.SPOT].allowed == 4800
-    assert pipeline.governor.value[Market.SPOT].used >= 4 * len(world.exchange.asked) + 20
+    assert pipeline.room.statistics.value[Market.SPOT].allowed == 4800
+    assert pipeline.room.statistics.value[Market.SPOT].used >= 4 * len(world.exchange.asked) + 20

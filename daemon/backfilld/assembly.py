@@ -32,6 +32,7 @@ from backfilld.core.weight.pauses import MOST_BANS, Pauses
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
 from backfilld.errors import SettingsError, StoreError
+from backfilld.pipeline import Pipeline
 from backfilld.ports import ArchiveSource, OpenArchive, OpenClient, TradeStore
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
@@ -40,7 +41,6 @@ from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
 from backfilld.store.layout import archive_directory, state_directory
 from backfilld.store.lock import CacheLock, locked
-from backfilld.supervisor import Pipeline
 from backfilld.supervisor_governor import GovernorRoom, governor_room
 from backfilld.supervisor_live import LiveDoor, LiveWorld
 from backfilld.supervisor_remote import Remote

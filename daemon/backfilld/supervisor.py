@@ -6,19 +6,15 @@ anew, its state read from disk; the governor and its keeper stand above that and
 """
 
 import math
-from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 import trio
-from trio_util import AsyncValue, move_on_when
+from trio_util import move_on_when
 
 from backfilld.actors.archivist import run_archivist
-from backfilld.actors.disk import Disk, DiskTrouble
-from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
-from backfilld.actors.governor import GovernorStatistics
+from backfilld.actors.fetcher import FetcherPorts, run_fetcher
 from backfilld.actors.live_announcements import LiveClock
 from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
@@ -31,24 +27,20 @@ from backfilld.actors.messages import (
     WriterMessage,
 )
 from backfilld.actors.permits import SetShare
-from backfilld.actors.reader import Reading, run_reader
+from backfilld.actors.reader import run_reader
 from backfilld.actors.reader_messages import (
     ReaderMessage,
 )
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.actors.writer import run_writer
-from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.crashes import described
-from backfilld.core.retry import Restarts
-from backfilld.core.sync.spec import RunSpec
-from backfilld.core.sync.standing import Statistics
+from backfilld.core.monitor.snapshot import DiskTrouble
 from backfilld.errors import BackfillError, DayLocked, StoreError
-from backfilld.ports import DaemonWork, OpenArchive, OpenClient, StateFile, TradeStore
-from backfilld.supervisor_governor import GovernorRoom, Keeping, run_governed
-from backfilld.supervisor_live import LiveSide, LiveWorld
+from backfilld.pipeline import Pipeline, Reload
+from backfilld.supervisor_governor import Keeping, run_governed
+from backfilld.supervisor_live import LiveSide
 from backfilld.supervisor_pools import Fetchers, jobs_by_pool
-from backfilld.supervisor_remote import Remote, RemoteEnds, start_pullers, start_replicator
-from backfilld.supervisor_report import Report
+from backfilld.supervisor_remote import RemoteEnds, start_pullers, start_replicator
 
 log = structlog.get_logger()
 
@@ -60,52 +52,6 @@ ARCHIVISTS = 2
 """Instruments that are had from the archive at a time: one is downloaded while another is written."""
 
 DISK_RETRY_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reload:
-    """A request to continue with this spec; each one counts, also with the same spec as before."""
-
-    spec: RunSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Pipeline:
-    """What a pipeline is made of: the spec, the world behind its ports, and how people see and stop it.
-
-    ``stop`` ends it in order; it is set by the pipeline itself when its spec is done. ``outcomes`` gets an Outcome
-    an instrument. ``reload`` replaces the spec while it runs. ``restarts`` says how often a crash is met by starting
-    again; without it the first one is raised.
-    """
-
-    spec: RunSpec
-    store: TradeStore
-    open_client: OpenClient
-    room: GovernorRoom
-    patience: Patience
-    wall_ms: Callable[[], float]
-    outcomes: trio.MemorySendChannel[Outcome]
-    restarts: Restarts | None = None
-    memory: StateFile | None = None
-    live: LiveWorld | None = None
-    open_archive: OpenArchive | None = None
-    remote: Remote | None = None
-    stop: trio.Event = field(default_factory=trio.Event)
-    reload: AsyncValue[Reload | None] = field(default_factory=lambda: AsyncValue(None))
-    statistics: AsyncValue[Statistics] = field(default_factory=lambda: AsyncValue(Statistics()))
-    disk: Disk = field(default_factory=lambda: Disk(is_patient=False))
-    reading: Reading = field(default_factory=Reading)
-
-    @property
-    def governor(self) -> AsyncValue[GovernorStatistics]:
-        """What the governor shows of itself."""
-        return self.room.statistics
-
-    @property
-    def spec_now(self) -> RunSpec:
-        """The spec in force."""
-        reload = self.reload.value
-        return self.spec if reload is None else reload.spec
 
 
 async def run_pipeline(pipeline: Pipeline) -> None:
@@ -123,8 +69,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
             nursery.cancel_scope.cancel()
 
     memory = pipeline.memory
-    work_now = partial(_work_of, pipeline, Report(pipeline.room.budgets))
-    keeping = None if memory is None else Keeping(memory, work_now, pipeline.disk.shielded)
+    keeping = None if memory is None else Keeping(memory, pipeline.snapshot, pipeline.disk.shielded)
     async with pipeline.outcomes:
         try:
             await run_governed(pipeline.room, pipeline.spec_now.max_concurrent, work, keeping)
@@ -233,7 +178,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
         if pipeline.live is not None and spec.live is not None and not spec.once:
             live = LiveSide(nursery, pipeline.live)
             wired = send_page.clone(), send_event.clone()
-            clock = LiveClock(pipeline.wall_ms, Report(pipeline.room.budgets).exchange_ms)
+            clock = LiveClock(pipeline.wall_ms, pipeline.exchange_ms)
             live.start(spec, pipeline.open_client, pipeline.patience, pipeline.stop, clock, *wired)
             nursery.start_soon(live.relay, pipeline.reload, pipeline.stop)
         nursery.start_soon(_relay_stop, pipeline.stop, send_event)
@@ -255,12 +200,6 @@ async def _run_actors(pipeline: Pipeline) -> None:
             pipeline.stop,
         )
         drain.cancel()
-
-
-def _work_of(pipeline: Pipeline, report: Report) -> DaemonWork:
-    live = None if pipeline.live is None else pipeline.live.statistics.value
-    trouble = pipeline.disk.trouble.value
-    return report.work(pipeline.spec_now, pipeline.statistics.value, live, trouble, pipeline.wall_ms())
 
 
 async def _run_merger(

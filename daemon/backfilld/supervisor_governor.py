@@ -15,8 +15,9 @@ from backfilld.actors.governor import GovernorStatistics, run_governor
 from backfilld.actors.keeper import run_keeper
 from backfilld.actors.permits import Governor, GovernorMessage
 from backfilld.core.markets import Pool
+from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.core.weight.budget import Budget
-from backfilld.ports import DaemonWork, StateFile
+from backfilld.ports import StateFile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +32,10 @@ class GovernorRoom:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """What the keeper needs: where to save, what else the daemon does, and what protects a save from cancellation."""
+    """What the keeper needs: where to save, what to save, and what protects a save from cancellation."""
 
     memory: StateFile
-    work: Callable[[], DaemonWork]
+    snapshot: Callable[[], Snapshot]
     shielded: Callable[[], AbstractContextManager[object]]
 
 
@@ -51,7 +52,7 @@ async def run_governed(
     """Run the governor while ``work`` runs, and its keeper until the governor has ended."""
     async with trio.open_nursery() as keepers:
         if keeping is not None:
-            keepers.start_soon(run_keeper, room.statistics, keeping.work, keeping.memory, keeping.shielded)
+            keepers.start_soon(run_keeper, room.statistics, keeping.snapshot, keeping.memory, keeping.shielded)
         async with trio.open_nursery() as governors:
             governors.start_soon(run_governor, room.inbox, room.budgets, max_in_flight, room.statistics)
             await work()

@@ -11,12 +11,10 @@ from trio_util import AsyncValue
 
 from backfilld.actors.keeper import SHOWN_EVERY_S, run_keeper
 from backfilld.core.markets import Pool
+from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.errors import StoreError
-from backfilld.ports import DaemonWork
-
-WORK = DaemonWork(5, 7, "gone")
 
 Shown = Mapping[Pool, BudgetStatistics]
 
@@ -28,11 +26,10 @@ class Memory:
     saved: list[Shown] = field(default_factory=list)
     fails: bool = False
 
-    async def save(self, budgets: Shown, work: DaemonWork) -> None:
-        assert work == WORK
+    async def save(self, seen: Snapshot) -> None:
         if self.fails:
             raise StoreError("cannot write: No space left on device")
-        self.saved.append(budgets)
+        self.saved.append(seen.budgets)
 
 
 def shown_of(used: int, paused_ms: float = 0.0) -> Shown:
@@ -44,7 +41,7 @@ def shown_of(used: int, paused_ms: float = 0.0) -> Shown:
 async def keeping(memory: Memory) -> AsyncIterator[AsyncValue[Shown]]:
     value: AsyncValue[Shown] = AsyncValue(shown_of(0))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run_keeper, value, lambda: WORK, memory)
+        nursery.start_soon(run_keeper, value, lambda: Snapshot(0.0, 0.0, budgets=value.value), memory)
         await wait_all_tasks_blocked()
         yield value
         nursery.cancel_scope.cancel()

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.serving.monitor.metrics import Metrics
 from backfilld.serving.monitor.view import View
 from tests.fakes import BTC
@@ -79,7 +80,7 @@ def _same(line: str, text: str) -> bool:
 
 
 def test_what_is_not_known_has_no_sample() -> None:
-    found = shown(View(NOW_MS, "1", (BTC,), BTC))
+    found = shown(View(Snapshot(NOW_MS, 0.0, (BTC,)), "1", BTC))
     assert not {"backfilld_days", "backfilld_weight_used", "backfilld_live_lag_seconds"} & found.keys()
     assert not [name for name in found if name.startswith("backfilld_remote")]
 

@@ -11,10 +11,10 @@ import trio
 from trio.testing import MockClock
 
 from backfilld.core.sync.standing import Standing, Statistics
+from backfilld.pipeline import Reload
 from backfilld.serving.endpoint import run_endpoint
 from backfilld.serving.monitor.events import Changes, events
 from backfilld.serving.monitor.routes import POLICY
-from backfilld.supervisor import Reload
 from tests.fakes import BTC, SOL
 from tests.serving.serving import Served, serving, world_with
 

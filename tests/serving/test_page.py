@@ -12,6 +12,7 @@ import pytest
 import backfilld.serving.monitor
 from backfilld.core.live.reports import LiveInstrument
 from backfilld.core.monitor.freshness import Freshness
+from backfilld.core.monitor.snapshot import DiskTrouble, Snapshot
 from backfilld.serving.monitor.live_section import row_id, verdict
 from backfilld.serving.monitor.page import page
 from backfilld.serving.monitor.parts import drawings, parts
@@ -131,7 +132,7 @@ def test_figures_are_those_of_the_view(view: View) -> None:
 
 
 def test_what_is_not_known_is_not_a_number() -> None:
-    empty = View(NOW_MS, "1", (BTC,), BTC)
+    empty = View(Snapshot(NOW_MS, 0.0, (BTC,)), "1", BTC)
     html = page(empty)
     assert "not been read yet" in html
     assert "No trade of today is here yet." in html
@@ -142,25 +143,25 @@ def test_what_is_not_known_is_not_a_number() -> None:
 @pytest.mark.parametrize(
     ("changed", "mood", "words"),
     [
-        ({"weight": {}}, "good", "Live and complete: all 2 instruments"),
+        ({"budgets": {}}, "good", "Live and complete: all 2 instruments"),
         ({}, "bad", "futures: rate limited"),
-        ({"trouble": "disk full"}, "bad", "disk full"),
-        ({"weight": {}, "freshness": {BTC: Freshness()}}, "busy", "spot:BTCUSDT: not complete yet"),
-        ({"weight": {}, "freshness": {BTC: Freshness(False, NOW_MS - 90_000)}}, "busy", "spot:BTCUSDT: 90 s behind"),
+        ({"trouble": DiskTrouble("disk full")}, "bad", "disk full"),
+        ({"budgets": {}, "freshness": {BTC: Freshness()}}, "busy", "spot:BTCUSDT: not complete yet"),
+        ({"budgets": {}, "freshness": {BTC: Freshness(False, NOW_MS - 90_000)}}, "busy", "spot:BTCUSDT: 90 s behind"),
     ],
 )
 def test_the_first_sentence_says_how_it_stands(view: View, changed: dict[str, object], mood: str, words: str) -> None:
-    found, sentence = verdict(replace(view, **changed))  # type: ignore[arg-type]
+    found, sentence = verdict(replace(view, daemon=replace(view.daemon, **changed)))  # type: ignore[arg-type]
     assert (found, words in sentence) == (mood, True), sentence
 
 
 def test_the_first_sentence_changes_only_when_that_does(view: View) -> None:
     """A screen reader reads it aloud each time."""
-    later = replace(view.live, instruments={BTC: LiveInstrument(is_attached=True, lag_ms=999.0)})
+    live = replace(view.daemon.live, instruments={BTC: LiveInstrument(is_attached=True, lag_ms=999.0)})
     fresh = {BTC: Freshness(is_attached=True, complete_ms=NOW_MS - 999)}
-    assert verdict(replace(view, live=later, freshness=fresh, instruments=(BTC,))) == verdict(
-        replace(view, freshness=fresh, live=later, instruments=(BTC,), now_ms=NOW_MS + 1)
-    )
+    now = replace(view.daemon, live=live, freshness=fresh, instruments=(BTC,))
+    later = replace(now, wall_ms=NOW_MS + 1)
+    assert verdict(replace(view, daemon=now)) == verdict(replace(view, daemon=later))
 
 
 def test_only_points_that_are_new_or_grew_are_sent(view: View) -> None:

@@ -1,15 +1,14 @@
 """A daemon in the middle of its life, as one value: every figure that there can be has one."""
 
-from collections import Counter
 from datetime import date, timedelta
 
-from backfilld.actors.disk import Written
 from backfilld.core.live.reports import NO_HEALS, HoleReport, LiveInstrument, LiveStatistics
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.markets import Pool
 from backfilld.core.model import IdRange, day_start_ms
 from backfilld.core.monitor.freshness import Freshness
 from backfilld.core.monitor.history import History, WeightWindow
+from backfilld.core.monitor.snapshot import Snapshot, Written
 from backfilld.core.monitor.today import Today
 from backfilld.core.monitor.warned import REMOTE, Warned
 from backfilld.core.sync.standing import Statistics
@@ -48,21 +47,25 @@ def full_view() -> View:
         duplicates=4,
         overflowed=5,
     )
-    return View(
-        now_ms=NOW_MS,
-        version="1.2.3",
-        instruments=(BTC, ETH),
-        chosen=BTC,
-        statistics=Statistics(instruments=2, complete=2),
-        live=live,
+    daemon = Snapshot(
+        NOW_MS,
+        0.0,
+        (BTC, ETH),
+        Statistics(instruments=2, complete=2),
+        live,
         freshness={BTC: Freshness(True, NOW_MS - 12), ETH: Freshness(True, NOW_MS - 400)},
-        weight={
+        budgets={
             Pool.SPOT: BudgetStatistics(
                 6000, "1m", 4800, 40, own=30, others=10, answers={"aggTrades": {"accepted": 5}}
             ),
             Pool.FUTURES: BudgetStatistics(2400, "1m", 1920, 20, own=20, paused_ms=5000, reason=Reason.LIMITED),
         },
-        written=_written(),
+        written=Written({"rest": 100, "stream": 20, "archive": 3}, 4096),
+    )
+    return View(
+        daemon,
+        version="1.2.3",
+        chosen=BTC,
         remote=dict.fromkeys(REMOTE, 1),
         history=_history(live),
         coverage={BTC: _days(), ETH: {}},
@@ -82,10 +85,6 @@ def _history(live: LiveStatistics) -> History:
         history.saw_trades(NOW_MS - 5_000 * (5 - number), {BTC: 100 * number})
     history.saw_holes(live.holes)
     return history
-
-
-def _written() -> Written:
-    return Written(Counter({"rest": 100, "stream": 20, "archive": 3}), 4096)
 
 
 def _days() -> dict[date, DayStatus]:

@@ -12,17 +12,18 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from backfilld import supervisor, supervisor_governor
-from backfilld.actors.disk import DiskTrouble
 from backfilld.adapters.systemd import Notifier
 from backfilld.core.backfill.questions import Page, Tail
 from backfilld.core.model import MS_PER_DAY, Instrument
+from backfilld.core.monitor.snapshot import DiskTrouble
 from backfilld.core.retry import Restarts
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, SettingsError, StoreError, TransientError
+from backfilld.pipeline import Pipeline, Reload
 from backfilld.settings import Settings
-from backfilld.supervisor import Pipeline, Reload, run_pipeline
+from backfilld.supervisor import run_pipeline
 from backfilld.surfaces import logs
-from backfilld.surfaces.service import Service
+from backfilld.surfaces.service import Service, status_line
 from tests.fakes import BTC, ETH, SOL, FakeExchange, Misbehaviour, Tape, lose, refuse
 from tests.pipelines import World, world_of
 
@@ -65,6 +66,11 @@ class Scene:
     ear: Ear
     service: Service
     new_settings: list[Settings | SettingsError] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """What the manager is shown now."""
+        return status_line(self.pipeline.snapshot())
 
 
 def settings_of(*instruments: Instrument, **values: object) -> Settings:
@@ -176,7 +182,7 @@ async def test_one_instrument_that_is_incomplete_keeps_it_from_being_ready(autoj
         await trio.sleep(100)
         assert scene.ear.when("READY=1") == []
         told = "1 of 2 instruments complete; 20,000 trades held; last error: no trades today"
-        assert scene.service.status() == told
+        assert scene.status == told
 
 
 async def test_a_symbol_that_is_added_and_not_listed_keeps_no_other_from_being_ready(autojump_clock: MockClock) -> None:
@@ -205,7 +211,7 @@ async def test_a_stop_before_it_was_ready_is_no_readiness(autojump_clock: MockCl
         scene.pipeline.stop.set()
         await trio.sleep(20)
         assert scene.ear.words == ["STOPPING=1"]
-        assert scene.service.status() == "stopping: saving what is in hand"
+        assert scene.status == "stopping: saving what is in hand"
         assert max(scene.ear.when("EXTEND")) <= 1.0
 
 
@@ -218,11 +224,11 @@ async def test_the_status_tells_how_far_it_is(autojump_clock: MockClock) -> None
         await trio.sleep(2.01)
         told = scene.pipeline.statistics.value
         left = told.wanted - told.fetched
-        assert scene.service.status() == f"0 of 2 instruments complete; {told.fetched:,} trades held; {left:,} to fetch"
+        assert scene.status == f"0 of 2 instruments complete; {told.fetched:,} trades held; {left:,} to fetch"
         assert told.fetched > 20_000
         assert left > 20_000
         await trio.sleep(60)
-        assert scene.service.status() == "2 of 2 instruments complete; 90,000 trades held"
+        assert scene.status == "2 of 2 instruments complete; 90,000 trades held"
         statuses = [message for _, message in scene.ear.told if message.startswith("STATUS=")]
         assert len(statuses) == len(set(statuses)) >= 4
 
@@ -233,13 +239,13 @@ async def test_the_status_tells_of_a_ban_and_how_long_it_lasts(autojump_clock: M
     world.exchange.misbehaves = [Misbehaviour(refuse(ban), on=lambda _, query: isinstance(query, Page))]
     async with served(world) as scene:
         await trio.sleep(5)
-        assert "; spot banned for 7200 s" in scene.service.status()
+        assert "; spot banned for 7200 s" in scene.status
 
 
 async def test_the_status_tells_of_a_disk_that_fails(autojump_clock: MockClock) -> None:
     async with served(daemon(), runs=False) as scene:
         scene.pipeline.disk.trouble.value = DiskTrouble("No space left on device", 3)
-        assert scene.service.status() == "the disk fails, and is tried again: No space left on device"
+        assert scene.status == "the disk fails, and is tried again: No space left on device"
 
 
 # -- reloads
@@ -320,7 +326,7 @@ async def test_the_instruments_of_a_reload_are_what_completeness_is_told_of(auto
         scene.new_settings.append(settings_of(ETH))
         scene.service.reload()
         await trio.sleep(20)
-        assert scene.service.status() == "1 of 1 instruments complete; 10,000 trades held"
+        assert scene.status == "1 of 1 instruments complete; 10,000 trades held"
 
 
 # -- signs of life
@@ -504,10 +510,10 @@ async def test_a_disk_that_fails_and_is_tried_again_is_lived_through(
         world.store.fails["save"] = StoreError("No space left on device")
         await trio.sleep(3600)
         assert scene.ear.longest_silence(0, 3700) <= 1.0
-        assert "No space left on device" in scene.service.status()
+        assert "No space left on device" in scene.status
         world.store.fails.clear()
         await trio.sleep(100)
-        assert scene.service.status().startswith("1 of 1 instruments complete")
+        assert scene.status.startswith("1 of 1 instruments complete")
 
 
 @pytest.mark.parametrize("request_timeout_seconds", [1, 20])
@@ -522,7 +528,7 @@ async def test_a_disk_that_cannot_be_read_at_a_restart_is_lived_through(
         assert scene.ear.longest_silence(0, 3700) <= 1.0
         world.store.fails.clear()
         await trio.sleep(100)
-        assert scene.service.status().startswith("1 of 1 instruments complete")
+        assert scene.status.startswith("1 of 1 instruments complete")
 
 
 async def test_without_a_watchdog_no_signs_are_given(autojump_clock: MockClock) -> None:

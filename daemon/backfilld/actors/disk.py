@@ -4,42 +4,20 @@ Owns the patience and its deadline. Must not know what is written.
 """
 
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import trio
 from trio_util import AsyncValue
 
+from backfilld.core.monitor.snapshot import DiskTrouble, Written
 from backfilld.errors import StoreError
 from backfilld.ports import Saved
 
 T = TypeVar("T")
 
 LONGEST_RETRY_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class DiskTrouble:
-    """The disk refuses: why, and how often it was tried."""
-
-    reason: str
-    tries: int = 1
-
-
-@dataclass(slots=True)
-class Written:
-    """What has been put on disk since the process began: trades by where they came from, and bytes of day files."""
-
-    trades: Counter[str] = field(default_factory=Counter)
-    bytes: int = 0
-
-    def add(self, source: str, trades: int, saved: Saved) -> None:
-        """One more save."""
-        self.trades[source] += trades
-        self.bytes += saved.bytes if saved.file is not None else 0
 
 
 class Disk:
@@ -52,6 +30,10 @@ class Disk:
         self._shields: set[trio.CancelScope] = set()
         self.deadline = math.inf
         self.written = Written()
+
+    def wrote(self, source: str, trades: int, saved: Saved) -> None:
+        """Count a save of so many trades."""
+        self.written = self.written.plus(source, trades, 0 if saved.file is None else saved.bytes)
 
     @contextmanager
     def shielded(self) -> Iterator[None]:

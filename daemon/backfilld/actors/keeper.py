@@ -11,9 +11,10 @@ import trio
 from trio_util import AsyncValue
 
 from backfilld.core.markets import Pool
+from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.errors import StoreError
-from backfilld.ports import DaemonWork, StateFile
+from backfilld.ports import StateFile
 
 log = structlog.get_logger()
 
@@ -29,7 +30,7 @@ def _shielded() -> AbstractContextManager[object]:
 
 async def run_keeper(
     shown: AsyncValue[Mapping[Pool, BudgetStatistics]],
-    work: Callable[[], DaemonWork],
+    snapshot: Callable[[], Snapshot],
     memory: StateFile,
     shielded: Callable[[], AbstractContextManager[object]] = _shielded,
 ) -> None:
@@ -56,7 +57,7 @@ async def run_keeper(
             continue
         try:
             with shielded():
-                await memory.save(statistics, work())
+                await memory.save(snapshot())
         except StoreError as error:
             if not is_failing:
                 log.warning("governor_unsaved", error=str(error))

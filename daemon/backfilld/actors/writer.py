@@ -170,7 +170,7 @@ async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callab
     attempt = partial(store.save if message.writes_file else store.append, message.addition)
     saved = await _insist(attempt, message, downloaded, store, disk)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
-    disk.written.add(message.addition.source.name, downloaded, saved)
+    disk.wrote(message.addition.source.name, downloaded, saved)
     conflicts = pl.concat([message.conflicts, saved.conflicts])
     if downloaded:
         about.info(
@@ -200,7 +200,7 @@ async def _take(
         saved = await _insist(attempt, message, 0, store, disk)
     except ArchiveError as error:
         return [ArchiveDayEnded(message.instrument, message.day, str(error))]
-    disk.written.add("archive", saved.record.rows - saved.cached, saved)
+    disk.wrote("archive", saved.record.rows - saved.cached, saved)
     about.info(
         "archive_taken",
         file=saved.file,
@@ -225,7 +225,7 @@ async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: Remo
     except ObjectRefused as refusal:
         about.warning("remote_refused", reason=str(refusal))
         return ArchiveDayEnded(message.instrument, message.day, str(refusal))
-    disk.written.add("bucket", saved.record.rows - saved.cached, saved)
+    disk.wrote("bucket", saved.record.rows - saved.cached, saved)
     about.info("day_pulled", file=saved.file, trades=saved.record.rows, bytes=saved.bytes)
     return ArchiveDayEnded(message.instrument, message.day, record=saved.record)
 

@@ -2,15 +2,11 @@
 error came."""
 
 import os
-import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import trio
 
-from backfilld.core.markets import Pool
-from backfilld.core.weight.statistics import BudgetStatistics
-from backfilld.ports import DaemonWork
+from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.store.daemon_state import Activity, save_activity
 from backfilld.store.governor_state import Remembered, remembered_now, save_remembered, says_more
 
@@ -26,23 +22,22 @@ class StateFiles:
         self._remembered: Remembered | None = None
         """What was saved last."""
 
-    async def save(self, budgets: Mapping[Pool, BudgetStatistics], work: DaemonWork) -> None:
+    async def save(self, seen: Snapshot) -> None:
         """Replace what is shown, and what is remembered if it has changed."""
-        now_ms = time.time() * 1000
-        if work.last_error != self._error:
-            self._error, self._error_ms = work.last_error, now_ms
-        remembered = remembered_now(budgets, now_ms)
+        if seen.last_error != self._error:
+            self._error, self._error_ms = seen.last_error, seen.wall_ms
+        remembered = remembered_now(seen.budgets, seen.wall_ms)
         activity = Activity(
-            saved_ms=now_ms,
-            cached=work.cached,
-            downloaded=work.downloaded,
+            saved_ms=seen.wall_ms,
+            cached=seen.statistics.cached,
+            downloaded=seen.statistics.fetched,
             last_error=self._error,
             last_error_ms=self._error_ms,
-            live=work.live,
+            live=seen.live.text if seen.live.instruments else None,
             pid=os.getpid(),
-            trouble=work.trouble,
-            freshness=dict(work.freshness),
-            budgets={str(pool): each for pool, each in budgets.items()},
+            trouble=None if seen.trouble is None else seen.trouble.reason,
+            freshness={str(name): each for name, each in seen.freshness.items()},
+            budgets={str(pool): each for pool, each in seen.budgets.items()},
         )
 
         def replace() -> None:

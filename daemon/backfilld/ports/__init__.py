@@ -17,10 +17,8 @@ from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
 from backfilld.core.live.trades import LiveTrade
-from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
-from backfilld.core.monitor.freshness import Freshness
-from backfilld.core.weight.statistics import BudgetStatistics
+from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.ports.exchange import (
     USUAL,
     Cost,
@@ -42,7 +40,6 @@ __all__ = [
     "USUAL",
     "ArchiveSource",
     "Cost",
-    "DaemonWork",
     "ExchangeClient",
     "Forwarded",
     "MarketInfo",
@@ -138,24 +135,11 @@ OpenArchive = Callable[[], AbstractAsyncContextManager[ArchiveSource]]
 """Opens a connection to the archive."""
 
 
-@dataclass(frozen=True, slots=True)
-class DaemonWork:
-    """What a daemon has done since it started: trades by where they came from, what went wrong last, how its live side
-    stands, why the disk fails, and how fresh each instrument is."""
-
-    cached: int = 0
-    downloaded: int = 0
-    last_error: str | None = None
-    live: str | None = None
-    trouble: str | None = None
-    freshness: Mapping[str, Freshness] = field(default_factory=dict)
-
-
 class StateFile(Protocol):
     """Where the governor's state outlives the process, and other processes see what the daemon does. Raises
     StoreError."""
 
-    async def save(self, budgets: Mapping[Pool, BudgetStatistics], work: DaemonWork) -> None:
+    async def save(self, seen: Snapshot) -> None:
         """Keep this in place of what was kept."""
         ...
 

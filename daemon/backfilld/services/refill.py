@@ -12,8 +12,9 @@ from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Instrument, day_start_ms, day_stop_ms
 from backfilld.core.replication import DayName
 from backfilld.core.timespan import TimeSpan
+from backfilld.pipeline import Pipeline
 from backfilld.settings import Settings
-from backfilld.supervisor import Pipeline, cause_of, run_pipeline
+from backfilld.supervisor import cause_of, run_pipeline
 
 Beside = Callable[[Pipeline], Awaitable[None]]
 """Runs beside each pipeline, such as a progress display; it is cancelled when the pipeline ends."""

@@ -18,6 +18,7 @@ from backfilld.core.model import Market
 from backfilld.core.serving.addresses import Address, hosts_answered, parse_address
 from backfilld.core.text import plain
 from backfilld.errors import SettingsError
+from backfilld.pipeline import Pipeline
 from backfilld.ports.forwarding import Forwarder
 from backfilld.serving.application import application
 from backfilld.serving.clock import Clock
@@ -33,7 +34,6 @@ from backfilld.serving.symbols import Symbols
 from backfilld.serving.tails import Tails
 from backfilld.serving.world import World
 from backfilld.settings import Settings
-from backfilld.supervisor import Pipeline
 
 log = structlog.get_logger()
 
@@ -116,7 +116,7 @@ def _clock_bounds_ms(pipeline: Pipeline, market: Market) -> tuple[int, int]:
 
 
 def _used_weight(pipeline: Pipeline, market: Market) -> int:
-    shown = pipeline.governor.value.get(RULES[market].pool)
+    shown = pipeline.room.statistics.value.get(RULES[market].pool)
     return 0 if shown is None else shown.used
 
 

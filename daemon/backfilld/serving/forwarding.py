@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 from backfilld.core.model import Market
 from backfilld.errors import ExchangeError, TransientError
+from backfilld.pipeline import Pipeline
 from backfilld.ports import ExchangeClient, NoPermit
 from backfilld.ports.forwarding import Forwarder, Passed
-from backfilld.supervisor import Pipeline
 
 
 @asynccontextmanager

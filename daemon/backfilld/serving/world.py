@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from backfilld.core.monitor.warned import RecentWarnings
+from backfilld.pipeline import Pipeline
 from backfilld.serving.monitor.watch import Watch
 from backfilld.serving.traffic import Traffic
 from backfilld.settings import Settings
-from backfilld.supervisor import Pipeline
 
 
 @dataclass(frozen=True)

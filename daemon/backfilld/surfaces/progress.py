@@ -11,10 +11,10 @@ from rich.text import Text
 
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.markets import RULES
-from backfilld.supervisor import Pipeline
+from backfilld.pipeline import Pipeline
 from backfilld.surfaces.logs import REPEATS
 from backfilld.surfaces.rows import GAP, Line, Row, part_lines, row_lines
-from backfilld.surfaces.running_rows import RowMaker
+from backfilld.surfaces.running_rows import RowMaker, notes_of
 
 REFRESH_S = 0.2
 LEAST_HEIGHT = 8
@@ -24,10 +24,11 @@ _TROUBLED_FIRST = ("failing", "starting", "fetching", "live", "complete")
 
 async def show_progress(pipeline: Pipeline) -> None:
     """Draw the rows of all instruments and the request weight, until cancelled; then nothing of it stays."""
-    console, maker = rich.get_console(), RowMaker(pipeline, REPEATS.out_of_reach_s, REPEATS.without_stream_s)
+    console, maker = rich.get_console(), RowMaker(REPEATS.out_of_reach_s, REPEATS.without_stream_s)
     with Live(console=console, transient=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            lines = screen_lines(maker.rows(), maker.notes(), console.width, console.height)
+            seen = pipeline.snapshot()
+            lines = screen_lines(maker.rows(seen), notes_of(seen), console.width, console.height)
             live.update(_drawn(lines), refresh=True)
             await trio.sleep(REFRESH_S)
 

@@ -17,8 +17,9 @@ from backfilld.core.backfill.outcome import Outcome, exit_code, overall_exit_cod
 from backfilld.core.polling import polling_weights
 from backfilld.core.timespan import TimeSpan
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS, EXIT_TRY_LATER, BackfillError
+from backfilld.pipeline import Pipeline
 from backfilld.settings import Settings
-from backfilld.supervisor import Pipeline, cause_of, run_pipeline
+from backfilld.supervisor import cause_of, run_pipeline
 from backfilld.supervisor_remote import Remote
 from backfilld.surfaces.endpoint import refuse_without_extra, serves
 from backfilld.surfaces.logs import RECENT, complain

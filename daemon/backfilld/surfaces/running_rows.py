@@ -4,14 +4,12 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import trio
-
-from backfilld.core.live.reports import LiveInstrument, LiveStatistics
+from backfilld.core.live.reports import LiveInstrument
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument
+from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.core.sync.standing import Standing
 from backfilld.core.weight.statistics import BudgetStatistics
-from backfilld.supervisor import Pipeline
 from backfilld.surfaces.rows import Row, State, duration
 from backfilld.surfaces.words import counted
 
@@ -103,38 +101,38 @@ def _waits(seen: Standing, budget: BudgetStatistics | None) -> Iterator[str]:
 
 
 class RowMaker:
-    """The rows of a pipeline, made anew at each look. ``lost`` says for how long each market's host has been out of
+    """The rows of a daemon, made anew of each snapshot. ``lost`` says for how long each market's host has been out of
     reach, ``streamless`` for how long its stream has been lost."""
 
-    def __init__(
-        self, pipeline: Pipeline, lost: Callable[[], Mapping[str, float]], streamless: Callable[[], Mapping[str, float]]
-    ) -> None:
-        self._pipeline = pipeline
+    def __init__(self, lost: Callable[[], Mapping[str, float]], streamless: Callable[[], Mapping[str, float]]) -> None:
         self._lost = lost
         self._streamless = streamless
         self._meters: defaultdict[Instrument, Meter] = defaultdict(Meter)
 
-    def rows(self) -> list[Row]:
+    def rows(self, seen: Snapshot) -> list[Row]:
         """What is known of the instruments."""
-        pipeline, now = self._pipeline, trio.current_time()
-        live = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
-        lost, streamless, wall_ms = self._lost(), self._streamless(), pipeline.wall_ms()
+        lost, streamless = self._lost(), self._streamless()
         rows = []
-        for instrument in pipeline.spec_now.instruments:
-            seen = pipeline.statistics.value.standings.get(instrument, Standing())
-            budget = pipeline.governor.value.get(RULES[instrument.market].pool)
+        for instrument in seen.instruments:
+            standing = seen.statistics.standings.get(instrument, Standing())
             market = str(instrument.market)
             around = Surroundings(
-                wall_ms, now, budget, live.instruments.get(instrument), lost.get(market), streamless.get(market)
+                seen.wall_ms,
+                seen.now_s,
+                seen.budgets.get(RULES[instrument.market].pool),
+                seen.live.instruments.get(instrument),
+                lost.get(market),
+                streamless.get(market),
             )
-            rows.append(row_of(instrument, seen, around, self._meters[instrument].rate(now, seen.fetched)))
+            rate = self._meters[instrument].rate(seen.now_s, standing.fetched)
+            rows.append(row_of(instrument, standing, around, rate))
         return rows
 
-    def notes(self) -> list[str]:
-        """The request weight of each pool, and the disk's trouble."""
-        trouble = self._pipeline.disk.trouble.value
-        notes = [_weight(str(pool), budget) for pool, budget in self._pipeline.governor.value.items()]
-        return notes + ([f"the disk fails, and is tried again: {trouble.reason}"] if trouble else [])
+
+def notes_of(seen: Snapshot) -> list[str]:
+    """The request weight of each pool, and the disk's trouble."""
+    notes = [_weight(str(pool), budget) for pool, budget in seen.budgets.items()]
+    return notes + ([f"the disk fails, and is tried again: {seen.trouble.reason}"] if seen.trouble else [])
 
 
 def _weight(pool: str, budget: BudgetStatistics) -> str:

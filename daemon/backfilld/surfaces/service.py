@@ -11,10 +11,11 @@ import trio
 from backfilld.actors.disk import LONGEST_RETRY_S
 from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import spec_of
+from backfilld.core.monitor.pulse import Pulse
+from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.errors import SettingsError
-from backfilld.services.pulse import Pulse
+from backfilld.pipeline import Pipeline, Reload
 from backfilld.settings import Settings
-from backfilld.supervisor import Pipeline, Reload
 from backfilld.surfaces.logs import set_level
 
 log = structlog.get_logger()
@@ -45,12 +46,13 @@ class Service:
             return
         longest_s = max(self._settings.request_timeout_seconds, LONGEST_RETRY_S) + SLACK_S
         patience_s = max(self._notifier.watchdog_s / 2, longest_s)
-        pulse = Pulse(self._pipeline, patience_s)
+        pulse = Pulse(patience_s)
         every_s = min(LOOK_EVERY_S, self._notifier.watchdog_s / 4 or LOOK_EVERY_S)
         while True:
-            self._notifier.status(self.status())
-            self._tell_readiness()
-            if pulse.is_alive() and self._notifier.watchdog_s:
+            seen = self._pipeline.snapshot()
+            self._notifier.status(status_line(seen))
+            self._notify_readiness(seen)
+            if pulse.is_alive(seen) and self._notifier.watchdog_s:
                 self._notifier.alive()
             await trio.sleep(every_s)
 
@@ -86,42 +88,38 @@ class Service:
         self._pipeline.reload.value = Reload(spec)
         log.info("settings_reloaded", instruments=[str(each) for each in spec.instruments])
 
-    # -- what is told
-
-    def status(self) -> str:
-        """What the daemon does now, in a line."""
-        seen, trouble = self._pipeline.statistics.value, self._pipeline.disk.trouble.value
-        if self._pipeline.stop.is_set():
-            return STOPPING
-        if trouble is not None:
-            return f"the disk fails, and is tried again: {trouble.reason}"
-        if not seen.instruments:
-            return "starting: reading what is held"
-        paused = [
-            f"{market} {each.reason} for {each.paused_ms / 1000:.0f} s"
-            for market, each in self._pipeline.governor.value.items()
-            if each.paused_ms
-        ]
-        done = f"{seen.complete} of {seen.instruments} instruments complete"
-        trades = f"{seen.cached + seen.fetched:,} trades held"
-        missing = seen.wanted - seen.fetched
-        parts = [done, trades, *([f"{missing:,} to fetch"] if missing else []), *paused]
-        if self._pipeline.live is not None and self._pipeline.live.statistics.value.instruments:
-            parts.append(self._pipeline.live.statistics.value.text)
-        if seen.archive_days:
-            parts.append(f"{seen.archive_days:,} days to come from the archive")
-        if seen.last_error is not None and seen.complete < seen.instruments:
-            parts.append(f"last error: {seen.last_error}")
-        return "; ".join(parts)
-
-    def _tell_readiness(self) -> None:
-        if self._is_ready or self._pipeline.stop.is_set():
+    def _notify_readiness(self, seen: Snapshot) -> None:
+        if self._is_ready or seen.is_stopping:
             return
-        seen = self._pipeline.statistics.value
+        counts = seen.statistics
         # What the exchange does not list keeps nobody waiting.
-        is_complete = seen.complete > 0 and seen.complete + seen.unlisted == seen.instruments
+        is_complete = counts.complete > 0 and counts.complete + counts.unlisted == counts.instruments
         if is_complete or self._settings.ready_when == "started":
             self._is_ready = True
             self._notifier.ready()
         else:
             self._notifier.extend(START_TAKES_S)
+
+
+def status_line(seen: Snapshot) -> str:
+    """What the daemon does now, in a line."""
+    counts = seen.statistics
+    if seen.is_stopping:
+        return STOPPING
+    if seen.trouble is not None:
+        return f"the disk fails, and is tried again: {seen.trouble.reason}"
+    if not counts.instruments:
+        return "starting: reading what is held"
+    missing = counts.wanted - counts.fetched
+    paused = [(pool, each) for pool, each in seen.budgets.items() if each.paused_ms]
+    parts = [
+        f"{counts.complete} of {counts.instruments} instruments complete",
+        f"{counts.cached + counts.fetched:,} trades held",
+        f"{missing:,} to fetch" if missing else "",
+        *(f"{pool} {each.reason} for {each.paused_ms / 1000:.0f} s" for pool, each in paused),
+        seen.live.text if seen.live.instruments else "",
+        f"{counts.archive_days:,} days to come from the archive" if counts.archive_days else "",
+    ]
+    if counts.last_error is not None and counts.complete < counts.instruments:
+        parts.append(f"last error: {counts.last_error}")
+    return "; ".join(part for part in parts if part)

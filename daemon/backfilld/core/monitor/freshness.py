@@ -5,15 +5,17 @@ however quiet the market is: the daemon asks REST when a stream goes silent. Any
 it was last known to be complete.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from backfilld.core.model import Instrument
+from backfilld.core.sync.standing import Standing
+
 if TYPE_CHECKING:
     # It comes with polars, and `status` starts without.
     from backfilld.core.live.reports import LiveInstrument
-    from backfilld.core.sync.standing import Standing
 
 
 class Freshness(msgspec.Struct, frozen=True):
@@ -25,13 +27,48 @@ class Freshness(msgspec.Struct, frozen=True):
     is_complete: bool = True
 
 
-def complete_at(now_s: float, standing: "Standing", live: "LiveInstrument | None") -> float | None:
+def complete_at(now_s: float, standing: Standing, live: "LiveInstrument | None") -> float | None:
     """Up to when the trades of an instrument are known to be here, in the seconds of the clock that ``now_s`` is from;
     None for never. A stream alone completes nothing: older days may still be missing."""
     if live is None or not live.is_attached or not standing.is_complete:
         return standing.complete_at
     behind_s = max(0.0, live.lag_ms or 0.0) / 1000 if live.hole_since_s is None else live.hole_since_s
     return now_s - behind_s
+
+
+class Completions:
+    """Remembers up to when each instrument was last complete: what was once known to be stored stays so, also where a
+    stream is lost and REST has not been asked yet."""
+
+    def __init__(self) -> None:
+        self._complete_at: dict[Instrument, float] = {}
+
+    def freshness(
+        self,
+        instruments: Iterable[Instrument],
+        standings: Mapping[Instrument, Standing],
+        live: "Mapping[Instrument, LiveInstrument]",
+        now_s: float,
+        wall_ms: float,
+    ) -> Mapping[Instrument, Freshness]:
+        """How fresh each instrument is at ``now_s``, which is ``wall_ms`` by the host's clock."""
+        found = {
+            each: self._fresh(each, standings.get(each, Standing()), live.get(each), now_s, wall_ms)
+            for each in instruments
+        }
+        self._complete_at = {each: at for each, at in self._complete_at.items() if each in found}
+        return found
+
+    def _fresh(
+        self, instrument: Instrument, standing: Standing, live: "LiveInstrument | None", now_s: float, wall_ms: float
+    ) -> Freshness:
+        is_attached = live is not None and live.is_attached
+        known = complete_at(now_s, standing, live), self._complete_at.get(instrument)
+        latest = max((each for each in known if each is not None), default=None)
+        if latest is None:
+            return Freshness(is_attached, None, standing.is_complete)
+        self._complete_at[instrument] = latest
+        return Freshness(is_attached, wall_ms - max(0.0, now_s - latest) * 1000, standing.is_complete)
 
 
 def host_error_ms(earliest_ms: float, latest_ms: float, host_ms: float) -> float:

@@ -15,7 +15,7 @@ def of_weight(view: View) -> Parts:
     """Used weight of each pool, with a table by minutes."""
     found: dict[str, Markup] = {}
     for pool in Pool:
-        windows, now = view.history.weight.get(pool, ()), view.weight.get(pool)
+        windows, now = view.history.weight.get(pool, ()), view.daemon.budgets.get(pool)
         if now is None:
             found[f"weight-{pool}-sum"] = Markup("Nothing has been asked of this pool.")
         else:
@@ -31,7 +31,7 @@ def of_weight(view: View) -> Parts:
 
 def weight_drawn(view: View, pool: Pool) -> Markup:
     """Used weight of a pool by minutes as a picture."""
-    windows, now = view.history.weight.get(pool, ()), view.weight.get(pool)
+    windows, now = view.history.weight.get(pool, ()), view.daemon.budgets.get(pool)
     stacks = [{"own": each.own, "bots": each.bots, "others": each.others} for each in windows]
     label = f"used weight of {pool} by minute, most {max((each.used for each in windows), default=0):,}"
     return drawing.bars(label, stacks, now.limit if now else 0)
@@ -66,7 +66,7 @@ def rate_drawn(view: View) -> Markup:
 
 def of_holes(view: View) -> Parts:
     """Holes so far, and a table of the last ones."""
-    live = view.live
+    live = view.daemon.live
     rows = (
         row(
             moment(each.ended_ms),
@@ -90,5 +90,5 @@ def of_holes(view: View) -> Parts:
 
 
 def _mean_of_holes(view: View) -> str:
-    seconds = view.live.heal_seconds
+    seconds = view.daemon.live.heal_seconds
     return span(seconds.total / seconds.count) if seconds.count else NOTHING

@@ -4,7 +4,6 @@ Owns the words of the first section of the page.
 """
 
 from backfilld.core.model import Instrument
-from backfilld.core.monitor.freshness import stale
 from backfilld.serving.monitor.markup import Markup, Parts, cells, joined, tag
 from backfilld.serving.monitor.view import View
 from backfilld.serving.monitor.words import NOTHING, clock, iso_ms, moment, price, roughly, span
@@ -28,16 +27,16 @@ def row_id(instrument: Instrument) -> str:
 
 def verdict(view: View) -> tuple[str, str]:
     """How it stands, as ``good``, ``busy`` or ``bad``, and in a sentence that changes only when that does."""
-    if view.trouble is not None:
-        return "bad", f"The disk fails, and is tried again: {view.trouble}"
-    paused = [f"{pool}: {each.reason}" for pool, each in view.weight.items() if each.paused_ms > 0]
+    if view.daemon.trouble is not None:
+        return "bad", f"The disk fails, and is tried again: {view.daemon.trouble.reason}"
+    paused = [f"{pool}: {each.reason}" for pool, each in view.daemon.budgets.items() if each.paused_ms > 0]
     if paused:
         return "bad", f"The exchange has paused us ({', '.join(paused)})"
-    behind = list(stale(view.now_ms, MAX_LAG_S, {str(name): each for name, each in view.freshness.items()}))
+    behind = view.daemon.stale(MAX_LAG_S)
     if behind:
         more = f", and {len(behind) - 1} more" if len(behind) > 1 else ""
         return "busy", f"Not up to date: {behind[0].split(',')[0]}{more}"
-    attached, every = view.live.attached, len(view.instruments)
+    attached, every = view.daemon.live.attached, len(view.daemon.instruments)
     if attached == every:
         return "good", "Live and complete" if every == 1 else f"Live and complete: all {every} instruments"
     return "good", f"Complete: {attached} of {every} instruments live, the others polled"
@@ -46,17 +45,17 @@ def verdict(view: View) -> tuple[str, str]:
 def of_head(view: View) -> Parts:
     """The verdict and the time of the page."""
     mood, sentence = verdict(view)
-    return {"verdict": tag("span", sentence, class_=mood), "now": Markup(f"{moment(view.now_ms)} UTC")}
+    return {"verdict": tag("span", sentence, class_=mood), "now": Markup(f"{moment(view.daemon.wall_ms)} UTC")}
 
 
 def of_live(view: View) -> Parts:
     """The cells of each instrument."""
-    return {row_id(each): _cells(view, each) for each in view.instruments}
+    return {row_id(each): _cells(view, each) for each in view.daemon.instruments}
 
 
 def live_rows(view: View) -> Markup:
     """The rows of the instruments, with their cells; those that are not well come first."""
-    ordered = sorted(view.instruments, key=lambda each: MOODS.index(_state(view, each)[0]))
+    ordered = sorted(view.daemon.instruments, key=lambda each: MOODS.index(_state(view, each)[0]))
     rows = (
         tag("tr", _cells(view, each), id=row_id(each), aria_current="true" if each == view.chosen else None)
         for each in ordered
@@ -66,7 +65,7 @@ def live_rows(view: View) -> Markup:
 
 def _state(view: View, instrument: Instrument) -> tuple[str, str]:
     """How an instrument stands: its mood, and a word or two."""
-    live, behind_s = view.live.instruments.get(instrument), _behind_s(view, instrument)
+    live, behind_s = view.daemon.live.instruments.get(instrument), _behind_s(view, instrument)
     if behind_s is None:
         return "busy", "filling"
     if live is not None and live.hole_since_s is not None:
@@ -77,16 +76,16 @@ def _state(view: View, instrument: Instrument) -> tuple[str, str]:
 
 
 def _behind_s(view: View, instrument: Instrument) -> float | None:
-    fresh = view.freshness.get(instrument)
+    fresh = view.daemon.freshness.get(instrument)
     if fresh is None or fresh.complete_ms is None:
         return None
-    return max(0.0, view.now_ms - fresh.complete_ms) / 1000
+    return max(0.0, view.daemon.wall_ms - fresh.complete_ms) / 1000
 
 
 def _cells(view: View, instrument: Instrument) -> Markup:
-    live, behind_s = view.live.instruments.get(instrument), _behind_s(view, instrument)
+    live, behind_s = view.daemon.live.instruments.get(instrument), _behind_s(view, instrument)
     kind, state = _state(view, instrument)
-    written = span if len(view.instruments) < MANY_ROWS else roughly
+    written = span if len(view.daemon.instruments) < MANY_ROWS else roughly
     last = None if live is None else live.last
     return cells(
         tag("a", str(instrument), href=f"/?instrument={instrument}#price"),

@@ -56,14 +56,14 @@ class Metrics:
 
 
 def _of_live(view: View) -> Iterator[Metric]:
-    live = view.live.instruments.items()
+    live = view.daemon.live.instruments.items()
     yield _counter(
         "live_trades",
         "Trades given out by the live side.",
         {(str(name),): each.trades for name, each in live},
         "instrument",
     )
-    yield _counter("live_duplicates", "Trades that a stream brought again.", {(): view.live.duplicates})
+    yield _counter("live_duplicates", "Trades that a stream brought again.", {(): view.daemon.live.duplicates})
     yield _gauge(
         "live_attached",
         "1 while a stream brings the instrument's trades, 0 while it is polled.",
@@ -87,19 +87,19 @@ def _of_live(view: View) -> Iterator[Metric]:
         "The time up to which all trades of the instrument are known to be here.",
         {
             (str(name),): each.complete_ms / 1000
-            for name, each in view.freshness.items()
+            for name, each in view.daemon.freshness.items()
             if each.complete_ms is not None
         },
         "instrument",
     )
-    yield _counter("live_connects", "Connections to streams that were opened.", {(): view.live.connects})
+    yield _counter("live_connects", "Connections to streams that were opened.", {(): view.daemon.live.connects})
     yield _counter(
-        "live_overflows", "Trades of streams that found no room; REST brings them.", {(): view.live.overflowed}
+        "live_overflows", "Trades of streams that found no room; REST brings them.", {(): view.daemon.live.overflowed}
     )
 
 
 def _of_holes(view: View) -> Iterator[Metric]:
-    live = view.live
+    live = view.daemon.live
     yield _counter("holes_found", "Holes in streams for which REST was asked.", {(): live.holes_found})
     yield _counter("holes_healed", "Holes that REST filled.", {(): live.holes_healed})
     yield _counter(
@@ -109,7 +109,7 @@ def _of_holes(view: View) -> Iterator[Metric]:
 
 
 def _of_weight(view: View) -> Iterator[Metric]:
-    pools = view.weight.items()
+    pools = view.daemon.budgets.items()
     yield _gauge(
         "weight_used",
         "Request weight used of the window, by the exchange's count.",
@@ -141,7 +141,7 @@ def _of_weight(view: View) -> Iterator[Metric]:
         "paused_until_timestamp_seconds",
         "When the exchange may be asked again; no sample while it may be.",
         {
-            (str(pool), str(each.reason)): (view.now_ms + each.paused_ms) / 1000
+            (str(pool), str(each.reason)): (view.daemon.wall_ms + each.paused_ms) / 1000
             for pool, each in pools
             if each.paused_ms > 0
         },
@@ -168,9 +168,9 @@ def _of_store(view: View) -> Iterator[Metric]:
         marks = [day.mark for days in view.coverage.values() for day in days.values()]
         by_mark = {(mark,): marks.count(mark) for mark in dict.fromkeys(marks)}
         yield _gauge("days", "Stored days, by state.", by_mark, "state")
-    trades = {(source,): count for source, count in view.written.trades.items()}
+    trades = {(source,): count for source, count in view.daemon.written.trades.items()}
     yield _counter("stored_trades", "Trades put on disk, by where they came from.", trades, "source")
-    yield _counter("disk_written_bytes", "Bytes of day files written.", {(): view.written.bytes})
+    yield _counter("disk_written_bytes", "Bytes of day files written.", {(): view.daemon.written.bytes})
     for event, name, text in _REMOTE if view.remote is not None else ():
         yield _counter(name, text, {(): (view.remote or {})[event]})
 

@@ -12,7 +12,6 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from backfilld.core.model import Instrument
-from backfilld.core.monitor.freshness import stale
 from backfilld.errors import SettingsError
 from backfilld.serving.connections import connection_of
 from backfilld.serving.monitor.events import Changes, events
@@ -110,9 +109,9 @@ class _Monitor:
             max_lag_s = float("nan")
         if not 0 <= max_lag_s < float("inf"):
             return _refusal("max_lag is a number of seconds, such as 60")
-        view = self._watch.look()
-        reasons = list(stale(view.now_ms, max_lag_s, {str(name): each for name, each in view.freshness.items()}))
-        reasons += [] if view.trouble is None else [f"the disk fails: {view.trouble}"]
+        daemon = self._watch.look().daemon
+        reasons = daemon.stale(max_lag_s)
+        reasons += [] if daemon.trouble is None else [f"the disk fails: {daemon.trouble.reason}"]
         return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     def _chosen(self, request: Request) -> Instrument | None:

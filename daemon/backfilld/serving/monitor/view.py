@@ -7,35 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from backfilld.actors.disk import Written
-from backfilld.core.live.reports import LiveStatistics
-from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
-from backfilld.core.monitor.freshness import Freshness
 from backfilld.core.monitor.history import History
+from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.core.monitor.today import Today
 from backfilld.core.monitor.warned import Warned
-from backfilld.core.sync.standing import Statistics
-from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.services.stored_days import DayStatus
 from backfilld.serving.monitor.counts import EndpointCounts
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The daemon at ``now_ms`` (the host's, since the epoch). ``chosen`` is the instrument that the page draws;
+    """The ``daemon`` now, and what is remembered and counted beside it. The page draws the ``chosen`` instrument.
     ``coverage`` and ``today`` are None until the day files have been looked at, ``remote`` without a bucket."""
 
-    now_ms: float
+    daemon: Snapshot
     version: str
-    instruments: tuple[Instrument, ...]
     chosen: Instrument
-    statistics: Statistics = field(default_factory=Statistics)
-    live: LiveStatistics = field(default_factory=LiveStatistics)
-    freshness: Mapping[Instrument, Freshness] = field(default_factory=dict)
-    weight: Mapping[Pool, BudgetStatistics] = field(default_factory=dict)
-    trouble: str | None = None
-    written: Written = field(default_factory=Written)
     remote: Mapping[str, int] | None = None
     history: History = field(default_factory=History)
     coverage: Mapping[Instrument, Mapping[date, DayStatus]] | None = None

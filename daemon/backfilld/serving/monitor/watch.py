@@ -3,7 +3,6 @@
 Owns when something is looked at. Nothing here asks the exchange, takes a lock or delays the pipeline.
 """
 
-import time
 from collections.abc import Mapping
 from contextlib import aclosing, suppress
 from datetime import date
@@ -14,13 +13,13 @@ import trio
 
 from backfilld.actors.disk import LONGEST_RETRY_S
 from backfilld.adapters.threads import in_thread
-from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.model import Instrument
 from backfilld.core.monitor.history import History, WeightWindow
+from backfilld.core.monitor.pulse import Pulse
 from backfilld.core.monitor.warned import RecentWarnings
 from backfilld.errors import BackfillError
+from backfilld.pipeline import Pipeline
 from backfilld.services.coverage import Coverage
-from backfilld.services.pulse import Pulse
 from backfilld.services.stored_days import DayStatus
 from backfilld.serving.monitor.counts import EndpointCounts
 from backfilld.serving.monitor.today_board import TodayBoard
@@ -28,8 +27,6 @@ from backfilld.serving.monitor.view import View
 from backfilld.serving.traffic import Traffic
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
-from backfilld.supervisor import Pipeline
-from backfilld.supervisor_report import Report
 
 CHOSEN_EVERY_S = 4.0
 """How often the day files of an instrument that somebody looks at are looked at, and those of the others:"""
@@ -47,7 +44,7 @@ class Watch:
         self._pipeline = pipeline
         self._traffic = traffic
         self._warnings = warnings
-        self._pulse = Pulse(pipeline, max(settings.request_timeout_seconds, LONGEST_RETRY_S) + SLACK_S)
+        self._pulse = Pulse(max(settings.request_timeout_seconds, LONGEST_RETRY_S) + SLACK_S)
         self._version = version("backfilld")
         self._history = History()
         self._counts = EndpointCounts()
@@ -59,7 +56,6 @@ class Watch:
         self._looked_at: dict[Instrument, float] = {}
         self._chosen_at: dict[Instrument, float] = {}
         self._board = TodayBoard(directory, pipeline.live, self._exchange_ms, encoding)
-        self._report = Report(pipeline.room.budgets)
         self._is_alive = True
 
     @property
@@ -83,24 +79,14 @@ class Watch:
 
     def look(self, chosen: Instrument | None = None) -> View:
         """Everything as it stands; with ``chosen``, that instrument's day as well."""
-        pipeline, now_ms = self._pipeline, _wall_ms()
-        live = LiveStatistics() if pipeline.live is None else pipeline.live.statistics.value
-        trouble = pipeline.disk.trouble.value
         if chosen is not None:
             self._chosen_at[chosen] = trio.current_time()
         has_all = all(each in self._coverage for each in self.instruments)
         return View(
-            now_ms=now_ms,
+            daemon=self._pipeline.snapshot(),
             version=self._version,
-            instruments=self.instruments,
             chosen=self.instruments[0] if chosen is None else chosen,
-            statistics=pipeline.statistics.value,
-            live=live,
-            freshness=self._report.freshness(pipeline.spec_now, pipeline.statistics.value, live, now_ms),
-            weight=pipeline.governor.value,
-            trouble=None if trouble is None else trouble.reason,
-            written=pipeline.disk.written,
-            remote=None if pipeline.remote is None else self._warnings.counts,
+            remote=None if self._pipeline.remote is None else self._warnings.counts,
             history=self._history,
             coverage=self._coverage if has_all or chosen in self._coverage else None,
             today=None if chosen is None else self._board.today(chosen),
@@ -111,15 +97,15 @@ class Watch:
 
     def _exchange_ms(self, instrument: Instrument) -> float:
         """What the exchange's clock shows, for the day that it is there."""
-        return self._report.exchange_ms(instrument.market, _wall_ms())
+        return self._pipeline.exchange_ms(instrument.market, self._pipeline.wall_ms())
 
     async def _feel(self) -> None:
         while True:
-            self._is_alive = self._pulse.is_alive()
+            self._is_alive = self._pulse.is_alive(self._pipeline.snapshot())
             await trio.sleep(1)
 
     async def _gather_weight(self) -> None:
-        async with aclosing(self._pipeline.governor.eventual_values()) as values:
+        async with aclosing(self._pipeline.room.statistics.eventual_values()) as values:
             async for budgets in values:
                 for pool, each in budgets.items():
                     seen = WeightWindow(each.window_ms, each.own, each.clients, each.others, each.limit)
@@ -130,7 +116,9 @@ class Watch:
             return
         async with aclosing(self._pipeline.live.statistics.eventual_values()) as values:
             async for live in values:
-                self._history.saw_trades(_wall_ms(), {name: each.trades for name, each in live.instruments.items()})
+                self._history.saw_trades(
+                    self._pipeline.wall_ms(), {name: each.trades for name, each in live.instruments.items()}
+                )
                 self._history.saw_holes(live.holes)
 
     async def _gather_files(self) -> None:
@@ -149,7 +137,3 @@ class Watch:
         is_chosen = self._chosen_at.get(instrument, float("-inf")) > now - LOOKED_AT_S
         every_s = CHOSEN_EVERY_S if is_chosen else OTHERS_EVERY_S
         return self._looked_at.get(instrument, float("-inf")) <= now - every_s
-
-
-def _wall_ms() -> float:
-    return time.time() * 1000
