@@ -18,19 +18,17 @@ from backfilld.actors.fetcher import FetcherPorts, run_fetcher
 from backfilld.actors.live_announcements import LiveClock
 from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
+    ArchiveJob,
     Job,
     MergerMessage,
+    ReaderMessage,
     SchedulerMessage,
     SpecChanged,
     StopRequested,
-    TakeFromArchive,
     WriterMessage,
 )
 from backfilld.actors.permits import SetShare
 from backfilld.actors.reader import run_reader
-from backfilld.actors.reader_messages import (
-    ReaderMessage,
-)
 from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.actors.writer import run_writer
 from backfilld.core.crashes import described
@@ -169,7 +167,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
         workers.grow(spec.fetchers)
         nursery.start_soon(_relay_reloads, pipeline, pipeline.reload.value, workers, remote, send_event.clone())
         # Never full: a job an instrument, and the days of none are asked for twice.
-        send_wanted, wanted = trio.open_memory_channel[TakeFromArchive](math.inf)
+        send_wanted, wanted = trio.open_memory_channel[ArchiveJob](math.inf)
         wanted = start_pullers(nursery, pipeline.remote, wanted, send_day, pipeline.stop)
         for _ in range(ARCHIVISTS if pipeline.open_archive is not None else 0):
             ends = wanted.clone(), send_day.clone(), send_event.clone()
@@ -209,7 +207,7 @@ async def _run_merger(
 
 
 async def _run_archivist(
-    jobs: trio.MemoryReceiveChannel[TakeFromArchive],
+    jobs: trio.MemoryReceiveChannel[ArchiveJob],
     days: trio.MemorySendChannel[WriterMessage],
     events: trio.MemorySendChannel[SchedulerMessage],
     pipeline: Pipeline,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import trio
 from trio_util import move_on_when
 
-from backfilld.actors.messages import DaySealed, TakeFromArchive, WriterMessage
+from backfilld.actors.messages import ArchiveJob, DaySealed, WriterMessage
 from backfilld.actors.puller import run_puller
 from backfilld.actors.replicator import (
     Bucket,
@@ -79,19 +79,19 @@ def start_replicator(nursery: trio.Nursery, remote: Remote | None, stop: trio.Ev
 def start_pullers(
     nursery: trio.Nursery,
     remote: Remote | None,
-    wanted: trio.MemoryReceiveChannel[TakeFromArchive],
+    wanted: trio.MemoryReceiveChannel[ArchiveJob],
     days: trio.MemorySendChannel[WriterMessage],
     stop: trio.Event,
-) -> trio.MemoryReceiveChannel[TakeFromArchive]:
+) -> trio.MemoryReceiveChannel[ArchiveJob]:
     """Start the pullers; return the channel of what they leave to the archive: all of it without a bucket."""
     if remote is None or not remote.pulls:
         return wanted
     # Never full: a job per instrument, as in ``wanted``.
-    send_left, left = trio.open_memory_channel[TakeFromArchive](math.inf)
+    send_left, left = trio.open_memory_channel[ArchiveJob](math.inf)
 
     async def pull(
-        jobs: trio.MemoryReceiveChannel[TakeFromArchive],
-        archive: trio.MemorySendChannel[TakeFromArchive],
+        jobs: trio.MemoryReceiveChannel[ArchiveJob],
+        archive: trio.MemorySendChannel[ArchiveJob],
         out: trio.MemorySendChannel[WriterMessage],
     ) -> None:
         async with jobs, archive, out, move_on_when(stop.wait):

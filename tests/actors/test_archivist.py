@@ -13,13 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from backfilld.actors.archivist import NOT_YET, run_archivist
 from backfilld.actors.disk import Disk
-from backfilld.actors.messages import (
-    ArchiveDayEnded,
-    DayPublished,
-    SchedulerMessage,
-    TakeFromArchive,
-    WriterMessage,
-)
+from backfilld.actors.messages import ArchiveJob, DayPublished, SchedulerMessage, SyncAction, SyncEvent, WriterMessage
+from backfilld.core.sync.events import ArchiveDayEnded, TakeArchive
 from backfilld.errors import ArchiveError, ExchangeError, StoreError, TransientError
 from tests.fakes import BTC, DAY, ETH, FakeArchive, drained, has_ended
 
@@ -32,12 +27,12 @@ class Office:
     """An archivist at work; the test is its scheduler and its writer."""
 
     archive: FakeArchive
-    jobs: trio.MemorySendChannel[TakeFromArchive]
+    jobs: trio.MemorySendChannel[ArchiveJob]
     days: trio.MemoryReceiveChannel[WriterMessage]
     events: trio.MemoryReceiveChannel[SchedulerMessage]
     scope: trio.CancelScope
 
-    async def done(self, *jobs: TakeFromArchive) -> tuple[list[WriterMessage], list[SchedulerMessage]]:
+    async def done(self, *jobs: ArchiveJob) -> tuple[list[WriterMessage], list[SchedulerMessage]]:
         """What comes of these jobs."""
         for job in jobs:
             await self.jobs.send(job)
@@ -52,7 +47,7 @@ class Office:
 @asynccontextmanager
 async def archiving(archive: FakeArchive, *, room: float = math.inf, is_patient: bool = False) -> AsyncIterator[Office]:
     """An archivist whose writer has ``room`` for so many days."""
-    send_job, jobs = trio.open_memory_channel[TakeFromArchive](math.inf)
+    send_job, jobs = trio.open_memory_channel[ArchiveJob](math.inf)
     send_day, days = trio.open_memory_channel[WriterMessage](room)
     send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
     async with trio.open_nursery() as nursery:
@@ -70,7 +65,7 @@ def archive_of(*days: date, **errors: ExchangeError) -> FakeArchive:
 async def test_days_are_handed_on_in_order_each_with_the_one_that_follows(autojump_clock: MockClock) -> None:
     archive = archive_of(*DAYS[:3])
     async with archiving(archive) as office:
-        days, events = await office.done(TakeFromArchive(BTC, DAYS[:3]))
+        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS[:3])))
     published = [archive.file_of(BTC, day) for day in DAYS[:3]]
     assert days == [
         DayPublished(BTC, DAYS[0], published[0], published[1], is_first=True),
@@ -85,7 +80,7 @@ async def test_days_are_handed_on_in_order_each_with_the_one_that_follows(autoju
 async def test_a_day_that_does_not_follow_at_once_proves_nothing(autojump_clock: MockClock) -> None:
     archive = archive_of(*DAYS)
     async with archiving(archive) as office:
-        days, _ = await office.done(TakeFromArchive(BTC, (DAYS[0], DAYS[2])))
+        days, _ = await office.done(SyncAction(BTC, TakeArchive((DAYS[0], DAYS[2]))))
     assert [(each.day, each.following) for each in days if isinstance(each, DayPublished)] == [
         (DAYS[0], None),
         (DAYS[2], None),
@@ -95,20 +90,23 @@ async def test_a_day_that_does_not_follow_at_once_proves_nothing(autojump_clock:
 async def test_a_day_that_is_not_published_is_refused_and_the_others_come(autojump_clock: MockClock) -> None:
     archive = archive_of(DAYS[0], DAYS[2])
     async with archiving(archive) as office:
-        days, events = await office.done(TakeFromArchive(BTC, DAYS[:4]))
+        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS[:4])))
     assert [(each.day, each.following, each.is_first) for each in days if isinstance(each, DayPublished)] == [
         (DAYS[0], None, True),
         (DAYS[2], None, False),
     ]
-    assert events == [ArchiveDayEnded(BTC, DAYS[1], NOT_YET), ArchiveDayEnded(BTC, DAYS[3], NOT_YET)]
+    assert events == [
+        SyncEvent(BTC, ArchiveDayEnded(DAYS[1], refusal=NOT_YET)),
+        SyncEvent(BTC, ArchiveDayEnded(DAYS[3], refusal=NOT_YET)),
+    ]
 
 
 @pytest.mark.parametrize("error", [ArchiveError("it is cut", kind="cut"), NO_ROUTE], ids=["of no use", "one failure"])
 async def test_a_single_day_that_cannot_be_had_costs_no_other(error: ExchangeError, autojump_clock: MockClock) -> None:
     async with archiving(archive_of(*DAYS[:3], n1=error)) as office:
-        days, events = await office.done(TakeFromArchive(BTC, DAYS[:3]))
+        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS[:3])))
     assert [each.day for each in days if isinstance(each, DayPublished)] == [DAYS[0], DAYS[2]]
-    assert events == [ArchiveDayEnded(BTC, DAYS[1], str(error))]
+    assert events == [SyncEvent(BTC, ArchiveDayEnded(DAYS[1], refusal=str(error)))]
 
 
 async def test_once_two_days_in_a_row_fail_the_others_are_refused_unasked(autojump_clock: MockClock) -> None:
@@ -116,19 +114,19 @@ async def test_once_two_days_in_a_row_fail_the_others_are_refused_unasked(autoju
     archive = archive_of(*DAYS, n1=NO_ROUTE, n2=NO_ROUTE)
     archive.published.add((ETH, DAYS[0]))
     async with archiving(archive) as office:
-        days, events = await office.done(TakeFromArchive(BTC, DAYS), TakeFromArchive(ETH, DAYS[:1]))
+        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS)), SyncAction(ETH, TakeArchive(DAYS[:1])))
     assert [(each.instrument, each.day) for each in days if isinstance(each, DayPublished)] == [
         (BTC, DAYS[0]),
         (ETH, DAYS[0]),
     ]
-    assert events == [ArchiveDayEnded(BTC, day, "no route") for day in DAYS[1:]]
+    assert events == [SyncEvent(BTC, ArchiveDayEnded(day, refusal="no route")) for day in DAYS[1:]]
     assert archive.asked == [*((BTC, day) for day in DAYS[:3]), (ETH, DAYS[0])]
 
 
 async def test_two_failures_that_are_not_in_a_row_are_two_files(autojump_clock: MockClock) -> None:
     archive = archive_of(*DAYS, n1=NO_ROUTE, n3=NO_ROUTE)
     async with archiving(archive) as office:
-        days, events = await office.done(TakeFromArchive(BTC, DAYS))
+        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS)))
     assert [each.day for each in days if isinstance(each, DayPublished)] == [DAYS[0], DAYS[2], DAYS[4], DAYS[5]]
     assert [each.day for each in events if isinstance(each, ArchiveDayEnded)] == [DAYS[1], DAYS[3]]
 
@@ -137,7 +135,7 @@ async def test_a_slow_writer_holds_it_back_two_files_ahead(autojump_clock: MockC
     """The disk is not filled with zips that nobody reads."""
     archive = archive_of(*DAYS)
     async with archiving(archive, room=0) as office:
-        await office.jobs.send(TakeFromArchive(BTC, DAYS))
+        await office.jobs.send(SyncAction(BTC, TakeArchive(DAYS)))
         await wait_all_tasks_blocked()
         await trio.sleep(1000)
         assert len(archive.asked) == 2
@@ -154,7 +152,7 @@ async def test_cancelled_in_the_middle_it_closes_its_channels_and_its_connection
     archive = archive_of(*DAYS)
     archive.latency_s = 60
     async with archiving(archive) as office:
-        await office.jobs.send(TakeFromArchive(BTC, DAYS))
+        await office.jobs.send(SyncAction(BTC, TakeArchive(DAYS)))
         await trio.sleep(150)
         office.scope.cancel()
     assert [each.day for each in drained(office.days) if isinstance(each, DayPublished)] == [DAYS[0]]
@@ -168,7 +166,7 @@ async def test_a_disk_that_refuses_ends_a_single_run(autojump_clock: MockClock) 
     archive.breaks = StoreError("the disk is full")
     with pytest.RaisesGroup(StoreError):
         async with archiving(archive) as office:
-            await office.jobs.send(TakeFromArchive(BTC, DAYS))
+            await office.jobs.send(SyncAction(BTC, TakeArchive(DAYS)))
             await trio.sleep(10)
 
 
@@ -178,7 +176,7 @@ async def test_a_full_disk_is_waited_for_and_said_once(autojump_clock: MockClock
     archive.breaks = StoreError("cannot write: No space left on device")
     with capture_logs() as logs:
         async with archiving(archive, is_patient=True) as office:
-            await office.jobs.send(TakeFromArchive(BTC, DAYS[:2]))
+            await office.jobs.send(SyncAction(BTC, TakeArchive(DAYS[:2])))
             await trio.sleep(3600)
             assert 100 < len(archive.asked) < 140, "every half a minute in the end"
             archive.breaks = None

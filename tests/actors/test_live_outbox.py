@@ -8,8 +8,9 @@ from structlog.testing import capture_logs
 
 from backfilld.actors import live_outbox
 from backfilld.actors.live_outbox import GATHER_S, PACKED_ROWS, LiveOutbox
-from backfilld.actors.messages import MergerMessage, PagesStreamed, RowsArrived, SchedulerMessage
+from backfilld.actors.messages import MergerMessage, PagesStreamed, SchedulerMessage, SyncEvent
 from backfilld.core.model import IdRange, Instrument
+from backfilld.core.sync.events import Arrived
 from tests.core.live.test_sequence import trade
 
 MANY = [Instrument.parse(f"spot:COIN{number}USDT") for number in range(300)]
@@ -35,9 +36,10 @@ class Desk:
         found = []
         while self.events.statistics().current_buffer_used:
             event = self.events.receive_nowait()
-            assert isinstance(event, RowsArrived)
-            assert event.found.ids is not None
-            found.append(event.found.ids)
+            assert isinstance(event, SyncEvent)
+            assert isinstance(event.event, Arrived)
+            assert event.event.found.ids is not None
+            found.append(event.event.found.ids)
         return found
 
 

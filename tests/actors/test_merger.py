@@ -16,16 +16,16 @@ from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
     DayMerged,
     DaysFlushed,
-    FlushDays,
     MergerMessage,
     PageFetched,
     PagesStreamed,
-    StartsProven,
+    SyncAction,
     WriterMessage,
 )
 from backfilld.core.day.certificate import STREAM
 from backfilld.core.day.start import DayStart
 from backfilld.core.model import MS_PER_DAY
+from backfilld.core.sync.events import Flush, Prove
 from tests.fakes import BTC, DAY, DAY_MS, ETH, Tape, drained, trade_frame, trades_at
 
 NEXT, NEXT_MS = DAY + timedelta(days=1), DAY_MS + MS_PER_DAY
@@ -48,7 +48,7 @@ class Desk:
         assert isinstance(message, DayMerged)
         return message
 
-    async def flush(self, command: FlushDays) -> list[WriterMessage]:
+    async def flush(self, command: SyncAction[Flush]) -> list[WriterMessage]:
         await self.send.send(command)
         await wait_all_tasks_blocked()
         return drained(self.days)
@@ -113,7 +113,7 @@ async def test_pages_in_any_order_are_put_in_order(autojump_clock: MockClock) ->
     async with merging() as desk:
         for start in (30, 0, 40, 10, 20):
             await desk.page(tape.frame[start : start + 10])
-        day, end = await desk.flush(FlushDays(BTC))
+        day, end = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(day, DayMerged)
         assert_frame_equal(day.addition.trades, tape.frame)
         assert (day.duplicates, day.conflicts.height) == (0, 0)
@@ -124,7 +124,7 @@ async def test_rows_that_came_twice_collapse_and_conflicts_are_reported(autojump
     async with merging() as desk:
         await desk.page(trades_at(0, *[DAY_MS] * 5))
         await desk.page(trades_at(3, *[DAY_MS] * 4).with_columns(p=pl.when(pl.col("a") == 4).then(7.0).otherwise("p")))
-        day, _ = await desk.flush(FlushDays(BTC))
+        day, _ = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(day, DayMerged)
         assert ids(day) == [0, 1, 2, 3, 4, 5, 6]
         assert day.duplicates == 1
@@ -134,7 +134,7 @@ async def test_rows_that_came_twice_collapse_and_conflicts_are_reported(autojump
 async def test_a_page_over_midnight_is_cut_and_proves_the_start_of_the_day(autojump_clock: MockClock) -> None:
     async with merging() as desk:
         await desk.page(trades_at(10, NEXT_MS - 2, NEXT_MS - 1, NEXT_MS, NEXT_MS + 1))
-        tomorrow, today, _ = await desk.flush(FlushDays(BTC))
+        tomorrow, today, _ = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (today.day, ids(today)) == (DAY, [10, 11])
@@ -145,7 +145,7 @@ async def test_a_page_over_midnight_is_cut_and_proves_the_start_of_the_day(autoj
 async def test_a_page_that_begins_at_midnight_proves_nothing(autojump_clock: MockClock) -> None:
     async with merging() as desk:
         await desk.page(trades_at(10, NEXT_MS, NEXT_MS))
-        (day, _) = await desk.flush(FlushDays(BTC))
+        (day, _) = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(day, DayMerged)
         assert day.addition.day_starts == frozenset()
 
@@ -153,7 +153,7 @@ async def test_a_page_that_begins_at_midnight_proves_nothing(autojump_clock: Moc
 async def test_a_day_without_trades_is_no_day_and_proves_the_next(autojump_clock: MockClock) -> None:
     async with merging() as desk:
         await desk.page(trades_at(10, DAY_MS, NEXT_MS + MS_PER_DAY))
-        third, first, _ = await desk.flush(FlushDays(BTC))
+        third, first, _ = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(first, DayMerged)
         assert isinstance(third, DayMerged)
         assert (first.day, third.day) == (DAY, DAY + timedelta(days=2))
@@ -165,7 +165,7 @@ async def test_a_marker_row_with_the_time_of_yesterday_stays_where_its_id_is(aut
     times = [NEXT_MS - 1, NEXT_MS, NEXT_MS - 500, NEXT_MS + 1]
     async with merging() as desk:
         await desk.page(trade_frame([10, 11, 12, 13], times, markers=[12]))
-        tomorrow, today, _ = await desk.flush(FlushDays(BTC))
+        tomorrow, today, _ = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (ids(today), ids(tomorrow)) == ([10], [11, 12, 13])
@@ -177,22 +177,22 @@ async def test_ids_that_come_by_themselves_go_to_the_day_that_has_their_range(au
         await desk.page(trade_frame([10, 12, 13], [NEXT_MS, NEXT_MS + 1, NEXT_MS + 2]))
         await desk.page(trades_at(11, NEXT_MS - 1))
         await desk.page(trades_at(9, NEXT_MS - 2))
-        tomorrow, today, _ = await desk.flush(FlushDays(BTC))
+        tomorrow, today, _ = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (ids(today), ids(tomorrow)) == ([9], [10, 11, 12, 13])
         assert today.addition.day_starts == {DayStart(NEXT, 10)}
         await desk.page(trades_at(10, NEXT_MS - 1))
-        (again, _) = await desk.flush(FlushDays(BTC))
+        (again, _) = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(again, DayMerged)
         assert again.day == NEXT, "decided once"
 
 
 async def test_a_late_answer_of_yesterdays_start_starts_no_other_day(autojump_clock: MockClock) -> None:
     async with merging() as desk:
-        await desk.send.send(StartsProven(BTC, frozenset({DayStart(DAY, 10)})))
+        await desk.send.send(SyncAction(BTC, Prove(frozenset({DayStart(DAY, 10)}))))
         await desk.page(trades_at(10, NEXT_MS - 1, NEXT_MS + 5))
-        tomorrow, today, _ = await desk.flush(FlushDays(BTC))
+        tomorrow, today, _ = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(today, DayMerged)
         assert isinstance(tomorrow, DayMerged)
         assert (ids(today), ids(tomorrow)) == ([10], [11])
@@ -204,14 +204,14 @@ async def test_a_flush_hands_over_its_instrument_and_ends_with_its_mark(autojump
     async with merging() as desk:
         await desk.page(trades_at(0, DAY_MS), ETH)
         await desk.page(trades_at(0, DAY_MS))
-        day, end = await desk.flush(FlushDays(BTC))
+        day, end = await desk.flush(SyncAction(BTC, Flush()))
         assert isinstance(day, DayMerged)
         assert (day.instrument, end) == (BTC, DaysFlushed(BTC))
-        assert await desk.flush(FlushDays(BTC)) == [DaysFlushed(BTC)]
+        assert await desk.flush(SyncAction(BTC, Flush())) == [DaysFlushed(BTC)]
         assert (await desk.day()).instrument == ETH
         assert trio.current_time() == 0.7 * CHECKPOINT_S, "their age is that of their oldest page"
         await desk.page(trades_at(1, DAY_MS))
-        await desk.flush(FlushDays(BTC))
+        await desk.flush(SyncAction(BTC, Flush()))
         await trio.sleep(100)
         assert drained(desk.days) == [], "nothing is left to grow old"
 
@@ -219,7 +219,7 @@ async def test_a_flush_hands_over_its_instrument_and_ends_with_its_mark(autojump
 async def test_rows_that_were_flushed_are_no_longer_counted(autojump_clock: MockClock) -> None:
     async with merging(rows=4) as desk:
         await desk.page(trades_at(0, DAY_MS, DAY_MS, DAY_MS))
-        await desk.flush(FlushDays(BTC))
+        await desk.flush(SyncAction(BTC, Flush()))
         await desk.page(trades_at(3, DAY_MS))
         assert drained(desk.days) == []
 
@@ -239,8 +239,8 @@ async def test_days_to_renew_come_after_the_trades_and_have_their_files_written(
     async with merging() as desk:
         await desk.page(trades_at(9, NEXT_MS))
         await desk.page(trades_at(9, DAY_MS), ETH)
-        await desk.send.send(StartsProven(BTC, frozenset({DayStart(DAY, 3), DayStart(NEXT, 9)})))
-        messages = await desk.flush(FlushDays(BTC, frozenset({DAY, NEXT})))
+        await desk.send.send(SyncAction(BTC, Prove(frozenset({DayStart(DAY, 3), DayStart(NEXT, 9)}))))
+        messages = await desk.flush(SyncAction(BTC, Flush(frozenset({DAY, NEXT}))))
         days = [message for message in messages if isinstance(message, DayMerged) and message.instrument == BTC]
         told = [(message.day, ids(message), message.writes_file) for message in days]
         assert told == [(NEXT, [9], False), (DAY, [], True), (NEXT, [], True)]
@@ -250,10 +250,10 @@ async def test_days_to_renew_come_after_the_trades_and_have_their_files_written(
 
 async def test_starts_are_of_their_instrument_and_last(autojump_clock: MockClock) -> None:
     async with merging() as desk:
-        await desk.send.send(StartsProven(BTC, frozenset({DayStart(DAY, 3)})))
+        await desk.send.send(SyncAction(BTC, Prove(frozenset({DayStart(DAY, 3)}))))
         for instrument, expected in ((ETH, set()), (BTC, {DayStart(DAY, 3)})):
             await desk.page(trades_at(3, DAY_MS), instrument)
-            day = (await desk.flush(FlushDays(instrument)))[0]
+            day = (await desk.flush(SyncAction(instrument, Flush())))[0]
             assert isinstance(day, DayMerged)
             assert day.addition.day_starts == expected
 

@@ -7,11 +7,12 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from backfilld.actors.messages import DayPulled, TakeFromArchive, WriterMessage
+from backfilld.actors.messages import ArchiveJob, DayPulled, SyncAction, WriterMessage
 from backfilld.actors.puller import run_puller
 from backfilld.actors.replicator import Bucket
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import IdRange, Instrument
+from backfilld.core.sync.events import TakeArchive
 from backfilld.core.timespan import StoredSpan
 from backfilld.errors import BackfillError, ObjectRefused, RemoteUnreachable, StoreError
 from backfilld.ports.remote import StagedDay
@@ -46,15 +47,15 @@ class Stocked(FakeDays):
 
 async def pulled(remote: FakeDays, bucket: Bucket | None = None) -> tuple[list[date], list[tuple[date, ...]]]:
     """The days that went to the writer, and what was left for the archive, of one job for DAYS."""
-    send_wanted, wanted = trio.open_memory_channel[TakeFromArchive](1)
-    send_left, left = trio.open_memory_channel[TakeFromArchive](10)
+    send_wanted, wanted = trio.open_memory_channel[ArchiveJob](1)
+    send_left, left = trio.open_memory_channel[ArchiveJob](10)
     send_day, days = trio.open_memory_channel[WriterMessage](10)
-    send_wanted.send_nowait(TakeFromArchive(BTC, DAYS))
+    send_wanted.send_nowait(SyncAction(BTC, TakeArchive(DAYS)))
     send_wanted.close()
     await run_puller(wanted, send_left, send_day, remote, bucket or Bucket())
     return (
         [message.day async for message in days if isinstance(message, DayPulled)],
-        [message.days async for message in left],
+        [message.action.days async for message in left],
     )
 
 

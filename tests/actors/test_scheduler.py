@@ -15,29 +15,24 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_util import AsyncValue
 
 from backfilld.actors.messages import (
-    ArchiveDayEnded,
-    DaySaved,
+    ArchiveJob,
     DescribeMarket,
     FetchJob,
-    FlushDays,
     Job,
     JobAnswered,
     JobDropped,
     JobFailed,
     MarketDescribed,
     MergerMessage,
-    RoundSaved,
+    ReaderMessage,
     SchedulerMessage,
     SpecChanged,
     Spent,
-    StartsProven,
     StopRequested,
-    TakeFromArchive,
+    SyncAction,
+    SyncEvent,
 )
 from backfilld.actors.reader import Reading, run_reader
-from backfilld.actors.reader_messages import (
-    ReaderMessage,
-)
 from backfilld.actors.scheduler import SHOWN_EVERY_S, SchedulerPorts, run_scheduler
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.answers import check_page, cut
@@ -54,6 +49,7 @@ from backfilld.core.frame import empty_trades
 from backfilld.core.markets import Pool
 from backfilld.core.merge import merge
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of
+from backfilld.core.sync.events import ArchiveDayEnded, DayStored, Flush, Flushed, Prove, TakeArchive
 from backfilld.core.sync.rests import LONGEST_REST_S
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.sync.standing import Statistics
@@ -82,6 +78,10 @@ POLL_S = 30.0
 YESTERDAY, NEXT = DAY - timedelta(days=1), DAY + timedelta(days=1)
 
 
+def is_flush(message: MergerMessage) -> bool:
+    return isinstance(message, SyncAction) and isinstance(message.action, Flush)
+
+
 @dataclass
 class Desk:
     """A scheduler at work. The test is its fetchers, its merger and its writer.
@@ -101,12 +101,12 @@ class Desk:
     errors: dict[Instrument, ExchangeError] = field(default_factory=dict)
     info_errors: dict[Market, ExchangeError] = field(default_factory=dict)
     dealt: list[Job] = field(default_factory=list)
-    flushes: list[FlushDays] = field(default_factory=list)
+    flushes: list[Flush] = field(default_factory=list)
     gathered: defaultdict[Instrument, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     starts: defaultdict[Instrument, set[DayStart]] = field(default_factory=lambda: defaultdict(set))
     conflicts: int = 0
     reading: trio.CancelScope = field(default_factory=trio.CancelScope)
-    wanted: trio.MemoryReceiveChannel[TakeFromArchive] = field(init=False)
+    wanted: trio.MemoryReceiveChannel[ArchiveJob] = field(init=False)
     too_old_ms: int = 0
     """The exchange does not answer for times before this."""
 
@@ -179,25 +179,24 @@ class Desk:
 
     async def merge_and_write(self, message: MergerMessage) -> None:
         """What merger and writer would make of a message."""
-        assert isinstance(message, StartsProven | FlushDays)
-        instrument = message.instrument
-        if isinstance(message, StartsProven):
-            self.starts[instrument] |= message.day_starts
-        if not isinstance(message, FlushDays):
+        assert isinstance(message, SyncAction)
+        instrument, action = message.instrument, message.action
+        if isinstance(action, Prove):
+            self.starts[instrument] |= action.day_starts
             return
-        self.flushes.append(message)
+        self.flushes.append(action)
         trades = empty_trades()
         for page in self.gathered.pop(instrument, []):
             trades = merge(trades, page).trades
-        days = {day_of(at) for at in trades["T"]} | message.renew | message.absences.keys()
+        days = {day_of(at) for at in trades["T"]} | action.renew | action.absences.keys()
         for day in sorted(days):
             part = trades.filter(pl.col("T") // MS_PER_DAY == (day - day_of(0)).days)
-            absence = message.absences.get(day, NO_ABSENCES)
+            absence = action.absences.get(day, NO_ABSENCES)
             saved = await self.store.save(
                 Addition(instrument, day, part, frozenset(self.starts[instrument]), absence=absence)
             )
-            self.send.send_nowait(DaySaved(instrument, saved.record, part.height, self.conflicts))
-        self.send.send_nowait(RoundSaved(instrument))
+            self.send.send_nowait(SyncEvent(instrument, DayStored(saved.record, self.conflicts)))
+        self.send.send_nowait(SyncEvent(instrument, Flushed()))
 
     async def outcome(self) -> Outcome:
         await wait_all_tasks_blocked()
@@ -218,7 +217,7 @@ async def scheduling(
     send_page, pages = trio.open_memory_channel[MergerMessage](math.inf)
     send_outcome, outcomes = trio.open_memory_channel[Outcome](math.inf)
     desk = Desk(send, jobs, pages, outcomes, store or FakeStore(), dict(tapes), epoch_ms)
-    send_wanted, desk.wanted = trio.open_memory_channel[TakeFromArchive](math.inf)
+    send_wanted, desk.wanted = trio.open_memory_channel[ArchiveJob](math.inf)
     send_read, reads = trio.open_memory_channel[ReaderMessage](math.inf)
     ports = SchedulerPorts(inbox, send_job, send_page, send_read, send_outcome, send_wanted)
 
@@ -467,7 +466,7 @@ async def test_days_before_today_are_sealed_and_today_is_opened(autojump_clock: 
         assert desk.store.record(BTC, YESTERDAY).sealed
         assert desk.store.record(BTC, DAY).opened
         assert not desk.store.record(BTC, DAY).closed
-        assert desk.flushes == [FlushDays(BTC), FlushDays(BTC, frozenset({YESTERDAY, DAY}))]
+        assert desk.flushes == [Flush(), Flush(frozenset({YESTERDAY, DAY}))]
 
 
 async def test_a_day_whose_file_says_less_than_is_proven_is_renewed(autojump_clock: MockClock) -> None:
@@ -485,7 +484,7 @@ async def test_after_a_first_round_the_store_is_asked_to_write_what_waits(autoju
     hold(store, tape, opened=True)
     async with scheduling(orders_for(), {BTC: tape}, store) as desk:
         await desk.work()
-        assert desk.flushes == [FlushDays(BTC), FlushDays(BTC, frozenset({DAY}))]
+        assert desk.flushes == [Flush(), Flush(frozenset({DAY}))]
         assert [saved[:3] for saved in store.saves] == [(BTC, DAY, 0)]
 
 
@@ -550,7 +549,7 @@ async def test_what_others_got_before_a_failure_is_saved(autojump_clock: MockClo
         assert len(others) == 3
         desk.send.send_nowait(JobFailed(lost, RateLimited("418", retry_after_s=9e9, banned=True), desk.spent()))
         assert await desk.waiting_jobs() == [], "asked on after a ban"
-        assert [message for message in drained(desk.pages) if isinstance(message, FlushDays)] == []
+        assert not any(map(is_flush, drained(desk.pages)))
         for job in others:
             desk.send.send_nowait(desk.event_of(job))
         await desk.work()
@@ -773,7 +772,7 @@ async def test_a_flush_of_a_plan_for_the_wrong_day_ends_no_round(autojump_clock:
                 desk.send.send_nowait(JobFailed(job, TransientError("no route"), Spent()))
         await wait_all_tasks_blocked()
         flushed = drained(desk.pages)
-        assert FlushDays(BTC) in flushed
+        assert SyncAction(BTC, Flush()) in flushed
         # Two answers agree on another day than the host's.
         for job in jobs:
             if not isinstance(job, FetchJob) or job.instrument == ETH:
@@ -834,8 +833,8 @@ async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojum
                 desk.send.send_nowait(JobDropped(dropped))
         await wait_all_tasks_blocked()
         saved = await desk.store.save(Addition(BTC, DAY, desk.gathered[BTC][0]))
-        desk.send.send_nowait(DaySaved(BTC, saved.record, 1000, 0))
-        desk.send.send_nowait(RoundSaved(BTC))
+        desk.send.send_nowait(SyncEvent(BTC, DayStored(saved.record)))
+        desk.send.send_nowait(SyncEvent(BTC, Flushed()))
         await wait_all_tasks_blocked()
         assert desk.statistics.value.fetched == 1000
         desk.close()
@@ -878,7 +877,7 @@ async def test_a_round_that_is_being_saved_when_it_stops_ends_there(autojump_clo
             for job in jobs:
                 desk.send.send_nowait(desk.event_of(job))
         messages = drained(desk.pages)
-        assert FlushDays(BTC) in messages
+        assert SyncAction(BTC, Flush()) in messages
         desk.send.send_nowait(StopRequested())
         for message in messages:
             await desk.merge_and_write(message)
@@ -949,7 +948,7 @@ def deliver(desk: Desk, tape: Tape, day: date, *, opened: bool = True, instrumen
     """Take these trades of a day from the archive: its end is proven by the day that follows."""
     whole = day_tape(desk.tapes[instrument], day)
     hold(desk.store, tape, opened=opened, closed=tape.ids[-1] == whole.ids[-1], instrument=instrument)
-    desk.send.send_nowait(ArchiveDayEnded(instrument, day))
+    desk.send.send_nowait(SyncEvent(instrument, ArchiveDayEnded(day)))
 
 
 def archive_orders(*instruments: Instrument, **changed: object) -> RunSpec:
@@ -960,7 +959,7 @@ async def test_today_is_asked_for_while_the_archive_works(autojump_clock: MockCl
     tape = three_days()
     async with scheduling(archive_orders(), {BTC: tape}) as desk:
         await desk.work()
-        assert drained(desk.wanted) == [TakeFromArchive(BTC, PAST)]
+        assert drained(desk.wanted) == [SyncAction(BTC, TakeArchive(PAST))]
         assert desk.store.ids(BTC) == day_tape(tape, DAY).ids
         assert isinstance(desk.queries[0], Since)
         assert Before(DAY_MS) not in desk.queries, "yesterday's last trade would be sent twice"
@@ -985,7 +984,7 @@ async def test_when_the_last_day_has_come_the_whole_window_is_proven(autojump_cl
         assert [type(query) for query in desk.queries[asked:]] == [Before, Newest, Tail]
         assert all(desk.store.record(BTC, day).sealed for day in PAST)
         assert desk.stop.is_set()
-        assert drained(desk.wanted) == [TakeFromArchive(BTC, PAST)]
+        assert drained(desk.wanted) == [SyncAction(BTC, TakeArchive(PAST))]
 
 
 async def test_a_day_that_comes_while_today_is_being_saved_does_not_end_the_round(autojump_clock: MockClock) -> None:
@@ -998,7 +997,7 @@ async def test_a_day_that_comes_while_today_is_being_saved_does_not_end_the_roun
                 desk.send.send_nowait(desk.event_of(job))
             messages += drained(desk.pages)
         messages += drained(desk.pages)
-        assert isinstance(messages[-1], FlushDays)
+        assert is_flush(messages[-1])
         deliver(desk, day_tape(tape, TWO_BEFORE).head(100), TWO_BEFORE)
         deliver(desk, day_tape(tape, YESTERDAY), YESTERDAY)
         await wait_all_tasks_blocked()
@@ -1020,11 +1019,11 @@ async def test_what_the_archive_lacks_comes_from_rest_and_the_archive_is_not_ask
     async with scheduling(archive_orders(once=True), {BTC: tape}) as desk:
         await desk.work()
         deliver(desk, day_tape(tape, TWO_BEFORE).head(10), TWO_BEFORE, opened=False)
-        desk.send.send_nowait(ArchiveDayEnded(BTC, YESTERDAY, "it is not published yet"))
+        desk.send.send_nowait(SyncEvent(BTC, ArchiveDayEnded(YESTERDAY, refusal="it is not published yet")))
         await desk.work()
         assert (await desk.outcome()).complete
         assert desk.store.ids(BTC) == tape.ids[1:]
-        assert drained(desk.wanted) == [TakeFromArchive(BTC, PAST)]
+        assert drained(desk.wanted) == [SyncAction(BTC, TakeArchive(PAST))]
 
 
 async def test_after_three_hours_the_archive_is_asked_again_for_days_that_are_not_complete(
@@ -1035,8 +1034,8 @@ async def test_after_three_hours_the_archive_is_asked_again_for_days_that_are_no
     async with scheduling(archive_orders(SOL, days=1, poll_s=1800.0), {SOL: tape}) as desk:
         desk.too_old_ms = DAY_MS
         await desk.work()
-        assert drained(desk.wanted) == [TakeFromArchive(SOL, (YESTERDAY,))]
-        desk.send.send_nowait(ArchiveDayEnded(SOL, YESTERDAY, "it is not published yet"))
+        assert drained(desk.wanted) == [SyncAction(SOL, TakeArchive((YESTERDAY,)))]
+        desk.send.send_nowait(SyncEvent(SOL, ArchiveDayEnded(YESTERDAY, refusal="it is not published yet")))
         await desk.work()
         outcome = await desk.outcome()
         assert not outcome.complete
@@ -1060,18 +1059,20 @@ async def test_other_orders_while_the_archive_works_ask_for_nothing_twice(autoju
     tape = three_days()
     async with scheduling(archive_orders(BTC, ETH), {BTC: tape, ETH: tape}) as desk:
         await desk.work()
-        assert drained(desk.wanted) == [TakeFromArchive(each, PAST) for each in (BTC, ETH)]
+        assert drained(desk.wanted) == [SyncAction(each, TakeArchive(PAST)) for each in (BTC, ETH)]
         desk.send.send_nowait(SpecChanged(archive_orders(BTC, ETH)))
         await desk.work()
         assert drained(desk.wanted) == []
         desk.send.send_nowait(SpecChanged(archive_orders(BTC, ETH, days=3)))
         await desk.work()
-        assert drained(desk.wanted) == [TakeFromArchive(each, (DAY - timedelta(days=3),)) for each in (BTC, ETH)]
+        assert drained(desk.wanted) == [
+            SyncAction(each, TakeArchive((DAY - timedelta(days=3),))) for each in (BTC, ETH)
+        ]
         desk.send.send_nowait(SpecChanged(archive_orders(BTC, days=3)))
         await desk.work()
         for day in (DAY - timedelta(days=3), *PAST):
             for instrument in (BTC, ETH):
-                desk.send.send_nowait(ArchiveDayEnded(instrument, day, "it is not published yet"))
+                desk.send.send_nowait(SyncEvent(instrument, ArchiveDayEnded(day, refusal="it is not published yet")))
         await desk.work()
         assert drained(desk.wanted) == []
         assert (await desk.outcome()).instrument == BTC
@@ -1084,9 +1085,9 @@ async def test_a_stop_while_the_archive_works_asks_it_for_nothing_more(autojump_
         await desk.work()
         desk.send.send_nowait(StopRequested())
         await wait_all_tasks_blocked()
-        assert drained(desk.wanted) == [TakeFromArchive(BTC, PAST)]
+        assert drained(desk.wanted) == [SyncAction(BTC, TakeArchive(PAST))]
         assert has_ended(desk.wanted)
-        desk.send.send_nowait(ArchiveDayEnded(BTC, TWO_BEFORE, "it is not published yet"))
+        desk.send.send_nowait(SyncEvent(BTC, ArchiveDayEnded(TWO_BEFORE, refusal="it is not published yet")))
     assert not (await desk.outcome()).complete
 
 

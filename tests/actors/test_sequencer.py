@@ -25,20 +25,18 @@ from backfilld.actors.live_messages import (
 )
 from backfilld.actors.messages import (
     FetchJob,
-    Followed,
-    FollowFrom,
-    GivenUp,
     Job,
     JobAnswered,
     JobFailed,
     MergerMessage,
     PageFetched,
     PagesStreamed,
-    RowsArrived,
     SchedulerMessage,
     SpecChanged,
     Spent,
     StopRequested,
+    SyncAction,
+    SyncEvent,
 )
 from backfilld.actors.sequencer import MOST_DEATHS, SequencerPorts, run_sequencer
 from backfilld.core.backfill.questions import NOTHING
@@ -48,6 +46,7 @@ from backfilld.core.live.patience import Times
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.live.trades import frame_of
 from backfilld.core.model import IdRange, Instrument, Market
+from backfilld.core.sync.events import Arrived, IsFollowed, Offer, PassedOver
 from backfilld.core.sync.spec import LiveSpec, RunSpec
 from backfilld.errors import RateLimited, TransientError, UnexpectedAnswer
 from backfilld.ports import StreamBatch
@@ -106,7 +105,7 @@ class Desk:
         name = self.started[-1][0]
         await self.tell(StreamOpened(name))
         await trio.sleep(6)
-        await self.tell(FollowFrom(BTC, next_id))
+        await self.tell(SyncAction(BTC, Offer(next_id)))
         return name
 
     async def hear(self, name: ConnectionName, *trade_ids: int) -> None:
@@ -155,9 +154,10 @@ async def test_trades_go_to_subscribers_at_once_and_gathered_to_the_merger_and_t
     assert page.trades["a"].to_list() == [10, 11, 12]
     assert page.source == STREAM
     followed, arrived = taken(desk.events)
-    assert followed == Followed(BTC)
-    assert isinstance(arrived, RowsArrived)
-    assert arrived.found.ids == IdRange(10, 12)
+    assert followed == SyncEvent(BTC, IsFollowed())
+    assert isinstance(arrived, SyncEvent)
+    assert isinstance(arrived.event, Arrived)
+    assert arrived.event.found.ids == IdRange(10, 12)
 
 
 async def test_nothing_goes_out_past_a_hole_until_rest_has_filled_it(autojump_clock: MockClock, desk: Desk) -> None:
@@ -211,7 +211,7 @@ async def test_a_hole_that_rest_passes_over_is_given_up_and_everybody_is_told(
         for job in taken(desk.jobs):
             error = UnexpectedAnswer("rows from 12", absent=(10, 11))
             await desk.tell(JobFailed(job, error, Spent()))
-    assert GivenUp(BTC, IdRange(10, 11), is_passed_over=True) in taken(desk.events)
+    assert SyncEvent(BTC, PassedOver(IdRange(10, 11))) in taken(desk.events)
     published = taken(desk.published)
     assert HoleGivenUp(BTC, IdRange(10, 11)) in published
     assert desk.shown.value.holes_given_up == 1
@@ -281,7 +281,7 @@ async def test_an_instrument_that_no_address_brings_does_not_end_the_connections
     await trio.sleep(1)
     await desk.tell(StreamOpened(desk.started[0][0]))
     await trio.sleep(6)
-    await desk.tell(FollowFrom(BTC, 10), FollowFrom(ETH, 10))
+    await desk.tell(SyncAction(BTC, Offer(10)), SyncAction(ETH, Offer(10)))
     opened = desk.started[0][0]
     for second in range(900):
         await trio.sleep(1)
@@ -320,7 +320,7 @@ async def test_a_merger_that_takes_nothing_keeps_no_subscriber_waiting(
         await desk.hear(name, each)
         await trio.sleep(0.5)
     assert desk.out() == list(range(10, 40))
-    arrived = [each for each in taken(desk.events) if isinstance(each, RowsArrived)]
+    arrived = [each for each in taken(desk.events) if isinstance(each, SyncEvent) and isinstance(each.event, Arrived)]
     assert len(arrived) == 1, "the others are not on their way yet"
     got: list[int] = []
     with trio.move_on_after(60):
@@ -354,7 +354,7 @@ async def test_sixty_quiet_futures_cost_at_most_sixty_weight_in_any_minute_from_
     await trio.sleep(1)
     await desk.tell(StreamOpened(desk.started[0][0]))
     await trio.sleep(settled_s)
-    await desk.tell(*(FollowFrom(each, 10) for each in quiet))
+    await desk.tell(*(SyncAction(each, Offer(10)) for each in quiet))
     asked_at: list[float] = []
     for _ in range(660):
         await trio.sleep(1)

@@ -15,8 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from backfilld.actors.disk import Disk
 from backfilld.actors.merger import CHECKPOINT_MARGIN
-from backfilld.actors.messages import DayMerged, DaySaved, DaysFlushed, RoundSaved, SchedulerMessage, WriterMessage
-from backfilld.actors.reader_messages import DaysAltered
+from backfilld.actors.messages import DayMerged, DaysFlushed, SchedulerMessage, SyncEvent, WriterMessage
 from backfilld.actors.writer import run_writer
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.day.addition import Addition
@@ -25,6 +24,7 @@ from backfilld.core.day.saving import turn_of
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import IdRange, Instrument
+from backfilld.core.sync.events import DaysAltered, DayStored, Flushed
 from backfilld.errors import DayDamaged, DayLocked, StoreError
 from backfilld.ports import Saved
 from tests.fakes import BTC, DAY, DAY_MS, ETH, FakeStore, drained, starts_at, trades_at
@@ -63,13 +63,19 @@ def merged(trades: pl.DataFrame, day_starts: Collection[DayStart] = (), instrume
     return DayMerged(Addition(instrument, DAY, trades, frozenset(day_starts)))
 
 
+def stored(message: SchedulerMessage) -> DayStored:
+    """What a message says of a day that was saved."""
+    assert isinstance(message, SyncEvent)
+    assert isinstance(message.event, DayStored)
+    return message.event
+
+
 async def test_a_stretch_is_saved_with_its_proof_and_told_as_it_stands(autojump_clock: MockClock) -> None:
     async with writing() as desk:
         await desk.send.send(merged(trades_at(5, DAY_MS, DAY_MS + 1), starts_at(DAY, 5)))
-        event = await desk.events.receive()
-        assert isinstance(event, DaySaved)
-        assert (event.instrument, event.downloaded, event.conflicts) == (BTC, 2, 0)
-        assert event.record == desk.store.record(BTC, DAY)
+        message = await desk.events.receive()
+        assert message == SyncEvent(BTC, DayStored(desk.store.record(BTC, DAY)))
+        event = stored(message)
         assert event.record.opened
         assert event.record.coverage.ranges == (IdRange(5, 6),)
 
@@ -79,8 +85,9 @@ async def test_days_and_marks_are_answered_in_the_order_they_came(autojump_clock
         desk.store.delay_s = 3.0
         for message in (merged(trades_at(0, DAY_MS)), DaysFlushed(ETH), merged(trades_at(1, DAY_MS)), DaysFlushed(BTC)):
             await desk.send.send(message)
-        kinds = [type(await desk.events.receive()) for _ in range(4)]
-        assert kinds == [DaySaved, RoundSaved, DaySaved, RoundSaved]
+        messages = [await desk.events.receive() for _ in range(4)]
+        kinds = [type(each.event) for each in messages if isinstance(each, SyncEvent)]
+        assert kinds == [DayStored, Flushed, DayStored, Flushed]
         assert trio.current_time() == 6.0
 
 
@@ -94,8 +101,7 @@ async def test_conflicts_of_the_pages_and_of_the_disk_are_counted_and_logged_one
         changed = held.with_columns(q=pl.when(pl.col("a") == 1).then(99.0).otherwise("q"))
         with capture_logs() as logs:
             await desk.send.send(DayMerged(Addition(BTC, DAY, changed), 3, among_pages))
-            event = await desk.events.receive()
-        assert isinstance(event, DaySaved)
+            event = stored(await desk.events.receive())
         assert event.conflicts == 2
         (line,) = [line for line in logs if line["event"] == "trades_merged"]
         assert (line["downloaded"], line["cached"], line["duplicates"], line["conflicts"]) == (2, 2, 4, 2)
@@ -126,10 +132,8 @@ async def test_a_renewal_without_trades_is_saved_and_not_called_a_merge(autojump
         with capture_logs() as logs:
             await desk.send.send(DayMerged(Addition(BTC, DAY, day_starts=starts_at(DAY, 5, 6))))
             await desk.events.receive()
-            event = await desk.events.receive()
-        assert isinstance(event, DaySaved)
+            event = stored(await desk.events.receive())
         assert event.record.sealed
-        assert event.downloaded == 0
         assert [line["event"] for line in logs if line.get("downloaded") == 0] == []
 
 
@@ -191,8 +195,7 @@ async def test_a_patient_writer_tries_until_it_works_waiting_longer_each_time(au
             assert desk.disk.trouble.value is not None
             assert (desk.disk.trouble.value.reason, desk.disk.trouble.value.tries) == ("No space left on device", 11)
             store.fails.clear()
-            event = await desk.events.receive()
-        assert isinstance(event, DaySaved)
+            stored(await desk.events.receive())
         assert trio.current_time() == 211
         assert store.ids(BTC) == [0, 1]
         assert desk.disk.trouble.value is None
@@ -290,8 +293,7 @@ async def test_a_day_that_was_damaged_is_moved_aside_and_what_is_new_is_saved(
         await desk.events.receive()
         store.damaged = True
         await desk.send.send(merged(trades_at(1, DAY_MS)))
-        event = await desk.events.receive()
-        assert isinstance(event, DaySaved)
+        event = stored(await desk.events.receive())
         assert event.record.coverage.ranges == (IdRange(1, 1),)
         assert store.loaded == [(BTC, DAY)]
         assert trio.current_time() == 0
@@ -306,7 +308,7 @@ async def test_a_damaged_day_on_a_disk_that_fails_is_tried_until_it_works(autoju
         await desk.send.send(merged(trades_at(1, DAY_MS)))
         await trio.sleep(10)
         store.fails.clear()
-        assert isinstance(await desk.events.receive(), DaySaved)
+        stored(await desk.events.receive())
         assert store.ids(BTC) == [1]
 
 
@@ -463,8 +465,8 @@ async def test_a_day_that_no_key_opens_ends_only_its_instrument(autojump_clock: 
         with capture_logs() as logs:
             await desk.send.send(merged(trades_at(0, DAY_MS), instrument=ETH))
             await desk.send.send(merged(trades_at(0, DAY_MS)))
-        assert await desk.events.receive() == DaysAltered(ETH, frozenset({DAY}))
-        assert isinstance(await desk.events.receive(), DaySaved)
+        assert await desk.events.receive() == SyncEvent(ETH, DaysAltered(frozenset({DAY})))
+        stored(await desk.events.receive())
         (line,) = [line for line in logs if line["event"] == "trades_unsaved"]
         assert "no key opens it" in line["error"]
 
@@ -473,4 +475,4 @@ async def test_a_day_that_is_gone_is_not_renewed_for_ever(autojump_clock: MockCl
     async with writing(OneLocked()) as desk:
         await desk.send.send(merged(empty_trades()))
         with trio.fail_after(5):
-            assert await desk.events.receive() == DaysAltered(BTC, frozenset({DAY}))
+            assert await desk.events.receive() == SyncEvent(BTC, DaysAltered(frozenset({DAY})))

@@ -11,13 +11,14 @@ import trio
 
 from backfilld.actors.disk import Disk
 from backfilld.actors.messages import (
-    ArchiveDayEnded,
+    ArchiveJob,
     DayPublished,
     SchedulerMessage,
-    TakeFromArchive,
+    SyncEvent,
     WriterMessage,
 )
 from backfilld.core.model import Instrument
+from backfilld.core.sync.events import ArchiveDayEnded
 from backfilld.errors import ExchangeError, StoreError, TransientError
 from backfilld.ports import ArchiveSource, OpenArchive, Published
 
@@ -30,7 +31,7 @@ MOST_FAILURES = 2
 
 
 async def run_archivist(
-    jobs: trio.MemoryReceiveChannel[TakeFromArchive],
+    jobs: trio.MemoryReceiveChannel[ArchiveJob],
     days: trio.MemorySendChannel[WriterMessage],
     events: trio.MemorySendChannel[SchedulerMessage],
     open_archive: OpenArchive,
@@ -45,7 +46,7 @@ async def run_archivist(
 
 
 async def _do(
-    job: TakeFromArchive,
+    job: ArchiveJob,
     source: ArchiveSource,
     days: trio.MemorySendChannel[WriterMessage],
     events: trio.MemorySendChannel[SchedulerMessage],
@@ -53,7 +54,7 @@ async def _do(
 ) -> None:
     waiting: tuple[date, Published] | None = None
     failures: list[TransientError] = []
-    for day in job.days:
+    for day in job.action.days:
         found = failures[-1] if len(failures) == MOST_FAILURES else await _fetched(job.instrument, day, source, disk)
         failures = [*failures, found][:MOST_FAILURES] if isinstance(found, TransientError) else []
         published = found if isinstance(found, Published) else None
@@ -63,13 +64,13 @@ async def _do(
             await days.send(DayPublished(job.instrument, *waiting, following, is_first=_is_first(job, waiting[0])))
         waiting = None if published is None else (day, published)
         if published is None:
-            await events.send(ArchiveDayEnded(job.instrument, day, str(found)))
+            await events.send(SyncEvent(job.instrument, ArchiveDayEnded(day, refusal=str(found))))
     if waiting is not None:
         await days.send(DayPublished(job.instrument, *waiting, is_first=_is_first(job, waiting[0])))
 
 
-def _is_first(job: TakeFromArchive, day: date) -> bool:
-    return day - timedelta(days=1) not in job.days
+def _is_first(job: ArchiveJob, day: date) -> bool:
+    return day - timedelta(days=1) not in job.action.days
 
 
 async def _fetched(

@@ -1,6 +1,6 @@
 """What the actors of the live side say to each other, and to the scheduler; all are values.
 
-scheduler  -> sequencer   FollowFrom
+scheduler  -> sequencer   SyncAction[Offer]
 listener   -> sequencer   StreamOpened, StreamHeard, StreamEnded
 sequencer  -> listener    Resubscribe
 sequencer  -> healer      FetchJob; it comes back as PageFetched and JobAnswered or JobFailed
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import trio
 
 from backfilld.actors.messages import (
-    FollowFrom,
     JobAnswered,
     JobDropped,
     JobFailed,
@@ -22,9 +21,11 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     SpecChanged,
     StopRequested,
+    SyncAction,
 )
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import IdRange, Instrument, Market
+from backfilld.core.sync.events import Offer
 from backfilld.ports import StreamBatch
 
 
@@ -131,7 +132,7 @@ SequencerMessage = (
     StreamOpened
     | StreamHeard
     | StreamEnded
-    | FollowFrom
+    | SyncAction[Offer]
     | SpecChanged
     | StopRequested
     | JobAnswered

@@ -11,11 +11,12 @@ import polars as pl
 import structlog
 import trio
 
-from backfilld.actors.messages import MergerMessage, PageFetched, PagesStreamed, RowsArrived, SchedulerMessage
+from backfilld.actors.messages import MergerMessage, PageFetched, PagesStreamed, SchedulerMessage, SyncEvent
 from backfilld.core.backfill.questions import Found
 from backfilld.core.day.certificate import STREAM
 from backfilld.core.live.trades import LiveTrade, frame_of
 from backfilld.core.model import IdRange, Instrument
+from backfilld.core.sync.events import Arrived
 
 log = structlog.get_logger()
 
@@ -108,7 +109,7 @@ class LiveOutbox:
         for page in pages.pages:
             ids, times = page.trades["a"], page.trades["T"]
             found = Found(IdRange(ids[0], ids[-1]), times[0], times[-1], page.trades.height)
-            self._events.send_nowait(RowsArrived(page.instrument, found))
+            self._events.send_nowait(SyncEvent(page.instrument, Arrived(found)))
 
     def _drop_oldest(self) -> None:
         dropped = 0

@@ -16,11 +16,10 @@ import trio
 from backfilld.actors.messages import (
     DayMerged,
     DaysFlushed,
-    FlushDays,
     MergerMessage,
     PageFetched,
     PagesStreamed,
-    StartsProven,
+    SyncAction,
     WriterMessage,
 )
 from backfilld.core.day.absences import NO_ABSENCES
@@ -31,6 +30,7 @@ from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged, deduplicate
 from backfilld.core.model import Instrument
+from backfilld.core.sync.events import Flush, Prove
 
 CHECKPOINT_MARGIN = 0.7
 """A checkpoint begins after this part of its interval: what is left is for writing it."""
@@ -56,8 +56,8 @@ async def run_merger(
                 # Outside of the deadline above: what was handed over and did not find room would be lost.
                 await _send_all(days, merger.hand_over())
                 return
-            if isinstance(message, FlushDays):
-                await _send_all(days, merger.flush(message))
+            if isinstance(message, SyncAction) and isinstance(message.action, Flush):
+                await _send_all(days, merger.flush(message.instrument, message.action))
                 continue
             if message is not None:
                 merger.take(message, trio.current_time())
@@ -98,14 +98,14 @@ class _Merger:
         self.rows = 0
         self.oldest_at = float("inf")
 
-    def take(self, message: PageFetched | PagesStreamed | StartsProven, now: float) -> None:
+    def take(self, message: MergerMessage, now: float) -> None:
         match message:
-            case StartsProven(instrument, day_starts):
+            case SyncAction(instrument, Prove(day_starts)):
                 self._held[instrument].day_starts |= day_starts
             case PagesStreamed(pages):
                 for page in pages:
                     self._take(page, now)
-            case _:
+            case PageFetched():
                 self._take(message, now)
 
     def _take(self, page: PageFetched, now: float) -> None:
@@ -113,20 +113,20 @@ class _Merger:
         self.rows += page.trades.height
         self.oldest_at = min(self.oldest_at, now)
 
-    def flush(self, command: FlushDays) -> Iterator[WriterMessage]:
+    def flush(self, instrument: Instrument, command: Flush) -> Iterator[WriterMessage]:
         """What is held of the instrument, then its days to renew, and the end mark. The others keep gathering: handed
         over as often as any of hundreds is flushed, each would be written a row at a time."""
-        held = self._held[command.instrument]
+        held = self._held[instrument]
         self.rows -= held.rows
         if not self.rows:
             self.oldest_at = float("inf")
-        yield from held.hand_over(command.instrument)
+        yield from held.hand_over(instrument)
         starts = frozenset(held.day_starts)
         for day in sorted(command.renew | command.absences.keys()):
             absence = command.absences.get(day, NO_ABSENCES)
-            addition = Addition(command.instrument, day, day_starts=starts, absence=absence)
+            addition = Addition(instrument, day, day_starts=starts, absence=absence)
             yield DayMerged(addition, writes_file=day in command.renew)
-        yield DaysFlushed(command.instrument)
+        yield DaysFlushed(instrument)
 
     def hand_over(self) -> Iterator[DayMerged]:
         self.rows, self.oldest_at = 0, float("inf")

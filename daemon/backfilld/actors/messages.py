@@ -1,24 +1,59 @@
-"""Everything the actors say to each other. Commands are imperatives, events past participles; all are values."""
+"""Everything the actors say to each other. Commands are imperatives, events past participles; all are values.
 
-from collections.abc import Mapping
+What concerns the sync of one instrument is an event or an action of :mod:`backfilld.core.sync.events`.
+"""
+
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Generic, TypeVar
 
 import polars as pl
 
-from backfilld.actors.reader_messages import DayDeleted, DaysAltered, DaysRead, FiguresRead
 from backfilld.core.backfill.questions import Found, Query
-from backfilld.core.day.absences import AbsentIds
 from backfilld.core.day.addition import Addition
-from backfilld.core.day.certificate import REST, Certificate, Source
-from backfilld.core.day.start import DayStart
+from backfilld.core.day.certificate import REST, Source
+from backfilld.core.day.figures import Figures
 from backfilld.core.frame import empty_trades
-from backfilld.core.model import IdRange, Instrument, Market
+from backfilld.core.model import Instrument, Market, day_of, day_start_ms, day_stop_ms
+from backfilld.core.sync.events import (
+    Action,
+    Distrust,
+    Event,
+    Flush,
+    LoadDays,
+    LookAtFiles,
+    Prove,
+    Remember,
+    TakeArchive,
+)
 from backfilld.core.sync.spec import RunSpec
+from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import ExchangeError
 from backfilld.ports import Cost, MarketInfo, Published, Usage
 from backfilld.ports.remote import StagedDay
+
+A_co = TypeVar("A_co", bound=Action, covariant=True)
+
+
+# -- syncs, which the scheduler runs, and everybody else
+
+
+@dataclass(frozen=True, slots=True)
+class SyncEvent:
+    """Something has happened to the sync of an instrument."""
+
+    instrument: Instrument
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class SyncAction(Generic[A_co]):
+    """The sync of an instrument wants something done."""
+
+    instrument: Instrument
+    action: A_co
+
 
 # -- scheduler -> fetcher
 
@@ -124,35 +159,6 @@ class PagesStreamed:
     pages: tuple[PageFetched, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StartsProven:
-    """Where days of the instrument begin."""
-
-    instrument: Instrument
-    day_starts: frozenset[DayStart]
-
-
-@dataclass(frozen=True, slots=True)
-class FlushDays:
-    """Hand everything over that is held of the instrument. Note the ``absences`` of days, and have the files written of
-    the days in ``renew``, with what is proven of them and what waits in their journals."""
-
-    instrument: Instrument
-    renew: frozenset[date] = frozenset()
-    absences: Mapping[date, AbsentIds] = field(default_factory=dict)
-
-
-# -- scheduler -> archivist
-
-
-@dataclass(frozen=True, slots=True)
-class TakeFromArchive:
-    """Take these days of an instrument, ascending, from the archive."""
-
-    instrument: Instrument
-    days: tuple[date, ...]
-
-
 # -- archivist -> writer
 
 
@@ -191,20 +197,6 @@ class DaySealed:
     day: date
 
 
-# -- archivist, writer -> scheduler
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveDayEnded:
-    """All that the archive or the bucket has of the day is stored, as ``record`` describes it; or neither has anything
-    that can be used, as ``refusal`` explains."""
-
-    instrument: Instrument
-    day: date
-    refusal: str | None = None
-    record: Certificate | None = None
-
-
 # -- merger -> writer
 
 
@@ -231,67 +223,53 @@ class DayMerged:
 
 @dataclass(frozen=True, slots=True)
 class DaysFlushed:
-    """All that a FlushDays asked for stands before this in the channel."""
+    """All that a Flush asked for stands before this in the channel."""
 
     instrument: Instrument
 
 
-# -- writer -> scheduler
+# -- scheduler -> reader
 
 
 @dataclass(frozen=True, slots=True)
-class DaySaved:
-    """A day stands on disk as ``record`` says. ``conflicts`` counts the rows that were refused."""
+class AddUp:
+    """Add up the figures of a span; ``tick`` is the width of the price bins. ``is_whole`` says that the span is all of
+    the window."""
 
     instrument: Instrument
-    record: Certificate
-    downloaded: int
-    conflicts: int
+    start_ms: int
+    stop_ms: int
+    tick: float
+    is_whole: bool = True
+
+    @classmethod
+    def of_newest_day(cls, instrument: Instrument, window: TimeSpan, today: date, tick: float) -> "AddUp":
+        """The newest day of a window alone: years of history are not read again at each start."""
+        stop_ms = window.stop_ms or day_stop_ms(today)
+        start_ms = max(window.start_ms, day_start_ms(day_of(stop_ms - 1)))
+        return cls(instrument, start_ms, stop_ms, tick, is_whole=start_ms == window.start_ms)
 
 
 @dataclass(frozen=True, slots=True)
-class RoundSaved:
-    """Everything flushed before is on disk."""
+class RetireDays:
+    """Delete the days that are more than ``keep_days`` older than ``today``."""
 
-    instrument: Instrument
-
-
-# -- scheduler -> sequencer
-
-
-@dataclass(frozen=True, slots=True)
-class FollowFrom:
-    """All up to the newest trade is on its way to the disk: give out the instrument's trades from ``next_id`` on."""
-
-    instrument: Instrument
-    next_id: int
+    instruments: tuple[Instrument, ...]
+    today: date
+    keep_days: int
 
 
-# -- sequencer -> scheduler
+# -- reader -> scheduler
 
 
 @dataclass(frozen=True, slots=True)
-class Followed:
-    """The sequencer looks after the newest end of the instrument: it must not be polled."""
+class FiguresRead:
+    """The figures of a span; None if a file turned out to be damaged. ``is_whole`` as in :class:`AddUp`."""
 
     instrument: Instrument
-
-
-@dataclass(frozen=True, slots=True)
-class RowsArrived:
-    """Rows that nobody asked for were handed to the merger before this was sent."""
-
-    instrument: Instrument
-    found: Found
-
-
-@dataclass(frozen=True, slots=True)
-class GivenUp:
-    """The live side went on without these ids. ``is_passed_over``: the exchange answered with later rows only."""
-
-    instrument: Instrument
-    ids: IdRange
-    is_passed_over: bool
+    figures: Figures | None
+    is_whole: bool = True
+    is_damaged: bool = False
 
 
 # -- supervisor -> scheduler, governor
@@ -310,22 +288,9 @@ class StopRequested:
 
 
 SchedulerMessage = (
-    JobAnswered
-    | JobFailed
-    | JobDropped
-    | MarketDescribed
-    | ArchiveDayEnded
-    | DaySaved
-    | DaysRead
-    | DaysAltered
-    | DayDeleted
-    | FiguresRead
-    | RoundSaved
-    | SpecChanged
-    | StopRequested
-    | Followed
-    | RowsArrived
-    | GivenUp
+    SyncEvent | JobAnswered | JobFailed | JobDropped | MarketDescribed | FiguresRead | SpecChanged | StopRequested
 )
-MergerMessage = PageFetched | PagesStreamed | StartsProven | FlushDays
+ArchiveJob = SyncAction[TakeArchive]
+MergerMessage = PageFetched | PagesStreamed | SyncAction[Flush | Prove]
+ReaderMessage = SyncAction[LoadDays | LookAtFiles | Distrust | Remember] | AddUp | RetireDays
 WriterMessage = DayMerged | DaysFlushed | DayPublished | DayPulled

@@ -9,9 +9,10 @@ from datetime import date
 import structlog
 import trio
 
-from backfilld.actors.messages import DayPulled, TakeFromArchive, WriterMessage
+from backfilld.actors.messages import ArchiveJob, DayPulled, SyncAction, WriterMessage
 from backfilld.actors.replicator import Bucket
 from backfilld.core.model import Instrument
+from backfilld.core.sync.events import TakeArchive
 from backfilld.errors import ObjectRefused, RemoteError, StoreError
 from backfilld.ports.remote import RemoteDays, StagedDay
 
@@ -19,8 +20,8 @@ log = structlog.get_logger()
 
 
 async def run_puller(
-    wanted: trio.MemoryReceiveChannel[TakeFromArchive],
-    archive: trio.MemorySendChannel[TakeFromArchive],
+    wanted: trio.MemoryReceiveChannel[ArchiveJob],
+    archive: trio.MemorySendChannel[ArchiveJob],
     days: trio.MemorySendChannel[WriterMessage],
     remote: RemoteDays,
     bucket: Bucket,
@@ -28,9 +29,9 @@ async def run_puller(
     """Do jobs until there are no more. While the bucket is out of reach they are passed on as they are."""
     async with wanted, archive, days:
         async for job in wanted:
-            left = [day for day in job.days if not await _pull(job.instrument, day, days, remote, bucket)]
+            left = [day for day in job.action.days if not await _pull(job.instrument, day, days, remote, bucket)]
             if left:
-                await archive.send(TakeFromArchive(job.instrument, tuple(left)))
+                await archive.send(SyncAction(job.instrument, TakeArchive(tuple(left))))
 
 
 async def _pull(

@@ -5,31 +5,35 @@ Owns the sequence of its requests: one at a time, first come first served. Must 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from datetime import date
 
 import structlog
 import trio
 
 from backfilld.actors.messages import (
-    SchedulerMessage,
-)
-from backfilld.actors.reader_messages import (
     AddUp,
-    DayDeleted,
-    DaysAltered,
-    DaysRead,
-    DistrustDay,
     FiguresRead,
-    LookForChanges,
-    ReadDays,
     ReaderMessage,
-    RememberShown,
     RetireDays,
+    SchedulerMessage,
+    SyncAction,
+    SyncEvent,
 )
 from backfilld.core.backfill.newest_shown import ShownEnd
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
+from backfilld.core.sync.events import (
+    DayDeleted,
+    DaysAltered,
+    DaysLoaded,
+    DaysUnreadable,
+    Distrust,
+    LoadDays,
+    LookAtFiles,
+    Remember,
+)
 from backfilld.errors import DayDamaged, DayLocked, StoreError
 from backfilld.ports import TradeStore
 
@@ -71,7 +75,7 @@ async def run_reader(
             await store.open()
         reader = _Reader(events, store, reading, stop)
         async for request in requests:
-            if not stop.is_set() or isinstance(request, RememberShown):
+            if not stop.is_set() or (isinstance(request, SyncAction) and isinstance(request.action, Remember)):
                 with reading.busy():
                     await reader.answer(request)
 
@@ -91,41 +95,42 @@ class _Reader:
 
     async def answer(self, request: ReaderMessage) -> None:
         match request:
-            case ReadDays():
-                await self._read(request)
-            case LookForChanges(instrument):
+            case SyncAction(instrument, LoadDays(days)):
+                await self._read(instrument, days)
+            case SyncAction(instrument, LookAtFiles()):
                 altered = await self._store.altered(instrument)
                 if altered:
                     await trio.sleep(SETTLING_S)
                     altered &= await self._store.altered(instrument)
                 if altered:
-                    await self._events.send(DaysAltered(instrument, altered))
-            case DistrustDay(instrument, day, reason):
+                    await self._events.send(SyncEvent(instrument, DaysAltered(altered)))
+            case SyncAction(instrument, Distrust(day, reason)):
                 await self._store.distrust(instrument, day, reason)
             case AddUp():
                 await self._events.send(await self._added_up(request))
             case RetireDays():
                 await self._retire(request)
-            case RememberShown(instrument, shown):
+            case SyncAction(instrument, Remember(shown)):
                 await self._remember(instrument, shown)
 
-    async def _read(self, request: ReadDays) -> None:
-        instrument = request.instrument
+    async def _read(self, instrument: Instrument, days: tuple[date, ...]) -> None:
         held = set(await self._store.days(instrument))
-        answer = DaysRead(instrument, dict.fromkeys(request.days), shown=await self._store.recall(instrument))
-        known = await self._store.load_known(instrument, [day for day in request.days if day in held])
-        answer.records.update(known)
+        records: dict[date, Certificate | None] = dict.fromkeys(days)
+        shown = await self._store.recall(instrument)
+        known = await self._store.load_known(instrument, [day for day in days if day in held])
+        records.update(known)
         self._reading.steps += len(known)
         try:
-            for day in request.days:
+            for day in days:
                 if self._stop.is_set():
                     return
                 if day in held and day not in known:
-                    answer.records[day] = await self._store.load(instrument, day)
+                    records[day] = await self._store.load(instrument, day)
                     self._reading.steps += 1
         except DayLocked as error:
-            answer = replace(answer, error=error)
-        await self._events.send(answer)
+            await self._events.send(SyncEvent(instrument, DaysUnreadable(error)))
+        else:
+            await self._events.send(SyncEvent(instrument, DaysLoaded(records, shown)))
 
     async def _remember(self, instrument: Instrument, shown: ShownEnd) -> None:
         """A disk that fails now fails the writer too, and then nothing is complete."""
@@ -162,6 +167,6 @@ class _Reader:
                 self._reading.steps += 1
                 if is_deleted:
                     log.info("day_deleted", instrument=str(instrument), day=day.isoformat())
-                    await self._events.send(DayDeleted(instrument, day))
+                    await self._events.send(SyncEvent(instrument, DayDeleted(day)))
                 else:
                     log.debug("day_kept", instrument=str(instrument), day=day.isoformat())

@@ -16,31 +16,27 @@ import trio
 from trio_util import AsyncValue
 
 from backfilld.actors.messages import (
+    AddUp,
+    ArchiveJob,
     DescribeMarket,
     FetchJob,
-    FlushDays,
-    FollowFrom,
+    FiguresRead,
     Job,
     JobAnswered,
     JobDropped,
     JobFailed,
     MarketDescribed,
     MergerMessage,
+    ReaderMessage,
+    RetireDays,
     SchedulerMessage,
     SpecChanged,
     Spent,
-    StartsProven,
     StopRequested,
-    TakeFromArchive,
-)
-from backfilld.actors.reader_messages import (
-    AddUp,
-    FiguresRead,
-    ReaderMessage,
-    RetireDays,
+    SyncAction,
+    SyncEvent,
 )
 from backfilld.actors.scheduler_clock import SchedulerClock
-from backfilld.actors.sync_events import event_of, request_of, statistics_of
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import Instrument
@@ -68,8 +64,8 @@ class SchedulerPorts:
     pages: trio.MemorySendChannel[MergerMessage]
     reads: trio.MemorySendChannel[ReaderMessage]
     outcomes: trio.MemorySendChannel[Outcome]
-    archive: trio.MemorySendChannel[TakeFromArchive]
-    live: trio.MemorySendChannel[FollowFrom] | None = None
+    archive: trio.MemorySendChannel[ArchiveJob]
+    live: trio.MemorySendChannel[SyncAction[events.Offer]] | None = None
 
 
 async def run_scheduler(
@@ -184,10 +180,8 @@ class _Scheduler:
             case SpecChanged(spec):
                 if not self._is_stopping:
                     await self._apply(spec)
-            case _:
-                event = event_of(message)
-                if event is not None:
-                    await self._tell(message.instrument, event)
+            case SyncEvent(instrument, event):
+                await self._tell(instrument, event)
         await self._heed_time()
 
     async def begin_rounds(self) -> None:
@@ -283,23 +277,22 @@ class _Scheduler:
                 await self._do(instrument, action)
 
     async def _do(self, instrument: Instrument, action: Action) -> None:
+        ports = self._ports
         match action:
-            case events.Flush(renew, absences):
-                await self._ports.pages.send(FlushDays(instrument, renew, absences))
-            case events.Prove(starts):
-                await self._ports.pages.send(StartsProven(instrument, starts))
+            case events.Flush() | events.Prove():
+                await ports.pages.send(SyncAction(instrument, action))
+            case events.LoadDays() | events.LookAtFiles() | events.Distrust() | events.Remember():
+                ports.reads.send_nowait(SyncAction(instrument, action))
+            case events.TakeArchive():
+                ports.archive.send_nowait(SyncAction(instrument, action))
+            case events.Offer() if ports.live is not None:
+                ports.live.send_nowait(SyncAction(instrument, action))
             case events.Describe():
                 self._to_describe.append(instrument)
-            case events.TakeArchive(days):
-                self._ports.archive.send_nowait(TakeFromArchive(instrument, days))
-            case events.Offer(next_id) if self._ports.live is not None:
-                self._ports.live.send_nowait(FollowFrom(instrument, next_id))
             case events.Leave():
                 self._instruments.drop(instrument)
             case _:
-                request = request_of(instrument, action)
-                if request is not None:
-                    self._ports.reads.send_nowait(request)
+                pass
 
     async def _end_round(self, instrument: Instrument) -> None:
         sync = self._instruments[instrument]
@@ -335,4 +328,4 @@ class _Scheduler:
 
     def _publish(self) -> None:
         self._shown_at, self._shown_steps = trio.current_time(), self._steps
-        self._statistics.value = statistics_of(self._instruments, self._steps, self._last_error)
+        self._statistics.value = self._instruments.statistics(self._steps, self._last_error)

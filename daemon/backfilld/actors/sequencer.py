@@ -28,9 +28,6 @@ from backfilld.actors.live_messages import (
 from backfilld.actors.live_outbox import LiveOutbox
 from backfilld.actors.messages import (
     FetchJob,
-    Followed,
-    FollowFrom,
-    GivenUp,
     Job,
     JobAnswered,
     JobDropped,
@@ -40,6 +37,8 @@ from backfilld.actors.messages import (
     SchedulerMessage,
     SpecChanged,
     StopRequested,
+    SyncAction,
+    SyncEvent,
 )
 from backfilld.core.backfill.questions import Found, Tail
 from backfilld.core.frame import empty_trades
@@ -50,6 +49,7 @@ from backfilld.core.live.sequence import share_of_early
 from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import IdRange, Instrument
+from backfilld.core.sync.events import IsFollowed, Offer, PassedOver
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.weights import Endpoint
@@ -156,7 +156,7 @@ class _Sequencer:
                 self._opened(message, now)
             case StreamEnded():
                 self._lost(message, now)
-            case FollowFrom(instrument, next_id):
+            case SyncAction(instrument, Offer(next_id)):
                 self._begin(instrument, next_id, now)
             case SpecChanged(spec):
                 self._apply(spec, now)
@@ -214,7 +214,7 @@ class _Sequencer:
         attachment = self._attachments.get(instrument)
         if attachment is None:
             return
-        self._ports.events.send_nowait(Followed(instrument))
+        self._ports.events.send_nowait(SyncEvent(instrument, IsFollowed()))
         if attachment.next_id is not None:
             return
         ready = attachment.begin(next_id, now)
@@ -321,7 +321,8 @@ class _Sequencer:
             ids, is_passed_over, ready = attachment.give_up()
             self._announce.given_up(instrument, ids, stood_s)
             self._ports.publisher.send_nowait(HoleGivenUp(instrument, ids))
-            self._ports.events.send_nowait(GivenUp(instrument, ids, is_passed_over))
+            if is_passed_over:
+                self._ports.events.send_nowait(SyncEvent(instrument, PassedOver(ids)))
             self._publish(instrument, ready, now)
         if attachment.is_dead(now):
             self._announce.silent(instrument)

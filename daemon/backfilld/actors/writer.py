@@ -21,21 +21,20 @@ import trio
 
 from backfilld.actors.disk import Disk
 from backfilld.actors.messages import (
-    ArchiveDayEnded,
     DayMerged,
     DayPublished,
     DayPulled,
-    DaySaved,
     DaySealed,
     DaysFlushed,
-    RoundSaved,
     SchedulerMessage,
+    SyncEvent,
     WriterMessage,
 )
-from backfilld.actors.reader_messages import DaysAltered
 from backfilld.core.day.addition import Addition
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.saving import next_rewrite_at
 from backfilld.core.model import Instrument
+from backfilld.core.sync.events import ArchiveDayEnded, DaysAltered, DayStored, Flushed
 from backfilld.errors import ArchiveError, DayDamaged, DayLocked, ObjectRefused, StoreError
 from backfilld.ports import TradeStore
 from backfilld.ports.remote import RemoteDays
@@ -74,7 +73,7 @@ async def run_writer(
                 await writer.handle(message)
             else:
                 disk.trouble.value = None
-                await events.send(RoundSaved(message.instrument))
+                await events.send(SyncEvent(message.instrument, Flushed()))
         await writer.settle()
 
 
@@ -118,9 +117,9 @@ class _Writer:
         except (DayLocked, DayDamaged) as locked:
             about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
             about.error("trades_unsaved", trades=_rows_of(message), error=str(locked))
-            await self.events.send(DaysAltered(message.instrument, frozenset({message.day})))
+            await self.events.send(SyncEvent(message.instrument, DaysAltered(frozenset({message.day}))))
             if not isinstance(message, DayMerged):
-                await self.events.send(ArchiveDayEnded(message.instrument, message.day, str(locked)))
+                await self.events.send(_refused(message, locked))
 
     async def _save(self, message: DayMerged | DayPublished | DayPulled) -> None:
         match message:
@@ -150,7 +149,7 @@ class _Writer:
     async def _rewrite(self, instrument: Instrument, day: date) -> None:
         await self.handle(DayMerged(Addition(instrument, day), writes_file=True))
 
-    async def _report(self, event: DaySaved | ArchiveDayEnded) -> None:
+    async def _report(self, event: SyncEvent) -> None:
         _report_sealed(event, self.on_sealed)
         await self.events.send(event)
 
@@ -159,12 +158,19 @@ def _rows_of(message: DayMerged | DayPublished | DayPulled) -> int:
     return message.addition.trades.height if isinstance(message, DayMerged) else 0
 
 
-def _report_sealed(event: DaySaved | ArchiveDayEnded, on_sealed: Callable[[DaySealed], None]) -> None:
-    if event.record is not None and event.record.sealed:
-        on_sealed(DaySealed(event.instrument, event.record.day))
+def _report_sealed(saved: SyncEvent, on_sealed: Callable[[DaySealed], None]) -> None:
+    match saved.event:
+        case DayStored(record) | ArchiveDayEnded(record=Certificate() as record) if record.sealed:
+            on_sealed(DaySealed(saved.instrument, record.day))
+        case _:
+            pass
 
 
-async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> DaySaved:
+def _refused(message: DayPublished | DayPulled, reason: Exception) -> SyncEvent:
+    return SyncEvent(message.instrument, ArchiveDayEnded(message.day, refusal=str(reason)))
+
+
+async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> SyncEvent:
     began = clock()
     downloaded = message.addition.trades.height
     attempt = partial(store.save if message.writes_file else store.append, message.addition)
@@ -186,12 +192,10 @@ async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callab
     if saved.file is not None:
         milliseconds = round((clock() - began) * 1000, 1)
         about.info("day_saved", file=saved.file, trades=saved.record.rows, bytes=saved.bytes, ms=milliseconds)
-    return DaySaved(message.instrument, saved.record, downloaded, conflicts.height)
+    return SyncEvent(message.instrument, DayStored(saved.record, conflicts.height))
 
 
-async def _take(
-    message: DayPublished, store: TradeStore, disk: Disk, clock: Callable[[], float]
-) -> list[DaySaved | ArchiveDayEnded]:
+async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> list[SyncEvent]:
     began = clock()
     day, published, following = message.day, message.published, message.following
     attempt = partial(store.take, message.instrument, day, published, following, is_first=message.is_first)
@@ -199,7 +203,7 @@ async def _take(
     try:
         saved = await _insist(attempt, message, 0, store, disk)
     except ArchiveError as error:
-        return [ArchiveDayEnded(message.instrument, message.day, str(error))]
+        return [_refused(message, error)]
     disk.wrote("archive", saved.record.rows - saved.cached, saved)
     about.info(
         "archive_taken",
@@ -212,11 +216,11 @@ async def _take(
         findings=saved.findings,
         ms=round((clock() - began) * 1000, 1),
     )
-    beside = [DaySaved(message.instrument, each, 0, 0) for each in saved.beside]
-    return [*beside, ArchiveDayEnded(message.instrument, message.day, record=saved.record)]
+    beside = [SyncEvent(message.instrument, DayStored(each)) for each in saved.beside]
+    return [*beside, SyncEvent(message.instrument, ArchiveDayEnded(day, saved.record))]
 
 
-async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: RemoteDays) -> ArchiveDayEnded:
+async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: RemoteDays) -> SyncEvent:
     """Put a day out of the bucket in its place. It is in the bucket already, so nobody has to push it."""
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     attempt = partial(remote.admit, message.instrument, message.day, message.staged)
@@ -224,10 +228,10 @@ async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: Remo
         saved = await _insist(attempt, message, 0, store, disk)
     except ObjectRefused as refusal:
         about.warning("remote_refused", reason=str(refusal))
-        return ArchiveDayEnded(message.instrument, message.day, str(refusal))
+        return _refused(message, refusal)
     disk.wrote("bucket", saved.record.rows - saved.cached, saved)
     about.info("day_pulled", file=saved.file, trades=saved.record.rows, bytes=saved.bytes)
-    return ArchiveDayEnded(message.instrument, message.day, record=saved.record)
+    return SyncEvent(message.instrument, ArchiveDayEnded(message.day, saved.record))
 
 
 async def _insist(

@@ -14,7 +14,7 @@ from backfilld.core.model import Instrument
 from backfilld.core.sync.events import Action, Event, Instant
 from backfilld.core.sync.instrument import InstrumentSync
 from backfilld.core.sync.spec import RunSpec
-from backfilld.core.sync.standing import Standing
+from backfilld.core.sync.standing import Standing, Statistics
 from backfilld.core.sync.state import Phase
 from backfilld.core.sync.turns import Turns
 from backfilld.core.weight.fair_queue import Rank
@@ -136,6 +136,26 @@ class Instruments:
         query = sync.take()
         self._place(sync)
         return None if query is None else (instrument, query, rank)
+
+    def statistics(self, steps: int, last_error: str | None) -> Statistics:
+        """How all instruments stand, after so many steps."""
+        sums = self.sums
+        is_all_resting = sums.resting == len(self)
+        return Statistics(
+            wanted=sums.fetched + sums.to_fetch,
+            fetched=sums.fetched,
+            cached=sums.cached,
+            requests=sums.requests,
+            weight=sums.weight,
+            instruments=len(self),
+            complete=sums.complete,
+            unlisted=sums.unlisted,
+            last_error=last_error,
+            archive_days=sums.archive_days,
+            steps=steps,
+            rests_until=self.next_round_at() if is_all_resting else -math.inf,
+            standings=dict(self.standings),
+        )
 
     def next_round_at(self) -> float:
         """When the next round is due, in the loop's time."""
