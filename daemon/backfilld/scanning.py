@@ -1,44 +1,28 @@
 """``backfilld.scan``: days of trades as a polars LazyFrame, and never a day that silently lacks something.
 
-Owns what counts as complete for a stretch of time. Reads certificates, and rows only where a day is not sealed; takes
-no lock and changes nothing.
+Owns what a caller hears of a stretch of time that is not complete. What is complete is for
+:mod:`backfilld.store.shelf` to say.
 """
 
 import warnings
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from functools import cached_property
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from polars.io.plugins import register_io_source
 
-from backfilld.core.backfill.newest_shown import ShownEnd
-from backfilld.core.day.anomalies import MARKER
-from backfilld.core.day.certificate import Certificate
-from backfilld.core.day.start import ONE_DAY
-from backfilld.core.frame import SCHEMA, empty_trades
-from backfilld.core.markets import RULES
-from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms, iso
+from backfilld.core.frame import SCHEMA
+from backfilld.core.model import Instrument
 from backfilld.core.moments import Moment, moment_ms
-from backfilld.errors import BackfillIncomplete, DayLocked, SettingsError, StoreError
+from backfilld.errors import BackfillIncomplete, SettingsError
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
 from backfilld.store.format.dayfile import Encoding
-from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.format.keys import Key
-from backfilld.store.layout import instrument_directory
-from backfilld.store.manager import BackfillCacheManager
-from backfilld.store.shown_state import load_shown
+from backfilld.store.shelf import Shelf, lazy_of
 
 Incomplete = Literal["raise", "warn"]
 """What a scan does about a span that lacks something."""
 
-_HIVE = ("market", "symbol")
 _NAMED = 5
 """How many of the missing stretches a message names."""
 
@@ -103,9 +87,9 @@ def _in_cache(
     stop_ms: int,
     incomplete: Incomplete,
 ) -> pl.LazyFrame:
-    shelves = [_Shelf(root, each, encoding, is_strict=incomplete == "raise") for each in instruments]
+    shelves = [Shelf(root, each, encoding, is_strict=incomplete == "raise") for each in instruments]
     _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete, "the cache")
-    frame = _lazy([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
+    frame = lazy_of([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
     return frame.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
 
 
@@ -122,36 +106,6 @@ def _in_bucket(
     return frame
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A day file, and the key that opens it."""
-
-    path: Path
-    key: Key | None
-
-
-def _lazy(sources: Sequence["_File | pl.LazyFrame"]) -> pl.LazyFrame:
-    """Files of one key that follow each other are one scan, so that a filter skips those without a match."""
-    frames: list[pl.LazyFrame] = []
-    for (is_file, key), group in groupby(sources, _kind_of):
-        members = list(group)
-        files = [each.path for each in members if isinstance(each, _File)]
-        frames += [_of_files(files, key)] if is_file else [each for each in members if isinstance(each, pl.LazyFrame)]
-    return pl.concat(frames) if frames else empty_trades().lazy().with_columns(pl.lit("").alias(name) for name in _HIVE)
-
-
-def _kind_of(source: "_File | pl.LazyFrame") -> tuple[bool, Key | None]:
-    return (True, source.key) if isinstance(source, _File) else (False, None)
-
-
-def _of_files(paths: list[Path], key: Key | None) -> pl.LazyFrame:
-    # polars takes every "key=value" above the files for a partition, and wants the types of all of them.
-    keys = {part.partition("=")[0]: pl.String() for path in paths for part in path.parent.parts if "=" in part}
-    decryption = None if key is None else pl.ParquetDecryptionProperties(footer_key=key.secret)
-    frame = pl.scan_parquet(paths, glob=False, hive_partitioning=True, hive_schema=keys, decryption=decryption)
-    return frame.select([*SCHEMA, *_HIVE])
-
-
 def _tell(gaps: Sequence[str], incomplete: Incomplete, where: str) -> None:
     if not gaps:
         return
@@ -160,159 +114,3 @@ def _tell(gaps: Sequence[str], incomplete: Incomplete, where: str) -> None:
     if incomplete == "raise":
         raise BackfillIncomplete(sentence)
     warnings.warn(sentence, IncompleteSpan, stacklevel=4)
-
-
-@dataclass(frozen=True)
-class _Shelf:
-    """The day files of one instrument."""
-
-    root: Path
-    instrument: Instrument
-    encoding: Encoding
-    is_strict: bool
-
-    @cached_property
-    def _manager(self) -> BackfillCacheManager:
-        return BackfillCacheManager(instrument_directory(self.root, self.instrument), self.instrument, self.encoding)
-
-    @cached_property
-    def _facts(self) -> "_Certificates":
-        return _Certificates(self._manager, is_strict=self.is_strict)
-
-    def sources(self, start_ms: int, stop_ms: int) -> "Iterator[_File | pl.LazyFrame]":
-        """The files that have something of the span; a day with a journal is read by this program."""
-        days = list(_days(start_ms, stop_ms))
-        beside = (day for day in (days[0] - ONE_DAY, days[-1] + ONE_DAY) if self._goes_back(day))
-        return (source for day in sorted({*days, *beside}) for source in self._sources_of(day))
-
-    def _goes_back(self, day: date) -> bool:
-        """Whether times of the day go back: as a range of ids, it may hold rows of the other side of its midnights."""
-        try:
-            return "time_inversions" in self._manager.facts(day).findings
-        except (UntrustedFile, DayLocked, StoreError):
-            return False
-
-    def _sources_of(self, day: date) -> "Iterator[_File | pl.LazyFrame]":
-        if isinstance(self._facts.get(day), Certificate):
-            has_journal = self._manager.journal_path(day).exists()
-            file = _File(self._manager.get_cache_path(day), self._facts.key_of(day))
-            yield self._joined(day) if has_journal else file
-
-    def _joined(self, day: date) -> pl.LazyFrame:
-        """A day of which a part is in the journal: read when collected, whatever was rewritten since."""
-
-        def read(
-            columns: list[str] | None, predicate: pl.Expr | None, most_rows: int | None, _: int | None
-        ) -> Iterator[pl.DataFrame]:
-            for piece in self._manager.row_groups(day):
-                rows = piece if predicate is None else piece.filter(predicate)
-                rows = rows if most_rows is None else rows.head(most_rows)
-                most_rows = None if most_rows is None else most_rows - rows.height
-                yield rows if columns is None else rows.select(columns)
-
-        names = {"market": str(self.instrument.market), "symbol": self.instrument.symbol}
-        frame = register_io_source(read, schema=SCHEMA)
-        return frame.with_columns(pl.lit(text).alias(name) for name, text in names.items())
-
-    def gaps(self, start_ms: int, stop_ms: int) -> Iterator[str]:
-        """What could be missing of the span, day by day."""
-        for day in _days(start_ms, stop_ms):
-            facts = self._facts.get(day)
-            missing: Iterable[str] = ()
-            if facts is None:
-                missing = () if self._is_proven_empty(day) else ("no file",)
-            elif isinstance(facts, str):
-                missing = (facts,)
-            elif not (facts.sealed or (self._is_last_until(facts, stop_ms) and replace(facts, closed=True).sealed)):
-                missing = self._gaps_of(day, facts, max(start_ms, day_start_ms(day)), min(stop_ms, day_stop_ms(day)))
-            yield from (f"{self.instrument} {day}: {each}" for each in missing)
-
-    def _gaps_of(self, day: date, facts: Certificate, start_ms: int, stop_ms: int) -> list[str]:
-        try:
-            return list(_gaps_of(_lazy(list(self._sources_of(day))), facts, start_ms, stop_ms))
-        except (pl.exceptions.PolarsError, OSError) as reason:
-            return [f"the file cannot be used, {str(reason).splitlines()[0][:120]}"]
-
-    @cached_property
-    def _shown(self) -> ShownEnd:
-        return load_shown(self.root, self.instrument) or ShownEnd()
-
-    def _is_last_until(self, facts: Certificate, stop_ms: int) -> bool:
-        """Whether a backfill found that no trade came after this day's last one until then."""
-        return facts.last_id == self._shown.agreed_id and stop_ms <= self._shown.agreed_ms
-
-    def _is_proven_empty(self, day: date) -> bool:
-        """Whether the days around name each other's ids as neighbours, or the later one begins with the first id that
-        its market gives: then nothing was traded between them, or before it. A backfill may also have found that
-        nothing came before the first trade, or after the last one."""
-        earlier, later = self._facts.beside(day)
-        if earlier is None and isinstance(later, Certificate):
-            is_after_silence = later.first_id == self._shown.first_id and self._shown.empty_from_ms <= day_start_ms(day)
-            return is_after_silence or later.first_id == RULES[self.instrument.market].first_id
-        if later is None and isinstance(earlier, Certificate):
-            return self._is_last_until(earlier, day_stop_ms(day))
-        if not (isinstance(earlier, Certificate) and isinstance(later, Certificate)):
-            return False
-        return earlier.closed and earlier.next_first_id == later.first_id
-
-
-class _Certificates:
-    """The certificates of an instrument's days, each read once and only if somebody asks for it. If it ``is_strict``,
-    DayLocked is raised for a day that no key opens."""
-
-    def __init__(self, manager: BackfillCacheManager, *, is_strict: bool) -> None:
-        self._manager = manager
-        self._is_strict = is_strict
-        self._days = manager.days()
-        self._known: dict[date, Certificate | str | None] = {}
-
-    def get(self, day: date) -> Certificate | str | None:
-        """The certificate of the day, why there is none to be trusted, or None for no file."""
-        if day not in self._known:
-            self._known[day] = self._read(day)
-        return self._known[day]
-
-    def key_of(self, day: date) -> Key | None:
-        """The key that opens the day's file; None for a plain one."""
-        return self._manager.opened(day)[1] if self._manager.encoding.keys.keys else None
-
-    def beside(self, day: date) -> tuple[Certificate | str | None, Certificate | str | None]:
-        """Those of the nearest stored days before and after a day without a file."""
-        at = bisect_left(self._days, day)
-        earlier = self.get(self._days[at - 1]) if at else None
-        return earlier, self.get(self._days[at]) if at < len(self._days) else None
-
-    def _read(self, day: date) -> Certificate | str | None:
-        at = bisect_left(self._days, day)
-        if self._days[at : at + 1] != [day]:
-            return None
-        try:
-            return self._manager.facts(day)
-        except (UntrustedFile, DayLocked, StoreError) as reason:
-            if self._is_strict and isinstance(reason, DayLocked):
-                raise
-            return f"the file cannot be used, {reason}"
-
-
-def _days(start_ms: int, stop_ms: int) -> Iterator[date]:
-    day = day_of(start_ms)
-    while day <= day_of(stop_ms - 1):
-        yield day
-        day += timedelta(days=1)
-
-
-def _gaps_of(trades: pl.LazyFrame, facts: Certificate, start_ms: int, stop_ms: int) -> Iterator[str]:
-    """What could be missing of the span in a day that is not sealed."""
-    edges = [trade_id for hole in facts.holes for trade_id in (hole.first_id - 1, hole.last_id + 1)]
-    rows = trades.select(["a", "T", "p", "q", "f", "l"])
-    ends = rows.filter(~MARKER).select(first=pl.col("T").first(), last=pl.col("T").last())
-    beside = rows.filter(pl.col("a").is_in(edges)).select("a", "T")
-    (first_ms, last_ms), *_ = ends.collect().rows()
-    times = dict(beside.collect().rows())
-    if not facts.opened and not (first_ms is not None and first_ms < start_ms):
-        yield "the first trades are not proven to be held" if first_ms is None else f"held from {iso(first_ms)} only"
-    for hole in facts.holes:
-        if times[hole.first_id - 1] < stop_ms and times[hole.last_id + 1] >= start_ms:
-            yield f"ids {hole.first_id} to {hole.last_id} are missing"
-    if not facts.closed and not (last_ms is not None and last_ms >= stop_ms):
-        yield "the last trades are not proven to be held" if last_ms is None else f"held up to {iso(last_ms)} only"

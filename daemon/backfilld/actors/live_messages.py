@@ -5,7 +5,7 @@ listener   -> sequencer   StreamOpened, StreamHeard, StreamEnded
 sequencer  -> listener    Resubscribe
 sequencer  -> healer      FetchJob; it comes back as PageFetched and JobAnswered or JobFailed
 sequencer  -> publisher   Begun, TradesSequenced, HoleGivenUp, Unfollow
-sequencer  -> scheduler   Followed, RowsArrived, GivenUp
+sequencer  -> scheduler   SyncEvent
 """
 
 from collections.abc import Sequence

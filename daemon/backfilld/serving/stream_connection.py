@@ -15,6 +15,7 @@ from websockets.http11 import Request as HttpRequest
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from backfilld.core.serving.credit import Credit
 from backfilld.core.serving.guard import MOST_URL_BYTES, foreign, is_signed
 from backfilld.core.serving.stream_requests import (
     MOST_STREAMS,
@@ -43,10 +44,6 @@ PONG_WITHIN_S = 60.0
 LARGEST_REQUEST_BYTES = 65_536
 LINGER_S = 1.0
 """How long a close frame may take to leave."""
-
-BURST = 200
-REQUESTS_A_S = 20.0
-"""Messages of a client: so many at once, and so many a second after that. Binance cuts off at five a second."""
 
 
 class Subscriptions(Protocol):
@@ -85,7 +82,7 @@ class StreamConnection:
         self._is_combined = False
         self._target: Target | None = None
         self._pong_at = trio.current_time()
-        self._credit, self._credited_at = float(BURST), trio.current_time()
+        self._credit = Credit(trio.current_time())
         self._scope = trio.CancelScope()
 
     @property
@@ -233,7 +230,7 @@ class StreamConnection:
     async def _heard(self, frame: Frame) -> None:
         if frame.opcode is Opcode.PONG:
             self._pong_at = trio.current_time()
-        if not self._has_credit():
+        if not self._credit.take(trio.current_time()):
             self.close(1008, "too many messages")
         elif frame.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT} and self.end_reason is None:
             # The protocol bounds a message with all its parts.
@@ -242,12 +239,6 @@ class StreamConnection:
                 text = b"".join(self._parts)
                 self._parts.clear()
                 self.outbox.push(encoded(await self._reply(text)))
-
-    def _has_credit(self) -> bool:
-        now = trio.current_time()
-        self._credit = min(float(BURST), self._credit + (now - self._credited_at) * REQUESTS_A_S) - 1
-        self._credited_at = now
-        return self._credit >= 0
 
     async def _reply(self, text: bytes) -> bytes:
         try:

@@ -6,8 +6,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfilld.core.day.certificate import Certificate, day_starts, held_in
+from backfilld.core.day.certificate import Certificate, day_starts
 from backfilld.core.day.start import DayStart
+from backfilld.core.day.stored_window import stored_in
 from backfilld.core.model import MS_PER_DAY, IdRange, day_of, day_start_ms
 from backfilld.core.timespan import StoredSpan, TimeSpan
 from tests.fakes import DAY, DAY_MS, Tape, starts_at
@@ -75,10 +76,10 @@ def test_days_with_a_hole_between_them_prove_nothing() -> None:
 
 
 @given(midnights(40), st.integers(-10, 3 * MS_PER_DAY), st.one_of(st.none(), st.integers(1, 2 * MS_PER_DAY)))
-def test_held_in_gives_the_spans_that_reach_into_the_window(times: list[int], start: int, length: int | None) -> None:
+def test_stored_in_gives_the_spans_that_reach_into_the_window(times: list[int], start: int, length: int | None) -> None:
     tape = Tape.of(7, times)
     window = TimeSpan(DAY_MS + start, None if length is None else DAY_MS + start + length)
-    held = held_in(window, reversed(records_of(tape, opened=True)))
+    held = stored_in(window, reversed(records_of(tape, opened=True)))
     spans, first_is_proven = list(held.spans), held.first_is_proven
     ids = {i for span in spans for i in range(span.ids.first_id, span.ids.last_id + 1)}
     assert tape.ids_in(window) <= ids
@@ -93,11 +94,11 @@ def test_held_in_gives_the_spans_that_reach_into_the_window(times: list[int], st
 
 def test_the_first_id_is_proven_by_the_opened_record_of_the_windows_own_day() -> None:
     window = TimeSpan(DAY_MS)
-    assert held_in(window, [record((5, 9), opened=True)]).first_is_proven
-    assert not held_in(window, [record((5, 9))]).first_is_proven
-    assert not held_in(window, [record((5, 9), day=NEXT, opened=True)]).first_is_proven, "the day before is not held"
-    assert not held_in(window, []).first_is_proven
+    assert stored_in(window, [record((5, 9), opened=True)]).first_is_proven
+    assert not stored_in(window, [record((5, 9))]).first_is_proven
+    assert not stored_in(window, [record((5, 9), day=NEXT, opened=True)]).first_is_proven, "the day before is not held"
+    assert not stored_in(window, []).first_is_proven
     later = TimeSpan(DAY_MS + 8)
-    assert not held_in(later, [record((5, 6), (8, 9), opened=True)]).first_is_proven, (
+    assert not stored_in(later, [record((5, 6), (8, 9), opened=True)]).first_is_proven, (
         "the span that is opened ended before"
     )

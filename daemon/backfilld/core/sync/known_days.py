@@ -9,8 +9,9 @@ from datetime import date
 from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.plan import BackfillPlan
 from backfilld.core.day.absences import Absences, AbsentIds
-from backfilld.core.day.certificate import Certificate, day_starts, held_in
+from backfilld.core.day.certificate import Certificate, day_starts
 from backfilld.core.day.start import DayStart
+from backfilld.core.day.stored_window import stored_in
 from backfilld.core.ids import IdSet
 from backfilld.core.model import MS_PER_DAY, IdRange, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import TimeSpan
@@ -32,7 +33,7 @@ class KnownDays:
         self.very_first = very_first
         self._known_starts: set[DayStart] | None = None
         starts = self._starts()
-        self.held = held_in(window, [record.proven_by(starts) for record in self.records.values()])
+        self.held = stored_in(window, [record.proven_by(starts) for record in self.records.values()])
         """What was held at the beginning."""
         self._absences = Absences(self.held.suspected, server_ms)
         self._proven_starts: set[DayStart] = set()
