@@ -15,8 +15,9 @@ from trio.testing import MockClock
 
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Instrument, day_of
+from backfilld.core.sync.spec import Reload
 from backfilld.core.timespan import TimeSpan
-from backfilld.pipeline import Pipeline, Reload
+from backfilld.pipeline import Pipeline
 from tests.fakes import BTC, DAY_MS, SOL, FakeStore, Tape
 from tests.hostile import HostileExchange, OddTape, odd_tape
 from tests.pipelines import World, stopped

@@ -16,9 +16,10 @@ from backfilld.core.backfill.questions import Page, Query
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import MS_PER_DAY, Instrument, Market
 from backfilld.core.retry import Restarts
+from backfilld.core.sync.spec import Reload
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, StoreError
-from backfilld.pipeline import Pipeline, Reload
+from backfilld.pipeline import Pipeline
 from backfilld.ports import Reply
 from backfilld.supervisor import run_pipeline
 from tests.fakes import BTC, DAY, DAY_MS, ETH, SOL, FakeStore, Misbehaviour, Tape, refuse

@@ -19,19 +19,12 @@ from backfilld.core.model import Market
 from backfilld.core.monitor.freshness import Completions, host_error_ms
 from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.core.retry import Restarts
-from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.spec import Reload, RunSpec
 from backfilld.core.sync.standing import Statistics
 from backfilld.ports import OpenArchive, OpenClient, StateFile, TradeStore
 from backfilld.supervisor_governor import GovernorRoom
 from backfilld.supervisor_live import LiveWorld
 from backfilld.supervisor_remote import Remote
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reload:
-    """A request to continue with this spec; each one counts, also with the same spec as before."""
-
-    spec: RunSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from trio_util import move_on_when
 from backfilld.actors.archivist import run_archivist
 from backfilld.actors.fetcher import FetcherPorts, run_fetcher
 from backfilld.actors.live_announcements import LiveClock
+from backfilld.actors.live_messages import SequencerMessage
 from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
     ArchiveJob,
@@ -33,8 +34,9 @@ from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
 from backfilld.actors.writer import run_writer
 from backfilld.core.crashes import described
 from backfilld.core.monitor.snapshot import DiskTrouble
+from backfilld.core.sync.spec import Reload, RunSpec
 from backfilld.errors import BackfillError, DayLocked, StoreError
-from backfilld.pipeline import Pipeline, Reload
+from backfilld.pipeline import Pipeline
 from backfilld.supervisor_governor import Keeping, run_governed
 from backfilld.supervisor_live import LiveSide
 from backfilld.supervisor_pools import Fetchers, jobs_by_pool
@@ -152,12 +154,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
     send_read, reads = trio.open_memory_channel[ReaderMessage](math.inf)
 
     async with trio.open_nursery() as nursery:
-        fetching = pipeline.open_client, pipeline.patience, pipeline.stop
-        ports = {
-            pool: FetcherPorts(each, send_page.clone(), send_event.clone())
-            for pool, each in jobs_by_pool(nursery, jobs).items()
-        }
-        workers = Fetchers(nursery, ports, lambda ends: run_fetcher(ends, *fetching))
+        workers = _start_fetchers(nursery, pipeline, jobs, send_page, send_event)
         remote = start_replicator(nursery, pipeline.remote, pipeline.stop)
         writer = partial(run_writer, remote=remote.days, on_sealed=remote.on_sealed)
         nursery.start_soon(writer, days, send_event.clone(), pipeline.store, pipeline.disk)
@@ -166,19 +163,8 @@ async def _run_actors(pipeline: Pipeline) -> None:
         nursery.start_soon(run_reader, reads, send_event.clone(), pipeline.store, pipeline.reading, pipeline.stop)
         workers.grow(spec.fetchers)
         nursery.start_soon(_relay_reloads, pipeline, pipeline.reload.value, workers, remote, send_event.clone())
-        # Never full: a job an instrument, and the days of none are asked for twice.
-        send_wanted, wanted = trio.open_memory_channel[ArchiveJob](math.inf)
-        wanted = start_pullers(nursery, pipeline.remote, wanted, send_day, pipeline.stop)
-        for _ in range(ARCHIVISTS if pipeline.open_archive is not None else 0):
-            ends = wanted.clone(), send_day.clone(), send_event.clone()
-            nursery.start_soon(_run_archivist, *ends, pipeline)
-        live = None
-        if pipeline.live is not None and spec.live is not None and not spec.once:
-            live = LiveSide(nursery, pipeline.live)
-            wired = send_page.clone(), send_event.clone()
-            clock = LiveClock(pipeline.wall_ms, pipeline.exchange_ms)
-            live.start(spec, pipeline.open_client, pipeline.patience, pipeline.stop, clock, *wired)
-            nursery.start_soon(live.relay, pipeline.reload, pipeline.stop)
+        send_wanted = _start_archivists(nursery, pipeline, send_day, send_event)
+        live = _start_live(nursery, pipeline, spec, send_page, send_event)
         nursery.start_soon(_relay_stop, pipeline.stop, send_event)
         drain = trio.CancelScope()
         nursery.start_soon(_limit_drain, drain, pipeline, workers, nursery.cancel_scope)
@@ -190,7 +176,7 @@ async def _run_actors(pipeline: Pipeline) -> None:
                 send_read,
                 pipeline.outcomes.clone(),
                 send_wanted,
-                live.inbox.clone() if live else None,
+                live,
             ),
             spec,
             pipeline.wall_ms,
@@ -198,6 +184,53 @@ async def _run_actors(pipeline: Pipeline) -> None:
             pipeline.stop,
         )
         drain.cancel()
+
+
+def _start_fetchers(
+    nursery: trio.Nursery,
+    pipeline: Pipeline,
+    jobs: trio.MemoryReceiveChannel[Job],
+    pages: trio.MemorySendChannel[MergerMessage],
+    events: trio.MemorySendChannel[SchedulerMessage],
+) -> Fetchers:
+    """Fetchers of each pool, none so far."""
+    fetching = pipeline.open_client, pipeline.patience, pipeline.stop
+    ports = {
+        pool: FetcherPorts(each, pages.clone(), events.clone()) for pool, each in jobs_by_pool(nursery, jobs).items()
+    }
+    return Fetchers(nursery, ports, lambda ends: run_fetcher(ends, *fetching))
+
+
+def _start_archivists(
+    nursery: trio.Nursery,
+    pipeline: Pipeline,
+    days: trio.MemorySendChannel[WriterMessage],
+    events: trio.MemorySendChannel[SchedulerMessage],
+) -> trio.MemorySendChannel[ArchiveJob]:
+    """Archivists, behind the pullers of a bucket; returns where jobs for them go."""
+    # Never full: a job an instrument, and the days of none are asked for twice.
+    send, wanted = trio.open_memory_channel[ArchiveJob](math.inf)
+    wanted = start_pullers(nursery, pipeline.remote, wanted, days, pipeline.stop)
+    for _ in range(ARCHIVISTS if pipeline.open_archive is not None else 0):
+        nursery.start_soon(_run_archivist, wanted.clone(), days.clone(), events.clone(), pipeline)
+    return send
+
+
+def _start_live(
+    nursery: trio.Nursery,
+    pipeline: Pipeline,
+    spec: RunSpec,
+    pages: trio.MemorySendChannel[MergerMessage],
+    events: trio.MemorySendChannel[SchedulerMessage],
+) -> trio.MemorySendChannel[SequencerMessage] | None:
+    """The live side; returns where messages to it go, None if streams are not followed."""
+    if pipeline.live is None or spec.live is None or spec.once:
+        return None
+    live = LiveSide(nursery, pipeline.live)
+    clock = LiveClock(pipeline.wall_ms, pipeline.exchange_ms)
+    live.start(spec, pipeline.open_client, pipeline.patience, pipeline.stop, clock, pages.clone(), events.clone())
+    nursery.start_soon(live.relay, pipeline.reload, pipeline.stop)
+    return live.inbox.clone()
 
 
 async def _run_merger(

@@ -8,7 +8,6 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 from trio_util import AsyncValue, move_on_when
@@ -29,7 +28,7 @@ from backfilld.actors.publisher import SUBSCRIBER_FRAMES, run_publisher
 from backfilld.actors.sequencer import SequencerPorts, run_sequencer
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.model import Instrument
-from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.spec import Reload, RunSpec
 from backfilld.ports import OpenClient, OpenStream
 from backfilld.supervisor_pools import jobs_by_pool
 
@@ -86,11 +85,6 @@ class LiveWorld:
         return self.door.subscribe(instrument, from_id) or "the daemon is stopping"
 
 
-class _Reload(Protocol):
-    @property
-    def spec(self) -> RunSpec: ...
-
-
 class LiveSide:
     """Everything live of one run of the pipeline. ``inbox`` is where the scheduler, reloads and the stop go."""
 
@@ -135,7 +129,7 @@ class LiveSide:
             self._world.statistics,
         )
 
-    async def relay(self, reloads: AsyncValue[_Reload | None], stop: trio.Event) -> None:
+    async def relay(self, reloads: AsyncValue[Reload | None], stop: trio.Event) -> None:
         """Pass on other settings and the stop."""
         before = reloads.value
         async with self.inbox:

@@ -17,9 +17,10 @@ from backfilld.core.backfill.questions import Page, Tail
 from backfilld.core.model import MS_PER_DAY, Instrument
 from backfilld.core.monitor.snapshot import DiskTrouble
 from backfilld.core.retry import Restarts
+from backfilld.core.sync.spec import Reload
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, SettingsError, StoreError, TransientError
-from backfilld.pipeline import Pipeline, Reload
+from backfilld.pipeline import Pipeline
 from backfilld.settings import Settings
 from backfilld.supervisor import run_pipeline
 from backfilld.surfaces import logs

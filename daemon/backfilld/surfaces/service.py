@@ -13,8 +13,9 @@ from backfilld.adapters.systemd import Notifier
 from backfilld.assembly import spec_of
 from backfilld.core.monitor.pulse import Pulse
 from backfilld.core.monitor.snapshot import Snapshot
+from backfilld.core.sync.spec import Reload
 from backfilld.errors import SettingsError
-from backfilld.pipeline import Pipeline, Reload
+from backfilld.pipeline import Pipeline
 from backfilld.settings import Settings
 from backfilld.surfaces.logs import set_level
 

@@ -22,9 +22,10 @@ has ended, when a file or the spec has changed, when ids may be looked at again,
 stored. A stale sync asks nothing more. Once nothing is out it yields: it flushes, so that the certificates describe all
 that it has received, and plans again from these. Certificates stay in memory; only days that are not known are loaded.
 
-Rules. Everything that decides where a sync stands is in this file: what answers mean is in ``attempt``, which days are
-wanted in ``planning``. No clock is read: each event comes with its :class:`Instant`. After each event the sync advances
-as far as it can. The window slides at the round after midnight, once the days that leave it are sealed, or a day later.
+Rules. Everything that decides where a sync stands is in this file: what answers mean is in ``attempt``, what makes a
+plan stale in ``circumstances``, which days are wanted in ``planning``. No clock is read: each event comes with its
+:class:`Instant`. After each event the sync advances as far as it can. The window slides at the round after midnight,
+once the days that leave it are sealed, or a day later.
 """
 
 from collections.abc import Mapping
@@ -34,9 +35,10 @@ from backfilld.core.backfill.outcome import is_unknown_symbol
 from backfilld.core.backfill.questions import Query
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.ids import IdSet
-from backfilld.core.model import day_of, day_start_ms
+from backfilld.core.model import day_of
 from backfilld.core.sync import events as happened
 from backfilld.core.sync.announcements import log_start
+from backfilld.core.sync.circumstances import Circumstances
 from backfilld.core.sync.events import (
     Action,
     Describe,
@@ -45,21 +47,19 @@ from backfilld.core.sync.events import (
     Flush,
     Instant,
     LoadDays,
-    LookAtFiles,
     Prove,
     TakeArchive,
 )
 from backfilld.core.sync.planning import days_beside, days_of, wanted_window
-from backfilld.core.sync.rests import ARCHIVE_AGAIN_S, LOOK_EVERY_S
-from backfilld.core.sync.spec import RunSpec
-from backfilld.core.sync.state import Phase, SyncState
+from backfilld.core.sync.rests import LOOK_EVERY_S
+from backfilld.core.sync.state import Phase
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import BackfillError
 
 _CAN_YIELD = {Phase.ASKING, Phase.RESTING, Phase.AWAITING_ARCHIVE}
 
 
-class InstrumentSync(SyncState):
+class InstrumentSync(Circumstances):
     """The backfill of one instrument and its top-ups. :meth:`begin` it once, then tell it :meth:`on` every event."""
 
     # -- what the scheduler asks
@@ -117,33 +117,7 @@ class InstrumentSync(SyncState):
             case happened.PassedOver(ids):
                 self.attempt.plan.absent |= IdSet((ids,))
             case _:
-                self._heed_circumstances(event, now)
-
-    def _heed_circumstances(self, event: Event, now: Instant) -> None:
-        match event:
-            case happened.Described(listed_ms):
-                self.listed_ms = listed_ms
-                self._is_listed = self.has_answered = True
-                self.is_unlisted = self._is_described_next = False
-            case happened.Undescribed(error):
-                self._undescribed(error)
-            case happened.IsFollowed():
-                self.is_followed = True
-            case happened.ArchiveDayEnded(day, record, refusal):
-                self._archive_ended(day, record, refusal)
-            case happened.DaysAltered(days):
-                self._altered(days)
-            case happened.DayDeleted(day):
-                self._records.pop(day, None)
-                self.attempt.known_days.forget(day)
-            case happened.SpecReplaced(spec):
-                self._replace_spec(spec, now)
-            case happened.ClockHeard() if now.server_ms is not None and self._is_planned_by_host:
-                self._is_planned_by_host = False
-                is_other_day = self.spec.window is None and day_of(now.server_ms) != self.attempt.today
-                self._is_stale |= is_other_day or self.attempt.known_days.second_look_is_due(now.server_ms)
-            case _:
-                pass
+                self._take_circumstance(event, now)
 
     def _advance(self, now: Instant) -> None:
         """Go on as far as nothing has to be waited for."""
@@ -153,7 +127,7 @@ class InstrumentSync(SyncState):
         if self.must_yield:
             if not self.attempt.plan.is_waiting:
                 self.phase = Phase.YIELDING
-                self._actions.append(Flush(frozenset(self._unsettled) if self._is_removed else frozenset()))
+                self._actions.append(Flush(frozenset(self.certificates.unsealed) if self._is_removed else frozenset()))
         elif self.phase is Phase.ASKING and self._has_asked_all and not now.is_doubted:
             self.phase = Phase.SAVING
             self.attempt.known_days.hand_over(self.attempt.plan.received)
@@ -179,9 +153,7 @@ class InstrumentSync(SyncState):
         """Plan from the days that the window needs, as soon as all are known."""
         window = wanted_window(self.spec, day_of(now.now_ms))
         needed = {*days_of(window, now.now_ms), *days_beside(window)}
-        self._known &= needed
-        self._records = {day: record for day, record in self._records.items() if day in needed}
-        unknown = tuple(sorted(needed - self._known))
+        unknown = self.certificates.limit_to(needed)
         if unknown:
             self.phase = Phase.LOADING
             self._actions.append(LoadDays(unknown))
@@ -191,11 +163,8 @@ class InstrumentSync(SyncState):
     def _loaded(self, records: Mapping[date, Certificate | None], now: Instant) -> None:
         window = wanted_window(self.spec, day_of(now.now_ms))
         for day, record in records.items():
-            self._known.add(day)
-            if record is not None:
-                self._records[day] = record
-                self._note_unsealed(record)
-            elif not self.spec.uncached and day not in days_beside(window):
+            self.certificates.loaded(day, record)
+            if record is None and not self.spec.uncached and day not in days_beside(window):
                 self.log.info("cache_missed", day=day.isoformat())
         if self._is_removed:
             self._leave()
@@ -227,16 +196,6 @@ class InstrumentSync(SyncState):
 
     # -- saving
 
-    def _stored(self, record: Certificate, conflicts: int) -> None:
-        self._records[record.day] = record
-        self._known.add(record.day)
-        self._note_unsealed(record)
-        if self.attempt.known_days.saved(record):
-            self.log.warning("day_lost_trades", day=record.day.isoformat())
-            self._is_stale = True
-        self.attempt.plan.certify(record.absent)
-        self.conflicts += conflicts
-
     def _flushed(self, now: Instant) -> None:
         if self.phase is Phase.YIELDING:
             self._heed_answers(now)
@@ -260,7 +219,7 @@ class InstrumentSync(SyncState):
             self.phase = Phase.NOTING if absences else Phase.SEALING
             self._actions.append(Flush(renew, absences))
         else:
-            self._unsettled.clear()
+            self.certificates.unsealed.clear()
             self._end_round(now)
 
     # -- rounds
@@ -279,18 +238,8 @@ class InstrumentSync(SyncState):
         self._rest(now)
 
     def _begin_round(self, now: Instant) -> None:
-        """Ask again, or plan again: the window may begin a day later, ids that were passed over may be there, and a
-        day that the archive did not have may have been published."""
-        known_days = self.attempt.known_days
-        self._is_stale |= known_days.second_look_is_due(now.now_ms) or bool(known_days.unstored)
-        if self.spec.window is None:
-            start_ms = wanted_window(self.spec, day_of(now.now_ms)).start_ms
-            self._is_stale |= known_days.may_slide_to(start_ms)
-        lacks_past = self.unreachable_before_ms is not None or known_days.lacks_past(day_start_ms(day_of(now.now_ms)))
-        if self.archive.asked_at + ARCHIVE_AGAIN_S <= now.monotonic_s and lacks_past:
-            self._reach_ms = 0
-            self.archive.answered = frozenset()
-            self._is_stale = True
+        """Ask again, or plan again."""
+        self._judge_plan(now)
         if not self.is_planned:
             self._load(now)
             return
@@ -306,34 +255,3 @@ class InstrumentSync(SyncState):
         self.attempt.lose(error)
         self._is_stale = self.attempt.is_stale = self.is_planned = False
         self._end_round(now)
-
-    # -- circumstances
-
-    def _archive_ended(self, day: date, record: Certificate | None, refusal: str | None) -> None:
-        """The day is stored now, or the archive does not have it. After the last one the whole window is planned."""
-        if refusal is not None:
-            self.log.warning("archive_refused", day=day.isoformat(), reason=refusal)
-        elif record is not None:
-            self._stored(record, 0)
-        else:
-            self._known.discard(day)
-        self.archive.ended(day)
-        self._is_stale |= not self.archive.awaited
-
-    def _altered(self, days: frozenset[date]) -> None:
-        """Read these days again."""
-        altered = days & self._known
-        if altered:
-            self.log.info("files_changed", days=sorted(day.isoformat() for day in altered))
-            self._known -= altered
-            self._records = {day: record for day, record in self._records.items() if day not in altered}
-            self._is_stale = True
-
-    def _replace_spec(self, spec: RunSpec, now: Instant) -> None:
-        self._quiet_rounds = 0
-        self.rests_until = min(self.rests_until, now.monotonic_s + spec.poll_s)
-        self._is_stale |= (spec.days, spec.window) != (self.spec.days, self.spec.window)
-        self._is_removed = self.instrument not in spec.instruments
-        self.is_followed &= not self._is_removed
-        self.spec = spec
-        self._actions.append(LookAtFiles())

@@ -51,3 +51,10 @@ class RunSpec:
     def fetchers(self) -> int:
         """How many fetchers there are, and so how many questions are dealt at a time."""
         return self.max_concurrent + self.spare_fetchers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reload:
+    """A request to continue with this spec; each one counts, also with the same spec as before."""
+
+    spec: RunSpec

@@ -10,10 +10,10 @@ from enum import Enum, auto
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.outcome import Outcome, exit_code, is_unknown_symbol
 from backfilld.core.backfill.sources import within_reach
-from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument, day_of, day_start_ms
 from backfilld.core.sync.announcements import Lines
 from backfilld.core.sync.attempt import Attempt
+from backfilld.core.sync.certificates import Certificates
 from backfilld.core.sync.events import Action, Distrust, Instant, Leave, LookAtFiles, Offer, Remember
 from backfilld.core.sync.planning import ArchiveState, drafted
 from backfilld.core.sync.rests import rest_s
@@ -55,9 +55,7 @@ class SyncState:
         self.shown = NewestShown()
         self.listed_ms: int | None = None
         self._has_recalled = self._has_remembered = False
-        self._records: dict[date, Certificate] = {}
-        self._known: set[date] = set()
-        self._unsettled: set[date] = set()
+        self.certificates = Certificates()
         self._reach_ms = 0
         self._is_unanswered = self._is_stale = self._is_removed = False
         self._is_listed = self.is_unlisted = self.has_answered = self.is_late = False
@@ -142,7 +140,7 @@ class SyncState:
             self.instrument,
             self.spec,
             now.now_ms,
-            self._records,
+            self.certificates.by_day,
             reach_ms=self._reach_ms,
             answered=self.archive.answered,
             is_unanswered=self._is_unanswered,
@@ -151,7 +149,7 @@ class SyncState:
         return Attempt(
             self.instrument,
             draft,
-            self._records,
+            self.certificates.by_day,
             now,
             self.log,
             self.shown,
@@ -201,14 +199,10 @@ class SyncState:
             self._has_remembered = True
             self._remember()
 
-    def _note_unsealed(self, record: Certificate) -> None:
-        """The rows of a day that is not sealed may wait in a journal. A sealed day is in its file."""
-        self._unsettled.discard(record.day) if record.sealed else self._unsettled.add(record.day)
-
     def _days_to_settle(self) -> frozenset[date]:
         """The days whose files are to be written at the end of this round: after the first one all, then those that
         are over. The store knows when today's file is due."""
-        stored = self._unsettled & self.attempt.known_days.records.keys()
+        stored = self.certificates.unsealed & self.attempt.known_days.records.keys()
         is_first = not self.rounds or self.spec.once
         return frozenset(stored if is_first else stored - {self.attempt.today})
 
@@ -228,7 +222,7 @@ class SyncState:
         if attempt.distrusted is not None:
             day, reason = attempt.distrusted
             self._actions.append(Distrust(day, reason))
-            self._records.pop(day, None)
+            self.certificates.removed(day)
         self._is_unanswered |= attempt.needs_seams
         if attempt.is_out_of_reach:
             start_ms = attempt.window.start_ms

@@ -1,0 +1,51 @@
+"""The certificates of one instrument's days, as far as they are in memory.
+
+Owns which days must be read from disk before a plan is made. Must not read anything.
+"""
+
+from collections.abc import Set as AbstractSet
+from datetime import date
+
+from backfilld.core.day.certificate import Certificate
+
+
+class Certificates:
+    """``by_day`` has the days that are stored. ``unsealed`` are days whose rows may wait in a journal; those of a
+    sealed day are in its file."""
+
+    def __init__(self) -> None:
+        self.by_day: dict[date, Certificate] = {}
+        self.unsealed: set[date] = set()
+        self._read: set[date] = set()
+
+    def limit_to(self, needed: AbstractSet[date]) -> tuple[date, ...]:
+        """Forget all other days. Return those that must be read, ascending."""
+        self._read &= needed
+        self.by_day = {day: record for day, record in self.by_day.items() if day in needed}
+        return tuple(sorted(needed - self._read))
+
+    def loaded(self, day: date, record: Certificate | None) -> None:
+        """A day was read; None if no file of it can be trusted."""
+        self._read.add(day)
+        if record is not None:
+            self.stored(record)
+
+    def stored(self, record: Certificate) -> None:
+        """A day stands on disk."""
+        self._read.add(record.day)
+        self.by_day[record.day] = record
+        if record.sealed:
+            self.unsealed.discard(record.day)
+        else:
+            self.unsealed.add(record.day)
+
+    def removed(self, day: date) -> None:
+        """A day has no file any more."""
+        self.by_day.pop(day, None)
+
+    def altered(self, days: AbstractSet[date]) -> AbstractSet[date]:
+        """Read these days again. Return those that had been read."""
+        known = days & self._read
+        self._read -= known
+        self.by_day = {day: record for day, record in self.by_day.items() if day not in known}
+        return known

@@ -1,0 +1,95 @@
+"""What happens around a sync, and what makes its plan stale.
+
+Owns the events that change what is known and never the state: :mod:`backfilld.core.sync.instrument` decides where the
+sync stands after them.
+"""
+
+from datetime import date
+
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.model import day_of, day_start_ms
+from backfilld.core.sync import events as happened
+from backfilld.core.sync.events import Event, Instant, LookAtFiles
+from backfilld.core.sync.planning import wanted_window
+from backfilld.core.sync.rests import ARCHIVE_AGAIN_S
+from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.state import SyncState
+
+
+class Circumstances(SyncState):
+    """A sync that takes note of what happens around it."""
+
+    def _take_circumstance(self, event: Event, now: Instant) -> None:
+        match event:
+            case happened.Described(listed_ms):
+                self.listed_ms = listed_ms
+                self._is_listed = self.has_answered = True
+                self.is_unlisted = self._is_described_next = False
+            case happened.Undescribed(error):
+                self._undescribed(error)
+            case happened.IsFollowed():
+                self.is_followed = True
+            case happened.ArchiveDayEnded(day, record, refusal):
+                self._archive_ended(day, record, refusal)
+            case happened.DaysAltered(days):
+                self._altered(days)
+            case happened.DayDeleted(day):
+                self.certificates.removed(day)
+                self.attempt.known_days.forget(day)
+            case happened.SpecReplaced(spec):
+                self._replace_spec(spec, now)
+            case happened.ClockHeard() if now.server_ms is not None and self._is_planned_by_host:
+                self._is_planned_by_host = False
+                is_other_day = self.spec.window is None and day_of(now.server_ms) != self.attempt.today
+                self._is_stale |= is_other_day or self.attempt.known_days.second_look_is_due(now.server_ms)
+            case _:
+                pass
+
+    def _judge_plan(self, now: Instant) -> None:
+        """Find out at the beginning of a round whether another plan is due: the window may begin a day later, ids that
+        were passed over may be there, and a day that the archive did not have may have been published."""
+        known_days = self.attempt.known_days
+        self._is_stale |= known_days.second_look_is_due(now.now_ms) or bool(known_days.unstored)
+        if self.spec.window is None:
+            start_ms = wanted_window(self.spec, day_of(now.now_ms)).start_ms
+            self._is_stale |= known_days.may_slide_to(start_ms)
+        lacks_past = self.unreachable_before_ms is not None or known_days.lacks_past(day_start_ms(day_of(now.now_ms)))
+        if self.archive.asked_at + ARCHIVE_AGAIN_S <= now.monotonic_s and lacks_past:
+            self._reach_ms = 0
+            self.archive.answered = frozenset()
+            self._is_stale = True
+
+    def _stored(self, record: Certificate, conflicts: int) -> None:
+        self.certificates.stored(record)
+        if self.attempt.known_days.saved(record):
+            self.log.warning("day_lost_trades", day=record.day.isoformat())
+            self._is_stale = True
+        self.attempt.plan.certify(record.absent)
+        self.conflicts += conflicts
+
+    def _archive_ended(self, day: date, record: Certificate | None, refusal: str | None) -> None:
+        """The day is stored now, or the archive does not have it. After the last one the whole window is planned."""
+        if refusal is not None:
+            self.log.warning("archive_refused", day=day.isoformat(), reason=refusal)
+        elif record is not None:
+            self._stored(record, 0)
+        else:
+            self.certificates.altered({day})
+        self.archive.ended(day)
+        self._is_stale |= not self.archive.awaited
+
+    def _altered(self, days: frozenset[date]) -> None:
+        """Read these days again."""
+        altered = self.certificates.altered(days)
+        if altered:
+            self.log.info("files_changed", days=sorted(day.isoformat() for day in altered))
+            self._is_stale = True
+
+    def _replace_spec(self, spec: RunSpec, now: Instant) -> None:
+        self._quiet_rounds = 0
+        self.rests_until = min(self.rests_until, now.monotonic_s + spec.poll_s)
+        self._is_stale |= (spec.days, spec.window) != (self.spec.days, self.spec.window)
+        self._is_removed = self.instrument not in spec.instruments
+        self.is_followed &= not self._is_removed
+        self.spec = spec
+        self._actions.append(LookAtFiles())
