@@ -30,7 +30,8 @@ from backfilld.actors.messages import (
 )
 from backfilld.actors.permits import SetShare
 from backfilld.actors.reader import run_reader
-from backfilld.actors.scheduler import SchedulerPorts, run_scheduler
+from backfilld.actors.scheduler import run_scheduler
+from backfilld.actors.scheduler_ports import SchedulerPorts
 from backfilld.actors.writer import run_writer
 from backfilld.core.crashes import described
 from backfilld.core.monitor.snapshot import DiskTrouble

@@ -33,7 +33,8 @@ from backfilld.actors.messages import (
     SyncEvent,
 )
 from backfilld.actors.reader import Reading, run_reader
-from backfilld.actors.scheduler import SHOWN_EVERY_S, SchedulerPorts, run_scheduler
+from backfilld.actors.scheduler import SHOWN_EVERY_S, run_scheduler
+from backfilld.actors.scheduler_ports import SchedulerPorts
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.answers import check_page, cut
 from backfilld.core.backfill.newest_shown import ShownEnd

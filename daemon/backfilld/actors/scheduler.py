@@ -5,19 +5,17 @@ queue where it could not be thought over. Must not decide, fetch, read, merge or
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 
 import structlog
 import trio
 from trio_util import AsyncValue
 
+from backfilld.actors.first_rounds import FirstRounds
+from backfilld.actors.jobs_in_hand import JobsInHand
 from backfilld.actors.messages import (
     AddUp,
-    ArchiveJob,
     DescribeMarket,
     FetchJob,
     FiguresRead,
@@ -26,22 +24,18 @@ from backfilld.actors.messages import (
     JobDropped,
     JobFailed,
     MarketDescribed,
-    MergerMessage,
-    ReaderMessage,
     RetireDays,
     SchedulerMessage,
     SpecChanged,
     Spent,
     StopRequested,
-    SyncAction,
     SyncEvent,
 )
 from backfilld.actors.scheduler_clock import SchedulerClock
-from backfilld.core.backfill.outcome import Outcome
-from backfilld.core.markets import RULES, Pool
+from backfilld.actors.scheduler_ports import SchedulerPorts
+from backfilld.core.markets import Pool
 from backfilld.core.model import Instrument
 from backfilld.core.sync import events
-from backfilld.core.sync.announcements import log_outcome
 from backfilld.core.sync.events import Action, Event, Log
 from backfilld.core.sync.instruments import Instruments
 from backfilld.core.sync.planning import days_of
@@ -55,19 +49,6 @@ SHOWN_EVERY_S = 0.25
 """How often statistics are published while there is work."""
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerPorts:
-    """The channel ends of the scheduler. ``outcomes`` gets one Outcome an instrument, after its first round."""
-
-    inbox: trio.MemoryReceiveChannel[SchedulerMessage]
-    jobs: trio.MemorySendChannel[Job]
-    pages: trio.MemorySendChannel[MergerMessage]
-    reads: trio.MemorySendChannel[ReaderMessage]
-    outcomes: trio.MemorySendChannel[Outcome]
-    archive: trio.MemorySendChannel[ArchiveJob]
-    live: trio.MemorySendChannel[SyncAction[events.Offer]] | None = None
-
-
 async def run_scheduler(
     ports: SchedulerPorts,
     spec: RunSpec,
@@ -79,8 +60,7 @@ async def run_scheduler(
 
     ``wall_ms`` is the host's clock, in ms since the epoch; it names the day until the exchange has told its time.
     """
-    ends = ports.inbox, ports.jobs, ports.pages, ports.reads, ports.outcomes, ports.archive
-    async with ends[0], ends[1], ends[2], ends[3], ends[4], ends[5], ports.live or nullcontext():
+    async with ports.open():
         scheduler = _Scheduler(ports, spec, wall_ms, statistics, stop)
         await scheduler.begin()
         while True:
@@ -96,10 +76,6 @@ async def run_scheduler(
             await scheduler.begin_rounds()
             scheduler.show()
         await scheduler.end()
-
-
-def _pool_of(job: Job) -> Pool:
-    return RULES[job.instrument.market if isinstance(job, FetchJob) else job.market].pool
 
 
 class _Scheduler:
@@ -118,9 +94,9 @@ class _Scheduler:
         self._clock = SchedulerClock(wall_ms)
         self._instruments = Instruments()
         self._symbols = SymbolInfo()
-        self._outcomes: dict[Instrument, Outcome] = {}
+        self._first_rounds = FirstRounds(ports.outcomes)
         self._to_describe: list[Instrument] = []
-        self._in_hand = Counter[Pool]()
+        self._in_hand = JobsInHand()
         self._steps = 0
         self._shown_steps = 0
         self._shown_at = -math.inf
@@ -136,9 +112,8 @@ class _Scheduler:
         """Report the syncs that the stop cut short."""
         for sync in self._instruments:
             if not sync.rounds:
-                self._outcomes[sync.instrument] = sync.outcome(trio.current_time())
-        for instrument in tuple(self._outcomes):
-            await self._ports.outcomes.send(self._outcomes.pop(instrument))
+                self._first_rounds.ended(sync.outcome(trio.current_time()))
+        await self._first_rounds.report_all()
         if self._steps:
             self._publish()
 
@@ -151,10 +126,10 @@ class _Scheduler:
             return  # Nothing goes out before the question that names the limits.
         while not (self._is_stopping or self._stop.is_set()):
             # Each pool has fetchers of its own: one that waits for weight holds up no other.
-            job = self._next_job({pool for pool in Pool if self._in_hand[pool] >= self._spec.fetchers})
+            job = self._next_job(self._in_hand.busy(self._spec.fetchers))
             if job is None:
                 return
-            self._in_hand[_pool_of(job)] += 1
+            self._in_hand.dealt(job)
             self._ports.jobs.send_nowait(job)
 
     def wakes_at(self) -> float:
@@ -170,11 +145,10 @@ class _Scheduler:
                 self._came_back(message.job, message.spent)
                 await self._book(message)
             case JobDropped(job):
-                self._in_hand[_pool_of(job)] -= 1
+                self._in_hand.came_back(job)
             case StopRequested():
                 self._is_stopping = True
-                for end in (self._ports.jobs, self._ports.archive, self._ports.reads, self._ports.pages):
-                    await end.aclose()
+                await self._ports.stop_feeding()
             case FiguresRead():
                 await self._added_up(message)
             case SpecChanged(spec):
@@ -195,7 +169,7 @@ class _Scheduler:
     def show(self) -> None:
         """Publish how things stand, now and then while there is work and at once when there is none."""
         is_due = trio.current_time() >= self._shown_at + SHOWN_EVERY_S
-        if self._steps != self._shown_steps and (is_due or not self._in_hand.total()):
+        if self._steps != self._shown_steps and (is_due or not self._in_hand):
             self._publish()
 
     # -- messages
@@ -214,9 +188,9 @@ class _Scheduler:
         return FetchJob(instrument, query, self._instruments[instrument].attempt.window.stop_ms, rank)
 
     def _came_back(self, job: Job, spent: Spent) -> None:
-        self._in_hand[_pool_of(job)] -= 1
+        self._in_hand.came_back(job)
         self._clock.heard(spent)
-        if self._clock.is_doubted and not self._in_hand.total():
+        if self._clock.is_doubted and not self._in_hand:
             # Any answer settles whether the last one's time was wrong.
             self._symbols.ask(*islice(self._planned(), 1))
 
@@ -273,57 +247,36 @@ class _Scheduler:
                 write(action.event, instrument=str(instrument), **action.fields)
             elif isinstance(action, events.EndRound):
                 await self._end_round(instrument)
-            elif not self._is_stopping:
-                await self._do(instrument, action)
-
-    async def _do(self, instrument: Instrument, action: Action) -> None:
-        ports = self._ports
-        match action:
-            case events.Flush() | events.Prove():
-                await ports.pages.send(SyncAction(instrument, action))
-            case events.LoadDays() | events.LookAtFiles() | events.Distrust() | events.Remember():
-                ports.reads.send_nowait(SyncAction(instrument, action))
-            case events.TakeArchive():
-                ports.archive.send_nowait(SyncAction(instrument, action))
-            case events.Offer() if ports.live is not None:
-                ports.live.send_nowait(SyncAction(instrument, action))
-            case events.Describe():
+            elif self._is_stopping:
+                continue
+            elif isinstance(action, events.Describe):
                 self._to_describe.append(instrument)
-            case events.Leave():
+            elif isinstance(action, events.Leave):
                 self._instruments.drop(instrument)
-            case _:
-                pass
+            else:
+                await self._ports.pass_on(instrument, action)
 
     async def _end_round(self, instrument: Instrument) -> None:
         sync = self._instruments[instrument]
-        if sync.rounds > 1:
-            await self._end_if_over()
-            return
-        outcome = self._outcomes[instrument] = sync.outcome(trio.current_time())
-        tick, window = self._symbols.ticks.get(instrument), sync.attempt.window
-        if tick is None or self._is_stopping:
-            await self._report(instrument, outcome, None)
-        else:
-            self._ports.reads.send_nowait(AddUp.of_newest_day(instrument, window, self._clock.day(), tick))
+        if sync.rounds == 1:
+            self._first_rounds.ended(sync.outcome(trio.current_time()))
+            tick, window = self._symbols.ticks.get(instrument), sync.attempt.window
+            if tick is not None and not self._is_stopping:
+                self._ports.reads.send_nowait(AddUp.of_newest_day(instrument, window, self._clock.day(), tick))
+                return
+            await self._first_rounds.report(instrument)
+        await self._end_if_over()
 
     async def _added_up(self, message: FiguresRead) -> None:
         instrument = message.instrument
-        await self._report(instrument, self._outcomes.get(instrument), message)
+        await self._first_rounds.report(instrument, message)
+        await self._end_if_over()
         if message.is_damaged and instrument in self._instruments:
             days = days_of(self._instruments[instrument].attempt.window, self._clock.now_ms())
             await self._tell(instrument, events.DaysAltered(frozenset(days)))
 
-    async def _report(self, instrument: Instrument, outcome: Outcome | None, read: FiguresRead | None) -> None:
-        if outcome is None:
-            return
-        outcome = self._outcomes.pop(instrument)
-        outcome = outcome if read is None else outcome.with_figures(read.figures, is_whole=read.is_whole)
-        log_outcome(log.bind(instrument=str(instrument)), outcome)
-        await self._ports.outcomes.send(outcome)
-        await self._end_if_over()
-
     async def _end_if_over(self) -> None:
-        if not self._outcomes and self._instruments.is_over(once=self._spec.once):
+        if not self._first_rounds and self._instruments.is_over(once=self._spec.once):
             self._stop.set()
 
     def _publish(self) -> None:

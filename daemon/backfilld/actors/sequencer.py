@@ -1,17 +1,17 @@
 """The sequencer: looks after the newest end of every instrument's trades, from streams, with REST for what is missing.
 
 Owns an attachment for each instrument and the groups of connections. Trades leave it once, by id, to subscribers and
-to the merger; holes leave it as jobs for the healers, which are fetchers of its own. It waits for nobody: what the
-merger does not take stays in the outbox.
+to the merger; holes leave it as jobs for the healers, which are fetchers of its own (:mod:`backfilld.actors.healing`).
+It waits for nobody: what the merger does not take stays in the outbox.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import polars as pl
 import trio
 from trio_util import AsyncValue
 
+from backfilld.actors.healing import Healing, Question
 from backfilld.actors.live_announcements import LiveAnnouncements, LiveClock
 from backfilld.actors.live_groups import LiveGroups, StartListener
 from backfilld.actors.live_messages import (
@@ -40,29 +40,20 @@ from backfilld.actors.messages import (
     SyncAction,
     SyncEvent,
 )
-from backfilld.core.backfill.questions import Found, Tail
-from backfilld.core.frame import empty_trades
-from backfilld.core.live.attachment import Ask, Attachment, Why
-from backfilld.core.live.pace import JOIN_WEIGHT, SILENCE_WEIGHT, Pace
+from backfilld.core.backfill.questions import Found
+from backfilld.core.live.attachment import Attachment
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.live.sequence import share_of_early
-from backfilld.core.live.trades import LiveTrade, trades_of
-from backfilld.core.markets import RULES, Pool
-from backfilld.core.model import IdRange, Instrument
+from backfilld.core.live.trades import LiveTrade
+from backfilld.core.model import Instrument
 from backfilld.core.sync.events import IsFollowed, Offer, PassedOver
 from backfilld.core.sync.spec import RunSpec
-from backfilld.core.weight.fair_queue import Rank
-from backfilld.core.weight.weights import Endpoint
-from backfilld.errors import RateLimited, UnexpectedAnswer
 
 TICK_S = 0.05
 """How often holes are looked at while there are some; twice as fast as the youngest of them is asked for."""
 
 QUIET_TICK_S = 0.25
 """How often everything is looked at otherwise."""
-
-CAUTIOUS = {Why.JOIN, Why.SILENCE}
-"""Questions that nothing that is known to be missing makes necessary."""
 
 MOST_DEATHS = 2
 """Connections that are replaced for an instrument that they do not bring: at each address of the markets with two."""
@@ -138,10 +129,7 @@ class _Sequencer:
         self.is_stopping = False
         self._attachments: dict[Instrument, Attachment] = {}
         self._announce = LiveAnnouncements(clock)
-        self._asked: dict[Instrument, Ask] = {}
-        self._pages: dict[Instrument, pl.DataFrame] = {}
-        paces = {Why.JOIN: JOIN_WEIGHT, Why.SILENCE: SILENCE_WEIGHT}
-        self._paces = {(pool, why): Pace(weight) for pool in Pool for why, weight in paces.items()}
+        self._healing = Healing(ports.jobs, self._announce)
         self._tick_at = self._shown_at = trio.current_time()
         self._follow(spec.instruments, trio.current_time())
         self._show(trio.current_time())
@@ -168,13 +156,13 @@ class _Sequencer:
     def _handle_healer(self, message: SequencerMessage, now: float) -> None:
         match message:
             case PageFetched(instrument, trades):
-                self._pages[instrument] = trades
+                self._healing.fetched(instrument, trades)
             case JobAnswered(FetchJob(instrument), found):
                 self._answered(instrument, found, now)
             case JobFailed(FetchJob(instrument), error):
-                self._failed(instrument, error, now)
+                self._healing.failed(instrument, self._attachments.get(instrument), error, now)
             case JobDropped(FetchJob(instrument)):
-                self._failed(instrument, None, now)
+                self._healing.failed(instrument, self._attachments.get(instrument), None, now)
             case _:
                 pass
 
@@ -223,33 +211,14 @@ class _Sequencer:
         self._announce.attached(instrument, attachment)
 
     def _answered(self, instrument: Instrument, found: Found, now: float) -> None:
-        trades, ask = trades_of(self._pages.pop(instrument, empty_trades())), self._asked.pop(instrument, None)
         attachment = self._attachments.get(instrument)
-        if attachment is None or ask is None:
+        ready = self._healing.answered(instrument, attachment, found, now)
+        if attachment is None or ready is None:
             return
-        if found.skipped and found.skipped[0].first_id == ask.first_id:
-            attachment.passed_over(found.skipped[0], now)
-        self._publish(instrument, attachment.answered(trades, ask.why, now), now)
+        self._publish(instrument, ready, now)
         self._announce.attached(instrument, attachment)
         self._announce.healed(instrument, attachment.healed(now))
-        following = attachment.question(now)
-        # A hole of hundreds of pages does not wait for a look at the clock after each of them.
-        if following is not None and following.why not in CAUTIOUS:
-            self._ask(instrument, attachment, following, now)
-
-    def _failed(self, instrument: Instrument, error: Exception | None, now: float) -> None:
-        self._pages.pop(instrument, None)
-        self._asked.pop(instrument, None)
-        attachment = self._attachments.get(instrument)
-        if attachment is None:
-            return
-        if isinstance(error, UnexpectedAnswer) and error.absent is not None:
-            attachment.passed_over(IdRange(*error.absent), now)
-            return
-        pause_s = error.retry_after_s if isinstance(error, RateLimited) else None
-        attachment.failed(now, pause_s or 0.0)
-        if error is not None:
-            self._announce.unanswered(instrument, error)
+        self._healing.ask_on(instrument, attachment, now)
 
     def _publish(self, instrument: Instrument, ready: list[LiveTrade], now: float) -> None:
         if ready:
@@ -294,16 +263,14 @@ class _Sequencer:
         if self._tick_at > now:
             return
         has_holes = False
-        cautious: list[tuple[Instrument, Attachment, Ask]] = []
+        questions: list[Question] = []
         for instrument, attachment in self._attachments.items():
             self._judge(instrument, attachment, now)
             has_holes |= attachment.sequence.hole_since is not None
             ask = attachment.question(now)
-            if ask is not None and ask.why in CAUTIOUS:
-                cautious.append((instrument, attachment, ask))
-            elif ask is not None:
-                self._ask(instrument, attachment, ask, now)
-        self._ask_cautiously(cautious, now)
+            if ask is not None:
+                questions.append((instrument, attachment, ask))
+        self._healing.ask(questions, now)
         self.groups.act(now)
         self._tick_at = now + (TICK_S if has_holes else QUIET_TICK_S)
         if self._shown_at <= now:
@@ -330,16 +297,3 @@ class _Sequencer:
             # One that no address brings is polled; it does not end a connection that serves others.
             if attachment.deaths <= MOST_DEATHS or not rotation.has_heard:
                 rotation.dead()
-
-    def _ask_cautiously(self, questions: list[tuple[Instrument, Attachment, Ask]], now: float) -> None:
-        """Put the questions of mere caution as the pace allows, those of the busiest instruments first."""
-        for instrument, attachment, ask in sorted(questions, key=lambda each: -each[1].published):
-            rules = RULES[instrument.market]
-            if self._paces[rules.pool, ask.why].take(rules.weights[Endpoint.TRADES], now):
-                self._ask(instrument, attachment, ask, now)
-
-    def _ask(self, instrument: Instrument, attachment: Attachment, ask: Ask, now: float) -> None:
-        attachment.asked(now)
-        self._asked[instrument] = ask
-        self._announce.asked(instrument, attachment.sequence.hole)
-        self._ports.jobs.send_nowait(FetchJob(instrument, Tail(ask.first_id), rank=Rank.HEAL))

@@ -1,0 +1,99 @@
+"""What REST is asked for the live side: holes at once, questions of mere caution at a pace.
+
+Owns which question of an instrument is out, and the rows that come before its answer. Must not know streams.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import polars as pl
+import trio
+
+from backfilld.actors.live_announcements import LiveAnnouncements
+from backfilld.actors.messages import FetchJob, Job
+from backfilld.core.backfill.questions import Found, Tail
+from backfilld.core.frame import empty_trades
+from backfilld.core.live.attachment import Ask, Attachment, Why
+from backfilld.core.live.pace import JOIN_WEIGHT, SILENCE_WEIGHT, Pace
+from backfilld.core.live.trades import LiveTrade, trades_of
+from backfilld.core.markets import RULES, Pool
+from backfilld.core.model import IdRange, Instrument
+from backfilld.core.weight.fair_queue import Rank
+from backfilld.core.weight.weights import Endpoint
+from backfilld.errors import RateLimited, UnexpectedAnswer
+
+Question = tuple[Instrument, Attachment, Ask]
+
+_PACES = {Why.JOIN: JOIN_WEIGHT, Why.SILENCE: SILENCE_WEIGHT}
+"""Questions that nothing that is known to be missing makes necessary, and the weight a minute that they may cost."""
+
+
+@dataclass(slots=True)
+class Healing:
+    """The questions of all instruments; ``jobs`` go to fetchers that only heal."""
+
+    jobs: trio.MemorySendChannel[Job]
+    announce: LiveAnnouncements
+    _asked: dict[Instrument, Ask] = field(default_factory=dict)
+    _pages: dict[Instrument, pl.DataFrame] = field(default_factory=dict)
+    _paces: dict[tuple[Pool, Why], Pace] = field(
+        default_factory=lambda: {(pool, why): Pace(weight) for pool in Pool for why, weight in _PACES.items()}
+    )
+
+    def ask(self, questions: Iterable[Question], now: float) -> None:
+        """Put questions; those of caution as the pace allows, those of the busiest instruments first."""
+        cautious = []
+        for question in questions:
+            if question[2].why in _PACES:
+                cautious.append(question)
+            else:
+                self._ask(question, now)
+        for instrument, attachment, ask in sorted(cautious, key=lambda each: -each[1].published):
+            rules = RULES[instrument.market]
+            if self._paces[rules.pool, ask.why].take(rules.weights[Endpoint.TRADES], now):
+                self._ask((instrument, attachment, ask), now)
+
+    def ask_on(self, instrument: Instrument, attachment: Attachment, now: float) -> None:
+        """Put the next question at once if it is about a hole: one of hundreds of pages does not wait for a look at the
+        clock after each of them."""
+        ask = attachment.question(now)
+        if ask is not None and ask.why not in _PACES:
+            self._ask((instrument, attachment, ask), now)
+
+    def fetched(self, instrument: Instrument, trades: pl.DataFrame) -> None:
+        """Rows of the answer that comes next."""
+        self._pages[instrument] = trades
+
+    def answered(
+        self, instrument: Instrument, attachment: Attachment | None, found: Found, now: float
+    ) -> list[LiveTrade] | None:
+        """The trades that the answer lets out; None for an answer that nobody waits for."""
+        trades, ask = trades_of(self._pages.pop(instrument, empty_trades())), self._asked.pop(instrument, None)
+        if attachment is None or ask is None:
+            return None
+        if found.skipped and found.skipped[0].first_id == ask.first_id:
+            attachment.passed_over(found.skipped[0], now)
+        return attachment.answered(trades, ask.why, now)
+
+    def failed(
+        self, instrument: Instrument, attachment: Attachment | None, error: Exception | None, now: float
+    ) -> None:
+        """The question was given up."""
+        self._pages.pop(instrument, None)
+        self._asked.pop(instrument, None)
+        if attachment is None:
+            return
+        if isinstance(error, UnexpectedAnswer) and error.absent is not None:
+            attachment.passed_over(IdRange(*error.absent), now)
+            return
+        pause_s = error.retry_after_s if isinstance(error, RateLimited) else None
+        attachment.failed(now, pause_s or 0.0)
+        if error is not None:
+            self.announce.unanswered(instrument, error)
+
+    def _ask(self, question: Question, now: float) -> None:
+        instrument, attachment, ask = question
+        attachment.asked(now)
+        self._asked[instrument] = ask
+        self.announce.asked(instrument, attachment.sequence.hole)
+        self.jobs.send_nowait(FetchJob(instrument, Tail(ask.first_id), rank=Rank.HEAL))
