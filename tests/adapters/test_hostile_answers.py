@@ -29,7 +29,7 @@ from backfilld.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
-from backfilld.ports import MarketInfo, Precision
+from backfilld.ports import MarketInfo
 from tests.adapters import raw_server as raw
 from tests.adapters.conftest import OpenPair
 from tests.adapters.raw_server import JSON, dripped, raw_server, response, sent
@@ -287,9 +287,7 @@ def info_with(symbol: Mapping[str, Any] | None = None, **changed: Any) -> bytes:
 
 @given(
     st.dictionaries(st.sampled_from(["rateLimits", "symbols", "serverTime"]), JSON_VALUES),
-    st.dictionaries(
-        st.sampled_from(["filters", "status", "onboardDate", "pricePrecision", "quotePrecision", "symbol"]), JSON_VALUES
-    ),
+    st.dictionaries(st.sampled_from(["filters", "onboardDate", "symbol"]), JSON_VALUES),
     st.lists(st.dictionaries(st.sampled_from(["rateLimitType", "interval", "intervalNum", "limit"]), JSON_VALUES)),
 )
 def test_any_exchange_info_is_bounded_or_an_error(
@@ -322,34 +320,13 @@ def test_a_tick_that_makes_no_sense_is_a_hundredth(tick: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("symbol", "onboard_ms", "precision", "status"),
-    [
-        (
-            {"onboardDate": 1_569_398_400_000, "pricePrecision": 2, "quantityPrecision": 3, "status": "TRADING"},
-            1_569_398_400_000,
-            Precision(2, 3),
-            "TRADING",
-        ),
-        ({"quotePrecision": 8, "baseAssetPrecision": 8, "status": "BREAK"}, None, Precision(8, 8), "BREAK"),
-        (
-            {"contractStatus": "PENDING_TRADING", "pricePrecision": 1, "quantityPrecision": 0},
-            None,
-            Precision(1, 0),
-            "PENDING_TRADING",
-        ),
-        ({"onboardDate": 0, "pricePrecision": -1, "quantityPrecision": 3, "status": 7}, None, None, None),
-        ({"onboardDate": "soon", "pricePrecision": 99, "quantityPrecision": 3}, None, None, None),
-        ({"onboardDate": True, "pricePrecision": True, "quantityPrecision": 3}, None, None, None),
-    ],
+    ("onboard", "onboard_ms"),
+    [(1_569_398_400_000, 1_569_398_400_000), (0, None), ("soon", None), (True, None), (None, None)],
 )
-def test_listing_digits_and_status_are_read_where_they_make_sense(
-    symbol: dict[str, Any], onboard_ms: int | None, precision: Precision | None, status: str | None
-) -> None:
-    result = decode_info(info_with(symbol), ["BTCUSDT"])
+def test_a_listing_is_read_where_it_makes_sense(onboard: object, onboard_ms: int | None) -> None:
+    result = decode_info(info_with({"onboardDate": onboard}), ["BTCUSDT"])
     assert isinstance(result, MarketInfo)
     assert result.onboard_ms.get("BTCUSDT") == onboard_ms
-    assert result.precisions.get("BTCUSDT") == precision
-    assert result.statuses.get("BTCUSDT") == status
 
 
 def test_more_symbols_than_any_exchange_has_are_refused() -> None:

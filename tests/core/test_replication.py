@@ -1,6 +1,6 @@
 """What is pushed, what may be deleted, and when a bucket that does not answer is asked again."""
 
-from datetime import date, timedelta
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,6 @@ from backfilld.core.replication import (
     Reachability,
     day_key,
     day_of_key,
-    deletable_days,
     manifest_key,
     standing_of,
     unpushed_days,
@@ -62,23 +61,6 @@ def test_what_is_not_noted_with_the_digest_of_now_is_pushed_and_nothing_else(
     for day, digest in digests.items():
         assert (day in unpushed) == (notes.get(day) != PushNote(digest))
     assert set(unpushed) <= set(digests)
-
-
-@given(
-    days=st.sets(DAYS),
-    keep_days=st.integers(0, 30),
-    digests=st.dictionaries(DAYS, DIGESTS),
-    notes=st.dictionaries(DAYS, NOTES),
-)
-def test_nothing_is_deleted_that_is_young_or_not_in_the_bucket_as_it_is_on_disk(
-    days: set[date], keep_days: int, digests: dict[date, str], notes: dict[date, PushNote]
-) -> None:
-    today = date(2025, 1, 20)
-    for day in deletable_days(days, today, keep_days, digests, notes):
-        assert day in days
-        assert keep_days > 0
-        assert today - day > timedelta(days=keep_days)
-        assert notes[day] == PushNote(digests[day])
 
 
 def test_equal_digests_are_equal_rows() -> None:

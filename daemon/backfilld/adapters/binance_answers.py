@@ -18,7 +18,7 @@ from backfilld.core.model import EARLIEST_MS, LATEST_MS
 from backfilld.core.text import plain
 from backfilld.core.weight.limits import INTERVAL_MS, Limit
 from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
-from backfilld.ports import MarketInfo, Precision
+from backfilld.ports import MarketInfo
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -68,13 +68,7 @@ class _Symbol(msgspec.Struct):
 
     symbol: str
     filters: list[_Filter] = []
-    status: Any = None
-    contractStatus: Any = None
     onboardDate: Any = None
-    pricePrecision: Any = None
-    quantityPrecision: Any = None
-    quotePrecision: Any = None
-    baseAssetPrecision: Any = None
 
 
 class _RateLimit(msgspec.Struct):
@@ -145,8 +139,6 @@ def decode_info(body: bytes, symbols: Sequence[str]) -> MarketInfo | ExchangeErr
         {name: _tick(each) for name, each in found.items()},
         _instant_ms(info.serverTime),
         {name: ms for name, each in found.items() if (ms := _instant_ms(each.onboardDate)) is not None},
-        {name: digits for name, each in found.items() if (digits := _precision(each)) is not None},
-        {name: status for name, each in found.items() if (status := _status(each))},
     )
 
 
@@ -184,18 +176,6 @@ def _is_within(value: Any, least: int, most: int) -> bool:
 
 def _instant_ms(value: Any) -> int | None:
     return value if _is_within(value, EARLIEST_MS, LATEST_MS) else None
-
-
-def _precision(symbol: _Symbol) -> Precision | None:
-    """Futures name the digits of prices and quantities; spot those of the quote and the base asset."""
-    price = symbol.quotePrecision if symbol.pricePrecision is None else symbol.pricePrecision
-    quantity = symbol.baseAssetPrecision if symbol.quantityPrecision is None else symbol.quantityPrecision
-    return Precision(price, quantity) if _is_within(price, 0, 18) and _is_within(quantity, 0, 18) else None
-
-
-def _status(symbol: _Symbol) -> str:
-    status = symbol.status if symbol.status is not None else symbol.contractStatus
-    return plain(status, 40) if isinstance(status, str) else ""
 
 
 def _tick(symbol: _Symbol) -> float:

@@ -79,7 +79,7 @@ class RamStore:
         from backfilld.store.archive_import.archivefile import ArchiveDay  # noqa: PLC0415 - most starts need no archive
 
         del following, is_first
-        archive = ArchiveDay(Path(published.path), instrument.market, day)
+        archive = ArchiveDay(Path(published.path), day)
         trades = archive.read(lambda frames: pl.concat([empty_trades(), *frames]))
         return await self.save(Addition(instrument, day, trades))
 

@@ -28,7 +28,7 @@ class MarketRules:
     ``quantities`` is what the column ``q`` counts. ``first_id`` is the id of a symbol's very first trade, None where
     it is not known. ``lookback_ms`` is how far back REST answers, None for all of the past; it has moved before, so it
     says where to go on after a refusal (-4166), and never keeps us from asking. ``limits`` are in force until
-    exchangeInfo names others. ``has_best_match`` says that trades carry ``M``. ``describes_symbols`` says that
+    exchangeInfo names others. ``describes_symbols`` says that
     exchangeInfo can be asked for some symbols only.
     """
 
@@ -42,7 +42,6 @@ class MarketRules:
     rest_path: str
     stream_urls: tuple[str, ...]
     archive_folder: str
-    has_best_match: bool
     describes_symbols: bool
 
     @property
@@ -79,7 +78,6 @@ RULES = complete(
             rest_path="/api/v3",
             stream_urls=("wss://stream.binance.com:9443", "wss://data-stream.binance.vision"),
             archive_folder="data/spot",
-            has_best_match=True,
             describes_symbols=True,
         ),
         Market.UM: MarketRules(
@@ -94,7 +92,6 @@ RULES = complete(
             # Without /market the exchange acknowledges subscriptions and sends nothing, since 2026-04.
             stream_urls=("wss://fstream.binance.com/market",),
             archive_folder="data/futures/um",
-            has_best_match=False,
             describes_symbols=False,
         ),
         Market.CM: MarketRules(
@@ -110,7 +107,6 @@ RULES = complete(
             # Documents disagree on the path; a silent one falls back to the next.
             stream_urls=("wss://dstream.binance.com/market", "wss://dstream.binance.com"),
             archive_folder="data/futures/cm",
-            has_best_match=False,
             describes_symbols=False,
         ),
     },

@@ -11,13 +11,12 @@ digests are. Owns the keys and the decisions. Must not touch files or the networ
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
 from backfilld.core.model import Instrument
-from backfilld.core.retention import expired_days
 from backfilld.errors import SettingsError
 
 STATE_FOLDER = ".backfilld"
@@ -90,13 +89,6 @@ def unpushed_days(digests: Mapping[date, str], notes: Mapping[date, PushNote]) -
 def is_pushed(digest: str | None, note: PushNote | None) -> bool:
     """Whether the rows with this digest are noted as stored in the bucket; never for a day that is not sealed."""
     return digest is not None and note is not None and note.is_pushed and note.digest == digest
-
-
-def deletable_days(
-    days: Iterable[date], today: date, keep_days: int, digests: Mapping[date, str], notes: Mapping[date, PushNote]
-) -> list[date]:
-    """The days that have outlived their time and are in the bucket, ascending."""
-    return [day for day in expired_days(days, today, keep_days) if is_pushed(digests.get(day), notes.get(day))]
 
 
 @dataclass(slots=True)

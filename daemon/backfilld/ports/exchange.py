@@ -83,27 +83,16 @@ class Undecoded(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Precision:
-    """Digits after the point of a symbol's prices and quantities."""
-
-    price: int
-    quantity: int
-
-
-@dataclass(frozen=True, slots=True)
 class MarketInfo:
     """What exchangeInfo says: the weight limits, and of each symbol asked for its tick size; the server's time in ms.
 
-    ``onboard_ms`` is when a symbol was listed, ``precisions`` are its digits and ``statuses`` its state (``TRADING``),
-    each for the symbols of which the exchange says it. No limit by weight in ``limits`` means that the known ones stay.
+    ``onboard_ms`` is when a symbol was listed, where the exchange says it. No limit by weight in ``limits`` means that the known ones stay.
     """
 
     limits: tuple[Limit, ...]
     ticks: Mapping[str, float]
     server_ms: int | None = None
     onboard_ms: Mapping[str, int] = field(default_factory=dict)
-    precisions: Mapping[str, Precision] = field(default_factory=dict)
-    statuses: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

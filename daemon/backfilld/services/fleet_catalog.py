@@ -16,7 +16,6 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.fleet import FleetTask
 from backfilld.core.model import Instrument
 from backfilld.errors import BackfillError, DayLocked, ObjectRefused
-from backfilld.store.manifest import ManifestDay
 from backfilld.store.upkeep.inspection import Finding, Inspected, chain_findings
 
 
@@ -106,8 +105,3 @@ async def _each(instruments: Sequence[Instrument], at_once: int, work: Work) -> 
             nursery.start_soon(lane)
     if failed:
         raise failed[0]
-
-
-def manifest_rows(lines: Sequence[ManifestDay]) -> tuple[int, int]:
-    """How many trades and bytes these days have."""
-    return sum(each.rows for each in lines), sum(each.bytes for each in lines)

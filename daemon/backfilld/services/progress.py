@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step of ``phase`` is done: ``amount`` more of ``total``; ``what`` names it. Amounts are bytes where
-    ``in_bytes``."""
+    """A step of ``phase`` is done: ``amount`` more of ``total``; ``what`` names it."""
 
     phase: str
     what: str
     amount: int
     total: int
-    in_bytes: bool = False
 
 
 Watch = Callable[[Progress], None]

@@ -87,7 +87,7 @@ def verify_files(files: Sequence[DayFile], watch: Watch = unwatched, keys: KeyRi
             if inspected is not None:
                 done.append(inspected)
                 name = f"{inspected.instrument} {inspected.day}"
-                watch(Progress("verify", name, inspected.bytes, total, in_bytes=True))
+                watch(Progress("verify", name, inspected.bytes, total))
     done.sort(key=lambda each: (each.instrument, each.day))
     findings = [finding for each in done for finding in each.findings]
     for _, days in groupby(done, key=lambda each: each.instrument):

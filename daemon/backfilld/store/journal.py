@@ -47,14 +47,14 @@ class JournalWriter:
     """Appends to a journal, which is made if there is none. Use it as a context manager. Raises StoreError.
 
     ``known_bytes`` is the size after this process appended last, which spares reading it all; 0 for a journal that it
-    does not know. ``cut_bytes`` is how much of a torn end was cut off. The next append cuts off a failed one. Records
+    does not know. The next append cuts off a failed one. Records
     are encrypted if the ``keys`` say so.
     """
 
     def __init__(self, path: Path, known_bytes: int = 0, keys: KeyRing = NO_KEYS) -> None:
         self._path = path
         self._keys = keys
-        self.size_bytes, self.cut_bytes, self.entries, self.rows = known_bytes, 0, 0, 0
+        self.size_bytes = known_bytes
         with translated(path, "write"):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = _opened(path, os.O_RDWR | os.O_CREAT)
@@ -81,8 +81,6 @@ class JournalWriter:
             _write_all(self._descriptor, record, self.size_bytes)
             os.fdatasync(self._descriptor)
         self.size_bytes += len(record)
-        self.entries += 1
-        self.rows += trades.height
 
     def close(self) -> None:
         """Close the file; it stays."""
@@ -92,11 +90,8 @@ class JournalWriter:
 
     def _begin(self) -> None:
         places = list(whole_records(self._descriptor))
-        size = os.fstat(self._descriptor).st_size
         is_ours = os.pread(self._descriptor, len(HEADER), 0) == HEADER
         self.size_bytes = places[-1].stop if places else len(HEADER)
-        self.cut_bytes = max(0, size - self.size_bytes) if is_ours else size
-        self.entries, self.rows = len(places), sum(each.rows for each in places)
         if not is_ours:
             os.ftruncate(self._descriptor, 0)
             _write_all(self._descriptor, HEADER, 0)

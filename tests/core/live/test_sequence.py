@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfilld.core.live.sequence import FARTHEST_AHEAD, Sequence
-from backfilld.core.live.trades import LiveTrade, frame_of, ids_of, is_plausible, runs_of, trades_of
+from backfilld.core.live.trades import LiveTrade, frame_of, is_plausible, trades_of
 from backfilld.core.model import IdRange
 
 
@@ -110,7 +110,6 @@ def test_ids_that_rest_shows_beyond_make_a_hole() -> None:
 def test_trades_become_frames_and_come_back() -> None:
     trades = [trade(each, M=each % 2 == 0) for each in (3, 4, 7)]
     assert trades_of(frame_of(trades)) == trades
-    assert [ids_of(run) for run in runs_of(trades)] == [IdRange(3, 4), IdRange(7, 7)]
 
 
 @pytest.mark.parametrize(

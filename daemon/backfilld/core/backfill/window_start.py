@@ -30,7 +30,6 @@ class WindowStart:
         self._resets = 0
         self.is_proven = False
         self.reaches_over = False
-        self.is_preceded = False
         self.is_missing = False
         self.to_ask: deque[Query] = deque()
         self.neighbour = Before(start_ms)
@@ -86,7 +85,6 @@ class WindowStart:
         self._neighbour_is_told = True
         is_apart = found.ids is not None and held_id is not None and held_id != found.ids.last_id + 1
         if found.ids is not None:
-            self.is_preceded = True
             self.lower(found.ids.last_id + 1)
         if (found.ids is None or found.is_marker or is_apart) and not self._first_is_asked:
             self.ask_first()

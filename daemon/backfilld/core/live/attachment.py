@@ -217,10 +217,6 @@ class Attachment:
         due_at, why = self._question_at()
         return Ask(self.next_id, why) if max(due_at, self._not_before) <= now else None
 
-    def postpone(self, until: float) -> None:
-        """Ask nothing before then: others' questions go first."""
-        self._not_before = max(self._not_before, until)
-
     @property
     def is_overdue(self) -> bool:
         """Whether the exchange has denied the hole for so long that it is to be given up."""

@@ -4,13 +4,13 @@ Owns the row type of everything live. Rows stay single objects until they are st
 more than the message.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import polars as pl
 
 from backfilld.core.frame import SCHEMA
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, IdRange
+from backfilld.core.model import EARLIEST_MS, LATEST_MS
 
 
 class LiveTrade(msgspec.Struct, gc=False):
@@ -43,19 +43,3 @@ def frame_of(trades: Sequence[LiveTrade]) -> pl.DataFrame:
 def trades_of(frame: pl.DataFrame) -> list[LiveTrade]:
     """The rows of a frame with SCHEMA."""
     return [LiveTrade(*row) for row in frame.select(list(SCHEMA)).iter_rows()]
-
-
-def runs_of(trades: Iterable[LiveTrade]) -> list[list[LiveTrade]]:
-    """The trades, ascending in id, cut where ids are missing between them."""
-    runs: list[list[LiveTrade]] = []
-    for trade in trades:
-        if runs and runs[-1][-1].a + 1 == trade.a:
-            runs[-1].append(trade)
-        else:
-            runs.append([trade])
-    return runs
-
-
-def ids_of(trades: Sequence[LiveTrade]) -> IdRange:
-    """The ids of contiguous trades."""
-    return IdRange(trades[0].a, trades[-1].a)

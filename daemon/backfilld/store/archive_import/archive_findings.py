@@ -42,29 +42,19 @@ class Findings:
     Defects: ``doubled`` (identical rows, collapsed), ``conflicting`` (ids with two different rows: the first is given),
     ``disordered`` (rows directly after one of a higher id), ``holes`` (ids between the first and the last that no row
     given has), ``suspect`` (rows that can be no trade: quantity or price 0, or no range of trade ids), ``outside``
-    (rows of another day, left out). Anomalies, which is no defect: ``markers``, ``trade_id_breaks`` (f is not the l
-    before, and one), ``time_inversions``.
+    (rows of another day, left out).
 
-    ``rows`` were read and ``given`` given on, from ``first_id`` and ``first_ms`` to ``last_id`` and ``last_ms``: a day
-    that ends long before midnight may have been published too early. ``conflicts`` are both versions of the first
-    conflicting rows, ``kept`` telling which was given.
+    ``given`` rows were given on. ``conflicts`` are both versions of the first conflicting rows; ``kept`` says which was
+    given.
     """
 
-    rows: int = 0
     given: int = 0
-    first_id: int | None = None
-    last_id: int | None = None
-    first_ms: int | None = None
-    last_ms: int | None = None
     doubled: Finding = Finding()
     conflicting: Finding = Finding()
     disordered: Finding = Finding()
     holes: Finding = Finding()
     suspect: Finding = Finding()
     outside: Finding = Finding()
-    markers: Finding = Finding()
-    trade_id_breaks: Finding = Finding()
-    time_inversions: Finding = Finding()
     conflicts: pl.DataFrame = field(default_factory=lambda: empty_trades().with_columns(kept=True), compare=False)
 
     @property
@@ -110,46 +100,33 @@ class IdTally:
 
 
 class Audit:
-    """Looks at the rows in ascending order of ``a``, and leaves out those that cannot be trades if asked to."""
+    """Looks at the rows in ascending order of ``a``, and leaves out those that cannot be trades: their ids are holes,
+    to be asked for elsewhere."""
 
-    def __init__(self, *, keeps_suspect: bool) -> None:
-        self._keeps_suspect = keeps_suspect
+    def __init__(self) -> None:
         self.given = 0
-        self._first: pl.DataFrame | None = None
-        self._last: pl.DataFrame | None = None
-        self.holes, self.suspect, self.markers = IdTally(), IdTally(), IdTally()
-        self.breaks, self.inversions = IdTally(), IdTally()
+        self._last_id: int | None = None
+        self.holes, self.suspect = IdTally(), IdTally()
 
     def take(self, trades: pl.DataFrame) -> pl.DataFrame:
         """The next rows, at least one; return those to give on."""
         trades = self._look_at_values(trades)
         if trades.is_empty():
             return trades
-        self._look_at_sequence(trades)
+        self._look_for_holes(trades["a"])
         self.given += trades.height
-        self._first = trades[:1] if self._first is None else self._first
-        self._last = trades[-1:]
         return trades
 
     def findings(self, seen: "Intake", repeats: "Repeats") -> Findings:
         """All of it, once every row was taken."""
-        first, last = self._first, self._last
         return Findings(
-            rows=seen.rows,
             given=self.given,
-            first_id=None if first is None else first["a"][0],
-            last_id=None if last is None else last["a"][0],
-            first_ms=None if first is None else first["T"][0],
-            last_ms=None if last is None else last["T"][0],
             doubled=repeats.doubled.finding(),
             conflicting=repeats.conflicting.finding(),
             disordered=seen.disordered.finding(),
             holes=self.holes.finding(),
             suspect=self.suspect.finding(),
             outside=seen.outside.finding(),
-            markers=self.markers.finding(),
-            trade_id_breaks=self.breaks.finding(),
-            time_inversions=self.inversions.finding(),
             conflicts=repeats.conflicts,
         )
 
@@ -157,28 +134,21 @@ class Audit:
         p, q, f, last = (trades[name] for name in ("p", "q", "f", "l"))
         if p.min() > 0 and q.min() > 0 and f.min() >= 0 and (f <= last).all():  # type: ignore[operator]
             return trades
-        self.markers.add(trades.filter(MARKER)["a"])
         suspect = trades.filter(_IS_SUSPECT)["a"]
         self.suspect.add(suspect)
-        return trades if self._keeps_suspect or suspect.is_empty() else trades.filter(~_IS_SUSPECT)
+        return trades if suspect.is_empty() else trades.filter(~_IS_SUSPECT)
 
-    def _look_at_sequence(self, trades: pl.DataFrame) -> None:
-        """Between each row and the one before it, which may have been the last of the rows before."""
-        if self._last is not None:
-            self._look_between(pl.concat([self._last, trades[:1]]))
-        self._look_between(trades)
+    def _look_for_holes(self, ids: pl.Series) -> None:
+        """Between each id and the one before it, which may have been the last of the rows before."""
+        if self._last_id is not None:
+            self._look_between(pl.Series("a", [self._last_id, ids[0]], dtype=ids.dtype))
+        self._look_between(ids)
+        self._last_id = ids[-1]
 
-    def _look_between(self, trades: pl.DataFrame) -> None:
-        a, f, last, times = (trades[name] for name in ("a", "f", "l", "T"))
-        if a[-1] - a[0] + 1 != trades.height:
-            has_hole = a[1:] - a[:-1] > 1
-            self.holes.add_between(a[:-1].filter(has_hole), a[1:].filter(has_hole))
-        breaks = f[1:] != last[:-1] + 1
-        if breaks.any():
-            self.breaks.add(a[1:].filter(breaks & (f[1:] >= 0) & (last[:-1] >= 0)))
-        inversions = times[1:] < times[:-1]
-        if inversions.any():
-            self.inversions.add(a[1:].filter(inversions))
+    def _look_between(self, ids: pl.Series) -> None:
+        if ids[-1] - ids[0] + 1 != ids.len():
+            has_hole = ids[1:] - ids[:-1] > 1
+            self.holes.add_between(ids[:-1].filter(has_hole), ids[1:].filter(has_hole))
 
 
 class Intake:
@@ -190,14 +160,12 @@ class Intake:
         self._behind_id = behind_id
         self._start_ms, self._stop_ms = day_start_ms(day), day_stop_ms(day)
         self._last_id = -1
-        self.rows = 0
         self.outside, self.disordered = IdTally(), IdTally()
         self.strays = empty_trades()
         """Rows left out for their ids that lie near a midnight: a day beside may have their range."""
 
     def admitted(self, trades: pl.DataFrame) -> pl.DataFrame:
         """The rows of the day. Markers keep the times they have, on whatever day those lie."""
-        self.rows += trades.height
         trades = self._of_the_day(trades)
         if trades.height:
             self._look_at_order(trades["a"])

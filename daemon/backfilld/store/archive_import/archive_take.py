@@ -18,7 +18,7 @@ from backfilld.core.day.start import DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.merge import merge
-from backfilld.core.model import INT64_MAX, IdRange, Market
+from backfilld.core.model import INT64_MAX, IdRange
 from backfilld.store.archive_import.archive_findings import ANY_ID, MOST_CONFLICTS, Findings
 from backfilld.store.archive_import.archivefile import ArchiveDay
 from backfilld.store.atomic import move_aside, replacing, translated
@@ -61,18 +61,16 @@ def take_archive(
     *,
     within: IdRange = ANY_ID,
     behind_id: int = INT64_MAX,
-    keeps_suspect: bool = False,
 ) -> Taken:
     """Merge the zip at ``path``, whose published checksum is ``sha256``, into the day's file, and replace it.
 
     ``day_starts`` say where days begin, and ``within`` those that this day can have: rows of others are left
     out, published or held. So are rows near the end of the day from ``behind_id`` on, which the next day has, and rows
-    that can be no trade, unless ``keeps_suspect``.
+    that can be no trade.
 
     Raises ArchiveError if the zip cannot be used and StoreError if the disk refuses; the day is then as before.
     """
-    market = manager.instrument.market if manager.instrument else Market.SPOT
-    archive = ArchiveDay(path, market, day, within=within, behind_id=behind_id, keeps_suspect=keeps_suspect)
+    archive = ArchiveDay(path, day, within=within, behind_id=behind_id)
     known = _known(manager, day)
     source = Source("archive", sha256)
     file = manager.get_cache_path(day)

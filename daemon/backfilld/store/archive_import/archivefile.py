@@ -13,7 +13,7 @@ from typing import TypeVar
 import polars as pl
 
 from backfilld.core.frame import empty_trades
-from backfilld.core.model import INT64_MAX, IdRange, Market
+from backfilld.core.model import INT64_MAX, IdRange
 from backfilld.errors import ArchiveError
 from backfilld.store.archive_import.archive_csv import trade_frames
 from backfilld.store.archive_import.archive_findings import ANY_ID, Audit, Findings, Intake, Repeats, once
@@ -25,32 +25,20 @@ BUCKET_ROWS = 1 << 19
 
 
 class ArchiveDay:
-    """The zip at ``path``, published for a day of a market. ``findings`` are there when it was read to its end, and
+    """The zip at ``path``, published for a day. ``findings`` are there when it was read to its end, and
     ``strays``, rows near a midnight that were left out for their ids.
 
     Ids that are not ``within`` those that the day can have are another day's: the exchange has used ids twice, on both
-    sides of a midnight. So are those from ``behind_id`` on, where their time is near the end of the day. Unless
-    ``keeps_suspect``, rows that can be no trade are left out: their ids are holes, to be asked for elsewhere.
+    sides of a midnight. So are those from ``behind_id`` on, where their time is near the end of the day.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        market: Market,
-        day: date,
-        *,
-        within: IdRange = ANY_ID,
-        behind_id: int = INT64_MAX,
-        keeps_suspect: bool = True,
-    ) -> None:
+    def __init__(self, path: Path, day: date, *, within: IdRange = ANY_ID, behind_id: int = INT64_MAX) -> None:
         self.path = path
-        self.market = market
         self.day = day
         self.findings = Findings()
         self.strays = empty_trades()
         self._within = within
         self._behind_id = behind_id
-        self._keeps_suspect = keeps_suspect
 
     def read(self, use: Callable[[Iterator[pl.DataFrame]], T]) -> T:
         """What ``use`` makes of the trades of the day: frames that ascend strictly in ``a`` throughout, each id once.
@@ -76,11 +64,7 @@ class ArchiveDay:
         return Intake(self.day, self._within, self._behind_id)
 
     def _in_one_pass(self) -> Generator[pl.DataFrame, None, None]:
-        intake, audit, repeats = (
-            self._intake(),
-            Audit(keeps_suspect=self._keeps_suspect),
-            Repeats(),
-        )
+        intake, audit, repeats = self._intake(), Audit(), Repeats()
         last = empty_trades()
         with closing(trade_frames(self.path)) as frames:
             for frame in filter(_has_rows, map(intake.admitted, frames)):
@@ -91,11 +75,7 @@ class ArchiveDay:
         self._conclude(audit.findings(intake, repeats), intake)
 
     def _in_buckets(self) -> Generator[pl.DataFrame, None, None]:
-        intake, audit, repeats = (
-            self._intake(),
-            Audit(keeps_suspect=self._keeps_suspect),
-            Repeats(),
-        )
+        intake, audit, repeats = self._intake(), Audit(), Repeats()
         bucket = _Bucket(-1)
         while bucket.is_cut or bucket.last_id < 0:
             intake = self._intake()

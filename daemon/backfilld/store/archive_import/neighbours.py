@@ -73,7 +73,7 @@ def ids_to_take(
     if before is None and (is_first or not RULES[market].answers_for_all_time):
         return within
     try:
-        lowest = ArchiveDay(path, market, day, within=within).first_id()
+        lowest = ArchiveDay(path, day, within=within).first_id()
     except ArchiveError:
         return within
     follows = before is not None and lowest in {before.last_id + 1, before.next_first_id}

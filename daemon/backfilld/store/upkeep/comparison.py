@@ -13,7 +13,7 @@ import polars as pl
 from backfilld.core.day.certificate import Certificate, Source
 from backfilld.core.frame import SCHEMA
 from backfilld.core.ids import IdSet
-from backfilld.core.model import IdRange, Market
+from backfilld.core.model import IdRange
 from backfilld.store.archive_import.archive_findings import IdTally
 from backfilld.store.archive_import.archive_take import Feed
 from backfilld.store.archive_import.archivefile import ArchiveDay
@@ -59,9 +59,8 @@ def compare_day(manager: BackfillCacheManager, path: Path, inspected: Inspected)
 
     Raises ArchiveError if that cannot be used, StoreError for a day file that cannot be read.
     """
-    market = Market.SPOT if manager.instrument is None else manager.instrument.market
     within = neighbourhood(manager, inspected.day, None).within
-    published = ArchiveDay(path, market, inspected.day, within=within, keeps_suspect=False)
+    published = ArchiveDay(path, inspected.day, within=within)
     differs, missing = published.read(lambda rows: _differing(manager.row_groups(inspected.day), rows))
     open_ranges = tuple(_open(differs, _settled(inspected.facts)))
     settled = sum(map(len, differs)) - sum(map(len, open_ranges))
