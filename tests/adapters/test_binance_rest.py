@@ -558,9 +558,7 @@ async def info_of(
 async def test_spot_is_asked_for_one_symbol_by_its_name(scripted: OpenPair) -> None:
     result, target = await info_of(scripted, sent(response(200, info("BTCUSDT"))))
     assert target == "/api/v3/exchangeInfo?symbol=BTCUSDT"
-    assert result == MarketInfo(
-        (Limit(6000, 1, "MINUTE"),), {"BTCUSDT": 0.01}, 1641935090000, statuses={"BTCUSDT": "TRADING"}
-    )
+    assert result == MarketInfo((Limit(6000, 1, "MINUTE"),), {"BTCUSDT": 0.01}, 1641935090000)
 
 
 async def test_spot_is_asked_for_several_symbols_as_a_json_list(scripted: OpenPair) -> None:

@@ -28,8 +28,7 @@ class MarketRules:
     ``quantities`` is what the column ``q`` counts. ``first_id`` is the id of a symbol's very first trade, None where
     it is not known. ``lookback_ms`` is how far back REST answers, None for all of the past; it has moved before, so it
     says where to go on after a refusal (-4166), and never keeps us from asking. ``limits`` are in force until
-    exchangeInfo names others. ``describes_symbols`` says that
-    exchangeInfo can be asked for some symbols only.
+    exchangeInfo names others. ``describes_symbols`` says that exchangeInfo can be asked for some symbols only.
     """
 
     pool: Pool

@@ -86,7 +86,8 @@ class Undecoded(Generic[T]):
 class MarketInfo:
     """What exchangeInfo says: the weight limits, and of each symbol asked for its tick size; the server's time in ms.
 
-    ``onboard_ms`` is when a symbol was listed, where the exchange says it. No limit by weight in ``limits`` means that the known ones stay.
+    ``onboard_ms`` is when a symbol was listed, where the exchange says it. No limit by weight in ``limits`` means that
+    the known ones stay.
     """
 
     limits: tuple[Limit, ...]

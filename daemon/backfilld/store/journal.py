@@ -47,8 +47,7 @@ class JournalWriter:
     """Appends to a journal, which is made if there is none. Use it as a context manager. Raises StoreError.
 
     ``known_bytes`` is the size after this process appended last, which spares reading it all; 0 for a journal that it
-    does not know. The next append cuts off a failed one. Records
-    are encrypted if the ``keys`` say so.
+    does not know. The next append cuts off a failed one. Records are encrypted if the ``keys`` say so.
     """
 
     def __init__(self, path: Path, known_bytes: int = 0, keys: KeyRing = NO_KEYS) -> None:
