@@ -20,6 +20,7 @@ from backfilld.core.weight.limits import Limit
 from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
 from backfilld.pipeline import Pipeline
+from backfilld.ports import OpenArchive
 from backfilld.supervisor import run_pipeline
 from backfilld.supervisor_governor import governor_room
 from tests.fakes import BTC, ETH, SOL, FakeExchange, FakeStore, Tape, drained
@@ -43,6 +44,7 @@ class World:
     restarts: Restarts | None = None
     is_patient: bool = False
     wall_error_ms: float = 0.0
+    open_archive: OpenArchive | None = None
     outcomes: list[Outcome] = field(default_factory=list)
 
     def pipeline(self) -> Pipeline:
@@ -61,6 +63,7 @@ class World:
                 poll_s=30.0,
                 checkpoint_s=self.checkpoint_s,
                 grace_s=self.grace_s,
+                uses_archive=self.open_archive is not None,
             ),
             store=self.store,
             open_client=governed(self.exchange.open_client, room.handle),
@@ -69,6 +72,7 @@ class World:
             wall_ms=lambda: self.exchange.now_ms + self.wall_error_ms,
             outcomes=send,
             restarts=self.restarts,
+            open_archive=self.open_archive,
             disk=Disk(is_patient=self.is_patient),
         )
 

@@ -2,19 +2,23 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import trio
 from trio.testing import MockClock
 
 from backfilld.adapters.parquet_store import SAVE_S, ParquetStore
-from backfilld.core.model import MS_PER_DAY
+from backfilld.core.day.certificate import Certificate
+from backfilld.core.model import MS_PER_DAY, Instrument
 from backfilld.core.timespan import TimeSpan
+from backfilld.ports import Published
 from backfilld.store.format import dayfile
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
@@ -22,6 +26,7 @@ from backfilld.store.manager import BackfillCacheManager
 from backfilld.supervisor import run_pipeline
 from tests.fakes import BTC, DAY, DAY_MS, FakeExchange, Tape
 from tests.pipelines import World, stopped
+from tests.store.archives import published
 
 ROWS = [20_000, 400_000, 333_333]
 """All within one checkpoint; pages that end at midnight, over several checkpoints; pages that reach over midnight."""
@@ -126,3 +131,53 @@ async def test_what_waits_in_a_journal_is_stored_for_every_reader_and_outlives_a
     check_whole(world, tmp_path, PAST_DAYS)
     assert sum(world.exchange.rows_sent.values()) <= world.exchange.tapes[BTC].frame.height + 60_000
     assert max(rewrites[day] for day in PAST_DAYS) <= 1
+
+
+ARCHIVED = [DAY - timedelta(days=n) for n in range(8, 0, -1)]
+
+
+@dataclass
+class ZippedDays:
+    """The archive of a tape: a zip for each past day."""
+
+    tape: Tape
+    root: Path
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["ZippedDays"]:
+        yield self
+
+    async def fetch(self, _: Instrument, day: date) -> Published | None:
+        await trio.sleep(0.2)
+        path = self.root / f"{day}.zip"
+        rows = self.tape.frame.filter(pl.col("T") // MS_PER_DAY == (day - date(1970, 1, 1)).days)
+        published(path, rows)
+        return Published(str(path), "0" * 64, path.stat().st_size)
+
+    async def size(self, _: Instrument, day: date) -> int | None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_each_of_eight_archive_days_is_written_once_and_read_never_again(
+    once: bool, tmp_path: Path, rewrites: Counter[date], monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """The oldest too: where it begins is asked before it is written. Most of the requests are of today's trades."""
+    finish = dayfile.DayWriter.finish
+
+    def finished(writer: dayfile.DayWriter, *args: Any) -> Certificate:
+        taken[writer._day] += 1
+        return finish(writer, *args)
+
+    taken = Counter[date]()
+    monkeypatch.setattr(dayfile.DayWriter, "finish", finished)
+    tape = Tape.even(
+        200_000, start_ms=DAY_MS - 8 * MS_PER_DAY - 3_600_000, step_ms=9 * MS_PER_DAY // 200_000, first_id=7
+    )
+    exchange = FakeExchange({BTC: tape}, epoch_ms=DAY_MS + 3_600_000, latency_s=0.5)
+    store = ParquetStore(tmp_path / "cache", Encoding(), SAVE_S)
+    archive = ZippedDays(tape, tmp_path)
+    world = World(exchange, store, checkpoint_s=10, days=8, once=once, open_archive=archive.open)  # type: ignore[arg-type]
+    await (world.run() if once else world.run(stopped, 200))
+    assert {day: taken[day] for day in ARCHIVED} == dict.fromkeys(ARCHIVED, 1)
+    check_whole(world, tmp_path / "cache", ARCHIVED)

@@ -50,7 +50,7 @@ from backfilld.core.frame import empty_trades
 from backfilld.core.markets import Pool
 from backfilld.core.merge import merge
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, Market, day_of
-from backfilld.core.sync.events import ArchiveDayEnded, DayStored, Flush, Flushed, Prove, TakeArchive
+from backfilld.core.sync.events import ArchiveDayEnded, DayStored, Flush, Flushed, Prove
 from backfilld.core.sync.rests import LONGEST_REST_S
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.sync.standing import Statistics
@@ -198,6 +198,10 @@ class Desk:
             )
             self.send.send_nowait(SyncEvent(instrument, DayStored(saved.record, self.conflicts)))
         self.send.send_nowait(SyncEvent(instrument, Flushed()))
+
+    def archived(self) -> list[tuple[Instrument, tuple[date, ...]]]:
+        """What the archive was asked for."""
+        return [(each.instrument, each.action.days) for each in drained(self.wanted)]
 
     async def outcome(self) -> Outcome:
         await wait_all_tasks_blocked()
@@ -960,9 +964,9 @@ async def test_today_is_asked_for_while_the_archive_works(autojump_clock: MockCl
     tape = three_days()
     async with scheduling(archive_orders(), {BTC: tape}) as desk:
         await desk.work()
-        assert drained(desk.wanted) == [SyncAction(BTC, TakeArchive(PAST))]
+        assert desk.archived() == [(BTC, PAST)]
         assert desk.store.ids(BTC) == day_tape(tape, DAY).ids
-        assert isinstance(desk.queries[0], Since)
+        assert [type(query) for query in desk.queries[:2]] == [Before, Since], "where the oldest day begins comes first"
         assert Before(DAY_MS) not in desk.queries, "yesterday's last trade would be sent twice"
         assert desk.statistics.value.archive_days == 2
         assert drained(desk.outcomes) == [], "it is not over"
@@ -985,7 +989,7 @@ async def test_when_the_last_day_has_come_the_whole_window_is_proven(autojump_cl
         assert [type(query) for query in desk.queries[asked:]] == [Before, Newest, Tail]
         assert all(desk.store.record(BTC, day).sealed for day in PAST)
         assert desk.stop.is_set()
-        assert drained(desk.wanted) == [SyncAction(BTC, TakeArchive(PAST))]
+        assert desk.archived() == [(BTC, PAST)]
 
 
 async def test_a_day_that_comes_while_today_is_being_saved_does_not_end_the_round(autojump_clock: MockClock) -> None:
@@ -1024,7 +1028,7 @@ async def test_what_the_archive_lacks_comes_from_rest_and_the_archive_is_not_ask
         await desk.work()
         assert (await desk.outcome()).complete
         assert desk.store.ids(BTC) == tape.ids[1:]
-        assert drained(desk.wanted) == [SyncAction(BTC, TakeArchive(PAST))]
+        assert desk.archived() == [(BTC, PAST)]
 
 
 async def test_after_three_hours_the_archive_is_asked_again_for_days_that_are_not_complete(
@@ -1035,7 +1039,7 @@ async def test_after_three_hours_the_archive_is_asked_again_for_days_that_are_no
     async with scheduling(archive_orders(SOL, days=1, poll_s=1800.0), {SOL: tape}) as desk:
         desk.too_old_ms = DAY_MS
         await desk.work()
-        assert drained(desk.wanted) == [SyncAction(SOL, TakeArchive((YESTERDAY,)))]
+        assert desk.archived() == [(SOL, (YESTERDAY,))]
         desk.send.send_nowait(SyncEvent(SOL, ArchiveDayEnded(YESTERDAY, refusal="it is not published yet")))
         await desk.work()
         outcome = await desk.outcome()
@@ -1060,22 +1064,20 @@ async def test_other_orders_while_the_archive_works_ask_for_nothing_twice(autoju
     tape = three_days()
     async with scheduling(archive_orders(BTC, ETH), {BTC: tape, ETH: tape}) as desk:
         await desk.work()
-        assert drained(desk.wanted) == [SyncAction(each, TakeArchive(PAST)) for each in (BTC, ETH)]
+        assert desk.archived() == [(each, PAST) for each in (BTC, ETH)]
         desk.send.send_nowait(SpecChanged(archive_orders(BTC, ETH)))
         await desk.work()
-        assert drained(desk.wanted) == []
+        assert desk.archived() == []
         desk.send.send_nowait(SpecChanged(archive_orders(BTC, ETH, days=3)))
         await desk.work()
-        assert drained(desk.wanted) == [
-            SyncAction(each, TakeArchive((DAY - timedelta(days=3),))) for each in (BTC, ETH)
-        ]
+        assert desk.archived() == [(each, (DAY - timedelta(days=3),)) for each in (BTC, ETH)]
         desk.send.send_nowait(SpecChanged(archive_orders(BTC, days=3)))
         await desk.work()
         for day in (DAY - timedelta(days=3), *PAST):
             for instrument in (BTC, ETH):
                 desk.send.send_nowait(SyncEvent(instrument, ArchiveDayEnded(day, refusal="it is not published yet")))
         await desk.work()
-        assert drained(desk.wanted) == []
+        assert desk.archived() == []
         assert (await desk.outcome()).instrument == BTC
         assert desk.store.ids(BTC) == tape.ids
         assert desk.statistics.value.instruments == 1
@@ -1086,7 +1088,7 @@ async def test_a_stop_while_the_archive_works_asks_it_for_nothing_more(autojump_
         await desk.work()
         desk.send.send_nowait(StopRequested())
         await wait_all_tasks_blocked()
-        assert drained(desk.wanted) == [SyncAction(BTC, TakeArchive(PAST))]
+        assert desk.archived() == [(BTC, PAST)]
         assert has_ended(desk.wanted)
         desk.send.send_nowait(SyncEvent(BTC, ArchiveDayEnded(TWO_BEFORE, refusal="it is not published yet")))
     assert not (await desk.outcome()).complete

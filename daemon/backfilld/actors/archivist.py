@@ -12,7 +12,6 @@ import trio
 from backfilld.actors.disk import Disk
 from backfilld.actors.messages import (
     ArchiveJob,
-    DayPublished,
     SchedulerMessage,
     SyncEvent,
     WriterMessage,
@@ -20,7 +19,7 @@ from backfilld.actors.messages import (
 from backfilld.core.model import Instrument
 from backfilld.core.sync.events import ArchiveDayEnded
 from backfilld.errors import ExchangeError, StoreError, TransientError
-from backfilld.ports import ArchiveSource, OpenArchive, Published
+from backfilld.ports import ArchiveSource, DayPublished, OpenArchive, Published
 
 log = structlog.get_logger()
 
@@ -61,16 +60,17 @@ async def _do(
         if waiting is not None:
             follows = day == waiting[0] + timedelta(days=1)
             following = published if follows else None
-            await days.send(DayPublished(job.instrument, *waiting, following, is_first=_is_first(job, waiting[0])))
+            await days.send(_published(job, *waiting, following))
         waiting = None if published is None else (day, published)
         if published is None:
             await events.send(SyncEvent(job.instrument, ArchiveDayEnded(day, refusal=str(found))))
     if waiting is not None:
-        await days.send(DayPublished(job.instrument, *waiting, is_first=_is_first(job, waiting[0])))
+        await days.send(_published(job, *waiting))
 
 
-def _is_first(job: ArchiveJob, day: date) -> bool:
-    return day - timedelta(days=1) not in job.action.days
+def _published(job: ArchiveJob, day: date, published: Published, following: Published | None = None) -> DayPublished:
+    is_first = day - timedelta(days=1) not in job.action.days
+    return DayPublished(job.instrument, day, published, following, is_first, job.action.day_starts)
 
 
 async def _fetched(

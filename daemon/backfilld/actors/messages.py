@@ -30,7 +30,7 @@ from backfilld.core.sync.spec import RunSpec
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import ExchangeError
-from backfilld.ports import Cost, MarketInfo, Published, Usage
+from backfilld.ports import Cost, DayPublished, MarketInfo, Usage
 from backfilld.ports.remote import StagedDay
 
 A_co = TypeVar("A_co", bound=Action, covariant=True)
@@ -157,21 +157,6 @@ class PagesStreamed:
     """Rows of any number of instruments that came by streams, contiguous in each page."""
 
     pages: tuple[PageFetched, ...]
-
-
-# -- archivist -> writer
-
-
-@dataclass(frozen=True, slots=True)
-class DayPublished:
-    """A published day is on disk; so is the day ``following`` it, if it was published and is wanted too. ``is_first``
-    if the day before was not asked for."""
-
-    instrument: Instrument
-    day: date
-    published: Published
-    following: Published | None = None
-    is_first: bool = False
 
 
 # -- puller -> writer

@@ -31,7 +31,7 @@ async def run_puller(
         async for job in wanted:
             left = [day for day in job.action.days if not await _pull(job.instrument, day, days, remote, bucket)]
             if left:
-                await archive.send(SyncAction(job.instrument, TakeArchive(tuple(left))))
+                await archive.send(SyncAction(job.instrument, TakeArchive(tuple(left), job.action.day_starts)))
 
 
 async def _pull(

@@ -22,7 +22,6 @@ import trio
 from backfilld.actors.disk import Disk
 from backfilld.actors.messages import (
     DayMerged,
-    DayPublished,
     DayPulled,
     DaySealed,
     DaysFlushed,
@@ -36,7 +35,7 @@ from backfilld.core.day.saving import next_rewrite_at
 from backfilld.core.model import Instrument
 from backfilld.core.sync.events import ArchiveDayEnded, DaysAltered, DayStored, Flushed
 from backfilld.errors import ArchiveError, DayDamaged, DayLocked, ObjectRefused, StoreError
-from backfilld.ports import TradeStore
+from backfilld.ports import DayPublished, TradeStore
 from backfilld.ports.remote import RemoteDays
 
 T = TypeVar("T")
@@ -197,8 +196,7 @@ async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callab
 
 async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> list[SyncEvent]:
     began = clock()
-    day, published, following = message.day, message.published, message.following
-    attempt = partial(store.take, message.instrument, day, published, following, is_first=message.is_first)
+    attempt = partial(store.take, message)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     try:
         saved = await _insist(attempt, message, 0, store, disk)
@@ -217,7 +215,7 @@ async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Cal
         ms=round((clock() - began) * 1000, 1),
     )
     beside = [SyncEvent(message.instrument, DayStored(each)) for each in saved.beside]
-    return [*beside, SyncEvent(message.instrument, ArchiveDayEnded(day, saved.record))]
+    return [*beside, SyncEvent(message.instrument, ArchiveDayEnded(message.day, saved.record))]
 
 
 async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: RemoteDays) -> SyncEvent:

@@ -23,7 +23,7 @@ from backfilld.core.day.figures import Figures
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import Instrument, day_of
 from backfilld.errors import ArchiveError, StoreError
-from backfilld.ports import Published, Saved
+from backfilld.ports import DayPublished, Saved
 from backfilld.store.atomic import sweep_state_directory, sweep_temporary_files, translated
 from backfilld.store.format.dayfile import Encoding, warm_up
 from backfilld.store.journal import remove_journal
@@ -161,28 +161,22 @@ class ParquetStore:
         file = None if done.is_in_journal else str(self._manager(instrument).get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
 
-    async def take(
-        self,
-        instrument: Instrument,
-        day: date,
-        published: Published,
-        following: Published | None,
-        *,
-        is_first: bool = False,
-    ) -> Saved:
+    async def take(self, taken: DayPublished) -> Saved:
         """Join a published day with the day file, whose neighbours on disk prove its ends."""
         # Most starts need no archive.
         from backfilld.store.archive_import.archive_take import Taken, take_archive  # noqa: PLC0415
         from backfilld.store.archive_import.neighbours import ids_to_take, neighbourhood  # noqa: PLC0415
 
-        manager, path = self._manager(instrument), Path(published.path)
+        instrument, day, following = taken.instrument, taken.day, taken.following
+        manager, path = self._manager(instrument), Path(taken.published.path)
 
         def join() -> Taken:
             beside = neighbourhood(manager, day, None if following is None else Path(following.path))
             try:
-                within = ids_to_take(manager, day, path, beside.within, is_first=is_first)
-                taken = take_archive(
-                    manager, path, day, published.sha256, beside.day_starts, within=within, behind_id=beside.behind_id
+                within = ids_to_take(manager, day, path, beside.within, is_first=taken.is_first)
+                starts = beside.day_starts | taken.day_starts
+                done = take_archive(
+                    manager, path, day, taken.published.sha256, starts, within=within, behind_id=beside.behind_id
                 )
             except ArchiveError:
                 path.unlink(missing_ok=True)
@@ -190,18 +184,16 @@ class ParquetStore:
             path.unlink(missing_ok=True)
             remove_journal(manager.journal_path(day))
             self._waiting.forget(manager, day)
-            self._note(instrument, taken.record)
-            return taken
+            self._note(instrument, done.record)
+            return done
 
-        taken = await trio.to_thread.run_sync(join, abandon_on_cancel=True)
+        done = await trio.to_thread.run_sync(join, abandon_on_cancel=True)
         self.see(instrument, day)
-        findings = {name: found.count for name, found in taken.findings.defects.items()}
+        findings = {name: found.count for name, found in done.findings.defects.items()}
         file = str(manager.get_cache_path(day))
-        for each in taken.beside:
+        for each in done.beside:
             self.see(instrument, each.day)
-        return Saved(
-            taken.record, file, taken.bytes, taken.cached, taken.duplicates, taken.conflicts, findings, taken.beside
-        )
+        return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts, findings, done.beside)
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """Add up the figures of the span, a row group at a time."""

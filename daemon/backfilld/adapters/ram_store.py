@@ -17,7 +17,7 @@ from backfilld.core.day.figures import Figures
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import merge
 from backfilld.core.model import Instrument, day_of
-from backfilld.ports import Published, Saved
+from backfilld.ports import DayPublished, Saved
 from backfilld.store.format.dayfile import spans_of
 
 log = structlog.get_logger()
@@ -66,22 +66,13 @@ class RamStore:
         await trio.lowlevel.checkpoint()
         return frozenset()
 
-    async def take(
-        self,
-        instrument: Instrument,
-        day: date,
-        published: Published,
-        following: Published | None,
-        *,
-        is_first: bool = False,
-    ) -> Saved:
+    async def take(self, taken: DayPublished) -> Saved:
         """Join the trades of a published day. Where it ends is proven by what is held, not by the day ``following``."""
         from backfilld.store.archive_import.archivefile import ArchiveDay  # noqa: PLC0415 - most starts need no archive
 
-        del following, is_first
-        archive = ArchiveDay(Path(published.path), day)
+        archive = ArchiveDay(Path(taken.published.path), taken.day)
         trades = archive.read(lambda frames: pl.concat([empty_trades(), *frames]))
-        return await self.save(Addition(instrument, day, trades))
+        return await self.save(Addition(taken.instrument, taken.day, trades, taken.day_starts))
 
     async def placed(
         self, instrument: Instrument, day: date, trades: pl.DataFrame

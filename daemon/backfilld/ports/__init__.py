@@ -16,6 +16,7 @@ from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
+from backfilld.core.day.start import DayStart
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import Instrument
 from backfilld.core.monitor.snapshot import Snapshot
@@ -39,6 +40,7 @@ __all__ = [
     "USUAL",
     "ArchiveSource",
     "Cost",
+    "DayPublished",
     "ExchangeClient",
     "Forwarded",
     "MarketInfo",
@@ -117,6 +119,19 @@ class Published:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class DayPublished:
+    """A published day is on disk; so is the day ``following`` it, if it was published and is wanted too. ``is_first``
+    if the day before was not asked for. ``day_starts`` are known from elsewhere."""
+
+    instrument: Instrument
+    day: date
+    published: Published
+    following: Published | None = None
+    is_first: bool = False
+    day_starts: frozenset[DayStart] = frozenset()
+
+
 class ArchiveSource(Protocol):
     """The public archive: whole days as files, at no request weight. Raises ExchangeError."""
 
@@ -192,19 +207,11 @@ class TradeStore(Protocol):
         """The days to save for other programs, each with the latest time for that, in trio's time."""
         ...
 
-    async def take(
-        self,
-        instrument: Instrument,
-        day: date,
-        published: Published,
-        following: Published | None,
-        *,
-        is_first: bool = False,
-    ) -> Saved:
-        """Join the rows of a published day with what is held of it, which stays where they differ. The day
-        ``following`` proves where it ends; where it begins the day before does, if that was asked for (not
-        ``is_first``). The published file is deleted then. Raises ArchiveError if it is of no use, and then nothing is
-        changed but that."""
+    async def take(self, taken: DayPublished) -> Saved:
+        """Join the rows of a published day with what is stored of it, which stays where they differ. The day
+        ``following`` proves where it ends; where it begins the day before does, if that was asked for, or a day start.
+        The published file is deleted then. Raises ArchiveError for a file that cannot be used, which is deleted too;
+        nothing else is changed."""
         ...
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:

@@ -21,6 +21,7 @@ from backfilld.core.model import Instrument, day_of
 from backfilld.core.replication import DayName
 from backfilld.core.timespan import TimeSpan
 from backfilld.errors import ExchangeError, SettingsError, StoreError
+from backfilld.ports import DayPublished
 from backfilld.services.compare_archive import compare_with_archive
 from backfilld.services.progress import Watch, unwatched
 from backfilld.services.refill import Beside, run_once, windows
@@ -188,5 +189,5 @@ async def _join_day(settings: Settings, source: BinanceArchive, instrument: Inst
     published = await source.fetch(instrument, day)
     if published is None:
         return None
-    saved = await parquet_store(settings).take(instrument, day, published, None)
+    saved = await parquet_store(settings).take(DayPublished(instrument, day, published))
     return saved.record.rows - saved.cached

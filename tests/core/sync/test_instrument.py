@@ -4,6 +4,7 @@ from datetime import date, timedelta
 
 from backfilld.core.backfill.questions import Before, Found, Newest, Query, Since
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import MS_PER_DAY, IdRange
 from backfilld.core.sync import events
 from backfilld.core.sync.events import Action, Instant
@@ -136,8 +137,13 @@ def test_the_window_slides_and_only_the_new_day_is_loaded() -> None:
 def test_after_the_archive_the_plan_is_made_from_the_records_that_came() -> None:
     sync = begun(days=1, uses_archive=True)
     days = (DAY - 2 * ONE_DAY, DAY - ONE_DAY, DAY)
-    taken = sync.on(events.DaysLoaded(dict.fromkeys(days)), at(NOON_S))
-    assert events.TakeArchive((DAY - ONE_DAY,)) in taken
+    assert "TakeArchive" not in names(sync.on(events.DaysLoaded(dict.fromkeys(days)), at(NOON_S)))
+    before, first = sync.take(), sync.take()
+    assert before == Before(DAY_MS - MS_PER_DAY)
+    assert first is not None
+    assert names(sync.on(events.Answered(before, Found(IdRange(0, 0), 5, 5, 1)), at(NOON_S))) == []
+    (taken,) = sync.on(events.Answered(first, Found(IdRange(10, 12), DAY_MS, DAY_MS + 2, 3)), at(NOON_S))[-1:]
+    assert taken == events.TakeArchive((DAY - ONE_DAY,), frozenset({DayStart(DAY - ONE_DAY, 1), DayStart(DAY, 10)}))
     record = certificate(DAY - ONE_DAY, 1, 9, opened=True, closed=True)
     assert names(sync.on(events.ArchiveDayEnded(DAY - ONE_DAY, record), at(NOON_S))) == ["Prove", "Flush"]
     assert "LoadDays" not in names(sync.on(events.Flushed(), at(NOON_S)))

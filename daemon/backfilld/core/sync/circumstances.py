@@ -7,8 +7,10 @@ sync stands after them.
 from datetime import date
 
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.ids import IdSet
 from backfilld.core.model import day_of, day_start_ms
 from backfilld.core.sync import events as happened
+from backfilld.core.sync.archive_ends import begins_unproven
 from backfilld.core.sync.events import Event, Instant, LookAtFiles
 from backfilld.core.sync.planning import wanted_window
 from backfilld.core.sync.rests import ARCHIVE_AGAIN_S
@@ -19,8 +21,12 @@ from backfilld.core.sync.state import SyncState
 class Circumstances(SyncState):
     """A sync that takes note of what happens around it."""
 
-    def _take_circumstance(self, event: Event, now: Instant) -> None:
+    def _take_circumstance(self, event: Event, now: Instant) -> None:  # noqa: C901 - a table
         match event:
+            case happened.Arrived(found):
+                self.attempt.arrived(found)
+            case happened.PassedOver(ids):
+                self.attempt.plan.absent |= IdSet((ids,))
             case happened.Described(listed_ms):
                 self.listed_ms = listed_ms
                 self._is_listed = self.has_answered = True
@@ -38,12 +44,21 @@ class Circumstances(SyncState):
                 self.attempt.known_days.forget(day)
             case happened.SpecReplaced(spec):
                 self._replace_spec(spec, now)
-            case happened.ClockHeard() if now.server_ms is not None and self._is_planned_by_host:
-                self._is_planned_by_host = False
-                is_other_day = self.spec.window is None and day_of(now.server_ms) != self.attempt.today
-                self._is_stale |= is_other_day or self.attempt.known_days.second_look_is_due(now.server_ms)
-            case _:
-                pass
+            case happened.ClockHeard():
+                self._clock_heard(now)
+
+    def _clock_heard(self, now: Instant) -> None:
+        """A plan that was made by the host's clock may be of another day."""
+        if now.server_ms is not None and self._is_planned_by_host:
+            self._is_planned_by_host = False
+            is_other_day = self.spec.window is None and day_of(now.server_ms) != self.attempt.today
+            self._is_stale |= is_other_day or self.attempt.known_days.second_look_is_due(now.server_ms)
+
+    def _is_answered_before(self, day: date, now: Instant) -> bool:
+        """Whether REST can tell with which id this day from the archive begins, and nothing else does."""
+        window = wanted_window(self.spec, day_of(now.now_ms))
+        is_in_reach = not self._is_unanswered and self._reach_ms <= window.start_ms
+        return is_in_reach and begins_unproven(day, window, self.certificates.by_day)
 
     def _judge_plan(self, now: Instant) -> None:
         """Find out at the beginning of a round whether another plan is due: the window may begin a day later, ids that

@@ -218,9 +218,10 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class TakeArchive:
-    """Take these days from the archive; ArchiveDayEnded answers for each."""
+    """Take these days from the archive; ArchiveDayEnded answers for each. ``day_starts`` are known already."""
 
     days: tuple[date, ...]
+    day_starts: frozenset[DayStart] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

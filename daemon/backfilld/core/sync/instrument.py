@@ -34,7 +34,7 @@ from datetime import date
 from backfilld.core.backfill.outcome import is_unknown_symbol
 from backfilld.core.backfill.questions import Query
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.ids import IdSet
+from backfilld.core.day.start import DayStart
 from backfilld.core.model import day_of
 from backfilld.core.sync import events as happened
 from backfilld.core.sync.announcements import log_start
@@ -48,7 +48,6 @@ from backfilld.core.sync.events import (
     Instant,
     LoadDays,
     Prove,
-    TakeArchive,
 )
 from backfilld.core.sync.planning import days_beside, days_of, wanted_window
 from backfilld.core.sync.rests import LOOK_EVERY_S
@@ -66,13 +65,19 @@ class InstrumentSync(Circumstances):
 
     def rank(self) -> Rank | None:
         """How urgent the next question is, None if there is none. Pages wait until the market's limits are known."""
-        if self.phase is not Phase.ASKING or self.must_yield:
+        if self.must_yield:
+            return None
+        if self.archive_ends.is_pending and self.phase in {Phase.ASKING, Phase.AWAITING_ARCHIVE}:
+            return Rank.TODAY
+        if self.phase is not Phase.ASKING:
             return None
         return self.attempt.rank(is_top_up=self.rounds > 0, pages=self._is_listed)
 
     def take(self) -> Query | None:
         """The next question; its answer must come back as an event."""
-        return self.attempt.plan.take(pages=self._is_listed) if self.rank() is not None else None
+        if self.rank() is None:
+            return None
+        return self.archive_ends.take() or self.attempt.plan.take(pages=self._is_listed)
 
     # -- what happens
 
@@ -94,6 +99,8 @@ class InstrumentSync(Circumstances):
 
     def _take(self, event: Event, now: Instant) -> None:
         match event:
+            case happened.Answered(query) | happened.Failed(query) if self.archive_ends.is_for(query):
+                self.archive_ends.ended(event)
             case happened.Answered():
                 self.has_answered = True
                 self.attempt.answered(event, now.now_ms, self.spec.max_concurrent)
@@ -112,26 +119,34 @@ class InstrumentSync(Circumstances):
                 self._loaded(records, now)
             case happened.DaysUnreadable(error):
                 self._lose_round(error, now)
-            case happened.Arrived(found):
-                self.attempt.arrived(found)
-            case happened.PassedOver(ids):
-                self.attempt.plan.absent |= IdSet((ids,))
             case _:
                 self._take_circumstance(event, now)
 
     def _advance(self, now: Instant) -> None:
         """Go on as far as nothing has to be waited for."""
+        self._take_archive()
         if self.phase not in _CAN_YIELD:
             return
         self._prove()
         if self.must_yield:
-            if not self.attempt.plan.is_waiting:
+            if not (self.attempt.plan.is_waiting or self.archive_ends.is_out):
                 self.phase = Phase.YIELDING
                 self._actions.append(Flush(frozenset(self.certificates.unsealed) if self._is_removed else frozenset()))
         elif self.phase is Phase.ASKING and self._has_asked_all and not now.is_doubted:
             self.phase = Phase.SAVING
             self.attempt.known_days.hand_over(self.attempt.plan.received)
             self._actions.append(Flush())
+
+    def _take_archive(self) -> None:
+        """Take the days from the archive, once it is known where today begins, or nothing more will tell."""
+        plan = self.attempt.plan
+        is_waited_for = not self.draft.is_whole and plan.first_id is None and not plan.is_done
+        if not self.archive_ends.is_ready or self.must_yield or (is_waited_for and self.attempt.error is None):
+            return
+        starts = frozenset[DayStart]()
+        if not self.draft.is_whole and plan.first_id is not None:
+            starts = frozenset({DayStart(day_of(self.attempt.window.start_ms), plan.first_id)})
+        self._actions.append(self.archive_ends.taken(starts))
 
     @property
     def _has_asked_all(self) -> bool:
@@ -181,12 +196,13 @@ class InstrumentSync(Circumstances):
         self._is_planned_by_host = now.server_ms is None
         self.phase = Phase.ASKING
         self.archive.asked_at = now.monotonic_s
+        self.archive.asked -= self.archive_ends.release()
         new = self.archive.await_days(self.draft.archive)
         if self.draft.archive:
             self.phase = Phase.AWAITING_ARCHIVE if self.draft.is_whole else Phase.ASKING
             self.log.info("archive_planned", days=[day.isoformat() for day in self.draft.archive])
         if new:
-            self._actions.append(TakeArchive(new))
+            self.archive_ends.hold(new, asks_start=self._is_answered_before(new[0], now))
         if not self._asked_symbol:
             self._asked_symbol = self._is_described_next = True
             self._actions.append(Describe())

@@ -12,6 +12,7 @@ from backfilld.core.backfill.outcome import Outcome, exit_code, is_unknown_symbo
 from backfilld.core.backfill.sources import within_reach
 from backfilld.core.model import Instrument, day_of, day_start_ms
 from backfilld.core.sync.announcements import Lines
+from backfilld.core.sync.archive_ends import ArchiveEnds
 from backfilld.core.sync.attempt import Attempt
 from backfilld.core.sync.certificates import Certificates
 from backfilld.core.sync.events import Action, Distrust, Instant, Leave, LookAtFiles, Offer, Remember
@@ -52,6 +53,7 @@ class SyncState:
         self.requests = self.weight = self.cached = self.conflicts = 0
         self.began_at = now.monotonic_s
         self.archive = ArchiveState(now.monotonic_s)
+        self.archive_ends = ArchiveEnds()
         self.shown = NewestShown()
         self.listed_ms: int | None = None
         self._has_recalled = self._has_remembered = False
