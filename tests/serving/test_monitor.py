@@ -10,8 +10,8 @@ import structlog
 import trio
 from trio.testing import MockClock
 
+from backfilld.core.sync.spec import Reload
 from backfilld.core.sync.standing import Standing, Statistics
-from backfilld.pipeline import Reload
 from backfilld.serving.endpoint import run_endpoint
 from backfilld.serving.monitor.events import Changes, events
 from backfilld.serving.monitor.routes import POLICY
