@@ -195,6 +195,9 @@ def main() -> None:
     except ExceptionGroup as group:
         _complain("; ".join(_leaves(group)))
         sys.exit(EXIT_INCOMPLETE)
+    finally:
+        if logs := sys.modules.get("backfilld.surfaces.logs"):
+            logs.finish_logs()
 
 
 def _complain(sentence: str) -> None:

@@ -51,6 +51,7 @@ SENTENCES = {
     "host_clock_wrong": "this machine's clock says {host_day}; the exchange's says {server_day}, which counts",
     "disk_failed": "the disk fails: {error}; tries until it works",
     "disk_recovered": "the disk works again, after {seconds:.0f} s",
+    "log_lines_left_out": "{lines:,} lines of the log are left out here: nobody read them",
     "trades_unsaved": "could not save {trades}: {error}",
     "pipeline_crashed": "a bug: {causes}",
     "endpoint_listening": "serves {serves} at {address}",

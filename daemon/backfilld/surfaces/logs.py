@@ -6,11 +6,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Literal, TextIO
 
 import structlog
 
 from backfilld.core.monitor.warned import RecentWarnings
+from backfilld.surfaces.log_outlet import LogOutlet
 from backfilld.surfaces.log_repeats import Repeats
 from backfilld.surfaces.log_sentences import QUIET, sentence, subject
 from backfilld.surfaces.words import fitted, say
@@ -80,12 +82,41 @@ _COLOURS = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m", "cri
 
 
 class _Stdout:
-    """Writes to whatever sys.stdout is at that moment, so that lines stand above a progress bar."""
+    """Writes to whatever sys.stdout is at that moment, so that lines stand above a progress bar.
+
+    Where it is no terminal, a reader that stands still does not stop the daemon.
+    """
+
+    def __init__(self) -> None:
+        self._outlet: LogOutlet | None = None
 
     def msg(self, line: str) -> None:
-        print(line, flush=True)
+        stdout = sys.stdout
+        if stdout is None or stdout.isatty() or stdout is not sys.__stdout__:
+            print(line, flush=True)
+            return
+        if self._outlet is None:
+            self._outlet = LogOutlet(sys.stdout.fileno())
+        self._outlet.put(f"{line}\n".encode())
+        if lines := self._outlet.left_out():
+            log = structlog.get_logger()
+            log.warning("log_lines_left_out", lines=lines)
 
     log = debug = info = warning = error = critical = exception = msg
+
+    def finish(self) -> None:
+        """Give a reader that stands still a last chance."""
+        if self._outlet is not None:
+            with suppress(OSError):
+                self._outlet.finish()
+
+
+_STDOUT = _Stdout()
+
+
+def finish_logs() -> None:
+    """Write what still waits for a reader, for a second at most."""
+    _STDOUT.finish()
 
 
 def configure_logs(form: Literal["auto", "console", "json"], level: str, *, once: bool = False) -> None:
@@ -121,7 +152,7 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str, *, once
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
-        logger_factory=lambda *_: _Stdout(),
+        logger_factory=lambda *_: _STDOUT,
         cache_logger_on_first_use=False,
     )
 
