@@ -123,7 +123,7 @@ def spec_of(
     instruments: tuple[Instrument, ...] | None = None,
     window: TimeSpan | None = None,
 ) -> RunSpec:
-    """What the settings tell the pipeline to do."""
+    """The run spec of these settings."""
     return RunSpec(
         instruments=instruments or settings.instrument_list(),
         max_concurrent=settings.max_concurrent,

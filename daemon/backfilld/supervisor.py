@@ -50,7 +50,7 @@ CHECKPOINT_ROWS = 500_000
 backfill."""
 
 ARCHIVISTS = 2
-"""Instruments that are had from the archive at a time: one is downloaded while another is written."""
+"""Instruments that the archive is asked for at a time: one is downloaded while another is written."""
 
 DISK_RETRY_S = 10.0
 

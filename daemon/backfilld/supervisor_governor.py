@@ -41,7 +41,7 @@ class Keeping:
 
 def governor_room(budgets: Mapping[Pool, Budget]) -> GovernorRoom:
     """Open the channel of a governor of these budgets."""
-    # Never full: whoever asks waits for the answer before asking again.
+    # Never full: who asks waits for the answer before asking again.
     send, inbox = trio.open_memory_channel[GovernorMessage](math.inf)
     return GovernorRoom(Governor(send), inbox, budgets)
 

@@ -60,7 +60,7 @@ async def test_what_time_mends_is_asked_again(autojump_clock: trio.testing.MockC
 async def test_patience_with_a_page_ends(autojump_clock: trio.testing.MockClock) -> None:
     listing, asked = listing_of(broken)
     began = trio.current_time()
-    with pytest.raises(TransientError, match="cannot be had: ReadTimeout"):
+    with pytest.raises(TransientError, match="did not come: ReadTimeout"):
         await listing.days(BTC, DAY, DAY)
     assert BACKOFF.attempts <= len(asked) <= 3 * BACKOFF.attempts
     assert trio.current_time() - began < 2 * BACKOFF.deadline_s

@@ -1,4 +1,4 @@
-"""The archivist: has the published files of past days brought to the disk, one instrument at a time.
+"""The archivist: downloads the published files of past days, one instrument at a time.
 
 Owns the order of days: each is handed to the writer with the one that follows it, which proves where it ends. A disk
 that refuses the file is waited for as the writer waits for it. What is in a file is not its business.
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 NOT_YET = "it is not published yet"
 
 MOST_FAILURES = 2
-"""So many days in a row may fail for a reason that time may mend: one may be a file's, two are the archive's."""
+"""Days in a row that may fail for a reason that time may mend: one may be a file's fault, two are the archive's."""
 
 
 async def run_archivist(
@@ -36,8 +36,8 @@ async def run_archivist(
     open_archive: OpenArchive,
     disk: Disk,
 ) -> None:
-    """Do jobs until there are no more. A day that cannot be had is refused; once the archive seems to be out of reach,
-    so are the other days of the job."""
+    """Do jobs until there are no more. A day that cannot be downloaded is refused; once the archive seems to be out of
+    reach, so are the other days of the job."""
     async with jobs, days, events:
         async for job in jobs:
             async with open_archive() as source:

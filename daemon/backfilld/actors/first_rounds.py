@@ -1,4 +1,4 @@
-"""Outcomes of first rounds on their way to whoever started the pipeline.
+"""Outcomes of first rounds, on their way to the caller of the pipeline.
 
 Owns the outcomes that wait for the figures of their newest day. Each is reported once.
 """

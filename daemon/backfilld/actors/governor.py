@@ -226,7 +226,7 @@ class _Governor:
         return result
 
     def announce_pauses(self) -> None:
-        """Say which pauses outlasted the process that was told them."""
+        """Log the pauses that an earlier process was given and that are not over."""
         for name, pool in self._pools.items():
             pauses = pool.budget.pauses
             if pauses.reason is not None and pauses.until_ms > _now_ms():

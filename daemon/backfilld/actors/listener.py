@@ -1,4 +1,4 @@
-"""The listener: receives from one connection to the streams, and never waits for whoever takes what it brings.
+"""The listener: receives from one connection to the streams, and never waits for the taker of what it brings.
 
 Owns one connection for as long as it lives. Where its messages find no room they are dropped and counted: the sequencer
 sees the hole and REST fills it. Must not judge what it receives.

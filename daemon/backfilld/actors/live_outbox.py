@@ -28,7 +28,7 @@ MOST_ROWS = 500_000
 """Rows that may wait for the merger, about 100 MB: four minutes at 2,000 a second."""
 
 PACKED_ROWS = 1000
-"""So many trades of an instrument that waits for long become a frame, which needs a quarter of their memory."""
+"""Trades of an instrument that make a frame where they wait for long: it needs a quarter of their memory."""
 
 
 @dataclass(slots=True)

@@ -87,7 +87,7 @@ Job = FetchJob | DescribeMarket
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a job cost, retries included, and what its last answer told of the server's clock."""
+    """What a job cost, retries included, and what its last answer said of the server's clock."""
 
     requests: int = 0
     weight: int = 0

@@ -80,7 +80,7 @@ class _Publisher:
             case Subscribed(instrument):
                 self._waiting[instrument].append(message)
             case HoleGivenUp(instrument, ids):
-                reason = f"ids {ids.first_id} to {ids.last_id} could not be had in time"
+                reason = f"ids {ids.first_id} to {ids.last_id} did not come in time"
                 self._end(instrument, Ended(ids.first_id, reason))
                 self._next_ids[instrument] = ids.last_id + 1
                 # What is remembered from before does not lead up to what comes after.

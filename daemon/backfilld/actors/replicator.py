@@ -170,7 +170,7 @@ class _Work:
         return self.bucket.reach.asks_at if waits else math.inf
 
     async def handle(self, message: ReplicatorMessage) -> None:
-        """Book one event."""
+        """Count one event."""
         match message:
             case LookForUnpushed(instruments):
                 for instrument in instruments:

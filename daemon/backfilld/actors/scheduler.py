@@ -1,4 +1,4 @@
-"""The scheduler: tells every sync what happens to it, and performs what the syncs decide.
+"""The scheduler: passes events to the syncs, and performs the actions that they return.
 
 Owns the exchange's time, and deals jobs to the fetchers: never more than there are fetchers, so that no job waits in a
 queue where it could not be thought over. Must not decide, fetch, read, merge or write.
@@ -58,7 +58,7 @@ async def run_scheduler(
 ) -> None:
     """Ask for what is missing of what the reader finds stored, until ``stop``, which ``spec.once`` sets by itself.
 
-    ``wall_ms`` is the host's clock, in ms since the epoch; it names the day until the exchange has told its time.
+    ``wall_ms`` is the host's clock, in ms since the epoch; it names the day until the exchange has named its time.
     """
     async with ports.open():
         scheduler = _Scheduler(ports, spec, wall_ms, statistics, stop)

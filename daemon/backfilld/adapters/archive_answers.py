@@ -1,4 +1,4 @@
-"""Reading what the public archive answers: checksums, sizes, and what is no file at all.
+"""Reading what the public archive answers: checksums, sizes, and what is not a file at all.
 
 Owns the translation of its status codes, headers and pages into the project's errors. Pure: nothing is sent from here.
 """
@@ -28,7 +28,7 @@ def absent(answer: httpx.Response) -> bool:
 
 
 def refusal_of(answer: httpx.Response, *, partial: bool = False) -> ExchangeError | None:
-    """What an answer that is no file means, by who can act; None for a file, or a part of one if it was asked for."""
+    """What an answer means that is not a file, by who can act; None for a file, or for the part that was asked for."""
     status = answer.status_code
     if status == httpx.codes.OK or (partial and status == httpx.codes.PARTIAL_CONTENT):
         return UnexpectedAnswer(f"{where(answer)} is a page and no file") if _is_page(answer) else None
@@ -63,12 +63,12 @@ def size_in(answer: httpx.Response) -> int:
         raise refusal
     length = answer.headers.get("content-length", "")
     if not _LENGTH.fullmatch(length):
-        raise UnexpectedAnswer(f"{where(answer)} does not tell its size")
+        raise UnexpectedAnswer(f"{where(answer)} does not say its size")
     return int(length)
 
 
 def resumed_at(answer: httpx.Response) -> int | None:
-    """At which byte a partial answer begins, None if it does not tell."""
+    """At which byte a partial answer begins, None if it does not say."""
     found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
     return int(found[1]) if found else None
 

@@ -37,7 +37,7 @@ class Comparison:
 
 
 async def compared(source: BinanceArchive, manager: BackfillCacheManager, inspected: Inspected) -> Comparison:
-    """Compare a day; the published file is downloaded if its checksum does not tell, and deleted again.
+    """Compare a day; the published file is downloaded if its checksum does not decide, and deleted again.
 
     Raises TransientError and RequestRejected for an archive that is out of reach, and StoreError.
     """

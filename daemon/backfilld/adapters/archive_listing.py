@@ -24,7 +24,7 @@ PUBLIC, PUBLIC_LISTING = "https://data.binance.vision", "https://s3-ap-northeast
 """The archive's own host does not list; its bucket does."""
 
 MOST_PAGES = 64
-"""So many pages of one listing are read: a page has 1000 keys, and a day has two. Ten years of an instrument are 8."""
+"""The most pages of one listing that are read. A page has 1000 keys, a day has two: ten years of an instrument are 8."""
 
 MOST_PAGE_BYTES = 4 << 20
 
@@ -116,7 +116,7 @@ class ArchiveListing:
                 reason = f"status {answer.status_code}"
                 if answer.status_code < 500 and answer.status_code != httpx.codes.TOO_MANY_REQUESTS:  # noqa: PLR2004
                     raise UnexpectedAnswer(f"{self._url}: the archive's listing was answered with {reason}")
-        raise TransientError(f"{self._url}: the archive's listing cannot be had: {reason}")
+        raise TransientError(f"{self._url}: the archive's listing did not come: {reason}")
 
     async def _bounded(self, answer: httpx.Response) -> bytes:
         body = b""

@@ -152,7 +152,7 @@ class BinanceArchive:
         return f"{folder}/{quote(instrument.symbol)}/{quote(file_name(instrument, day))}"
 
     async def _transfer(self, url: str, spool: Spool) -> None:
-        """Get what is missing of the file, or all of it if that cannot be had."""
+        """Get what is missing of the file, or all of it if that fails."""
 
         async def receive(answer: httpx.Response) -> None:
             if absent(answer):

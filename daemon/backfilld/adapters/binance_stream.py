@@ -1,7 +1,7 @@
 """Binance's trade streams by websockets' trio client.
 
 Owns one connection: its address, its subscriptions, the decoding of its messages. Decoding goes by names, never by
-places: the markets write their keys in different orders. Foreign text comes out as a reason, in plain characters.
+places: the markets write their keys in different sequences. Foreign text comes out as a reason, in plain characters.
 
 What bounds it: a message has at most 1 MiB, the library reads on only below MOST_FRAMES unread ones (then the exchange
 has to wait, and ends the connection), and a dead peer is noticed after 40 s by our own pings.

@@ -134,7 +134,7 @@ class _Reader:
                     for following in islice(coming, self._room(ahead)):
                         ahead.append((following, pool.submit(self._get, following)))
             finally:
-                # Whoever has seen enough does not wait for what is under way.
+                # A reader that has seen enough does not wait for what is under way.
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _room(self, ahead: Sequence[tuple[_Day, object]]) -> int:

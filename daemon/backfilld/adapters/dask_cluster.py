@@ -23,7 +23,7 @@ _open_client: Any = distributed.Client
 
 TICK_S, LOOK_S = 0.5, 0.02
 PER_WORKER = 4
-"""So many tasks are handed out for each worker, so that none waits for the next; the scheduler's load stays small,
+"""Tasks that are handed out for each worker, so that none waits for the next; the scheduler's load stays small,
 however many tasks there are."""
 
 IP = {"IP": 1.0}
@@ -109,7 +109,7 @@ class DaskCluster:
         try:
             result: MonthFilled = future.result(timeout=CONNECT_S)
         except (TimeoutError, OSError, distributed.CancelledError):
-            return LostTask("its result could not be had")
+            return LostTask("its result was lost")
         except Exception as error:  # noqa: BLE001 - whatever a worker raised comes back
             return error
         finally:

@@ -82,8 +82,8 @@ class GovernedClient:
         if isinstance(info, MarketInfo):
             self._governor.tell(SetLimits(market, info.limits))
             if info.server_ms is not None:
-                told = TellTime(market, reply.cost.sent_ms, reply.cost.received_ms, info.server_ms)
-                self._governor.tell(told)
+                at = TellTime(market, reply.cost.sent_ms, reply.cost.received_ms, info.server_ms)
+                self._governor.tell(at)
         return replace(reply, result=info)
 
     async def forward(

@@ -14,7 +14,7 @@ from backfilld.errors import UnexpectedAnswer
 from backfilld.store.atomic import TEMPORARY, translated
 
 WRITE_BYTES = 1 << 20
-"""So much is gathered before a thread is bothered with it."""
+"""Bytes that are gathered before a thread writes them."""
 
 _ZIP_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06")
 _READ_BYTES = 1 << 20
@@ -37,13 +37,13 @@ class Spool:
 
     def put(self, chunk: bytes, place: str) -> bool:
         """Take the next bytes, sent by ``place``; true if they should be written now. Raises UnexpectedAnswer as soon
-        as it shows that this is no zip."""
+        as it shows that this is not a zip."""
         self.size += len(chunk)
         self._gathered += chunk
         if len(self._beginning) < 4:  # noqa: PLR2004 - as long as what it is compared with
             self._beginning += chunk[: 4 - len(self._beginning)]
             if not any(each.startswith(self._beginning) for each in _ZIP_BEGINNINGS):
-                raise UnexpectedAnswer(f"{place} is no zip: it begins with {bytes(self._gathered[:40])!r}")
+                raise UnexpectedAnswer(f"{place} is not a zip: it begins with {bytes(self._gathered[:40])!r}")
         return len(self._gathered) >= WRITE_BYTES
 
     def begin_anew(self, etag: str | None = None) -> None:

@@ -46,5 +46,5 @@ class StateFiles:
                 self._remembered = remembered
             save_activity(self._cache_dir, activity)
 
-        # Whoever must not wait for a disk that hangs may let go of it, as with a day file.
+        # A caller that must not wait for a disk that hangs may leave it, as with a day file.
         await trio.to_thread.run_sync(replace, abandon_on_cancel=True)

@@ -157,7 +157,7 @@ class ExchangeClient(Protocol):
         exchange's documentation. ``headers`` are those of the program that change the answer.
 
         Any answer of the exchange is a result, errors included. RateLimited, with the time to come back in
-        ``retry_after_s``, where no permit can be had within ``patience_s``; TransientError where no answer came.
+        ``retry_after_s``, where no permit comes within ``patience_s``; TransientError where no answer came.
         """
         ...
 

@@ -25,7 +25,7 @@ class Forwarder(Protocol):
     ) -> Passed | ExchangeError:
         """GET ``target``, a path with its query, with these headers besides our own.
 
-        Any answer of the exchange is a result, refusals included. RateLimited where no permit can be had within
+        Any answer of the exchange is a result, refusals included. RateLimited where no permit comes within
         ``patience_s``; TransientError where no answer came.
         """
         ...

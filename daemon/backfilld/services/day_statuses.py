@@ -32,7 +32,7 @@ def day_statuses(manager: BackfillCacheManager) -> Iterator[DayStatus]:
 
 def _known(manager: BackfillCacheManager, days: Sequence[date]) -> Mapping[date, Certificate]:
     """What a daemon has noted of files that have not changed since. Where there are keys, each file is opened: only its
-    footer tells whether it is encrypted."""
+    footer says whether it is encrypted."""
     cache_dir = manager.directory.parent.parent
     return {} if manager.encoding.keys.keys else KnownDays(state_directory(cache_dir), manager).certificates(days)
 

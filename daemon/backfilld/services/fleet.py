@@ -12,7 +12,7 @@ from backfilld.errors import BackfillError, LostTask
 from backfilld.ports.fleet import Cluster
 
 MOST_TRIES = 10
-"""So often a task is tried. A worker that is killed takes the task with it, whatever the task is."""
+"""How often a task is tried. A worker that is killed takes the task with it, whatever the task is."""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from backfilld.settings import Settings
 from backfilld.store.listing_cache import load_listing, save_listing
 
 AT_ONCE = 16
-"""So many pages of the listing are asked for at a time."""
+"""Pages of the listing that are asked for at a time."""
 
 BESIDE = timedelta(days=7)
 """So far before and after the span a listed day is looked for, to prove where the span begins and ends."""
@@ -27,7 +27,7 @@ async def plan_fleet(
 ) -> FleetPlan:
     """The tasks of the instruments for the days from ``first`` to ``last`` that the archive lists.
 
-    Raises ExchangeError if the listing cannot be had.
+    Raises ExchangeError if the listing does not come.
     """
     tasks: list[FleetTask] = []
     waiting = list(reversed(instruments))

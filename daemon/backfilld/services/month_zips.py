@@ -14,7 +14,7 @@ from backfilld.errors import ArchiveError
 from backfilld.ports import Published
 
 DOWNLOADS_AHEAD = 3
-"""So many zips wait on disk for their turn."""
+"""Zips that wait on disk for their turn."""
 
 
 @dataclass(frozen=True, slots=True)

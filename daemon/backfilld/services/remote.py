@@ -21,7 +21,7 @@ from backfilld.ports.remote import RemoteDays
 log = structlog.get_logger()
 
 MOST_FAILURES = 3
-"""So many failures of the bucket in a row, with nothing between, end a command: the rest is left for later."""
+"""Failures of the bucket in a row, with nothing between, that end a command: the rest is left for later."""
 
 FIRST_WAIT_S = 1.0
 

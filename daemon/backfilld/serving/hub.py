@@ -1,4 +1,4 @@
-"""The live trades of every followed instrument: into the tails, and to whoever listens.
+"""The live trades of every followed instrument: into the tails, and to all who listen.
 
 Owns the subscriptions to the pipeline's publisher, one for each instrument, which outlive its crashes.
 """

@@ -1,4 +1,4 @@
-"""Requests that only the exchange can answer: each is sent once, whoever asks for it meanwhile.
+"""Requests that only the exchange can answer: each is sent once, however many ask for it meanwhile.
 
 Owns what is on its way, and the answers that are kept for a while. Nothing here spends weight by itself: the forwarder
 asks the governor.

@@ -22,7 +22,7 @@ _GROUP_MASK = 0o117
 
 
 def open_listener(address: Address, name: str, environment: Mapping[str, str] = os.environ) -> trio.SocketListener:
-    """Listen there. ``name`` is ``api`` or ``streams``, as sockets of systemd are told apart. Raises OSError."""
+    """Listen there. ``name`` is ``api`` or ``streams``, the name that systemd gives its sockets. Raises OSError."""
     match address:
         case TcpAddress(host, port):
             return _listening(_bound_tcp(host, port))

@@ -1,6 +1,6 @@
 """One subscriber of the streams: handshake, requests, pings, bounds, and its end.
 
-Owns the socket of the connection and the names that it is subscribed to. Whoever pushes into it never waits for it.
+Owns the socket of the connection and the names that it is subscribed to. A push into it never waits.
 """
 
 from collections.abc import Callable

@@ -80,7 +80,7 @@ class StreamServer:
             connection.abort()
 
     def on_gap(self, instrument: Instrument, next_id: int) -> None:
-        """What follows does not adjoin what was sent: whoever listens has to go on from this id."""
+        """What follows does not adjoin what was sent: a listener has to go on from this id."""
         listening = {each for names in self._trades[instrument].values() for each in names}
         for name, (_, connections) in list(self._candles.items()):
             if name.instrument == instrument:

@@ -18,7 +18,7 @@ KEPT_ROWS = 300_000
 """Live trades of one instrument in memory, 15 MB: what came since the day file was written last, at 1,000 a second."""
 
 PACKED_ROWS = 2048
-"""So many trades become a frame: a trade as an object takes three times the memory."""
+"""Trades that make a frame: a trade as an object takes three times the memory."""
 
 FRESH_S = 10.0
 """A stream that has brought no trade for so long may be dead: the newest trades are then the exchange's to name."""

@@ -1,4 +1,4 @@
-"""What the endpoint has done, for whoever counts it: an observer sees each answer and each end of a subscriber.
+"""What the endpoint has done, for those who count it: an observer sees each answer and each end of a subscriber.
 
 Owns no count itself. Observers are called in the loop and must be quick.
 """

@@ -152,7 +152,7 @@ def _trades_of(batch: pa.Buffer, rows: int) -> pl.DataFrame:
         raise UntrustedFile("it has rows that cannot be read") from error
     trades = pl.from_arrow(pa.Table.from_batches([read]))
     if not isinstance(trades, pl.DataFrame) or not _is_sound(trades, rows):
-        raise UntrustedFile("it has rows that are no trades in ascending sequence")
+        raise UntrustedFile("its rows are not trades in ascending sequence")
     return trades
 
 

@@ -21,7 +21,7 @@ WORN_USES = 1 << 31
 """From here on a warning asks for another key: half of what a key bears, and other hosts may use it too."""
 
 BLOCK_USES = 4096
-"""So many uses are reserved at a time: about 25 day files of a million trades."""
+"""Uses that are reserved at a time: about 25 day files of a million trades."""
 
 
 class KeyWear:

@@ -1,7 +1,7 @@
 """Which sealed days were read in full, and are as they were then: one text file per instrument in the state directory.
 
-It saves reading history again at each start. It is no truth: a line that is missing, torn or of another file only means
-that the day is read once more. What counts is the inode, the size and both times of a file; nobody can set the time of
+It saves reading history again at each start. It is not the truth: for a line that is missing, torn or of another file
+the day is read once more. What counts is the inode, the size and both times of a file; nobody can set the time of
 its last change. Lines are appended without a sync. Where there are keys, the certificates stay in the encrypted files
 and the lines have the stamps alone.
 """
@@ -26,7 +26,7 @@ from backfilld.store.manager import BackfillCacheManager
 FOLDER = "known"
 
 _LINES_TO_SPARE = 64
-"""So many lines that no longer count are left in a file before it is written anew."""
+"""Lines that no longer count in a file before it is written anew."""
 
 _FIELDS = 7
 """Of a line behind its check: the schema's version, the day, the four numbers of the stamp, the certificate."""

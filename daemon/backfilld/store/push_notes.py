@@ -1,7 +1,7 @@
 """Which days are known to be in the bucket: one small JSON file per instrument in the state directory.
 
-It saves asking the bucket and is no truth: a note that is lost is made again by looking into the bucket. Notes of
-another bucket are no notes of this one.
+It saves asking the bucket, and is not the truth: a note that is lost is made again by looking into the bucket. Notes of
+another bucket do not count.
 """
 
 from collections.abc import Mapping

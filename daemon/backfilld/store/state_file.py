@@ -1,6 +1,6 @@
 """Small JSON files of the state directory: read without following links and within a bound, written 0600.
 
-What they say may have been written by anybody: whoever reads one checks every value.
+What they say may have been written by anybody: a reader checks every value.
 """
 
 import os

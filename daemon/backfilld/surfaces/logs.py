@@ -178,7 +178,7 @@ def _prioritized(renderers: list[structlog.typing.Processor]) -> structlog.typin
 
 
 def complain(sentence: str) -> None:
-    """Say on stderr why the command ends otherwise than it should; the journal is told that it is an error."""
+    """Say on stderr why the command ends otherwise than it should; the journal marks it as an error."""
     priority = f"<{_PRIORITIES['error']}>" if _is_journal(sys.stderr, os.environ) else ""
     text = f"{priority}backfilld: {sentence}"
     say(text, err=True)

@@ -1,6 +1,6 @@
 """A service's manners: it says when it is ready, what it is doing and that it is alive, and reads its settings again.
 
-Owns the sentences of STATUS and when READY is true. How systemd is told is the adapter's.
+Owns the sentences of STATUS and when READY is true. How systemd is notified is the adapter's.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ START_TAKES_S = 60.0
 """While the first backfill runs, systemd is asked again and again to wait so much longer."""
 STOPPING = "stopping: saving what is in hand"
 SLACK_S = 10.0
-"""So much longer than a request may take, or than a failing disk is let alone, nothing need move."""
+"""Slack beyond the longest request, and beyond the longest wait for a failing disk, in which nothing need move."""
 
 
 class Service:

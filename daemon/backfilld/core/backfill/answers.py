@@ -188,7 +188,7 @@ def _longest_jump(ids: pl.Series, first_id: int) -> tuple[int, int]:
 
 
 def _is_plain(trades: pl.DataFrame) -> bool:
-    """Whether all values keep their rules and no row is a marker: true of nearly every page, and told at once.
+    """Whether all values keep their rules and no row is a marker: true of nearly every page, and cheap to find out.
 
     Nothing here wakes polars' thread pool, which costs more than the comparisons.
     """

@@ -30,7 +30,7 @@ CLOSED_TO_US = 451
 
 
 MOST_NAMED = 5
-"""So many missing ranges are named in sentences; the log has them all."""
+"""The missing ranges that are named in sentences; the log has them all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from backfilld.core.ids import IdSet
 from backfilld.core.model import PAGE_ROWS, IdRange
 
 WORTH_ASKING_AGAIN = 4
-"""So many holes that one page can fill are asked for at once, with what is held between them. Holes that a crash leaves
-are whole pages; only a defective file has so many so close."""
+"""From so many holes on that one page can fill, the whole page is asked for, with what is stored between them. Holes
+that a crash leaves are whole pages; only a defective file has so many so close."""
 
 
 def next_page(missing: Sequence[IdRange], held: IdSet, *, newest_first: bool = False) -> Page:

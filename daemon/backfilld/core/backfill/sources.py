@@ -14,7 +14,7 @@ from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, Market, day_of, day_star
 from backfilld.core.timespan import TimeSpan
 
 WORTH_A_DOWNLOAD = 20 * PAGE_ROWS
-"""So many trades missing of a day are better had from the archive: 20 pages are 80 of spot's 6000 weight a minute, and
+"""From so many missing trades of a day on, the archive is cheaper: 20 pages are 80 of spot's 6000 weight a minute, and
 400 of the futures' 2400."""
 
 

@@ -117,7 +117,7 @@ class WindowStart:
             self._page_was_of_no_use()
 
     def first_failed(self, query: Since) -> bool:
-        """Whether the first id can be had in another way."""
+        """Whether the first id can be found in another way."""
         self._awaits_first = False
         if query.rows > 1:
             self._page_was_of_no_use()

@@ -13,7 +13,7 @@ from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
 
 SECOND_LOOK_MS = 2 * 3_600_000
-"""So long after the first look, the second one counts."""
+"""How long after the first look the second one counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,14 @@ class Absences:
         ]
         self._ripe = IdSet.of(each.ids for each in ripe)
         self.postponed = IdSet.of(each.ids for each in self._suspected if each not in ripe)
-        """Ids suspected so lately that a second look would tell nothing."""
+        """Ids suspected so lately that a second look would show nothing."""
 
     def is_due(self, records: Iterable[Certificate], now_ms: int) -> bool:
-        """Whether a suspicion that the records tell of has become ripe since."""
-        told = (each for record in records for each in record.suspected)
-        return any(each.asked_ms + SECOND_LOOK_MS <= now_ms and bool(self._ripe.missing(each.ids)) for each in told)
+        """Whether a suspicion in these records has become ripe since."""
+        suspected = (each for record in records for each in record.suspected)
+        return any(
+            each.asked_ms + SECOND_LOOK_MS <= now_ms and bool(self._ripe.missing(each.ids)) for each in suspected
+        )
 
     def by_day(self, passed_over: IdSet, records: Iterable[Certificate], now_ms: int) -> dict[date, AbsentIds]:
         """What the exchange has passed over and the records do not say yet, on the days whose ids surround it: those
@@ -64,8 +66,8 @@ class Absences:
         """What the record does not say yet of ids that were passed over; ``settled`` ones are absent for good."""
         suspected = IdSet.of(each.ids for each in record.suspected)
         waiting = IdSet.of(part for each in suspected.ranges for part in settled.missing(each))
-        told = IdSet.of(record.absent) | self.postponed | waiting
-        news = told.missing(ids)
+        known = IdSet.of(record.absent) | self.postponed | waiting
+        news = known.missing(ids)
         doubted = [part for each in news for part in settled.missing(each)]
         absent = [part for each in news for part in IdSet.of(doubted).missing(each)]
         return AbsentIds(tuple(absent), tuple(Suspicion(part, now_ms) for part in doubted))

@@ -48,7 +48,7 @@ class Sequence:
         self.next_id = next_id
         self.tally = Tally()
         self.most_early = most_early
-        # In order of arrival, so that the first one tells how old the hole is.
+        # In order of arrival, so that the first one shows how old the hole is.
         self._early: dict[int, tuple[LiveTrade, float]] = {}
         self._seen_id = -1
         self._unseen_since: float | None = None

@@ -1,7 +1,7 @@
 """Candles of stored trades, in exact integers, as the exchange writes them on spot.
 
 Owns the arithmetic. Prices and quantities are integers of the eighth decimal and products are exact, so a sum does not
-depend on the order of its parts. Marker rows are no trades. An interval without a trade repeats the last close.
+depend on the order of its parts. Marker rows are not trades. An interval without a trade repeats the last close.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The lines in the log that tell how a backfill goes, as data. Each ``log`` is a :class:`Lines` or a real logger."""
+"""The lines in the log that say how a backfill goes, as data. Each ``log`` is a :class:`Lines` or a real logger."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -105,11 +105,11 @@ class Attempt:
         return Rank.OLDER if isinstance(query, Page) and query.ids.last_id <= self._older_to_id else Rank.TODAY
 
     def lose(self, error: BackfillError) -> None:
-        """Nothing more can be had of the instrument in this round."""
+        """Nothing more can be fetched of the instrument in this round."""
         self.error = self.error or error
 
     def answered(self, event: Answered, now_ms: int, max_concurrent: int) -> None:
-        """Book an answer."""
+        """Enter an answer in the plan."""
         query, found = event.query, event.found
         self.plan.answered(query, found, now_ms)
         self._see(found)
@@ -121,7 +121,7 @@ class Attempt:
             self._announce(now_ms, max_concurrent)
 
     def failed(self, event: Failed) -> None:
-        """Book a failure; one that is final for the instrument, or out of reach, ends its round."""
+        """Enter a failure in the plan; one that is final for the instrument, or out of reach, ends its round."""
         query, error = event.query, event.error
         absent = error.absent if isinstance(error, UnexpectedAnswer) else None
         if isinstance(error, RequestRejected) and self._is_unanswerable(error):
@@ -136,7 +136,7 @@ class Attempt:
             self.error = error
 
     def arrived(self, found: Found) -> None:
-        """Book rows that nobody asked for."""
+        """Enter rows that nobody asked for."""
         self.plan.arrived(found)
         self._see(found)
 
@@ -152,7 +152,7 @@ class Attempt:
 
     def _check_seam(self, query: Query, found: Found) -> None:
         """The last trade before the window and the first one of it, by the exchange's word: no day of the window can
-        hold an id below both. One alone does not tell: time may go back over a midnight."""
+        hold an id below both. One alone does not suffice: time may go back over a midnight."""
         if found.ids is not None and isinstance(query, Before) and not found.is_marker:
             self._before_id = found.ids.last_id
         if found.ids is not None and isinstance(query, Since):

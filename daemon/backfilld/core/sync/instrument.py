@@ -59,7 +59,7 @@ _CAN_YIELD = {Phase.ASKING, Phase.RESTING, Phase.AWAITING_ARCHIVE}
 
 
 class InstrumentSync(Circumstances):
-    """The backfill of one instrument and its top-ups. :meth:`begin` it once, then tell it :meth:`on` every event."""
+    """The backfill of one instrument and its top-ups. :meth:`begin` it once, then pass every event to :meth:`on`."""
 
     # -- what the scheduler asks
 

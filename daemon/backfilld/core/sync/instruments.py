@@ -118,7 +118,7 @@ class Instruments:
         return actions
 
     def spend(self, instrument: Instrument, requests: int, weight: int) -> None:
-        """Book what a job has cost."""
+        """Add what a job has cost."""
         sync = self._syncs.get(instrument)
         if sync is not None:
             sync.requests += requests

@@ -56,7 +56,7 @@ def _doubts(account: Account) -> Iterator[str]:
         until = iso(account.unreachable_before_ms)
         yield f"the exchange answers nothing of before {until}, and the archive has not all of it"
     for end in sorted(account.attempt.unproven_ends):
-        yield f"nothing proves with which trade it {end}: neither the exchange nor the archive tells"
+        yield f"nothing proves with which trade it {end}: neither the exchange nor the archive says"
     yield from map(_unsealed, account.attempt.unsealed_days)
     for ids in account.attempt.known_days.unstored[:1]:
         yield f"ids {ids.first_id} to {ids.last_id} came and are not stored"

@@ -18,7 +18,7 @@ LAST_PART = 0.25
 """In this last part of a window the room kept for a burst that did not come is let go, little by little."""
 
 LOOKING_PART = 0.05
-"""So much of what may be used of a window is spread over it, for requests whose headers tell what others use."""
+"""The part of a window's allowance that is spread over it, for requests whose headers show what others use."""
 LOOKED_UNTIL = 0.8
 """In this part of a window it is given out, little by little; the rest is time enough to use all of it."""
 

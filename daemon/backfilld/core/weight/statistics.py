@@ -1,4 +1,4 @@
-"""The figures of a budget at one instant, for whoever shows them."""
+"""The figures of a budget at one instant, for those who show them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

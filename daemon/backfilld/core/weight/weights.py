@@ -9,7 +9,7 @@ MOST_TIMES = 15
 """The largest weight that headers can teach, in documented weights. The exchange doubled its weights at times; a larger
 one would be a lie that stops us."""
 LESSONS = 8
-"""So many steps of the header, all alike and none smaller, teach a larger weight."""
+"""Steps of the header, all alike and none smaller, that teach a larger weight."""
 
 
 class Endpoint(StrEnum):

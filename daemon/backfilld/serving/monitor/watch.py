@@ -34,7 +34,7 @@ OTHERS_EVERY_S = 120.0
 
 LOOKED_AT_S = 120.0
 SLACK_S = 10.0
-"""So much longer than a request may take, or than a failing disk is let alone, nothing need move."""
+"""Slack beyond the longest request, and beyond the longest wait for a failing disk, in which nothing need move."""
 
 
 class Watch:

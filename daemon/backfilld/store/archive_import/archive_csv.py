@@ -201,7 +201,7 @@ def _refuse_impossible(frame: pl.DataFrame) -> None:
 
 
 def _place_of_the_fault(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shape: _Shape) -> str | None:
-    """Where the first wrong value stands. Arrow does not tell, so the text is gone through again, line by line, and to
+    """Where the first wrong value stands. Arrow does not say, so the text is gone through again, line by line, and to
     its end: if it is not the text that was packed, the zip is to blame."""
     place = None
     with archive.open(member) as stream:

@@ -17,7 +17,7 @@ MOST_CONFLICTS = 100_000
 """Of more conflicts than these only the ids are kept."""
 
 MOST_STRAYS = 10_000
-"""So many rows near a midnight are offered to the days beside."""
+"""The most rows near a midnight that are offered to the days beside."""
 
 ANY_ID = IdRange(0, INT64_MAX)
 
@@ -41,7 +41,7 @@ class Findings:
 
     Defects: ``doubled`` (identical rows, collapsed), ``conflicting`` (ids with two different rows: the first is given),
     ``disordered`` (rows directly after one of a higher id), ``holes`` (ids between the first and the last that no row
-    given has), ``suspect`` (rows that can be no trade: quantity or price 0, or no range of trade ids), ``outside``
+    given has), ``suspect`` (rows that cannot be trades: quantity or price 0, or no range of trade ids), ``outside``
     (rows of another day, left out).
 
     ``given`` rows were given on. ``conflicts`` are both versions of the first conflicting rows; ``kept`` says which was
@@ -207,7 +207,7 @@ class Repeats:
         self.conflicts = Findings().conflicts
 
     def add(self, repeats: pl.DataFrame) -> None:
-        """Rows whose id was had before, in order of their ids, beside the row that was had (see :func:`once`)."""
+        """Rows whose id came before, ascending in id, beside the row that came first (see :func:`once`)."""
         if repeats.is_empty():
             return
         self.doubled.add(repeats.filter("is_same")["a"])

@@ -66,7 +66,7 @@ def take_archive(
 
     ``day_starts`` say where days begin, and ``within`` those that this day can have: rows of others are left
     out, published or held. So are rows near the end of the day from ``behind_id`` on, which the next day has, and rows
-    that can be no trade.
+    that cannot be trades.
 
     Raises ArchiveError if the zip cannot be used and StoreError if the disk refuses; the day is then as before.
     """

@@ -1,4 +1,4 @@
-"""What the days beside a day tell of its ends: which ids it can have, and which are known to begin a day."""
+"""What the days beside a day say of its ends: which ids it can have, and which are known to begin a day."""
 
 from dataclasses import dataclass, field
 from datetime import date
@@ -35,7 +35,7 @@ def neighbourhood(
     before: Certificate | None = None,
     after: Certificate | None = None,
 ) -> Neighbourhood:
-    """What the day files beside ``day`` tell of it, and the published file of the day ``following`` it, if it is
+    """What the day files beside ``day`` say of it, and the published file of the day ``following`` it, if it is
     there. ``before`` and ``after`` are certificates of its neighbours that are stored elsewhere."""
     before = _facts(manager, day - ONE_DAY) or before
     after = _facts(manager, day + ONE_DAY) or after
@@ -64,9 +64,9 @@ def ids_to_take(
     """Which ids to take of the day published at ``path``, of those ``within``.
 
     Its lowest is left to REST unless it follows the last one of the day before: the exchange has put an id of that day
-    on another trade of this one, and a file that ends early does not tell. Where no day before is held it is taken and
-    proves nothing, if nobody asked for that day (``is_first``: the plan asks for its last trade) or REST would not
-    answer, as on the futures.
+    on another trade of this one, and a file that ends early does not show that. Where no day before is stored it is
+    taken and proves nothing, if nobody asked for that day (``is_first``: the plan asks for its last trade) or REST
+    would not answer, as on the futures.
     """
     before, own = _facts(manager, day - ONE_DAY) or before, _facts(manager, day)
     market = manager.instrument.market if manager.instrument else Market.SPOT

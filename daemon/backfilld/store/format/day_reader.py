@@ -35,7 +35,7 @@ MOST_GROUP_BYTES = 32 << 20
 again."""
 
 _FEW_ROWS = 16_384
-"""So few rows are decoded faster by one thread than handed to several."""
+"""Up to so many rows are decoded faster by one thread than handed to several."""
 
 _SMALL_BYTES = 128 << 10
 """So small a file is read whole when it is opened."""

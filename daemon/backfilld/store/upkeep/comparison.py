@@ -1,7 +1,7 @@
 """A day file against the published file of the day, row by row at bounded memory. Reads, judges, and changes nothing.
 
 Owns which differences count against us: rows that differ and ids that we lack. Ids that the archive lacks, rows of it
-that can be no trade or are another day's, and conflicts that REST has decided already, do not.
+that cannot be trades or are another day's, and conflicts that REST has decided already, do not.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,6 @@
 """Is a day file what it says, and do neighbouring files join? Reads, judges, and changes nothing.
 
-Owns the rules of ``backfilld verify``. A finding is a value, so that whoever repairs can act on it.
+Owns the rules of ``backfilld verify``. A finding is a value, so that a repair can act on it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

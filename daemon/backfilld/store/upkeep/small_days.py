@@ -30,7 +30,7 @@ SMALL_BYTES = 128 << 10
 """Above this the rows of a file take longer than what surrounds them."""
 
 TOGETHER = 100
-"""So many files are looked at together: some 10 MB of rows at most."""
+"""Files that are looked at together: some 10 MB of rows at most."""
 
 _A_ROW_GROUP = 131_072
 
