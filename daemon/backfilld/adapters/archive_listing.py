@@ -24,7 +24,7 @@ PUBLIC, PUBLIC_LISTING = "https://data.binance.vision", "https://s3-ap-northeast
 """The archive's own host does not list; its bucket does."""
 
 MOST_PAGES = 64
-"""The most pages of one listing that are read. A page has 1000 keys, a day has two: ten years of an instrument are 8."""
+"""The most pages of one listing that are read. A page has 1000 keys, a day two: ten years of an instrument are 8."""
 
 MOST_PAGE_BYTES = 4 << 20
 
