@@ -18,13 +18,13 @@ went no further. So:
    answer without it is a lie. If it brings nothing new, that trade is the end still; if it brings recent trades and is
    not full, the last of them is. In any other case the newest trade is asked for too.
 6. A newest trade below another that has been shown is a contradiction. It is asked for again, and ends as a failure.
-7. An id that is more than MOST_GROWTH above the others needs two answers before it is believed.
+7. An id that is far above the others needs two answers before it is believed (:mod:`.far_ids`).
 8. No end is agreed on below a trade that was ever shown, by an earlier round or process either (:mod:`.newest_shown`).
 
 Every round is bounded: each tail brings rows or ends, and the newest trade is asked for MOST_NEWEST times at most.
 """
 
-from backfilld.core.backfill.answers import MOST_GROWTH
+from backfilld.core.backfill.far_ids import FarIds
 from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.questions import Found, Newest, Page, Query, Tail
 from backfilld.core.backfill.silence import Pace
@@ -61,7 +61,7 @@ class WindowEnd:
         self._agreed_id: int | None = None
         self._held_id: int | None = None
         self._accepted_silence: int | None = None
-        self._far_id: int | None = None
+        self._far_ids = FarIds()
         self._begin(polls=False)
 
     def _begin(self, *, polls: bool) -> None:
@@ -108,7 +108,11 @@ class WindowEnd:
     def show(self, last_id: int, last_ms: int, *, by_tail: bool = False) -> None:
         """A trade has this id. A newest trade that was named below it did not say all, unless the tail went on from
         there."""
-        if self.beyond_id is not None or not self._is_believed(last_id):
+        if self.beyond_id is not None:
+            return
+        if self._far_ids.came_first(last_id, self._last_id):
+            self._last_id, self.last_ms, self._named = last_id, 0, None
+        elif not self._far_ids.believes(last_id, self._last_id):
             return
         self.shown.show(last_id, last_ms)
         if self._last_id is None or last_id > self._last_id:
@@ -121,18 +125,6 @@ class WindowEnd:
         if self.beyond_id is None or beyond_id < self.beyond_id:
             self.beyond_id, self._last_id = beyond_id, beyond_id - 1
         self.is_agreed = self._is_found = True
-
-    def _is_believed(self, trade_id: int) -> bool:
-        """Whether the id may count: one that is far above the others must come twice."""
-        if self._last_id is None or abs(trade_id - self._last_id) <= MOST_GROWTH:
-            return True
-        if trade_id < self._last_id:
-            # The far one came first.
-            self._far_id, self._last_id, self.last_ms, self._named = self._last_id, trade_id, 0, None
-            return True
-        is_second = self._far_id is not None and abs(trade_id - self._far_id) <= MOST_GROWTH
-        self._far_id = trade_id
-        return is_second
 
     def begin_round(self, held: tuple[int, int] | None) -> None:
         """Ask again what the end is; with one question, if it was agreed on. ``held`` is the last trade stored: what

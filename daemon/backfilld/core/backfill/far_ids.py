@@ -1,0 +1,28 @@
+"""An id that is far above the others needs two answers before it is believed.
+
+Owns the memory of the one that came alone.
+"""
+
+from backfilld.core.backfill.answers import MOST_GROWTH
+
+
+class FarIds:
+    """Judges ids by how far they are from the last one known."""
+
+    def __init__(self) -> None:
+        self._alone: int | None = None
+
+    def came_first(self, trade_id: int, last_id: int | None) -> bool:
+        """Whether the last one known is far above this id: it is then the one that came alone."""
+        is_far = last_id is not None and last_id - trade_id > MOST_GROWTH
+        if is_far:
+            self._alone = last_id
+        return is_far
+
+    def believes(self, trade_id: int, last_id: int | None) -> bool:
+        """Whether the id may count beside the last one known."""
+        if last_id is None or abs(trade_id - last_id) <= MOST_GROWTH:
+            return True
+        is_second = self._alone is not None and abs(trade_id - self._alone) <= MOST_GROWTH
+        self._alone = trade_id
+        return is_second
