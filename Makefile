@@ -44,8 +44,6 @@ setup: .venv/dev
 demo: .venv/run
 	$(BIN)/backfilld demo
 
-# What answers other programs is tried from outside; coverage counts the processes of these tests too.
-SERVING_TESTS := tests/e2e/test_serving.py tests/e2e/test_serving_streams.py
 # One more than there are cores, for tests that wait; four at most.
 WORKERS := $(shell echo $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 )))
 test: .venv/dev
@@ -55,12 +53,9 @@ test: .venv/dev
 	$(BIN)/lint-imports
 	@command -v systemd-analyze >/dev/null || echo "SKIPPED: what systemd says of the unit; systemd-analyze is not here"
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --timeout 300 --cov --cov-report= --ignore=tests/e2e
-	COVERAGE_PROCESS_START=$(CURDIR)/tests/coverage-processes.toml COVERAGE_FILE=$(CURDIR)/.coverage \
-		$(BIN)/pytest -n 2 --dist loadfile --timeout 300 $(SERVING_TESTS)
-	$(BIN)/coverage combine --quiet --append
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
-	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist loadfile --timeout 300 tests/e2e
+	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist worksteal --timeout 300 tests/e2e
 
 # The searches of `make test` in full: every byte, every hour, more random cases.
 test-thorough: export THOROUGH = 1
@@ -102,7 +97,7 @@ bench-fleet: .venv/dev
 # The end-to-end tests at other times of day: AT='23:58', or some of them.
 AT_TESTS ?= tests/e2e
 test-at: .venv/dev
-	$(BIN)/python -m tests.clock $(or $(AT),00:01 20:00) -n 4 --dist loadfile $(AT_TESTS)
+	$(BIN)/python -m tests.clock $(or $(AT),00:01 20:00) -n 4 --dist worksteal --timeout 300 $(AT_TESTS)
 
 # Unmodified clients of Binance against the endpoint, in an environment of their own. Skips aloud where they cannot be had.
 test-clients: .venv/dev

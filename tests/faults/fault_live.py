@@ -17,9 +17,10 @@ from tests.e2e.test_live import (
     until_attached,
 )
 from tests.e2e.world import BTC
+from tests.effort import effort
 from tests.faults.world import running
 
-FULL_S = 15.0
+FULL_S = float(effort(quick=15, thorough=60))
 
 
 async def test_a_disk_that_is_full_for_a_while_holds_up_no_follower_and_loses_nothing(
