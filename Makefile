@@ -60,7 +60,8 @@ test: .venv/dev
 # The searches of `make test` in full: every byte, every hour, more random cases.
 test-thorough: export THOROUGH = 1
 test-thorough: .venv/dev
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --ignore=tests/e2e
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -o python_files='fault_*.py' -rs tests/faults
 
 # SECONDS is also a variable of bash: only make's own counts.
 fuzz: .venv/dev
