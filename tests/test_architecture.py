@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ MAX_LINES = 300
 IMPURE = {"trio", "trio_util", "anyio", "asyncio", "httpx", "structlog", "os", "pathlib", "time", "random", "threading"}
 
 
+@cache
 def tree_of(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 
 
+@cache
 def names_in(module: str) -> set[str]:
     """Every name, attribute and imported name that the module mentions."""
     names: set[str] = set()
