@@ -3,7 +3,6 @@
 Changes nothing, and needs no cache.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -11,8 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-import trio
-
+from backfilld.adapters.threads import in_thread
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key, day_of_key, folder_of, manifest_key
@@ -78,7 +76,7 @@ class DaysInBucket:
             place = instrument_directory(Path(directory), instrument)
             manager = BackfillCacheManager(place, instrument, self.encoding)
             try:
-                staged = await on_thread(partial(stage, manager, day, found.body))
+                staged = await in_thread(partial(stage, manager, day, found.body))
             except DayLocked as locked:
                 raise DayLocked(f"{day_key(instrument, day)}: {locked}") from locked
         if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
@@ -103,9 +101,4 @@ class DaysInBucket:
         found = await self.objects.get(manifest_key(instrument), limit_bytes=MAX_MANIFEST_BYTES)
         if found is None:
             return None
-        return await on_thread(partial(decode_manifest, found.body, instrument, self.encoding.keys))
-
-
-async def on_thread(work: Callable[[], T]) -> T:
-    """What ``work`` returns, on a thread; a cancellation does not wait for it."""
-    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+        return await in_thread(partial(decode_manifest, found.body, instrument, self.encoding.keys))

@@ -9,10 +9,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from functools import partial
 from pathlib import Path
 
-from backfilld.adapters.bucket_days import on_thread
+from backfilld.adapters.threads import in_thread
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import DayStart
 from backfilld.core.model import Instrument
@@ -70,24 +69,18 @@ class MonthDays:
     ) -> Certificate:
         """Write a day out of its zip, its ends proven by what is known of the days beside it. Raises ArchiveError for a
         zip that cannot be used, and StoreError."""
-        return await on_thread(partial(self._take, day, published, following, before, after))
-
-    def _take(
-        self,
-        day: date,
-        published: Published,
-        following: Published | None,
-        before: Certificate | None,
-        after: Certificate | None,
-    ) -> Certificate:
         path, next_path = Path(published.path), None if following is None else Path(following.path)
-        beside = neighbourhood(self._manager, day, next_path, before, after)
-        within = ids_to_take(self._manager, day, path, beside.within, is_first=before is None, before=before)
-        starts = {*beside.day_starts, DayStart(day, FIRST_ID)}
-        return take_archive(
-            self._manager, path, day, published.sha256, starts, within=within, behind_id=beside.behind_id
-        ).record
+
+        def take() -> Certificate:
+            beside = neighbourhood(self._manager, day, next_path, before, after)
+            within = ids_to_take(self._manager, day, path, beside.within, is_first=before is None, before=before)
+            starts = {*beside.day_starts, DayStart(day, FIRST_ID)}
+            return take_archive(
+                self._manager, path, day, published.sha256, starts, within=within, behind_id=beside.behind_id
+            ).record
+
+        return await in_thread(take)
 
     async def certificates(self) -> dict[date, Certificate]:
         """What the day files say of themselves."""
-        return await on_thread(lambda: {day: self._manager.facts(day) for day in self._manager.days()})
+        return await in_thread(lambda: {day: self._manager.facts(day) for day in self._manager.days()})

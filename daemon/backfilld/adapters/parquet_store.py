@@ -15,6 +15,7 @@ import polars as pl
 import structlog
 import trio
 
+from backfilld.adapters.threads import in_thread
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate
@@ -156,7 +157,7 @@ class ParquetStore:
                 self._note(instrument, appended.record)
             return appended
 
-        done = await trio.to_thread.run_sync(insisted, abandon_on_cancel=True)
+        done = await in_thread(insisted)
         self.see(instrument, day)
         file = None if done.is_in_journal else str(self._manager(instrument).get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
@@ -187,7 +188,7 @@ class ParquetStore:
             self._note(instrument, done.record)
             return done
 
-        done = await trio.to_thread.run_sync(join, abandon_on_cancel=True)
+        done = await in_thread(join)
         self.see(instrument, day)
         findings = {name: found.count for name, found in done.findings.defects.items()}
         file = str(manager.get_cache_path(day))
@@ -237,7 +238,7 @@ class ParquetStore:
 
     async def remember(self, instrument: Instrument, shown: ShownEnd) -> None:
         """Keep it beside the lock."""
-        await trio.to_thread.run_sync(partial(save_shown, self._cache_dir, instrument, shown), abandon_on_cancel=True)
+        await in_thread(partial(save_shown, self._cache_dir, instrument, shown))
 
     async def altered(self, instrument: Instrument) -> frozenset[date]:
         """The days whose file is another one than was seen here last."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from backfilld.adapters.bucket_days import OTHER_DIGEST, DaysInBucket, RemoteDay, on_thread
+from backfilld.adapters.bucket_days import OTHER_DIGEST, DaysInBucket, RemoteDay
+from backfilld.adapters.threads import in_thread
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import Instrument
 from backfilld.core.replication import (
@@ -87,11 +88,11 @@ class CachedDaysInBucket(DaysInBucket):
             # A conflict is looked at again by the next process, and not by this one.
             return [day for day in days if (instrument, day, found[day]) not in self._conflicting]
 
-        return await on_thread(look)
+        return await in_thread(look)
 
     async def push(self, instrument: Instrument, day: date) -> Pushed | None:
         """Look, then create; somebody else may be first, or our own answer may have been lost: then look again."""
-        file = await on_thread(partial(sealed_file, self._manager(instrument), day))
+        file = await in_thread(partial(sealed_file, self._manager(instrument), day))
         if file is None:
             return None
         there = await self._there(instrument, day)
@@ -107,7 +108,7 @@ class CachedDaysInBucket(DaysInBucket):
     async def publish(self, instrument: Instrument) -> None:
         """Save the notes, and take new days up in the manifest, by its tag."""
         notes = dict(self._notes_of(instrument))
-        await on_thread(partial(save_notes, self._state_dir, self._url, instrument, notes))
+        await in_thread(partial(save_notes, self._state_dir, self._url, instrument, notes))
         fresh = self._fresh.pop(instrument, {})
         if fresh:
             try:
@@ -122,7 +123,7 @@ class CachedDaysInBucket(DaysInBucket):
         if found is None:
             return None
         try:
-            staged = await on_thread(partial(stage, self._manager(instrument), day, found.body))
+            staged = await in_thread(partial(stage, self._manager(instrument), day, found.body))
         except DayLocked as locked:
             raise ObjectRefused(str(locked)) from locked
         if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
@@ -133,7 +134,7 @@ class CachedDaysInBucket(DaysInBucket):
     async def admit(self, instrument: Instrument, day: date, staged: StagedDay) -> Saved:
         """Rename the staged file, if it has all that is stored."""
         manager = self._manager(instrument)
-        await on_thread(partial(admit, manager, day, StagedFile(Path(staged.path), staged.record, staged.bytes)))
+        await in_thread(partial(admit, manager, day, StagedFile(Path(staged.path), staged.record, staged.bytes)))
         self._saw(instrument, day)
         self._notes_of(instrument)[day] = PushNote(staged.record.digest or "")
         file = str(manager.get_cache_path(day))
@@ -172,7 +173,7 @@ class CachedDaysInBucket(DaysInBucket):
                 return False
             if found.object.etag != there.object.etag:
                 continue
-            body = await on_thread(partial(rekeyed_body, found.body, day, instrument, self.encoding))
+            body = await in_thread(partial(rekeyed_body, found.body, day, instrument, self.encoding))
             made = await self.objects.put_if_match(key, body, found.attributes, found.object.etag)
             if made is not None:
                 self.note_pushed(instrument, RemoteDay(made, there.certificate, wanted))
@@ -181,11 +182,11 @@ class CachedDaysInBucket(DaysInBucket):
 
     async def here(self, instrument: Instrument) -> dict[date, str]:
         """The digest of every sealed day on disk."""
-        return await on_thread(partial(digests, self._manager(instrument)))
+        return await in_thread(partial(digests, self._manager(instrument)))
 
     async def sound_file(self, instrument: Instrument, day: date) -> SealedFile | str:
         """The day on disk, if nothing is wrong with it; else why it is of no use."""
-        return await on_thread(partial(sound_file, self._manager(instrument), day))
+        return await in_thread(partial(sound_file, self._manager(instrument), day))
 
     async def replace_manifest(self, instrument: Instrument) -> None:
         """Put the days that were noted in the place of whatever the manifest names."""
@@ -242,9 +243,9 @@ class CachedDaysInBucket(DaysInBucket):
             known = (
                 {}
                 if found is None or anew
-                else await on_thread(partial(_readable, found.body, instrument, self.encoding.keys))
+                else await in_thread(partial(_readable, found.body, instrument, self.encoding.keys))
             )
-            body = await on_thread(partial(encode_manifest, (known | fresh).values(), self.encoding.keys))
+            body = await in_thread(partial(encode_manifest, (known | fresh).values(), self.encoding.keys))
             if found is None:
                 done = await self.objects.put_if_absent(key, body, {})
             else:

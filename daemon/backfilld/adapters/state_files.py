@@ -4,8 +4,7 @@ error came."""
 import os
 from pathlib import Path
 
-import trio
-
+from backfilld.adapters.threads import in_thread
 from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.store.daemon_state import Activity, save_activity
 from backfilld.store.governor_state import Remembered, remembered_now, save_remembered, says_more
@@ -47,4 +46,4 @@ class StateFiles:
             save_activity(self._cache_dir, activity)
 
         # A caller that must not wait for a disk that hangs may leave it, as with a day file.
-        await trio.to_thread.run_sync(replace, abandon_on_cancel=True)
+        await in_thread(replace)

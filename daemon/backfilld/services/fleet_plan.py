@@ -7,7 +7,7 @@ from functools import partial
 import trio
 
 from backfilld.adapters.archive_listing import ArchiveListing, open_listing
-from backfilld.adapters.bucket_days import on_thread
+from backfilld.adapters.threads import in_thread
 from backfilld.core.fleet import FleetPlan, FleetTask, planned, tasks_of
 from backfilld.core.model import Instrument, Market
 from backfilld.errors import SettingsError
@@ -64,11 +64,11 @@ async def _listed(
     settings: Settings, listing: ArchiveListing, instrument: Instrument, first: date, last: date
 ) -> dict[date, int]:
     of_listing = (settings.state_path, settings.archive_url, instrument, first, last)
-    known = await on_thread(partial(load_listing, *of_listing))
+    known = await in_thread(partial(load_listing, *of_listing))
     if known is not None:
         return known
     days = await listing.days(instrument, first, last)
-    await on_thread(partial(save_listing, *of_listing, days))
+    await in_thread(partial(save_listing, *of_listing, days))
     return days
 
 

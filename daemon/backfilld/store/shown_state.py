@@ -16,21 +16,10 @@ from backfilld.store.state_file import read_state, write_state
 VERSION = 1
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    version: int
-    shown_id: int | None = None
-    shown_ms: int = 0
-    agreed_id: int | None = None
-    agreed_ms: int = 0
-    latest_ms: int = 0
-    first_id: int | None = None
-    empty_from_ms: int = 0
-
-
 def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
     """What was saved last; None if nothing was, or if it cannot be read."""
     try:
-        kept = msgspec.json.decode(read_state(_path(cache_dir, instrument)) or b"", type=_Kept)
+        kept = msgspec.json.decode(read_state(_path(cache_dir, instrument)) or b"", type=ShownEnd)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     shown = (kept.shown_id, kept.shown_ms) if _is_trade(kept.shown_id, kept.shown_ms) else (None, 0)
@@ -42,7 +31,7 @@ def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
 
 def save_shown(cache_dir: Path, instrument: Instrument, shown: ShownEnd) -> None:
     """Replace what was saved. Raises StoreError."""
-    write_state(_path(cache_dir, instrument), msgspec.json.encode(_Kept(VERSION, **asdict(shown))))
+    write_state(_path(cache_dir, instrument), msgspec.json.encode({"version": VERSION, **asdict(shown)}))
 
 
 def _is_trade(trade_id: int | None, at_ms: int) -> bool:
