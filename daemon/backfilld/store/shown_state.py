@@ -3,7 +3,7 @@
 Anybody may have written it: a value that cannot be is left out, and then the exchange has to prove its end at length.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
@@ -16,10 +16,15 @@ from backfilld.store.state_file import read_state, write_state
 VERSION = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept(ShownEnd):
+    version: int
+
+
 def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
     """What was saved last; None if nothing was, or if it cannot be read."""
     try:
-        kept = msgspec.json.decode(read_state(_path(cache_dir, instrument)) or b"", type=ShownEnd)
+        kept = msgspec.json.decode(read_state(_path(cache_dir, instrument)) or b"", type=_Kept)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     shown = (kept.shown_id, kept.shown_ms) if _is_trade(kept.shown_id, kept.shown_ms) else (None, 0)
@@ -31,7 +36,7 @@ def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
 
 def save_shown(cache_dir: Path, instrument: Instrument, shown: ShownEnd) -> None:
     """Replace what was saved. Raises StoreError."""
-    write_state(_path(cache_dir, instrument), msgspec.json.encode({"version": VERSION, **asdict(shown)}))
+    write_state(_path(cache_dir, instrument), msgspec.json.encode(_Kept(**asdict(shown), version=VERSION)))
 
 
 def _is_trade(trade_id: int | None, at_ms: int) -> bool:
