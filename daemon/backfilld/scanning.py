@@ -90,6 +90,8 @@ def _in_cache(
     shelves = [Shelf(root, each, encoding, is_strict=incomplete == "raise") for each in instruments]
     _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete, "the cache")
     frame = lazy_of([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
+    if all(shelf.are_exactly(start_ms, stop_ms) for shelf in shelves):
+        return frame
     return frame.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
 
 

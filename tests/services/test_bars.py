@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
+from decimal import ROUND_DOWN, Decimal
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,6 +15,7 @@ import backfilld
 from backfilld import BackfillCacheManager, Instrument, SettingsError, bars, profile, scan
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import day_start_ms, day_stop_ms
+from backfilld.services import candles as services_candles
 from backfilld.store.layout import instrument_directory
 from binance_simulator import Tape, open_exchange
 from tests.fakes import starts_at
@@ -72,6 +75,62 @@ async def test_bars_equal_the_klines_of_the_exchange_field_by_field(tape: Tape, 
         assert shown == [float(each) for each in (open_, high, low, close, volume, quote)]  # type: ignore[arg-type]
         assert bar["trades"] == trades
         assert (bar["taker_buy_volume"], bar["taker_buy_quote_volume"]) == (float(buy), float(buy_quote))  # type: ignore[arg-type]
+
+
+ODD_TRADES = {
+    "quantities of one decimal beyond 2^26": ([0.0000123, 0.0000124], [987_654_321.1, 123_456_789.7]),
+    "quantities in whole coins whose sum is beyond 64 bits": ([0.00001234, 0.00001235], [98_765_432_101.0, 5e12]),
+    "prices of eight decimals": ([0.12345678, 0.00000001], [31_234_567.87654321, 0.1]),
+    "prices of a currency in millions": ([1_512_345_678.0, 1_512_345_679.0], [0.12345678, 1.0]),
+    "as BTCUSDT": ([85_123.45, 85_123.46], [0.00001, 123.45678]),
+}
+
+
+@pytest.mark.parametrize("every", ["1m", "1d"])
+@pytest.mark.parametrize("name", ODD_TRADES)
+def test_sums_are_exact_whatever_the_size_and_wherever_a_piece_ends(
+    name: str, every: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the same sums in Python's own integers; with a marker, and a time that goes back."""
+    monkeypatch.setattr(services_candles, "PIECE_ROWS", 7)
+    prices, quantities = ODD_TRADES[name]
+    rows = 40
+    minute_of = [(n // 9) + (n == 17) for n in range(rows)]
+    frame = pl.DataFrame(
+        {
+            "T": [day_start_ms(DAY) + each * 60_000 for each in minute_of],
+            "a": range(500, 500 + rows),
+            "p": [0.0 if n == 20 else prices[n % 2] for n in range(rows)],
+            "q": [0.0 if n == 20 else quantities[n % 3 % 2] for n in range(rows)],
+            "f": [-1 if n == 20 else 900 + 2 * n for n in range(rows)],
+            "l": [-1 if n == 20 else 901 + 2 * n for n in range(rows)],
+            "m": [n % 5 == 0 for n in range(rows)],
+            "M": [True] * rows,
+        },
+        schema=SCHEMA,
+    )
+    manager = BackfillCacheManager(instrument_directory(tmp_path, BTC), BTC)
+    manager.append(DAY, frame, starts_at(DAY, 500, 500 + rows))
+    found = bars(BTC, DAY, NEXT, every=every, cache_dir=tmp_path).collect()
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for row, minute in zip(frame.iter_rows(named=True), minute_of, strict=True):
+        if row["f"] >= 0:
+            groups.setdefault(minute if every == "1m" else 0, []).append(row)
+    assert found.height == len(groups)
+    for bar, (_, members) in zip(found.iter_rows(named=True), sorted(groups.items()), strict=True):
+        bought = [each for each in members if not each["m"]]
+        assert (bar["open"], bar["close"]) == (members[0]["p"], members[-1]["p"])
+        assert (bar["low"], bar["high"]) == (min(each["p"] for each in members), max(each["p"] for each in members))
+        assert bar["trades"] == 2 * len(members)
+        sums = (bar["volume"], bar["quote_volume"], bar["taker_buy_volume"], bar["taker_buy_quote_volume"])
+        assert sums == (*exact_sums(members), *exact_sums(bought))
+
+
+def exact_sums(members: list[dict[str, Any]]) -> tuple[float, float]:
+    """Volume and quote volume, cut to eight decimals, as the nearest floats."""
+    volume = sum((Decimal(repr(each["q"])) for each in members), Decimal())
+    quote = sum((Decimal(repr(each["p"])) * Decimal(repr(each["q"])) for each in members), Decimal())
+    return float(volume), float(quote.quantize(Decimal("1e-8"), ROUND_DOWN))
 
 
 def test_bars_without_filling_are_those_with_trades(cache: Path) -> None:

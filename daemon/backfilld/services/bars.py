@@ -5,65 +5,20 @@ count of trades and the volumes may differ a little, because liquidations are in
 an aggregate trade belongs whole to the bar in which it began. The exchange's markers are left out.
 """
 
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
 from backfilld.core.day.anomalies import MARKER
-from backfilld.core.model import MS_PER_DAY, Instrument
+from backfilld.core.model import Instrument
 from backfilld.core.moments import Moment
-from backfilld.core.text import plain
 from backfilld.errors import SettingsError
 from backfilld.scanning import scan
+from backfilld.services.candles import UNITS, Interval, candles
 from backfilld.settings import Settings
 
 Incomplete = Literal["raise", "warn"]
-
-UNITS = 100_000_000
-"""Prices and quantities have at most eight decimals: as integers of 1e-8 their sums are exact."""
-
-_UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": MS_PER_DAY, "w": 7 * MS_PER_DAY}
-_MONDAY_MS = 4 * MS_PER_DAY
-"""The first Monday since the epoch, which was a Thursday: weeks begin there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """The length of a bar: ``every_ms``, or a calendar month for None."""
-
-    every_ms: int | None
-
-    @classmethod
-    def parse(cls, text: str) -> "Interval":
-        """Read ``1s``, ``5m``, ``1h``, ``3d``, ``1w`` or ``1M`` as Binance writes them. Raises SettingsError."""
-        match = re.fullmatch(r"([1-9]\d{0,4})([smhdw])", text)
-        if text == "1M":
-            return cls(None)
-        if match is None:
-            raise SettingsError(f"every = {plain(text, 40)}: write an interval such as 1s, 1m, 5m, 1h, 1d, 1w or 1M")
-        return cls(int(match[1]) * _UNIT_MS[match[2]])
-
-    @property
-    def is_within_days(self) -> bool:
-        """Whether no bar of this length reaches over a midnight."""
-        return self.every_ms is not None and MS_PER_DAY % self.every_ms == 0
-
-    def opening(self, time: pl.Expr) -> pl.Expr:
-        """The open time, in ms, of the bar that a time in ms falls into."""
-        if self.every_ms is None:
-            return pl.from_epoch(time, time_unit="ms").dt.truncate("1mo").dt.epoch("ms")
-        origin_ms = _MONDAY_MS if self.every_ms % _UNIT_MS["w"] == 0 else 0
-        return time - (time - origin_ms) % self.every_ms
-
-    def openings(self, first: pl.Expr, last: pl.Expr) -> pl.Expr:
-        """The open times, in ms, from the first to the last."""
-        if self.every_ms is not None:
-            return pl.int_range(first, last + 1, self.every_ms)
-        first, last = (pl.from_epoch(each, time_unit="ms") for each in (first, last))
-        return pl.datetime_range(first, last, interval="1mo", time_unit="ms").dt.epoch("ms")
 
 
 def bars(
@@ -96,35 +51,6 @@ def bars(
     return shown(filled(candles(trades, interval), interval) if fill else candles(trades, interval))
 
 
-def candles(trades: pl.LazyFrame, interval: Interval) -> pl.LazyFrame:
-    """The bars of trades in order of id: ``t`` in ms, prices, and exact sums of integers."""
-    quantity = _units("q")
-    rows = trades.filter(~MARKER).select(
-        "p",
-        t=interval.opening(pl.col("T")),
-        fills=pl.col("l") - pl.col("f") + 1,
-        price=_units("p"),
-        q=quantity,
-        bought=quantity * (~pl.col("m")).cast(pl.Int64),
-    )
-    wide = pl.col("price").cast(pl.Int128)
-    return (
-        rows.group_by("t")
-        .agg(
-            open=pl.col("p").first(),
-            high=pl.col("p").max(),
-            low=pl.col("p").min(),
-            close=pl.col("p").last(),
-            q=pl.col("q").sum(),
-            quote=(wide * pl.col("q")).sum(),
-            trades=pl.col("fills").sum(),
-            bought=pl.col("bought").sum(),
-            bought_quote=(wide * pl.col("bought")).sum(),
-        )
-        .sort("t")
-    )
-
-
 def filled(candles: pl.LazyFrame, interval: Interval) -> pl.LazyFrame:
     """The bars with those between them that have no trades."""
     every_t = candles.select(t=interval.openings(pl.col("t").min(), pl.col("t").max()))
@@ -153,10 +79,6 @@ def shown(candles: pl.LazyFrame) -> pl.LazyFrame:
         taker_sell_volume=_decimal(pl.col("q") - pl.col("bought")),
         vwap=pl.when(pl.col("q") > 0).then(quote / volume),
     )
-
-
-def _units(column: str) -> pl.Expr:
-    return (pl.col(column) * UNITS).round().cast(pl.Int64)
 
 
 def _decimal(units: pl.Expr) -> pl.Expr:
@@ -197,13 +119,20 @@ def profile(
     trades = scan(instrument, start, stop, cache_dir=cache_dir, settings=settings, incomplete=incomplete)
     # The small part of a bin keeps a price that lies exactly on an edge in the bin above it.
     index = (pl.col("p") / bin_size + 1e-6).floor().cast(pl.Int64)
+    quantity = (pl.col("q") * UNITS).round().cast(pl.Int128)
     by_bin = (
         trades.filter(~MARKER)
         .group_by(bin=index)
-        .agg(q=_units("q").sum(), bought=pl.when(~pl.col("m")).then(_units("q")).otherwise(0).sum())
+        .agg(q=quantity.sum(), bought=(quantity * (~pl.col("m")).cast(pl.Int64)).sum())
         .sort("bin")
     )
-    schema = {"bin": pl.Int64(), "q": pl.Int64(), "bought": pl.Int64(), "is_poc": pl.Boolean(), "inside": pl.Boolean()}
+    schema = {
+        "bin": pl.Int64(),
+        "q": pl.Int128(),
+        "bought": pl.Int128(),
+        "is_poc": pl.Boolean(),
+        "inside": pl.Boolean(),
+    }
     marked = by_bin.map_batches(lambda bins: _marked(bins, value_area), schema=schema)
     return marked.select(
         price=(pl.col("bin") * bin_size).round(10),

@@ -15,7 +15,8 @@ from pyarrow import feather  # noqa: F401 - registers the codecs that a Feather 
 
 from backfilld.core.model import Instrument
 from backfilld.scanning import scan
-from backfilld.services.bars import Interval, bars, candles, shown
+from backfilld.services.bars import bars, shown
+from backfilld.services.candles import Interval, candles
 from backfilld.settings import Settings
 
 Format = Literal["csv", "parquet", "feather"]

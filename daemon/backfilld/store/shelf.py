@@ -83,8 +83,25 @@ class Shelf:
     def sources(self, start_ms: int, stop_ms: int) -> "Iterator[_File | pl.LazyFrame]":
         """The files that have something of the span; a day with a journal is read by this program."""
         days = list(_days(start_ms, stop_ms))
-        beside = (day for day in (days[0] - ONE_DAY, days[-1] + ONE_DAY) if self._goes_back(day))
+        beside = self._beside(days)
         return (source for day in sorted({*days, *beside}) for source in self._sources_of(day))
+
+    def are_exactly(self, start_ms: int, stop_ms: int) -> bool:
+        """Whether the files have this time and nothing else: whole days in which times never go back."""
+        if start_ms != day_start_ms(day_of(start_ms)) or stop_ms != day_start_ms(day_of(stop_ms)):
+            return False
+        days = list(_days(start_ms, stop_ms))
+        stored = [(day, facts) for day in days if (facts := self._facts.get(day)) is not None]
+        return not self._beside(days) and all(
+            isinstance(facts, Certificate)
+            and "time_inversions" not in facts.findings
+            and not self._manager.journal_path(day).exists()
+            for day, facts in stored
+        )
+
+    def _beside(self, days: Sequence[date]) -> list[date]:
+        """The days before and after these that may hold rows of them."""
+        return [day for day in (days[0] - ONE_DAY, days[-1] + ONE_DAY) if self._goes_back(day)]
 
     def _goes_back(self, day: date) -> bool:
         """Whether times of the day go back: as a range of ids, it may hold rows of the other side of its midnights."""
