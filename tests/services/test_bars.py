@@ -82,6 +82,7 @@ ODD_TRADES = {
     "quantities in whole coins whose sum is beyond 64 bits": ([0.00001234, 0.00001235], [98_765_432_101.0, 5e12]),
     "prices of eight decimals": ([0.12345678, 0.00000001], [31_234_567.87654321, 0.1]),
     "prices of a currency in millions": ([1_512_345_678.0, 1_512_345_679.0], [0.12345678, 1.0]),
+    "products beyond 64 bits": ([85_123.45, 85_123.46], [31_000_000.5, 0.1]),
     "as BTCUSDT": ([85_123.45, 85_123.46], [0.00001, 123.45678]),
 }
 
