@@ -247,6 +247,27 @@ async def test_a_follower_says_where_it_stopped_when_no_daemon_comes_back(
         assert str(stopped.value.next_id) in str(stopped.value)
 
 
+async def test_a_follower_of_a_frozen_daemon_says_so_and_goes_on_when_it_thaws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backfilld.adapters.live_socket.STILL_S", 1.0)
+    monkeypatch.setattr("backfilld.services.following.RETURN_WAIT_S", 2.0)
+    async with live_exchange(100) as exchange:
+        daemon = streamed(exchange, tmp_path / "cache")
+        process = daemon.start("run")
+        await until_attached(daemon)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(FollowEnded, match="the daemon stands still") as stopped, trio.fail_after(30):
+                async with aclosing(follow(BTC, settings=settings_of(daemon))) as frames:
+                    assert [frame async for frame in frames] == []
+        finally:
+            process.send_signal(signal.SIGCONT)
+        assert stopped.value.next_id is None, "not a trade came"
+        assert is_contiguous(await followed(daemon, 200))
+        await end(process)
+
+
 async def test_without_a_daemon_a_follower_brings_its_own_stream_and_leaves_the_cache_whole(tmp_path: Path) -> None:
     async with live_exchange(200) as exchange:
         daemon = streamed(exchange, tmp_path / "cache")

@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +35,16 @@ REQUEST_BYTES = 1024
 STALLED_S = 10.0
 """A client that takes nothing for so long is let go."""
 
+BEAT_S = 5.0
+"""A client hears from the daemon so often, trades or not."""
+STILL_S = 20.0
+"""A daemon that a client has not heard from for so long stands still: it is stopped, or its machine is."""
+
 MOST_MESSAGE_BYTES = 64 * 2**20
+
+GONE = "the daemon is gone"
+STILL = "the daemon stands still"
+NONSENSE = "the daemon sends nonsense"
 
 Subscribe = Callable[[Instrument, int | None], "trio.MemoryReceiveChannel[Frame] | str"]
 """The frames of an instrument from an id on, or why there are none."""
@@ -138,8 +147,8 @@ class _Server:
             await _send(stream, Over(frames))
             return
         next_id: int | None = None
-        async with frames:
-            async for frame in frames:
+        async with frames, aclosing(_with_beats(frames)) as beaten:
+            async for frame in beaten:
                 message = _message(frame)
                 if not await _send(stream, message):
                     log.warning("follower_dropped", reason="it takes nothing")
@@ -150,8 +159,22 @@ class _Server:
         await _send(stream, Over("too slow", next_id))
 
 
-def _message(frame: Frame) -> Began | Rows | Over:
+async def _with_beats(frames: "trio.MemoryReceiveChannel[Frame]") -> AsyncGenerator[Frame | None, None]:
+    """The frames, and None wherever none has come for BEAT_S."""
+    while True:
+        frame: Frame | None = None
+        try:
+            with trio.move_on_after(BEAT_S):
+                frame = await frames.receive()
+        except trio.EndOfChannel:
+            return
+        yield frame
+
+
+def _message(frame: Frame | None) -> Began | Rows | Over:
     match frame:
+        case None:
+            return Rows([])
         case Beginning(next_id):
             return Began(next_id)
         case TradesSequenced(trades=trades):
@@ -160,7 +183,7 @@ def _message(frame: Frame) -> Began | Rows | Over:
             return Over(reason, next_id)
 
 
-def _next_id(frame: Frame, before: int | None) -> int | None:
+def _next_id(frame: Frame | None, before: int | None) -> int | None:
     match frame:
         case TradesSequenced(trades=trades):
             return trades[-1].a + 1
@@ -198,7 +221,8 @@ async def connect_live(
 ) -> AsyncIterator[AsyncIterator[Frame] | None]:
     """The frames of a running daemon, from ``from_id`` on as far as it remembers; None if none listens there.
 
-    Raises StoreError if the socket belongs to somebody else. The iterator raises EOFError if the daemon is gone.
+    Raises StoreError if the socket belongs to somebody else. The iterator raises EOFError (GONE,
+    STILL, NONSENSE) where nothing more can be had from it.
     """
     stream = await _connected(directory)
     if stream is None:
@@ -237,10 +261,16 @@ async def _frames(stream: trio.SocketStream, instrument: Instrument) -> AsyncGen
     while True:
         length = int.from_bytes(await receive(4), "big")
         if length > MOST_MESSAGE_BYTES:
-            raise EOFError("the daemon sends nonsense")
-        match _MESSAGE.decode(await receive(length)):
+            raise EOFError(NONSENSE)
+        try:
+            message = _MESSAGE.decode(await receive(length))
+        except msgspec.DecodeError as error:
+            raise EOFError(NONSENSE) from error
+        match message:
             case Began(next_id):
                 yield Beginning(next_id)
+            case Rows([]):
+                continue
             case Rows(rows):
                 yield TradesSequenced(instrument, [LiveTrade(*row) for row in rows])
             case Over(reason, next_id):
@@ -250,12 +280,11 @@ async def _frames(stream: trio.SocketStream, instrument: Instrument) -> AsyncGen
 
 async def _exactly(stream: trio.SocketStream, buffer: bytearray, count: int) -> bytes:
     while len(buffer) < count:
-        try:
+        more = b""
+        with trio.move_on_after(STILL_S) as waiting, suppress(trio.BrokenResourceError):
             more = await stream.receive_some(65_536)
-        except trio.BrokenResourceError:
-            more = b""
         if not more:
-            raise EOFError("the daemon is gone")
+            raise EOFError(STILL if waiting.cancelled_caught else GONE)
         buffer += more
     taken = bytes(buffer[:count])
     del buffer[:count]

@@ -11,7 +11,7 @@ import polars as pl
 import trio
 
 from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
-from backfilld.adapters.live_socket import connect_live
+from backfilld.adapters.live_socket import GONE, STILL, connect_live
 from backfilld.core.live.trades import frame_of
 from backfilld.core.model import Instrument, day_of, iso
 from backfilld.core.moments import Moment, moment_ms
@@ -99,12 +99,11 @@ async def follow(
 
 TOO_SLOW = "too slow"
 STOPPING = "the daemon is stopping"
-GONE = "the daemon is gone"
 
 
 def _is_passing(ended: Ended | None) -> bool:
     """Whether it is worth connecting again."""
-    return ended is None or ended.reason in {TOO_SLOW, STOPPING, GONE}
+    return ended is None or ended.reason in {TOO_SLOW, STOPPING, GONE, STILL}
 
 
 @asynccontextmanager
@@ -148,8 +147,8 @@ async def _joined(
                 case Ended():
                     yield frame
                     return
-    except EOFError:
-        yield Ended(next_id, GONE)
+    except EOFError as error:
+        yield Ended(next_id, str(error))
 
 
 async def _from_disk(manager: BackfillCacheManager, next_id: int, stop_id: int) -> AsyncGenerator[pl.DataFrame, None]:

@@ -1,0 +1,53 @@
+"""The daemon's live trades by its socket: what a client hears while nothing is traded, and from a frozen daemon."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair
+
+from backfilld.actors.live_messages import Beginning, Ended, Frame
+from backfilld.adapters import live_socket
+from backfilld.core.model import Instrument
+
+BTC = Instrument.parse("spot:BTCUSDT")
+
+
+async def test_a_client_hears_from_a_daemon_however_long_nothing_is_traded(autojump_clock: MockClock) -> None:
+    frames, channel = trio.open_memory_channel[Frame](1)
+    server = live_socket._Server(lambda _, __: channel, lambda: None)  # type: ignore[arg-type, return-value]
+    theirs, ours = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve, theirs)  # type: ignore[arg-type]
+        await ours.send_all(b'{"instrument": "spot:BTCUSDT"}\n')
+        nursery.start_soon(partial(later, frames))
+        got = [frame async for frame in live_socket._frames(ours, BTC)]  # type: ignore[arg-type]
+    assert got == [Beginning(7), Ended(7, "enough")]
+    assert trio.current_time() >= 7_200
+
+
+async def later(frames: Any) -> None:
+    for frame in (Beginning(7), Ended(7, "enough")):
+        await trio.sleep(3600)
+        await frames.send(frame)
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason", "after_s"),
+    [
+        (b"", live_socket.STILL, live_socket.STILL_S),
+        (b"\0\0", live_socket.STILL, live_socket.STILL_S),
+        (b"\0\0\0\3abc", live_socket.NONSENSE, 0),
+        (b"\xff\xff\xff\xff", live_socket.NONSENSE, 0),
+    ],
+    ids=["nothing", "half a length", "no message", "too long"],
+)
+async def test_what_cannot_go_on_ends_in_time(
+    sent: bytes, reason: str, after_s: float, autojump_clock: MockClock
+) -> None:
+    theirs, ours = memory_stream_pair()
+    await theirs.send_all(sent)
+    with pytest.raises(EOFError, match=reason):
+        await anext(live_socket._frames(ours, BTC))  # type: ignore[arg-type]
+    assert trio.current_time() == pytest.approx(after_s)
