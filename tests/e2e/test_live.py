@@ -258,6 +258,7 @@ async def test_a_follower_of_a_frozen_daemon_says_so_and_goes_on_when_it_thaws(
         await until_attached(daemon)
         process.send_signal(signal.SIGSTOP)
         try:
+            assert "it stands still" in (await daemon.run("status")).stdout
             with pytest.raises(FollowEnded, match="the daemon stands still") as stopped, trio.fail_after(30):
                 async with aclosing(follow(BTC, settings=settings_of(daemon))) as frames:
                     assert [frame async for frame in frames] == []

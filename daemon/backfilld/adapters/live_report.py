@@ -62,7 +62,8 @@ def report_of(live: "LiveStatistics") -> LiveReport:
 
 
 def ask_report(directory: Path) -> LiveReport | None:
-    """The report of the daemon whose socket is in ``directory``; None if none answers in time, or an older version."""
+    """The report of the daemon whose socket is in ``directory``; None if none listens there, or an older version.
+    Raises TimeoutError if it does not answer in time: it stands still."""
     try:
         with reached(directory) as path, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_WITHIN_S)
@@ -71,6 +72,8 @@ def ask_report(directory: Path) -> LiveReport | None:
             with connection.makefile("rb") as answer:
                 length = int.from_bytes(answer.read(4), "big")
                 return msgspec.msgpack.decode(answer.read(min(length, MOST_ANSWER_BYTES)), type=LiveReport)
+    except TimeoutError:
+        raise
     except (OSError, msgspec.DecodeError):
         return None
 

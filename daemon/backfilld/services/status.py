@@ -36,8 +36,8 @@ class PoolStatus:
 @dataclass(frozen=True, slots=True)
 class CacheStatus:
     """The state of a cache directory: every day file, the same put together by instrument, the last reports of the
-    daemon and its governor, the process that writes to the cache now, and what it says of its live side at this
-    moment, if it follows streams."""
+    daemon and its governor, the process that writes to the cache now, what it says of its live side at this moment, if
+    it follows streams, and whether it was asked and stood still."""
 
     days: tuple[DayStatus, ...]
     instruments: tuple[InstrumentStatus, ...]
@@ -45,6 +45,7 @@ class CacheStatus:
     activity: Activity | None
     daemon_pid: int | None = None
     live: LiveReport | None = None
+    stands_still: bool = False
 
 
 def cache_status(
@@ -56,8 +57,12 @@ def cache_status(
     totals = tuple(instrument_statuses(days))
     activity = peek_activity(cache_dir)
     daemon_pid = writer_of(cache_dir)
-    live = None if daemon_pid is None else ask_report(state_directory(cache_dir))
-    return CacheStatus(days, totals, dict(_pools(state_dir, activity)), activity, daemon_pid, live)
+    live, stands_still = None, False
+    try:
+        live = None if daemon_pid is None else ask_report(state_directory(cache_dir))
+    except TimeoutError:
+        stands_still = True
+    return CacheStatus(days, totals, dict(_pools(state_dir, activity)), activity, daemon_pid, live, stands_still)
 
 
 def _days(

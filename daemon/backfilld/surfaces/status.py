@@ -56,7 +56,7 @@ def print_status(
         whose = "" if instruments is None else f" of {', '.join(map(str, instruments))}"
         say(f"{cache_dir} has no day files{whose}")
     runs = "no daemon runs" if status.daemon_pid is None else f"a daemon runs, process {status.daemon_pid}"
-    say(runs)
+    say(f"{runs}; it stands still: it did not answer in time" if status.stands_still else runs)
     for line in _activity_lines(status):
         say(line)
     for pool, budget in status.budgets.items():
@@ -68,6 +68,7 @@ def _document(cache_dir: Path, status: CacheStatus) -> dict[str, object]:
     return {
         "cache_dir": str(cache_dir),
         "daemon_pid": status.daemon_pid,
+        "daemon_stands_still": status.stands_still,
         "days": [asdict(day) for day in status.days],
         "budgets": msgspec.to_builtins(status.budgets),
         "instruments": [asdict(total) for total in status.instruments],
