@@ -1,8 +1,6 @@
 """What all tests share: how hard hypothesis tries, and that a run in CI is repeatable."""
 
-import errno
 import os
-import time
 
 from hypothesis import HealthCheck, settings
 
@@ -15,17 +13,3 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
-
-
-if "FAKETIME" in os.environ:
-    slept = time.sleep
-
-    def sleep(seconds: float) -> None:
-        """The shifted clock refuses a right sleep now and then; who sleeps here looks again anyway."""
-        try:
-            slept(seconds)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-
-    time.sleep = sleep  # type: ignore[assignment]
