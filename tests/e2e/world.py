@@ -100,7 +100,7 @@ class Daemon:
         } | self.settings
         return foreign | {f"BACKFILL_{name}": value for name, value in mine.items()}
 
-    async def run(self, *arguments: str, timeout_s: float = 60, more: Mapping[str, str] | None = None) -> "Ended":
+    async def run(self, *arguments: str, timeout_s: float = 150, more: Mapping[str, str] | None = None) -> "Ended":
         """Run a command to its end, with ``more`` in its environment."""
         with trio.fail_after(timeout_s):
             done = await trio.run_process(
