@@ -19,7 +19,7 @@ import trio
 
 from backfilld.adapters.ram_store import RamStore
 from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
-from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail, brings_rows
+from backfilld.core.backfill.questions import At, Before, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.figures import Figures
@@ -123,12 +123,12 @@ class Tape:
     def answer(self, query: Query) -> pl.DataFrame:
         """The rows that the exchange answers, by its rules of selection."""
         match query:
-            case Page(ids):
-                start = bisect_left(self.ids, ids.first_id)
-            case Tail(first_id):
+            case Page() | Tail():
+                start = bisect_left(self.ids, query.first_id)
+            case At(first_id):
                 start = bisect_left(self.ids, first_id)
-            case Since(start_ms, rows, stop_ms):
-                return self._between(start_ms, stop_ms).head(rows)
+            case Since(start_ms, rows):
+                return self._between(start_ms, None).head(rows)
             case Before(stop_ms, rows):
                 return self._between(None, stop_ms).tail(rows)
             case Newest(stop_ms=stop_ms, rows=rows):
@@ -221,7 +221,7 @@ class FakeExchange:
         self._shown_ms = max(self._shown_ms, self.now_ms)
         tape = self.tapes[instrument].until(self._shown_ms) if self.grows else self.tapes[instrument]
         rows = tape.answer(query)
-        if brings_rows(query, rows.height):
+        if brings_rows(query):
             self.rows_sent.update((instrument, trade_id) for trade_id in rows["a"])
         return self._played(instrument, query, Reply(usage, rows))
 

@@ -11,7 +11,7 @@ from random import Random
 import polars as pl
 
 from backfilld.core.backfill.outcome import TOO_OLD
-from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import At, Before, Newest, Page, Query, Since, Tail
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
 from backfilld.core.weight.limits import Limit
@@ -34,14 +34,13 @@ class OddTape(Tape):
         """By the exchange's rules of selection."""
         t = pl.col("T")
         match query:
-            case Since(start_ms, rows, stop_ms):
-                wanted = t >= start_ms if stop_ms is None else (t >= start_ms) & (t < stop_ms)
-                return self.frame.filter(wanted).head(rows)
+            case Since(start_ms, rows):
+                return self.frame.filter(t >= start_ms).head(rows)
             case Before(stop_ms, rows) | Newest(stop_ms=int(stop_ms), rows=rows):
                 return self.frame.filter(t < stop_ms).tail(rows)
-            case Page(ids):
-                return self.by_id.filter(pl.col("a") >= ids.first_id).head(query.rows)
-            case Tail(first_id, rows):
+            case Page() | Tail():
+                return self.by_id.filter(pl.col("a") >= query.first_id).head(query.rows)
+            case At(first_id, rows):
                 return self.by_id.filter(pl.col("a") >= first_id).head(rows)
             case _:
                 return super().answer(query)
@@ -134,9 +133,9 @@ class HostileExchange(FakeExchange):
             return False
         edge_ms = self.now_ms - self.lookback_ms
         match query:
-            case Page(ids):
-                first = ids.first_id
-            case Tail(first_id):
+            case Page() | Tail():
+                first = query.first_id
+            case At(first_id):
                 first = first_id
             case Since(start_ms) | Before(start_ms):
                 return start_ms < edge_ms

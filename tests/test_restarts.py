@@ -230,7 +230,7 @@ async def test_a_new_instrument_starts_and_the_others_requests_in_flight_go_on(a
         await trio.sleep(30)
         for each in (BTC, ETH):
             assert world.store.ids(each) == world.exchange.tapes[each].ids
-        assert len([True for each, q in world.exchange.asked if each == BTC and isinstance(q, Page)]) == 59
+        assert len([True for each, q in world.exchange.asked if each == BTC and isinstance(q, Page)]) == 60
         assert ("ETHUSDT",) in world.exchange.described
 
 

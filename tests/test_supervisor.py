@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from backfilld.core.backfill.outcome import overall_exit_code
-from backfilld.core.backfill.questions import Newest, Page, Tail
+from backfilld.core.backfill.questions import Newest, Page, Query, Tail
 from backfilld.core.model import MS_PER_DAY, Instrument, Market
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.limits import Limit
@@ -41,6 +41,11 @@ WORKERS = pytest.mark.parametrize("workers", [1, 4])
 # -- done
 
 
+def is_later_page(_: Instrument, query: Query | None) -> bool:
+    """Whether others were asked for before."""
+    return isinstance(query, Page) and query.first_id >= 5000
+
+
 @pytest.mark.parametrize("workers", [1, 2, 5, 20])
 async def test_once_everything_is_held_and_nothing_was_fetched_twice(workers: int, autojump_clock: MockClock) -> None:
     world = world_of(workers=workers, instruments=(BTC, ETH, SOL))
@@ -52,7 +57,7 @@ async def test_once_everything_is_held_and_nothing_was_fetched_twice(workers: in
         assert world.store.ids(instrument) == tape.ids
         assert world.store.record(instrument, DAY).opened
     assert max(world.exchange.rows_sent.values()) <= 2, "a row that only located an end, or the head's neighbour"
-    assert len([True for _, query in world.exchange.asked if isinstance(query, Page)]) == 19 + 9 + 4
+    assert len([True for _, query in world.exchange.asked if isinstance(query, Page)]) == 20 + 10 + 5
     assert world.exchange.most_in_flight <= workers
 
 
@@ -178,7 +183,7 @@ async def test_a_stop_while_everyone_waits_for_the_next_minute_ends_at_once(
 async def test_a_stop_during_a_ban_ends_at_once(workers: int, autojump_clock: MockClock) -> None:
     world = world_of(workers=workers, longest_pause_s=math.inf)
     ban = RateLimited("418", retry_after_s=7200, banned=True)
-    world.exchange.misbehaves = [Misbehaviour(refuse(ban), on=lambda _, query: isinstance(query, Page))]
+    world.exchange.misbehaves = [Misbehaviour(refuse(ban), on=is_later_page)]
     await world.run(stopped, after_s=100.0)
     assert trio.current_time() == 100.0
     assert world.store.ids(BTC)
@@ -290,7 +295,7 @@ async def test_an_exchange_out_of_reach_is_an_outcome_and_no_crash(workers: int,
 async def test_a_ban_that_is_too_long_for_a_single_run_is_an_outcome(workers: int, autojump_clock: MockClock) -> None:
     world = world_of(workers=workers)
     ban = RateLimited("418", retry_after_s=7200, banned=True)
-    world.exchange.misbehaves = [Misbehaviour(refuse(ban), on=lambda _, query: isinstance(query, Page), times=workers)]
+    world.exchange.misbehaves = [Misbehaviour(refuse(ban), on=is_later_page, times=workers)]
     outcomes = await world.run()
     assert [outcome.exit_code for outcome in outcomes] == [75]
     assert len(world.store.ids(BTC)) >= 1000, "what was fetched before is saved"

@@ -22,6 +22,7 @@ from backfilld.adapters.state_files import StateFiles
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.live.patience import Times
 from backfilld.core.live.reports import LiveStatistics
+from backfilld.core.liveness import Waits
 from backfilld.core.markets import RULES, Pool, limits_of, markets_of
 from backfilld.core.model import Instrument
 from backfilld.core.retry import Backoff, Restarts
@@ -90,6 +91,7 @@ def assembled(
         room, open_client = exchange(
             settings, load_remembered(settings.state_path, _wall_ms()) if settings.cache_enabled else {}
         )
+        disk = Disk(is_patient=not once)
         store: TradeStore = parquet_store(settings, lock, once=once) if settings.cache_enabled else RamStore()
         pipeline = Pipeline(
             spec=spec,
@@ -99,11 +101,11 @@ def assembled(
             patience=Patience(Backoff(), LONGEST_PAUSE_ONCE_S if once else float("inf"), random.random),
             wall_ms=_wall_ms,
             outcomes=send_outcome,
-            open_archive=_archive_opener(settings) if spec.uses_archive else None,
-            remote=_remote_of(settings, store),
+            open_archive=_archive_opener(settings, disk) if spec.uses_archive else None,
+            remote=_remote_of(settings, store, disk),
             restarts=None if once else Restarts(),
             memory=StateFiles(settings.cache_dir, settings.state_path) if settings.cache_enabled else None,
-            disk=Disk(is_patient=not once),
+            disk=disk,
             live=_live_world(settings, once=once),
         )
         yield Assembly(pipeline, outcomes, store)
@@ -176,7 +178,7 @@ def exchange(settings: Settings, remembered: Remembered) -> tuple[GovernorRoom, 
     return room, governed(opener(settings.urls, settings.request_timeout_seconds), room.handle)
 
 
-def object_store_of(settings: Settings) -> "BucketStore":
+def object_store_of(settings: Settings, waits: Waits | None = None) -> "BucketStore":
     """The bucket of the settings. Raises SettingsError without REMOTE_URL or without the extra."""
     if not settings.remote_url:
         raise SettingsError("remote_url is empty: name a bucket, such as s3://BUCKET/PREFIX")
@@ -193,14 +195,18 @@ def object_store_of(settings: Settings) -> "BucketStore":
         timeout_s=settings.request_timeout_seconds,
         concurrent=settings.remote_concurrent,
     )
-    return open_object_store(location)
+    return open_object_store(location, waits)
 
 
 def remote_days(
-    settings: Settings, store: ParquetStore | None = None, encoding: Encoding | None = None
+    settings: Settings,
+    store: ParquetStore | None = None,
+    encoding: Encoding | None = None,
+    disk_waits: Waits | None = None,
+    bucket_waits: Waits | None = None,
 ) -> "CachedDaysInBucket":
     """The bucket of the settings beside their cache. Raises SettingsError without REMOTE_URL or without the extra."""
-    objects = object_store_of(settings)
+    objects = object_store_of(settings, bucket_waits)
     from backfilld.adapters.remote_days import CachedDaysInBucket  # noqa: PLC0415
 
     return CachedDaysInBucket(
@@ -211,24 +217,26 @@ def remote_days(
         writes=settings.remote_push,
         saw=(lambda *_: None) if store is None else store.see,
         encoding=encoding or encoding_of(settings),
+        waits=disk_waits,
     )
 
 
-def _remote_of(settings: Settings, store: TradeStore) -> Remote | None:
+def _remote_of(settings: Settings, store: TradeStore, disk: Disk) -> Remote | None:
     """The bucket for the pipeline; day files that are still to be pushed are not deleted then."""
     if not settings.remote_url or not isinstance(store, ParquetStore):
         return None
-    days = remote_days(settings, store)
+    waits = Waits()
+    days = remote_days(settings, store, disk_waits=disk.waits, bucket_waits=waits)
     if settings.remote_push:
         store.may_delete = days.is_pushed
-    return Remote(days, settings.remote_push, settings.remote_pull, settings.remote_concurrent)
+    return Remote(days, settings.remote_push, settings.remote_pull, settings.remote_concurrent, waits=waits)
 
 
-def _archive_opener(settings: Settings) -> OpenArchive:
+def _archive_opener(settings: Settings, disk: Disk) -> OpenArchive:
     def open_it() -> AbstractAsyncContextManager[ArchiveSource]:
         from backfilld.adapters.binance_archive import open_archive  # noqa: PLC0415 - most starts need no archive
 
-        return open_archive(settings.archive_url, archive_directory(settings.cache_dir))
+        return open_archive(settings.archive_url, archive_directory(settings.cache_dir), waits=disk.waits)
 
     return open_it
 

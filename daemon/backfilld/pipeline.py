@@ -66,6 +66,7 @@ class Pipeline:
         spec, statistics = self.spec_now, self.statistics.value
         live = LiveStatistics() if self.live is None else self.live.statistics.value
         wall_ms, now_s = self.wall_ms(), trio.current_time()
+        waits = [self.disk.waits, *([] if self.remote is None else [self.remote.waits])]
         return Snapshot(
             wall_ms,
             now_s,
@@ -74,7 +75,8 @@ class Pipeline:
             live,
             self.completions.freshness(spec.instruments, statistics.standings, live.instruments, now_s, wall_ms),
             budgets=self.room.statistics.value,
-            trouble=self.disk.trouble.value,
+            trouble=self.disk.shown_trouble,
+            owed_for_s=max(each.longest_s(now_s) for each in waits),
             written=self.disk.written,
             reader_steps=self.reading.steps,
             is_reading=self.reading.is_busy,

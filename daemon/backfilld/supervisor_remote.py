@@ -21,19 +21,22 @@ from backfilld.actors.replicator import (
     run_pusher,
     run_replicator,
 )
+from backfilld.core.liveness import Waits
 from backfilld.core.model import Instrument
 from backfilld.ports.remote import RemoteDays
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A bucket, and what the pipeline is to do with it, ``concurrent`` transfers at a time."""
+    """A bucket, and what the pipeline is to do with it, ``concurrent`` transfers at a time. ``waits`` are those for the
+    bucket's answers."""
 
     days: RemoteDays
     pushes: bool = True
     pulls: bool = True
     concurrent: int = 4
     bucket: Bucket = field(default_factory=Bucket)
+    waits: Waits = field(default_factory=Waits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from backfilld.actors.permits import (
     SetLimits,
 )
 from backfilld.adapters.governed import governed
-from backfilld.core.backfill.questions import Before, Found, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import Before, Found, Page, Query, Tail
 from backfilld.core.markets import RULES
 from backfilld.core.model import IdRange, Market
 from backfilld.core.retry import Backoff
@@ -169,7 +169,7 @@ async def test_every_request_is_asked_for_and_reported_with_what_it_told(autojum
 
 async def test_rows_beyond_the_window_are_not_handed_on(autojump_clock: MockClock) -> None:
     async with fetching() as bench:
-        event = await bench.do(FetchJob(BTC, Since(DAY_MS, 1000), stop_ms=DAY_MS + 50))
+        event = await bench.do(FetchJob(BTC, Tail(0), stop_ms=DAY_MS + 50))
         assert isinstance(event, JobAnswered)
         assert (event.found.ids, event.found.beyond_id, event.found.rows) == (IdRange(0, 4), 5, 1000)
         (page,) = drained(bench.pages)

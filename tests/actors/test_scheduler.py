@@ -41,7 +41,6 @@ from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
 from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE, MOST_OWED
-from backfilld.core.backfill.window_start import PAGE_MS
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate
@@ -253,7 +252,7 @@ def hold(
 
 
 async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first(autojump_clock: MockClock) -> None:
-    ends = (Before(DAY_MS), Since(DAY_MS, 1000, DAY_MS + PAGE_MS), Newest(0))
+    ends = (Before(DAY_MS), Since(DAY_MS), Newest(0))
     async with scheduling(orders_for(BTC, ETH, max_concurrent=9), {}) as desk:
         *others, describe = sorted(await desk.waiting_jobs(), key=lambda job: isinstance(job, DescribeMarket))
         assert describe == DescribeMarket(Market.SPOT, ("BTCUSDT", "ETHUSDT"))
@@ -264,11 +263,10 @@ async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first
         for job in desk.dealt:
             desk.send.send_nowait(desk.event_of(job))
         jobs = await desk.waiting_jobs()
-        pages = [Page(IdRange(n, n + 999)) for n in range(1000, 4000, 1000)]
+        pages = [Page(IdRange(n, n + 999)) for n in range(0, 4000, 1000)]
         last = Tail(4100, known_id=4999)
-        silent = Newest(9)  # its ten trades came with the first page
         queries = [job.query for job in jobs if isinstance(job, FetchJob)]
-        assert [query for query in queries if query not in (Tail(10), silent)] == [
+        assert [query for query in queries if query != Tail(0, known_id=9)] == [
             *pages,
             last,
             Page(IdRange(4000, 4099)),
@@ -283,8 +281,8 @@ async def test_a_cold_start_holds_everything_and_says_what_it_came_to(autojump_c
         outcome = await desk.outcome()
         assert outcome.complete
         assert (outcome.trades, outcome.cached, outcome.missing, outcome.reasons) == (3500, 0, (), ())
-        # Exchange information, both ends, three more pages, and the doubts of a silence since midnight.
-        asked = 3 + 3 + ANSWERS_IN_SILENCE - 2
+        # Exchange information, both ends, four pages, and the doubts of a silence since midnight.
+        asked = 3 + 4 + ANSWERS_IN_SILENCE - 2
         assert (outcome.requests, outcome.weight) == (1 + asked, 20 + asked * 4)
         assert outcome.context is not None
         assert outcome.context.trades == 3500
@@ -559,8 +557,8 @@ async def test_what_others_got_before_a_failure_is_saved(autojump_clock: MockClo
             desk.send.send_nowait(desk.event_of(job))
         await desk.work()
         outcome = await desk.outcome()
-        assert outcome.trades == desk.store.record(BTC, DAY).rows == 1000 + 3000
-        assert outcome.missing == (*desk.store.record(BTC, DAY).holes, IdRange(5000, 8999))
+        assert outcome.trades == desk.store.record(BTC, DAY).rows == 3000
+        assert outcome.missing == (IdRange(0, 999), IdRange(4000, 8999))
         assert outcome.exit_code == 75
 
 
@@ -824,10 +822,11 @@ async def test_a_neighbour_that_cannot_be_had_leaves_a_complete_window(autojump_
 
 async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojump_clock: MockClock) -> None:
     tapes = {BTC: Tape.even(3000), ETH: Tape.even(10)}
-    async with scheduling(orders_for(BTC, ETH, max_concurrent=5), tapes) as desk:
+    async with scheduling(orders_for(BTC, ETH, max_concurrent=9), tapes) as desk:
+        for job in await desk.waiting_jobs():
+            desk.send.send_nowait(desk.event_of(job))
         others = await desk.waiting_jobs()
-        btc = FetchJob(BTC, Since(DAY_MS, 1000, DAY_MS + PAGE_MS))
-        assert btc in others
+        btc = next(job for job in others if isinstance(job, FetchJob) and job.query == Page(IdRange(0, 999)))
         desk.send.send_nowait(StopRequested())
         assert await desk.waiting_jobs() == []
         assert has_ended(desk.jobs)
@@ -837,7 +836,7 @@ async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojum
             if dropped != btc:
                 desk.send.send_nowait(JobDropped(dropped))
         await wait_all_tasks_blocked()
-        saved = await desk.store.save(Addition(BTC, DAY, desk.gathered[BTC][0]))
+        saved = await desk.store.save(Addition(BTC, DAY, desk.gathered[BTC][-1]))
         desk.send.send_nowait(SyncEvent(BTC, DayStored(saved.record)))
         desk.send.send_nowait(SyncEvent(BTC, Flushed()))
         await wait_all_tasks_blocked()

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date
@@ -13,6 +14,8 @@ import trio
 from backfilld.adapters import binance_archive
 from backfilld.adapters.archive_pace import Tempo
 from backfilld.adapters.binance_archive import BinanceArchive, open_archive
+from backfilld.adapters.spool import Spool
+from backfilld.core.liveness import Waits
 from backfilld.core.model import Instrument
 from backfilld.core.retry import Backoff
 from backfilld.errors import ArchiveError, ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
@@ -131,6 +134,22 @@ async def test_a_file_is_on_disk_whole_and_used_again(tmp_path: Path) -> None:
         assert await source.fetch(SPOT, DAY) == published
         assert len(server.requests) == 5
         assert len(list(tmp_path.iterdir())) == 1
+
+
+async def test_a_disk_that_hangs_under_a_download_is_shown_to_whoever_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, waits = threading.Event(), Waits()
+    monkeypatch.setattr(Spool, "finish", lambda _: hangs.wait(30) and "00" * 32)
+    async with raw_server(checksum(), whole()) as server, open_archive(server.url, tmp_path, TEMPO, waits) as source:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(source.fetch, SPOT, DAY)
+            with trio.fail_after(10):
+                while waits.overdue(trio.current_time(), 0.2) is None:
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+            hangs.set()
+    assert waits.overdue(trio.current_time() + 9, 0.2) is None
 
 
 async def test_a_file_published_anew_is_downloaded_anew(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from backfilld import Instrument
 from backfilld.adapters.binance_refusals import without_addresses
 from backfilld.adapters.binance_rest import opener
 from backfilld.core.backfill.answers import check_page
-from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import At, Before, Newest, Page, Query, Since, Tail
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import IdRange, Market
 from backfilld.core.weight.limits import Limit
@@ -80,6 +80,8 @@ def frame_of(reply: Reply[pl.DataFrame]) -> pl.DataFrame:
         (Page(IdRange(5, 5)), {"fromId": "5", "limit": "1"}),
         (Tail(26129), {"fromId": "26129", "limit": "1000"}),
         (Since(1498793709153, 1), {"startTime": "1498793709153", "limit": "1"}),
+        (Page(IdRange(5, 6), 9, overlaps=True), {"fromId": "4", "limit": "3"}),
+        (At(26129), {"fromId": "26129", "limit": "1"}),
         (Before(1498793709153), {"endTime": "1498793709152", "limit": "1"}),
         (Newest(26129), {"limit": "1"}),
     ],

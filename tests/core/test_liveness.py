@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backfilld.core.liveness import Liveness
+from backfilld.core.liveness import Liveness, Waits
 
 LOOKS = st.lists(
     st.tuples(
@@ -57,3 +57,16 @@ def test_a_state_that_changes_while_it_rests_and_stays_after_it_is_seen() -> Non
     assert liveness.is_alive(29.0, 2, 30.0)
     assert liveness.is_alive(40.0, 2, 30.0)
     assert not liveness.is_alive(40.1, 2, 30.0)
+
+
+def test_the_oldest_wait_is_named_whatever_else_ends() -> None:
+    waits = Waits()
+    with waits.wait("the first", 0.0), waits.wait("a large one", 0.0, takes_s=100.0):
+        for now in range(40):
+            with waits.wait("another", float(now)):
+                assert waits.overdue(float(now), 40.0) is None
+        assert waits.overdue(41.0, 40.0) == "the first takes longer than 40 s"
+    with waits.wait("a large one", 0.0, takes_s=100.0):
+        assert waits.overdue(139.0, 40.0) is None
+        assert waits.overdue(141.0, 40.0) is not None
+    assert waits.overdue(1e9, 0.0) is None

@@ -22,7 +22,7 @@ from trio.testing import MockClock
 
 from backfilld.actors import merger
 from backfilld.adapters.ram_store import RamStore
-from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import At, Before, Newest, Page, Query, Since, Tail
 from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate, Source
 from backfilld.core.day.figures import Figures
@@ -102,13 +102,13 @@ class Endless(FakeExchange):
         now_ms, end = self.now_ms, self._id_at(self.now_ms + 1)
         first, stop = 0, 0
         match query:
-            case Page(ids):
-                first, stop = ids.first_id, ids.first_id + query.rows
-            case Tail(first_id):
-                first, stop = first_id, first_id + query.rows
-            case Since(start_ms, rows, stop_ms):
+            case Page() | Tail():
+                first, stop = query.first_id, query.first_id + query.rows
+            case Since(start_ms, rows):
                 first = self._id_at(start_ms)
-                stop = min(first + rows, end if stop_ms is None else self._id_at(stop_ms))
+                stop = min(first + rows, end)
+            case At(first_id):
+                first, stop = first_id, first_id + query.rows
             case Before(stop_ms, rows):
                 stop = self._id_at(stop_ms)
                 first = max(0, stop - rows)

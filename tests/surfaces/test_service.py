@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import cast
 
 import pytest
 import trio
@@ -15,14 +16,17 @@ from backfilld import supervisor, supervisor_governor
 from backfilld.adapters.systemd import Notifier
 from backfilld.core.backfill.questions import Page, Tail
 from backfilld.core.model import MS_PER_DAY, Instrument
+from backfilld.core.monitor.pulse import Pulse
 from backfilld.core.monitor.snapshot import DiskTrouble
 from backfilld.core.retry import Restarts
 from backfilld.core.sync.spec import Reload
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, SettingsError, StoreError, TransientError
 from backfilld.pipeline import Pipeline
+from backfilld.ports.remote import RemoteDays
 from backfilld.settings import Settings
 from backfilld.supervisor import run_pipeline
+from backfilld.supervisor_remote import Remote
 from backfilld.surfaces import logs
 from backfilld.surfaces.service import Service, status_line
 from tests.fakes import BTC, ETH, SOL, FakeExchange, Misbehaviour, Tape, lose, refuse
@@ -385,6 +389,44 @@ async def test_what_gets_stuck_on_the_way_ends_the_signs_of_life_within_the_pati
         idle_s = 30.0 if after_s > 1 else 0.0
         assert last <= after_s + idle_s + PATIENCE_S + 5
         assert last >= after_s + idle_s / 2
+
+
+async def test_a_save_that_hangs_is_seen_though_other_instruments_move(autojump_clock: MockClock) -> None:
+    """By the watchdog, by STATUS, and by what the state file says."""
+    world = growing(instruments=(BTC, ETH))
+    async with served(world) as scene:
+        await trio.sleep(50)
+        world.exchange.tapes = {
+            BTC: world.exchange.tapes[BTC],
+            ETH: world.exchange.tapes[ETH].until(scene.world.exchange.now_ms),
+        }
+        save_hangs(world)
+        await trio.sleep(1000)
+        polls = [each for each, _ in world.exchange.asked if each == ETH]
+        assert len(polls) > 15, "the other one goes on"
+        assert 50 <= scene.ear.when("WATCHDOG=1")[-1] <= 50 + 60 + PATIENCE_S + 5
+        seen = scene.pipeline.snapshot()
+        assert f"the disk fails, and is tried again: saving {BTC}" in status_line(seen)
+        assert "takes longer than" in (seen.last_error or ""), "as status shows it"
+
+
+@pytest.mark.parametrize("place", ["disk", "bucket"])
+async def test_one_wait_for_the_disk_or_the_bucket_that_does_not_end_ends_the_signs_of_life(
+    place: str, autojump_clock: MockClock
+) -> None:
+    """An archivist's, a push's or a pull's, while there is nothing else to do."""
+    remote = Remote(cast("RemoteDays", None))
+    pipeline = replace(daemon().pipeline(), remote=remote)
+    pipeline.statistics.value = replace(pipeline.statistics.value, rests_until=math.inf)
+    pulse, waits = Pulse(PATIENCE_S), pipeline.disk.waits if place == "disk" else remote.waits
+    await trio.sleep(1000)
+    assert pulse.is_alive(pipeline.snapshot())
+    with waits.wait("a push", trio.current_time(), takes_s=20.0):
+        await trio.sleep(PATIENCE_S + 19)
+        assert pulse.is_alive(pipeline.snapshot())
+        await trio.sleep(2)
+        assert not pulse.is_alive(pipeline.snapshot())
+    assert pulse.is_alive(pipeline.snapshot())
 
 
 @pytest.mark.parametrize("operation", ["open", "days", "load", "context"])

@@ -1,14 +1,17 @@
 """What status says of days, instruments and the daemon's work."""
 
 import json
+from contextlib import nullcontext
 from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from backfilld import BackfillCacheManager
+from backfilld import BackfillCacheManager, scan
 from backfilld.core.model import IdRange
+from backfilld.errors import BackfillIncomplete
+from backfilld.services.coverage import Coverage
 from backfilld.services.day_statuses import day_statuses
 from backfilld.services.stored_days import MARKS, InstrumentStatus, instrument_statuses
 from backfilld.store.daemon_state import Activity, peek_activity, save_activity
@@ -53,6 +56,25 @@ def test_a_calendar_has_a_character_a_day_at_the_place_of_the_day(manager: Backf
     assert status.calendar == {"2025-10": " " * 29 + "#+", "2025-11": ".!xx#"}
     assert status.days == {"sealed": 2, "partial": 1, "missing": 1, "conflicted": 1, "bad": 2}
     assert set(status.days) <= set(MARKS)
+
+
+def test_a_day_between_ids_that_adjoin_is_empty_and_one_between_others_is_missing(tmp_path: Path) -> None:
+    """By status, by the page and by scan alike."""
+    manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT))
+    held = {0: [1000, 1001], 2: [1002], 5: [1006, 1007], 8: [1009]}
+    for ago, ids in held.items():
+        day = FIRST + timedelta(days=ago)
+        manager.append(day, day_frame(ids, day), absent=(IdRange(1003, 1005),) if ago == 5 else ())
+    status = status_of(manager)
+    assert "".join(status.calendar.values()).strip() == "+-+--+..+"
+    assert (status.days["empty"], status.days["missing"]) == (3, 2)
+    seen = Coverage(tmp_path).look(SPOT)
+    for day, each in seen.items():
+        if each.mark in {"empty", "missing"}:
+            held_back = pytest.raises(BackfillIncomplete, match="no file") if each.mark == "missing" else nullcontext()
+            with held_back:
+                assert scan(SPOT, day, day + timedelta(days=1), cache_dir=tmp_path).collect().is_empty()
+    assert [each.mark for each in seen.values()].count("empty") == 3
 
 
 def test_an_instrument_is_summed_up(manager: BackfillCacheManager) -> None:

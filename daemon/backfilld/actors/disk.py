@@ -11,6 +11,7 @@ from typing import TypeVar
 import trio
 from trio_util import AsyncValue
 
+from backfilld.core.liveness import Waits
 from backfilld.core.monitor.snapshot import DiskTrouble, Written
 from backfilld.errors import StoreError
 from backfilld.ports import Saved
@@ -19,14 +20,21 @@ T = TypeVar("T")
 
 LONGEST_RETRY_S = 30.0
 
+SHOWN_AFTER_S = 30.0
+"""A disk that has not answered for so long is shown to whoever looks, in seconds."""
+
+SLOWEST_BYTES_PER_S = 1_000_000
+"""At least so many bytes of a file that is given to it a disk takes in, or the machine that joins it with others."""
+
 
 class Disk:
     """How a failing disk is met: with ``is_patient`` it is tried until it works, else the first failure is raised.
-    ``trouble`` shows what is wrong."""
+    ``trouble`` shows what is wrong; ``waits`` are those for its answers."""
 
     def __init__(self, *, is_patient: bool) -> None:
         self.is_patient = is_patient
         self.trouble: AsyncValue[DiskTrouble | None] = AsyncValue(None)
+        self.waits = Waits()
         self._shields: set[trio.CancelScope] = set()
         self.deadline = math.inf
         self.written = Written()
@@ -35,19 +43,26 @@ class Disk:
         """Count a save of so many trades."""
         self.written = self.written.plus(source, trades, 0 if saved.file is None else saved.bytes)
 
+    @property
+    def shown_trouble(self) -> DiskTrouble | None:
+        """What is wrong with it now: why it refuses, or what it has not answered for long."""
+        overdue = self.waits.overdue(trio.current_time(), SHOWN_AFTER_S)
+        return DiskTrouble(overdue) if overdue is not None and self.trouble.value is None else self.trouble.value
+
     @contextmanager
-    def shielded(self) -> Iterator[None]:
+    def shielded(self, what: str = "saving the state", size_bytes: int = 0) -> Iterator[None]:
         """Let nothing from outside cancel the block; but it is left at the deadline, wherever it is by then."""
-        with trio.CancelScope(shield=True, deadline=self.deadline) as shield:
+        wait = self.waits.wait(what, trio.current_time(), size_bytes / SLOWEST_BYTES_PER_S)
+        with wait, trio.CancelScope(shield=True, deadline=self.deadline) as shield:
             self._shields.add(shield)
             try:
                 yield
             finally:
                 self._shields.remove(shield)
 
-    async def attempt(self, save: Callable[[], Awaitable[T]]) -> T:
-        """Save once; a cancellation from outside does not reach it."""
-        with self.shielded():
+    async def attempt(self, save: Callable[[], Awaitable[T]], what: str, size_bytes: int = 0) -> T:
+        """Save ``what`` once, made from a file of so many bytes; a cancellation from outside does not reach it."""
+        with self.shielded(what, size_bytes):
             return await save()
         raise StoreError("the disk did not answer in time: what was downloaded since the last checkpoint is not saved")
 

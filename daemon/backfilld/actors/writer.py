@@ -165,6 +165,17 @@ def _report_sealed(saved: SyncEvent, on_sealed: Callable[[DaySealed], None]) -> 
             pass
 
 
+def _file_bytes(message: DayMerged | DayPublished | DayPulled) -> int:
+    """The size of the file that is joined with what is stored."""
+    match message:
+        case DayPublished(published=published):
+            return published.bytes
+        case DayPulled(staged=staged):
+            return staged.bytes
+        case _:
+            return 0
+
+
 def _refused(message: DayPublished | DayPulled, reason: Exception) -> SyncEvent:
     return SyncEvent(message.instrument, ArchiveDayEnded(message.day, refusal=str(reason)))
 
@@ -245,8 +256,9 @@ async def _insist(
     while True:
         try:
             if is_damaged:
-                await store.load(of.instrument, of.day)
-            return await _attempted(attempt, disk, began)
+                with disk.waits.wait(f"reading {of.instrument} {of.day}", trio.current_time()):
+                    await store.load(of.instrument, of.day)
+            return await _attempted(attempt, of, disk, began)
         except DayDamaged:
             if is_damaged and not rows:
                 raise
@@ -259,8 +271,10 @@ async def _insist(
                 raise
 
 
-async def _attempted(attempt: Callable[[], Awaitable[T]], disk: Disk, began: float) -> T:
-    saved = await disk.attempt(attempt)
+async def _attempted(
+    attempt: Callable[[], Awaitable[T]], of: DayMerged | DayPublished | DayPulled, disk: Disk, began: float
+) -> T:
+    saved = await disk.attempt(attempt, f"saving {of.instrument} {of.day}", _file_bytes(of))
     if disk.trouble.value is not None:
         log.info("disk_recovered", seconds=round(trio.current_time() - began, 1))
         disk.trouble.value = None

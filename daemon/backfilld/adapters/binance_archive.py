@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 from urllib.parse import quote
 
 import httpx
@@ -29,6 +29,7 @@ from backfilld.adapters.archive_answers import (
 from backfilld.adapters.archive_pace import Pace, Paced, Tempo, chunks_of
 from backfilld.adapters.routes import reason_of
 from backfilld.adapters.spool import Spool, same_bytes
+from backfilld.core.liveness import Waits
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument
 from backfilld.errors import ArchiveError, TransientError, Unreachable
@@ -36,6 +37,7 @@ from backfilld.ports import Published
 from backfilld.store.atomic import translated
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 MOST_ZIP_BYTES = 512 << 20
 """The largest file that is downloaded: a day of 2 million trades has 25 MB."""
@@ -46,8 +48,11 @@ TRIES_TO_CONNECT = 2
 
 
 @asynccontextmanager
-async def open_archive(base_url: str, directory: Path, tempo: Tempo | None = None) -> "AsyncIterator[BinanceArchive]":
-    """The archive at ``base_url``, its files kept in ``directory`` while they are needed. One for the process."""
+async def open_archive(
+    base_url: str, directory: Path, tempo: Tempo | None = None, waits: Waits | None = None
+) -> "AsyncIterator[BinanceArchive]":
+    """The archive at ``base_url``, its files kept in ``directory`` while they are needed. One for the process.
+    ``waits`` shows those for the disk to whoever watches."""
     # Loading the CA bundle takes 150 ms; plain HTTP needs none.
     verify = httpx.create_ssl_context() if base_url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # What is hashed must be the bytes that were published, not a packing of them.
@@ -55,7 +60,7 @@ async def open_archive(base_url: str, directory: Path, tempo: Tempo | None = Non
     # How slow an answer may be is Tempo's.
     patience = httpx.Timeout(None, connect=CONNECT_S)
     async with httpx.AsyncClient(verify=verify, timeout=patience, headers=headers) as http:
-        yield BinanceArchive(http, base_url, directory, tempo or Tempo())
+        yield BinanceArchive(http, base_url, directory, tempo or Tempo(), waits or Waits())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,12 @@ class Downloaded:
 class BinanceArchive:
     """Implements :class:`backfilld.ports.ArchiveSource`. Raises ExchangeError, and StoreError if the disk refuses."""
 
-    def __init__(self, http: httpx.AsyncClient, base_url: str, directory: Path, tempo: Tempo) -> None:
+    def __init__(self, http: httpx.AsyncClient, base_url: str, directory: Path, tempo: Tempo, waits: Waits) -> None:
         self._http = http
         self._base_url = base_url.rstrip("/")
         self._directory = directory
         self._tempo = tempo
+        self._waits = waits
 
     # -- what the daemon asks
 
@@ -84,8 +90,8 @@ class BinanceArchive:
         published = await self.checksum(instrument, day)
         if published is None:
             return None
-        if await trio.to_thread.run_sync(same_bytes, target, published):
-            return Published(str(target), published, await trio.to_thread.run_sync(_size_on_disk, target))
+        if await self._on_disk(same_bytes, target, published):
+            return Published(str(target), published, await self._on_disk(_size_on_disk, target))
         got = await self.download(instrument, day, target, published)
         return Published(str(target), got.sha256, got.bytes)
 
@@ -134,14 +140,14 @@ class BinanceArchive:
         """
         url = self.url(instrument, day)
         published = published or await self.checksum(instrument, day)
-        async with _spooled(target) as spool:
+        async with self._spooled(target) as spool:
             for _ in range(2):
                 await self._persistently(lambda: self._transfer(url, spool))
-                sha256 = await trio.to_thread.run_sync(spool.finish)
+                sha256 = await self._on_disk(spool.finish)
                 if sha256 != published:
                     published = await self.checksum(instrument, day)
                 if sha256 == published:
-                    await trio.to_thread.run_sync(spool.keep, target)
+                    await self._on_disk(spool.keep, target)
                     return Downloaded(sha256, spool.size)
                 spool.begin_anew()
         raise ArchiveError(f"{url}: its sha256 is {sha256}, and {published} was published", kind="checksum")
@@ -172,13 +178,28 @@ class BinanceArchive:
                     if spool.size + len(chunk) > MOST_ZIP_BYTES:
                         raise ArchiveError(f"{where(answer)} is larger than {MOST_ZIP_BYTES:,} bytes", kind="large")
                     if spool.put(chunk, where(answer)):
-                        await trio.to_thread.run_sync(spool.write)
+                        await self._on_disk(spool.write)
 
         try:
             await self._answered("GET", url, receive, spool.resuming_headers())
         finally:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(spool.write)
+                await self._on_disk(spool.write)
+
+    # -- the disk
+
+    @asynccontextmanager
+    async def _spooled(self, target: Path) -> AsyncIterator[Spool]:
+        spool = await self._on_disk(Spool, target)
+        try:
+            yield spool
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._on_disk(spool.close)
+
+    async def _on_disk(self, work: Callable[[*Ts], T], *of: *Ts) -> T:
+        with self._waits.wait(f"writing to {self._directory}", trio.current_time()):
+            return await trio.to_thread.run_sync(work, *of)
 
     # -- how it may fail
 
@@ -223,16 +244,6 @@ class BinanceArchive:
                 if wait_s is None:
                     raise
             await trio.sleep(wait_s)
-
-
-@asynccontextmanager
-async def _spooled(target: Path) -> AsyncIterator[Spool]:
-    spool = await trio.to_thread.run_sync(Spool, target)
-    try:
-        yield spool
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(spool.close)
 
 
 def _etag_of(answer: httpx.Response) -> str | None:

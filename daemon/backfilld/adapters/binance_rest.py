@@ -24,7 +24,7 @@ from backfilld.adapters.binance_refusals import pause_of, refusal_in, usage_of
 from backfilld.adapters.hosts import Hosts
 from backfilld.adapters.routes import Route
 from backfilld.core.backfill.outcome import CLOSED_TO_US
-from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import At, Before, Newest, Page, Query, Since, Tail
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
 from backfilld.errors import (
@@ -218,12 +218,12 @@ def _name(target: str) -> str:
 
 def _parameters(query: Query) -> str:
     match query:
-        case Page(ids):
-            where = f"fromId={ids.first_id}&"
-        case Tail(first_id):
-            where = f"fromId={first_id}&"
-        case Since(start_ms, stop_ms=stop_ms):
-            where = f"startTime={start_ms}&{_until(stop_ms)}"
+        case Page() | Tail():
+            where = f"fromId={query.first_id}&"
+        case At(trade_id):
+            where = f"fromId={trade_id}&"
+        case Since(start_ms):
+            where = f"startTime={start_ms}&"
         case Before(stop_ms) | Newest(stop_ms=stop_ms):
             where = _until(stop_ms)
     return f"{where}limit={query.rows}"

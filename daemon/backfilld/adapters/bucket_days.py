@@ -10,8 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+import trio
+
 from backfilld.adapters.threads import in_thread
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.liveness import Waits
 from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key, day_of_key, folder_of, manifest_key
 from backfilld.errors import DayLocked, ObjectRefused
@@ -41,9 +44,11 @@ class RemoteDay:
 
 
 class DaysInBucket:
-    """The days of any ObjectStore, to be read; the ``encoding`` has the keys of encrypted ones."""
+    """The days of any ObjectStore, to be read; the ``encoding`` has the keys of encrypted ones. ``waits`` shows those
+    for the disk to whoever watches."""
 
-    def __init__(self, objects: ObjectStore, encoding: Encoding | None = None) -> None:
+    def __init__(self, objects: ObjectStore, encoding: Encoding | None = None, waits: Waits | None = None) -> None:
+        self._waits = waits or Waits()
         self.objects = objects
         self.encoding = encoding or Encoding()
 
@@ -76,7 +81,7 @@ class DaysInBucket:
             place = instrument_directory(Path(directory), instrument)
             manager = BackfillCacheManager(place, instrument, self.encoding)
             try:
-                staged = await in_thread(partial(stage, manager, day, found.body))
+                staged = await self._on_disk(partial(stage, manager, day, found.body))
             except DayLocked as locked:
                 raise DayLocked(f"{day_key(instrument, day)}: {locked}") from locked
         if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
@@ -101,4 +106,8 @@ class DaysInBucket:
         found = await self.objects.get(manifest_key(instrument), limit_bytes=MAX_MANIFEST_BYTES)
         if found is None:
             return None
-        return await in_thread(partial(decode_manifest, found.body, instrument, self.encoding.keys))
+        return await self._on_disk(partial(decode_manifest, found.body, instrument, self.encoding.keys))
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        with self._waits.wait("a file for the bucket, or from it,", trio.current_time()):
+            return await in_thread(work)

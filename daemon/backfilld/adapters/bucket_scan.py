@@ -19,6 +19,7 @@ import trio
 from polars.io.plugins import register_io_source
 
 from backfilld.adapters.bucket_days import DaysInBucket
+from backfilld.core.day.start import has_no_room
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.errors import ObjectRefused
@@ -83,10 +84,10 @@ def _gaps(
 
 
 def _is_proven_empty(day: date, known: Sequence[date], lines: Mapping[date, ManifestDay]) -> bool:
-    """Whether the days around it name each other's ids as neighbours: then nothing was traded between them."""
+    """Whether the ids of the days around it adjoin: then nothing was traded between them."""
     earlier = max((each for each in known if each < day), default=None)
     later = min((each for each in known if each > day), default=None)
-    return earlier is not None and later is not None and lines[earlier].next_first_id == lines[later].first_id
+    return earlier is not None and later is not None and has_no_room(lines[earlier], lines[later])
 
 
 def _frame(reader: "_Reader") -> pl.LazyFrame:

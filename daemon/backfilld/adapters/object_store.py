@@ -19,6 +19,7 @@ import trio
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
+from backfilld.core.liveness import Waits
 from backfilld.errors import ObjectRefused, RemoteDenied, RemoteUnreachable
 from backfilld.ports.remote import ObjectContent, StoredObject
 
@@ -66,10 +67,12 @@ class RemoteLocation:
     concurrent: int = 4
 
 
-def open_object_store(location: RemoteLocation) -> "BucketStore":
-    """The bucket of the location; nothing is asked of it yet. Raises RemoteDenied for what the library refuses."""
+def open_object_store(location: RemoteLocation, waits: Waits | None = None) -> "BucketStore":
+    """The bucket of the location; nothing is asked of it yet. ``waits`` shows what is asked to whoever watches. Raises
+    RemoteDenied for what the library refuses."""
     try:
-        return BucketStore(_library_store(location), location.url, location.concurrent)
+        store = _library_store(location)
+        return BucketStore(store, location.url, location.concurrent, waits, 2 * location.timeout_s)
     except (exceptions.BaseError, ValueError) as error:
         raise RemoteDenied(f"{location.url}: the bucket cannot be set up: {_reason(error)}") from None
 
@@ -102,9 +105,13 @@ def _given(**settings: str | None) -> dict[str, Any]:
 class BucketStore:
     """One bucket. Implements :class:`backfilld.ports.remote.ObjectStore`."""
 
-    def __init__(self, store: Any, name: str, concurrent: int = 4) -> None:
+    def __init__(
+        self, store: Any, name: str, concurrent: int = 4, waits: Waits | None = None, takes_s: float = 0.0
+    ) -> None:
         self._store = store
         self._name = name
+        self._waits = waits or Waits()
+        self._takes_s = takes_s
         # It bounds the threads, abandoned ones included: those live until the library's own time limit.
         self._limiter = trio.CapacityLimiter(concurrent)
 
@@ -222,7 +229,8 @@ class BucketStore:
                     return None
 
         self._refuse_after_fork()
-        return await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._limiter)
+        with self._waits.wait(self._sentence(deed, key, "it"), trio.current_time(), self._takes_s):
+            return await trio.to_thread.run_sync(run, abandon_on_cancel=True, limiter=self._limiter)
 
     def _refuse_after_fork(self) -> None:
         if not _asking:

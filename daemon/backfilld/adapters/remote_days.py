@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from backfilld.adapters.bucket_days import OTHER_DIGEST, DaysInBucket, RemoteDay
-from backfilld.adapters.threads import in_thread
 from backfilld.core.frame import empty_trades
+from backfilld.core.liveness import Waits
 from backfilld.core.model import Instrument
 from backfilld.core.replication import (
     PushNote,
@@ -64,8 +64,9 @@ class CachedDaysInBucket(DaysInBucket):
         writes: bool = True,
         saw: Callable[[Instrument, date], None] = lambda _instrument, _day: None,
         encoding: Encoding | None = None,
+        waits: Waits | None = None,
     ) -> None:
-        super().__init__(objects, encoding)
+        super().__init__(objects, encoding, waits)
         self._url = url
         self._cache_dir = cache_dir
         self._state_dir = state_dir
@@ -88,11 +89,11 @@ class CachedDaysInBucket(DaysInBucket):
             # A conflict is looked at again by the next process, and not by this one.
             return [day for day in days if (instrument, day, found[day]) not in self._conflicting]
 
-        return await in_thread(look)
+        return await self._on_disk(look)
 
     async def push(self, instrument: Instrument, day: date) -> Pushed | None:
         """Look, then create; somebody else may be first, or our own answer may have been lost: then look again."""
-        file = await in_thread(partial(sealed_file, self._manager(instrument), day))
+        file = await self._on_disk(partial(sealed_file, self._manager(instrument), day))
         if file is None:
             return None
         there = await self._there(instrument, day)
@@ -108,7 +109,7 @@ class CachedDaysInBucket(DaysInBucket):
     async def publish(self, instrument: Instrument) -> None:
         """Save the notes, and take new days up in the manifest, by its tag."""
         notes = dict(self._notes_of(instrument))
-        await in_thread(partial(save_notes, self._state_dir, self._url, instrument, notes))
+        await self._on_disk(partial(save_notes, self._state_dir, self._url, instrument, notes))
         fresh = self._fresh.pop(instrument, {})
         if fresh:
             try:
@@ -123,7 +124,7 @@ class CachedDaysInBucket(DaysInBucket):
         if found is None:
             return None
         try:
-            staged = await in_thread(partial(stage, self._manager(instrument), day, found.body))
+            staged = await self._on_disk(partial(stage, self._manager(instrument), day, found.body))
         except DayLocked as locked:
             raise ObjectRefused(str(locked)) from locked
         if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
@@ -134,7 +135,7 @@ class CachedDaysInBucket(DaysInBucket):
     async def admit(self, instrument: Instrument, day: date, staged: StagedDay) -> Saved:
         """Rename the staged file, if it has all that is stored."""
         manager = self._manager(instrument)
-        await in_thread(partial(admit, manager, day, StagedFile(Path(staged.path), staged.record, staged.bytes)))
+        await self._on_disk(partial(admit, manager, day, StagedFile(Path(staged.path), staged.record, staged.bytes)))
         self._saw(instrument, day)
         self._notes_of(instrument)[day] = PushNote(staged.record.digest or "")
         file = str(manager.get_cache_path(day))
@@ -173,7 +174,7 @@ class CachedDaysInBucket(DaysInBucket):
                 return False
             if found.object.etag != there.object.etag:
                 continue
-            body = await in_thread(partial(rekeyed_body, found.body, day, instrument, self.encoding))
+            body = await self._on_disk(partial(rekeyed_body, found.body, day, instrument, self.encoding))
             made = await self.objects.put_if_match(key, body, found.attributes, found.object.etag)
             if made is not None:
                 self.note_pushed(instrument, RemoteDay(made, there.certificate, wanted))
@@ -182,11 +183,11 @@ class CachedDaysInBucket(DaysInBucket):
 
     async def here(self, instrument: Instrument) -> dict[date, str]:
         """The digest of every sealed day on disk."""
-        return await in_thread(partial(digests, self._manager(instrument)))
+        return await self._on_disk(partial(digests, self._manager(instrument)))
 
     async def sound_file(self, instrument: Instrument, day: date) -> SealedFile | str:
         """The day on disk, if nothing is wrong with it; else why it is of no use."""
-        return await in_thread(partial(sound_file, self._manager(instrument), day))
+        return await self._on_disk(partial(sound_file, self._manager(instrument), day))
 
     async def replace_manifest(self, instrument: Instrument) -> None:
         """Put the days that were noted in the place of whatever the manifest names."""
@@ -243,9 +244,9 @@ class CachedDaysInBucket(DaysInBucket):
             known = (
                 {}
                 if found is None or anew
-                else await in_thread(partial(_readable, found.body, instrument, self.encoding.keys))
+                else await self._on_disk(partial(_readable, found.body, instrument, self.encoding.keys))
             )
-            body = await in_thread(partial(encode_manifest, (known | fresh).values(), self.encoding.keys))
+            body = await self._on_disk(partial(encode_manifest, (known | fresh).values(), self.encoding.keys))
             if found is None:
                 done = await self.objects.put_if_absent(key, body, {})
             else:

@@ -5,12 +5,12 @@ Owns what is remembered between two looks. Reads certificates, takes no lock, ch
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 from backfilld.core.model import Instrument
 from backfilld.services.day_statuses import day_status
-from backfilld.services.stored_days import DayStatus
+from backfilld.services.stored_days import DayStatus, without_gaps
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import Stamp, instrument_directory, stamp_of
 from backfilld.store.manager import BackfillCacheManager
@@ -25,15 +25,11 @@ class Coverage:
         self._sealed: dict[Path, tuple[Stamp | None, DayStatus]] = {}
 
     def look(self, instrument: Instrument) -> Mapping[date, DayStatus]:
-        """Each day of the instrument from the first file to the last; one without a file is ``missing``. Raises
-        StoreError."""
+        """Each day of the instrument from the first file to the last; one without a file is ``empty`` or ``missing``.
+        Raises StoreError."""
         manager = BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self._encoding)
         days = {day: status for day in manager.days() if (status := self._status(manager, day)) is not None}
-        if not days:
-            return {}
-        first, last = min(days), max(days)
-        every = (first + timedelta(days=n) for n in range((last - first).days + 1))
-        return {day: days.get(day) or DayStatus(str(instrument), day.isoformat(), "missing") for day in every}
+        return {date.fromisoformat(each.day): each for each in without_gaps(days.values())}
 
     def _status(self, manager: BackfillCacheManager, day: date) -> DayStatus | None:
         path = manager.get_cache_path(day)

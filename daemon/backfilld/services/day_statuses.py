@@ -70,4 +70,6 @@ def day_status(manager: BackfillCacheManager, day: date, known: Certificate | No
         findings=facts.findings,
         unencrypted=key is None and has_file and manager.encoding.keys.writing is not None,
         sources=sorted({each.source.name for each in facts.sources}),
+        lowest_start=facts.lowest_start,
+        highest_start=facts.highest_start,
     )

@@ -3,21 +3,24 @@
 Reads, and changes nothing. The listing says which days there are; the manifest, which may lag, how many trades.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from backfilld.adapters.remote_days import CachedDaysInBucket
+from backfilld.core.day.start import has_no_room
 from backfilld.core.model import Instrument
 from backfilld.errors import ObjectRefused
 from backfilld.services.stored_days import calendar_of
 from backfilld.store.layout import instruments_in
+from backfilld.store.manifest import ManifestDay
 
-MARKS = {"stored": "#", "bucket": "^", "unpushed": "+", "conflicted": "!", "missing": "."}
+MARKS = {"stored": "#", "bucket": "^", "unpushed": "+", "conflicted": "!", "empty": "-", "missing": "."}
 """How a day is drawn: in the bucket and here; in the bucket alone; sealed here and not in the bucket; other rows there
-than here; in neither."""
+than here; in neither, and nothing was traded; in neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,9 @@ async def _status(days: CachedDaysInBucket, instrument: Instrument) -> RemoteSta
     conflicted = {day for day, note in days.notes(instrument).items() if note.conflict and day in here}
     conflicted |= {day for day in here if day in listed and day in named and named[day].digest != here[day]}
     mark = partial(_mark, listed=listed.keys(), here=here.keys(), conflicted=conflicted)
-    marks = {day: mark(day) for day in _from_first_to_last({*listed, *here})}
+    days_known = {*listed, *here}
+    marks = {day: mark(day) for day in _from_first_to_last(days_known)}
+    marks |= dict.fromkeys(_empty(sorted(days_known), named), "empty")
     drawn = list(marks.values())
     return RemoteStatus(
         instrument=str(instrument),
@@ -77,6 +82,13 @@ def _mark(day: date, *, listed: Iterable[date], here: Iterable[date], conflicted
     if day in listed:
         return "stored" if day in here else "bucket"
     return "unpushed" if day in here else "missing"
+
+
+def _empty(stored: Sequence[date], named: Mapping[date, ManifestDay]) -> Iterator[date]:
+    """The days between stored ones on which nothing was traded, as far as the manifest names those around."""
+    for earlier, later in pairwise(stored):
+        if earlier in named and later in named and has_no_room(named[earlier], named[later]):
+            yield from _from_first_to_last({earlier, later})[1:-1]
 
 
 def _from_first_to_last(days: set[date]) -> list[date]:

@@ -4,20 +4,24 @@ Owns the values alone: ``status`` of a cache without day files starts without po
 ``day_statuses``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from itertools import groupby
 
-MARKS = {"sealed": "#", "partial": "+", "missing": ".", "conflicted": "!", "bad": "x", "locked": "L"}
-"""How a day is drawn: complete and over; anything less; no file; two versions of a trade; a file of no use; one
-that no key opens."""
+from backfilld.core.day.start import ONE_DAY, has_no_room
+
+MARKS = {"sealed": "#", "partial": "+", "empty": "-", "missing": ".", "conflicted": "!", "bad": "x", "locked": "L"}
+"""How a day is drawn: complete and over; anything less; no file, as nothing was traded; no file; two versions of a
+trade; a file of no use; one that no key opens."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayStatus:
     """One day file: ``state`` is sealed (complete and over), whole (no hole, not over or not proven), holes, bad
-    or locked (no key opens it); or missing, for a day between others that has no file."""
+    or locked (no key opens it); for a day between others that has no file empty, where their ids leave no room for a
+    trade, or missing. ``lowest_start`` and ``highest_start`` are the ids with which this day and a later one may begin
+    at most, with nothing traded before and between."""
 
     instrument: str
     day: str
@@ -36,11 +40,13 @@ class DayStatus:
     findings: dict[str, int] = field(default_factory=dict)
     sources: list[str] = field(default_factory=list)
     unencrypted: bool = False
+    lowest_start: int | None = None
+    highest_start: int | None = None
 
     @property
     def mark(self) -> str:
         """The name of how the day is drawn, a key of MARKS."""
-        if self.state in {"bad", "locked", "missing"}:
+        if self.state in {"bad", "locked", "missing", "empty"}:
             return self.state
         if self.conflicts:
             return "conflicted"
@@ -82,11 +88,25 @@ def instrument_statuses(days: Sequence[DayStatus]) -> Iterator[InstrumentStatus]
 
 def _marks(held: Sequence[DayStatus]) -> Iterator[tuple[date, str]]:
     """How each day from the first file to the last is drawn."""
-    of_day = {date.fromisoformat(each.day): each.mark for each in held}
-    day, last = min(of_day), max(of_day)
-    while day <= last:
-        yield day, of_day.get(day, "missing")
-        day += timedelta(days=1)
+    return ((date.fromisoformat(each.day), each.mark) for each in without_gaps(held))
+
+
+def without_gaps(stored: Iterable[DayStatus]) -> Iterator[DayStatus]:
+    """The days, ascending, and between them those that have no file."""
+    before: DayStatus | None = None
+    for each in stored:
+        if before is not None:
+            state = "empty" if has_no_room(before, each) else "missing"
+            yield from (DayStatus(each.instrument, day, state) for day in _between(before.day, each.day))
+        yield each
+        before = each
+
+
+def _between(earlier: str, later: str) -> Iterator[str]:
+    day, last = date.fromisoformat(earlier) + ONE_DAY, date.fromisoformat(later)
+    while day < last:
+        yield day.isoformat()
+        day += ONE_DAY
 
 
 def calendar_of(drawn: dict[date, str]) -> dict[str, str]:

@@ -58,6 +58,16 @@ class ManifestDay:
     key_id: str | None
     certificate: str
 
+    @property
+    def lowest_start(self) -> int | None:
+        """The lowest id that the day can begin with."""
+        return None if self.previous_last_id is None else self.previous_last_id + 1
+
+    @property
+    def highest_start(self) -> int | None:
+        """The highest id that a later day can begin with, if nothing is between."""
+        return self.next_first_id
+
     @classmethod
     def of(
         cls, instrument: Instrument, certificate: Certificate, size: int, etag: str, opened_by: Key | None = None

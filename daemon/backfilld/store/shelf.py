@@ -18,7 +18,7 @@ from polars.io.plugins import register_io_source
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.day.start import ONE_DAY
+from backfilld.core.day.start import ONE_DAY, has_no_room
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms, iso
@@ -160,8 +160,8 @@ class Shelf:
         return facts.last_id == self._shown.agreed_id and stop_ms <= self._shown.agreed_ms
 
     def _is_proven_empty(self, day: date) -> bool:
-        """Whether the days around name each other's ids as neighbours, or the later one begins with the first id that
-        its market gives: then nothing was traded between them, or before it. A backfill may also have found that
+        """Whether the ids of the days around adjoin, or the later one begins with the first id that its market gives:
+        then nothing was traded between them, or before it. A backfill may also have found that
         nothing came before the first trade, or after the last one."""
         earlier, later = self._facts.beside(day)
         if earlier is None and isinstance(later, Certificate):
@@ -171,7 +171,7 @@ class Shelf:
             return self._is_last_until(earlier, day_stop_ms(day))
         if not (isinstance(earlier, Certificate) and isinstance(later, Certificate)):
             return False
-        return earlier.closed and earlier.next_first_id == later.first_id
+        return has_no_room(earlier, later)
 
 
 class _Certificates:

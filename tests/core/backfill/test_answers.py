@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from backfilld.core.backfill.answers import check_page, cut
-from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.model import EARLIEST_MS, LATEST_MS, PAGE_ROWS, IdRange
@@ -28,7 +28,7 @@ def queries(draw: st.DrawFn, tape: Tape) -> Query:
         Page(IdRange(tape.ids[first], tape.ids[last])),
         Tail(tape.ids[first]),
         Tail(tape.ids[-1] + 1),
-        Since(moment, draw(st.sampled_from([1, PAGE_ROWS]))),
+        Since(moment),
         Before(moment),
         Newest(tape.ids[first]),
     ]
@@ -152,6 +152,27 @@ def test_an_answer_that_passes_over_ids_is_accepted_and_names_them(rows: int, da
         assert found.present == IdSet.of_ids(tape.frame["a"])
 
 
+def test_an_answer_that_does_not_show_the_trade_before_its_ids_is_refused_and_it_is_not_kept_again() -> None:
+    tape = Tape.of(100, range(DAY_MS, DAY_MS + 9), absent={104})
+    query = Page(IdRange(104, 104), next_id=105, overlaps=True)
+    for start, stop in ((4, 6), (3, 4), (0, 0)):
+        with pytest.raises(UnexpectedAnswer):
+            check_page(tape.frame[start:stop], query)
+    rows = tape.answer(query)
+    check_page(rows, query)
+    kept, found = cut(rows, query, None)
+    assert kept["a"].to_list() == [105]
+    assert found.skipped == (IdRange(104, 104),)
+
+
+@pytest.mark.parametrize("ids", [[], [103], [106]])
+def test_the_trade_before_a_known_one_is_that_one_or_none(ids: list[int]) -> None:
+    with pytest.raises(UnexpectedAnswer, match=r"105 exists|where 104 was asked for"):
+        check_page(trade_frame(ids, [DAY_MS] * len(ids)), At(104))
+    for first_id in (104, 105):
+        check_page(trade_frame([first_id], [DAY_MS]), At(104))
+
+
 def test_ids_that_were_skipped_before_the_first_row_beyond_the_window_are_named() -> None:
     rows = trade_frame([10, 11, 15, 16], [DAY_MS, DAY_MS + 1, DAY_MS + 9, DAY_MS + 9])
     kept, found = cut(rows, Tail(10), DAY_MS + 9)
@@ -185,8 +206,7 @@ def test_ids_below_zero_are_refused_and_marker_rows_accepted() -> None:
 @given(st.data(), tapes(st.integers(1, 40)))
 def test_cut_keeps_what_is_before_the_stop_and_says_what_the_rows_are(data: st.DataObject, tape: Tape) -> None:
     stop_ms = data.draw(st.sampled_from([None, *tape.times, tape.times[-1] + 1, tape.times[0] - 1]))
-    asked: list[Query] = [Tail(tape.ids[0]), Since(tape.times[0], PAGE_ROWS)]
-    query = data.draw(st.sampled_from(asked[: 1 if len(tape) == 1 else 2]))
+    query = Tail(tape.ids[0])
     kept, found = cut(tape.frame, query, stop_ms)
     assert_frame_equal(kept, tape.frame.head(kept.height))
     assert found.rows == len(tape), "rows that were cut off count as sent"

@@ -15,8 +15,7 @@ from backfilld.core.backfill.answers import check_page, cut
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.paging import WORTH_ASKING_AGAIN
 from backfilld.core.backfill.plan import BackfillPlan
-from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail
-from backfilld.core.backfill.window_start import PAGE_MS
+from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail
 from backfilld.core.ids import IdSet
 from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange
 from backfilld.core.timespan import StoredSpan, TimeSpan, joined
@@ -24,6 +23,7 @@ from backfilld.errors import UnexpectedAnswer
 from tests.fakes import DAY_MS, Tape, trade_frame
 from tests.strategies import held_of, span_of, tapes, windows
 
+PAGE_MS = 1_800_000
 STEPS = 3000
 """More questions than any of these plans may take."""
 
@@ -243,7 +243,7 @@ def test_ids_that_the_exchange_does_not_have_are_reported_missing_and_never_comp
 
 @given(st.integers(1, 998), st.integers(1001, 3000))
 def test_an_id_absent_from_the_first_page_costs_no_other_trade(absent: int, rows: int) -> None:
-    """A cold start reads its head with a full page: an id missing in it must not keep the rest from being fetched."""
+    """An id missing in the first page must not keep the rest from being fetched."""
     tape = Tape.of(0, range(DAY_MS, DAY_MS + rows), absent={absent})
     plan = BackfillPlan(TimeSpan(DAY_MS), now_ms=DAY_MS + 9 * PAGE_MS)
     Model(tape).play(plan)
@@ -317,12 +317,14 @@ def test_an_exchange_that_knows_no_time_before_the_window_is_asked_for_the_first
     plan.answered(newest, Found(IdRange(9, 9), DAY_MS + 4, DAY_MS + 4, 1))
     assert not plan.is_complete
     plan.answered(head, Found(IdRange(5, 5), DAY_MS, DAY_MS, 1))
-    tail = plan.take()
+    row_before, tail = plan.take(), plan.take()
+    assert row_before == At(4)
     assert tail == Tail(5, known_id=9)
     plan.answered(tail, Found(IdRange(5, 9), DAY_MS, DAY_MS + 4, 5))
+    assert not plan.is_complete
+    plan.answered(row_before, Found(IdRange(4, 4), DAY_MS - 1, DAY_MS - 1, 1))
     assert plan.is_complete
-    assert plan.first_id == 5
-    assert not plan.first_is_proven
+    assert plan.proven_first_id == 5
 
 
 def test_a_marker_before_the_window_does_not_hide_the_first_trade_behind_it() -> None:
@@ -345,16 +347,75 @@ def test_a_marker_before_the_window_does_not_hide_the_first_trade_behind_it() ->
 
 def test_a_neighbour_that_was_not_told_is_asked_for_again_in_the_next_round() -> None:
     """Else the day of a running daemon is never sealed."""
-    tape = Tape.even(10)
+    tape = Tape.even(10, first_id=5)
     plan = BackfillPlan(TimeSpan(DAY_MS))
-    model = Model(tape, lie=lambda query, rows: tape.frame.head(1) if isinstance(query, Before) else rows)
+    model = Model(tape, lie=lambda query, rows: tape.frame.tail(1) if isinstance(query, Before | At) else rows)
     model.play(plan)
-    assert plan.is_complete
+    assert [each.reason for each in plan.failures] == ["nothing proves with which trade the window begins"]
+    assert not plan.is_complete
     assert not plan.first_is_proven
     plan.top_up()
     model.lie = lambda _, rows: rows
     model.play(plan)
     assert plan.first_is_proven
+
+
+FIRSTS: dict[str, Callable[[pl.DataFrame, Tape], pl.DataFrame]] = {
+    "a later one": lambda _, tape: tape.frame[1700:1701],
+    "empty": lambda rows, _: rows.clear(),
+    "right": lambda rows, _: rows,
+}
+NEIGHBOURS: dict[str, Callable[[pl.DataFrame, Tape], pl.DataFrame]] = {
+    "empty": lambda rows, _: rows.clear(),
+    "not before the window": lambda _, tape: tape.frame.tail(1),
+    "an older one": lambda _, tape: tape.frame.head(1),
+    "right": lambda rows, _: rows,
+}
+
+
+@pytest.mark.parametrize("open_questions", [1, 3])
+@pytest.mark.parametrize("first", FIRSTS)
+@pytest.mark.parametrize("neighbour", NEIGHBOURS)
+@pytest.mark.parametrize("times", [1, 99])
+def test_two_wrong_answers_about_the_start_prove_no_start(
+    neighbour: str, first: str, times: int, open_questions: int
+) -> None:
+    """Whatever is wrong with the neighbour and the first trade together: the trade before the first one decides."""
+    tape, left = Tape.even(4000, start_ms=DAY_MS - 5000, first_id=700), {Before: times, Since: times}
+
+    def lie(query: Query, rows: pl.DataFrame) -> pl.DataFrame:
+        if not isinstance(query, Before | Since) or not left[type(query)]:
+            return rows
+        left[type(query)] -= 1
+        return NEIGHBOURS[neighbour](rows, tape) if isinstance(query, Before) else FIRSTS[first](rows, tape)
+
+    plan = BackfillPlan(TimeSpan(DAY_MS), now_ms=tape.times[-1] + 500)
+    model = Model(tape, Random(1), open_questions, lie=lie).play(plan)
+    if plan.is_complete:
+        assert ids_of(plan.received) >= tape.ids_in(TimeSpan(DAY_MS))
+        lies_on = times > 1 and "right" not in {neighbour, first}
+        assert plan.proven_first_id in ({1200, None} if lies_on else {1200})
+    else:
+        assert plan.failures
+        assert times > 1
+        assert "right" not in {neighbour, first}
+    if (neighbour, first) == ("an older one", "right"):
+        assert min(model.kept) == 1200, "no trade of before the window is asked for"
+    assert len(model.asked) <= (32 if times > 1 else 14)
+
+
+def test_where_nothing_was_traded_before_the_window_two_answers_say_so() -> None:
+    tape = Tape.even(50, start_ms=DAY_MS + 100, first_id=700)
+    plan = BackfillPlan(TimeSpan(DAY_MS))
+    model = Model(tape).play(plan)
+    assert plan.is_complete
+    assert plan.proven_first_id == 700
+    assert model.asked.count(At(699)) == 1
+    shown = NewestShown()
+    shown.begin(700, DAY_MS)
+    shown.agree(749, tape.times[-1])
+    again = Model(tape).play(BackfillPlan(TimeSpan(DAY_MS), [span_of(tape, 0, 50)], shown=shown))
+    assert not {Before, At} & {type(query) for query in again.asked}, "it is remembered"
 
 
 def test_where_the_neighbour_fails_before_the_first_page_comes_empty_the_first_trade_is_asked_for() -> None:
@@ -377,23 +438,20 @@ def test_a_cold_day_costs_exactly_its_pages_and_three_ends() -> None:
     assert max(model.kept.values()) == 1
 
 
-@pytest.mark.parametrize(("step_ms", "head"), [(50, 1000), (10_000, 180), (2 * PAGE_MS, 1)])
-def test_a_day_that_began_long_ago_is_opened_with_a_page_that_ends_far_from_the_newest_trade(
-    step_ms: int, head: int
-) -> None:
-    """So that no trade is sent twice, however few there are; the page is a bonus, and may be empty."""
+@pytest.mark.parametrize("step_ms", [50, 10_000, 2 * PAGE_MS])
+def test_a_day_that_began_long_ago_costs_its_pages_and_three_ends_however_few_trades_there_are(step_ms: int) -> None:
     times = range(DAY_MS, DAY_MS + 8 * PAGE_MS + 1, step_ms)
     plan = BackfillPlan(TimeSpan(DAY_MS), now_ms=times[-1] + 1)
     model = Model(Tape.of(0, times)).play(plan)
     assert plan.is_complete
     assert ids_of(plan.received) == set(range(len(times)))
     assert max(model.kept.values()) == 1
-    assert len(model.asked) == 3 + -(-(len(times) - head) // PAGE_ROWS)
+    assert len(model.asked) == 3 + -(-len(times) // PAGE_ROWS)
 
 
-def test_a_day_that_began_with_silence_is_opened_by_its_neighbour_or_by_asking_once_more() -> None:
+def test_a_day_that_began_with_silence_is_opened_by_its_neighbour_or_by_the_very_first_id() -> None:
     quiet = [DAY_MS + 2 * PAGE_MS + n * 60_000 for n in range(100)]
-    for tape, questions in ((Tape.of(0, [DAY_MS - 5, *quiet]), 4), (Tape.of(0, quiet), 5)):
+    for tape, questions in ((Tape.of(0, [DAY_MS - 5, *quiet]), 4), (Tape.of(0, quiet), 4), (Tape.of(7, quiet), 5)):
         plan = BackfillPlan(TimeSpan(DAY_MS), now_ms=quiet[-1] + 5000)
         model = Model(tape).play(plan)
         assert ids_of(plan.received) == tape.ids_in(plan.window)
@@ -528,7 +586,7 @@ def test_of_days_that_are_over_the_id_behind_the_last_is_asked_for() -> None:
     model = Model(tape).play(plan)
     assert plan.is_complete
     assert (plan.last_id, plan.beyond_id) == (1499, 1500)
-    assert len(model.asked) == 6
+    assert len(model.asked) == 5
 
 
 @settings(max_examples=60)
@@ -578,3 +636,31 @@ def test_a_neighbour_out_of_reach_leaves_the_first_id_unproven_and_the_window_wh
     assert plan.is_complete
     assert plan.proven_first_id is None
     assert not plan.failures
+
+
+@pytest.mark.parametrize("open_questions", [1, 4])
+@pytest.mark.parametrize("seed", range(6))
+def test_answers_that_begin_too_late_again_and_again_hide_no_trade(seed: int, open_questions: int) -> None:
+    """Of every third page the first half is passed over, a page of a single id included: the next id is the one that
+    is known to follow, so that such an answer agrees with another one that has passed over the id."""
+    dice, tape = Random(seed), Tape.even(8000, first_id=40)
+
+    def lie(query: Query, rows: pl.DataFrame) -> pl.DataFrame:
+        if isinstance(query, Page | Tail) and dice.random() < 0.3:
+            return dice.choice([tape.frame.filter(pl.col("a") >= query.first_id + max(1, query.rows // 2)), rows])[
+                : query.rows
+            ]
+        if isinstance(query, Page) and rows.height > 2 and dice.random() < 0.3:
+            return pl.concat([rows[: rows.height // 2], rows[rows.height // 2 + 1 :]])
+        return rows
+
+    plan = BackfillPlan(TimeSpan(DAY_MS + 2000))
+    model = Model(tape, dice, open_questions, lie=lie)
+    for _ in range(3):
+        model.play(plan)
+        if plan.is_complete:
+            break
+        assert ids_of(plan.absent) == set(), "a lie is no absence"
+        plan.top_up()
+    assert plan.is_complete
+    assert ids_of(plan.received) == tape.ids_in(plan.window)

@@ -1,8 +1,9 @@
 """One instrument's sync as a state machine: events in, actions out, by no clock but the test's."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 
-from backfilld.core.backfill.questions import Before, Found, Newest, Query, Since
+from backfilld.core.backfill.questions import Before, Found, Newest, Query, Since, Tail
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import DayStart
 from backfilld.core.model import MS_PER_DAY, IdRange
@@ -50,7 +51,8 @@ def resting(**changed: object) -> InstrumentSync:
         sync.on(event, at(NOON_S))
     answers: dict[type[Query], Found] = {
         Before: Found(IdRange(9, 9), DAY_MS - 5, DAY_MS - 5, 1),
-        Since: Found(IdRange(10, 12), DAY_MS + 5, DAY_MS + 9, 3),
+        Since: Found(IdRange(10, 10), DAY_MS + 5, DAY_MS + 5, 1),
+        Tail: Found(IdRange(10, 12), DAY_MS + 5, DAY_MS + 9, 3),
         Newest: Found(IdRange(12, 12), DAY_MS + 9, DAY_MS + 9, 1),
     }
     while (query := sync.take()) is not None:
@@ -132,6 +134,20 @@ def test_the_window_slides_and_only_the_new_day_is_loaded() -> None:
     assert load.days == (DAY + ONE_DAY,)
     sync.on(events.DaysLoaded({DAY + ONE_DAY: None}), after_midnight)
     assert sync.attempt.window.start_ms == DAY_MS + MS_PER_DAY
+
+
+def test_no_archive_day_is_taken_by_a_clock_that_no_answer_has_confirmed() -> None:
+    sync = InstrumentSync(BTC, RunSpec((BTC,), 3, days=1, uses_archive=True), at(NOON_S, is_heard=False))
+    sync.begin(at(NOON_S, is_heard=False))
+    days = (DAY - 2 * ONE_DAY, DAY - ONE_DAY, DAY)
+    assert names(sync.on(events.DaysLoaded(dict.fromkeys(days)), at(NOON_S, is_heard=False))) == ["Describe"]
+    doubted = replace(at(NOON_S, is_heard=False), is_doubted=True)
+    assert sync.on(events.Described(), doubted) == []
+    later = at(NOON_S + 2 * 86_400)
+    sync.on(events.ClockHeard(), later)
+    sync.on(events.Flushed(), later)
+    taken = sync.on(events.DaysLoaded({DAY + ONE_DAY: None, DAY + 2 * ONE_DAY: None}), later)
+    assert [each for each in taken if isinstance(each, events.TakeArchive)] == [events.TakeArchive((DAY + ONE_DAY,))]
 
 
 def test_after_the_archive_the_plan_is_made_from_the_records_that_came() -> None:

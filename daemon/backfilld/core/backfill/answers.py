@@ -11,7 +11,7 @@ from math import isfinite
 import polars as pl
 
 from backfilld.core.backfill.neighbours import AGREEING, misfit
-from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail, brings_rows
+from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.day.division import first_row_from
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
@@ -50,9 +50,9 @@ class AnswerCheck:
         """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer."""
         query = self._query
         check_page(trades, query)
-        if trades.is_empty() or not isinstance(query, Page | Tail):
+        asked_id = _asked_id(query)
+        if trades.is_empty() or asked_id is None or not isinstance(query, Page | Tail | At):
             return
-        asked_id = query.ids.first_id if isinstance(query, Page) else query.first_id
         found = misfit(trades, asked_id, query.beside)
         if found is None:
             return
@@ -68,12 +68,12 @@ def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.Dat
     The rows from the first trade at or after ``stop_ms`` on lie beyond the window and are cut off. An answer that only
     locates keeps no row (:func:`~backfilld.core.backfill.questions.brings_rows`).
     """
-    is_cut = stop_ms is not None and not isinstance(query, Before | Newest)
+    is_cut = stop_ms is not None and not isinstance(query, Before | At | Newest)
     beyond = first_row_from(trades["T"], stop_ms) if is_cut and stop_ms is not None else None
     kept = trades if beyond is None else trades.head(beyond)
-    if isinstance(query, Tail) and query.overlaps:
+    if isinstance(query, Page | Tail) and query.overlaps:
         return kept[1:], _found(kept[1:], query, trades, beyond)
-    return kept if brings_rows(query, trades.height) else empty_trades(), _found(kept, query, trades, beyond)
+    return kept if brings_rows(query) else empty_trades(), _found(kept, query, trades, beyond)
 
 
 def _found(kept: pl.DataFrame, query: Query, trades: pl.DataFrame, beyond: int | None) -> Found:
@@ -106,10 +106,10 @@ def _skipped(ids: pl.Series, query: Query, beyond_id: int | None) -> tuple[IdRan
 
 def _asked_id(query: Query) -> int | None:
     match query:
-        case Page(ids):
-            return ids.first_id
-        case Tail(first_id):
-            return first_id
+        case Page() | Tail():
+            return query.first_id
+        case At(trade_id):
+            return trade_id
         case _:
             return None
 
@@ -120,6 +120,8 @@ def _check_emptiness(query: Query) -> None:
             raise UnexpectedAnswer(f"no rows for ids {ids.first_id} to {ids.last_id}")
         case Tail(first_id, known_id=known_id) if known_id is not None and known_id >= first_id:
             raise UnexpectedAnswer(f"no rows from id {first_id} on, though id {known_id} exists")
+        case At(trade_id):
+            raise UnexpectedAnswer(f"no rows from id {trade_id} on, though id {trade_id + 1} exists")
         case _:
             return
 
@@ -130,11 +132,12 @@ def _check_start(trades: pl.DataFrame, query: Query) -> None:
         case Newest():
             _check_newest(trades["a"][-1], trades["T"].max(), query)  # type: ignore[arg-type]
         case Page() | Tail():
-            _check_first_id(first_id, query)
+            _check_first_id(first_id, trades.height, query)
+        case At(trade_id) if not trade_id <= first_id <= trade_id + 1:
+            reason = f"rows from id {first_id} where {trade_id} was asked for, though id {trade_id + 1} exists"
+            raise UnexpectedAnswer(reason)
         case Since(start_ms) if first_ms < start_ms:
             raise UnexpectedAnswer(f"rows from T {first_ms} where {start_ms} was asked for")
-        case Since(stop_ms=stop_ms) if stop_ms is not None and first_ms >= stop_ms:
-            raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
         case Before(stop_ms) if first_ms >= stop_ms:
             raise UnexpectedAnswer(f"a row of T {first_ms} where one before {stop_ms} was asked for")
         case _:
@@ -149,10 +152,19 @@ def _check_newest(newest_id: int, latest_ms: int, query: Newest) -> None:
         raise UnexpectedAnswer(f"a row of T {latest_ms} where one before {query.stop_ms} was asked for")
 
 
-def _check_first_id(first_id: int, query: Page | Tail) -> None:
+def _check_overlap(first_id: int, rows: int, query: Page) -> None:
+    if first_id != query.first_id:
+        raise UnexpectedAnswer(f"rows from id {first_id} on, though id {query.first_id} exists")
+    if rows == 1:
+        raise UnexpectedAnswer(f"no rows behind id {first_id}, though id {query.next_id} exists")
+
+
+def _check_first_id(first_id: int, rows: int, query: Page | Tail) -> None:
     """The first row has the id asked for or, where the exchange passes over ids, a later one."""
-    asked_id = query.ids.first_id if isinstance(query, Page) else query.first_id
+    asked_id = query.first_id
     known_id = query.next_id if isinstance(query, Page) else query.known_id
+    if isinstance(query, Page) and query.overlaps:
+        _check_overlap(first_id, rows, query)
     if first_id < asked_id:
         raise UnexpectedAnswer(f"rows from id {first_id} where {asked_id} was asked for")
     if known_id is not None and known_id >= asked_id and first_id > known_id:

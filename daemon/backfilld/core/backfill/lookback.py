@@ -25,6 +25,10 @@ class Lookback:
         if self._answered_id is not None and self._answered_id <= self.refused_id:
             self._answered_id = None
 
+    def is_refused(self, trade_id: int) -> bool:
+        """Whether the exchange does not answer for this id any more."""
+        return self.refused_id is not None and trade_id <= self.refused_id
+
     def answered(self, first_id: int) -> None:
         """A question for the ids from this one on was answered."""
         if self.refused_id is not None and first_id > self.refused_id:

@@ -13,10 +13,11 @@ of another day: every row of it would go to the wrong file, and the window would
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import polars as pl
 
-from backfilld.core.backfill.questions import Found, Neighbour, Page, Query, Tail, brings_rows
+from backfilld.core.backfill.questions import At, Found, Neighbour, Page, Query, Tail, brings_rows
 from backfilld.core.model import IdRange
 from backfilld.core.timespan import StoredSpan
 
@@ -29,6 +30,9 @@ hours of a symbol differ by about as much."""
 
 AGREEING = 3
 """Answers that it takes to believe times that fit no neighbour."""
+
+
+Paged = TypeVar("Paged", bound=Page | Tail | At)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class KnownTimes:
         """The question was answered."""
         if found.ids is None:
             return
-        if brings_rows(query, found.rows):
+        if brings_rows(query):
             self.receive(found.ids.first_id, found.first_ms, found.ids.last_id, found.last_ms)
         else:
             insort(self._named, (found.ids.last_id, found.last_ms))
@@ -72,7 +76,7 @@ class KnownTimes:
         """What was only named is not believed any longer than a round."""
         self._named.clear()
 
-    def put_beside(self, query: Page | Tail, ids: IdRange) -> Page | Tail:
+    def put_beside(self, query: Paged, ids: IdRange) -> Paged:
         """The question for these ids, with the trades beside them."""
         return replace(query, beside=self._beside(ids.first_id, ids.last_id))
 

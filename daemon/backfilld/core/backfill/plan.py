@@ -13,15 +13,15 @@ the next id too. Ids that are refused for their age are left out (:mod:`.lookbac
 :meth:`BackfillPlan.top_up` starts a new round of questions for an open window.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from backfilld.core.backfill.known_window import KnownWindow
 from backfilld.core.backfill.neighbours import KnownTimes
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
-from backfilld.core.backfill.questions import Before, Failure, Found, Newest, Page, Query, Since, Tail, brings_rows
+from backfilld.core.backfill.questions import At, Before, Failure, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.backfill.silence import Pace
 from backfilld.core.backfill.wanted_ids import WantedIds, asked_ids
-from backfilld.core.backfill.window_start import PAGE_MS, WindowStart
+from backfilld.core.backfill.window_start import WindowStart
 from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
 from backfilld.core.timespan import StoredSpan, TimeSpan, joined
@@ -53,14 +53,14 @@ class BackfillPlan(KnownWindow):
         newest_first: bool = False,
         proves_first: bool = True,
         shown: NewestShown | None = None,
+        very_first: Collection[int] = (),
     ) -> None:
         spans = joined(held)
-        is_long = min(now_ms, window.stop_ms or now_ms) >= window.start_ms + 2 * PAGE_MS
         received = IdSet.of(span.ids for span in spans)
         super().__init__(
             window,
             WantedIds(received, absent, postponed, newest_first=newest_first),
-            WindowStart(window.start_ms, takes_page=is_long, proves=proves_first),
+            WindowStart(window.start_ms, proves=proves_first, very_first=very_first),
             shown,
         )
         self._failures: list[Failure] = []
@@ -73,8 +73,9 @@ class BackfillPlan(KnownWindow):
 
     def _begin(self, spans: list[StoredSpan], *, first_is_proven: bool, last_is_proven: bool) -> None:
         start_ms, stop_ms = self.window.start_ms, self.window.stop_ms
+        is_first_of_all = bool(spans) and self._end.shown.is_first(spans[0].ids.first_id, start_ms)
         over_start = next((span for span in spans if span.first_ms < start_ms <= span.last_ms), None)
-        if over_start or (spans and first_is_proven):
+        if over_start or is_first_of_all or (spans and first_is_proven):
             self._head.hold((over_start or spans[0]).ids.first_id, reaches_over=over_start is not None)
         else:
             self._head.ask(with_first=not spans)
@@ -89,8 +90,9 @@ class BackfillPlan(KnownWindow):
     @property
     def failures(self) -> tuple[Failure, ...]:
         """The questions that were given up in this round, and the first one that was refused for its age."""
-        is_refused = self._refusal is not None and self.missing
-        return (*self._failures, *((self._refusal,) if is_refused and self._refusal else ()))
+        of_age = self._refusal if self.missing else None
+        unproven = None if self._open or self._failures else self._head.failure
+        return (*self._failures, *(each for each in (of_age, unproven) if each is not None))
 
     @property
     def is_done(self) -> bool:
@@ -130,19 +132,20 @@ class BackfillPlan(KnownWindow):
             query = self._times.put_beside(query, asked_ids(query))
         if isinstance(query, Tail | Newest):
             self._end.took()
-        elif isinstance(query, Before | Since):
-            self._head.to_ask.popleft()
+        elif isinstance(query, Before | Since | At):
+            self._head.to_ask.remove(query)
+            if isinstance(query, At):
+                query = self._times.put_beside(query, IdRange(query.trade_id, query.trade_id))
         return query
 
     # -- answers
 
     def answered(self, query: Query, found: Found, now_ms: int | None = None) -> None:
-        """An answer was accepted; its rows, if any are to be kept, are on their way to the disk. ``now_ms`` is about
-        the exchange's time, if it is known."""
+        """An answer was accepted; rows to keep are on their way to the disk. ``now_ms`` as for the plan, if known."""
         self._end.shown.now_ms = self._pace.now_ms = now_ms or self._pace.now_ms
         self._came_back(query)
         self._times.learn(query, found)
-        if brings_rows(query, found.rows):
+        if isinstance(query, Page | Tail):
             self._receive(query, found)
         self._heed_start(query, found)
         if isinstance(query, Page | Tail) and found.ids is not None:
@@ -156,19 +159,15 @@ class BackfillPlan(KnownWindow):
                     self._failures.append(Failure(query, reason))
             case _ if found.beyond_id is not None:
                 self._end.show_beyond(found.beyond_id)
-        has_trades = self.received or self._end.reaches(self.window.start_ms)
-        if has_trades and self._head.is_missing and self.first_id is None:
+        if self._head.is_missing and not self.received and self._end.reaches(self.window.start_ms):
             self._doubt_start(query)
 
-    def _receive(self, query: Query, found: Found) -> None:
+    def _receive(self, query: Page | Tail, found: Found) -> None:
         if self._is_of_window(found):
             self._hold(found)
             if found.ids is not None and not isinstance(query, Tail):
                 self._end.show(found.ids.last_id, found.last_ms)
-        if isinstance(query, Page | Tail):
-            self._ids.answered(query, found)
-        else:
-            self._ids.skipped(found)
+        self._ids.answered(query, found)
 
     def _hold(self, found: Found) -> None:
         new = found.present - self.received
@@ -186,30 +185,34 @@ class BackfillPlan(KnownWindow):
         return found.ids is not None and (is_behind or max(found.first_ms, found.last_ms) >= self.window.start_ms)
 
     def _heed_start(self, query: Query, found: Found) -> None:
-        self._head.show(found, by_row=brings_rows(query, found.rows))
+        self._head.show(found, by_row=brings_rows(query))
         match query:
             case Page() | Tail():
                 self._head.take(found)
             case Before():
+                self._ids.neighbour_id = None if found.ids is None else found.ids.last_id
                 self._head.neighbour_answered(found, self.received.first_id if self.received else None)
                 self._lower_first()
                 if found.ids is not None:
                     self._end.show(found.ids.last_id, found.last_ms)
             case Since():
-                self._head.first_answered(query, found)
+                self._head.first_answered(found)
                 if found.ids is not None:
                     self._end.show(found.ids.first_id, found.first_ms)
+            case At():
+                self._head.at_answered(query, found)
+                self._lower_first()
             case Newest():
                 pass
 
     def _doubt_start(self, query: Query) -> None:
-        """Where trades of the window are held or were shown, the exchange must name a first one: it is asked again."""
+        """Where trades of the window were shown, the exchange must name a first one: it is asked again, once."""
         self._head.is_missing = False
-        if self._start_was_doubted:
-            self._failures.append(Failure(query, "the exchange has trades of the window and names no first one"))
-        else:
+        if not self._start_was_doubted:
             self._start_was_doubted = True
-            self._head.ask_first()
+            self._head.doubt()
+        elif self.first_id is None:
+            self._failures.append(Failure(query, "the exchange has trades of the window and names no first one"))
 
     def failed(self, query: Query, reason: str, absent: IdRange | None = None) -> None:
         """A question was given up. ``absent``: the ids of a jump that no answer alone may make; they are believed to be
@@ -218,10 +221,10 @@ class BackfillPlan(KnownWindow):
         Without the neighbour the window is held all the same, only its first id is not proven.
         """
         self._came_back(query)
-        if isinstance(query, Since) and self._head.first_failed(query):
+        if isinstance(query, Since) and self._head.first_failed():
             return
-        if query == self.neighbour:
-            self._head.neighbour_failed()
+        if query == self.neighbour or isinstance(query, At):
+            self._head.proof_failed(query)
             return
         if isinstance(query, Page | Tail):
             if absent is not None and self.last_id is not None and absent.last_id < self.last_id:
@@ -238,8 +241,8 @@ class BackfillPlan(KnownWindow):
         self._came_back(query)
         first_held, last_held = (self.received.first_id, self.received.last_id) if self.received else (None, None)
         if isinstance(query, Since):
-            self._head.first_failed(query)
-        elif query == self.neighbour:
+            self._head.first_failed()
+        elif query == self.neighbour or isinstance(query, At):
             self._head.neighbour_refused(first_held)
         elif isinstance(query, Page) or (isinstance(query, Tail) and self._is_wanted(query.first_id)):
             self._ids.refused(query, too_old=too_old)

@@ -1,4 +1,4 @@
-"""The five questions that are put to the exchange about an instrument, and what an answer says.
+"""The six questions that are put to the exchange about an instrument, and what an answer says.
 
 Owns the vocabulary between planner, page check and client. Rules of selection: both times inclusive on ``T``,
 ``fromId`` inclusive, never both in one request; with a start the oldest rows are kept, with an end alone the newest.
@@ -22,17 +22,24 @@ class Neighbour:
 @dataclass(frozen=True, slots=True)
 class Page:
     """The trades with exactly these ids, at most PAGE_ROWS of them. ``next_id`` is an id behind them that is known to
-    exist, so that an answer cannot begin above it; None if none is known. ``beside`` are trades that are known around
-    the ids."""
+    exist, so that an answer cannot begin above it; None if none is known. With ``overlaps`` the trade before the ids,
+    which exists, is asked for as well: an answer without it is wrong, and it is not kept again. ``beside`` are trades
+    that are known around the ids."""
 
     ids: IdRange
     next_id: int | None = None
+    overlaps: bool = False
     beside: tuple[Neighbour, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def rows(self) -> int:
         """The limit to ask with."""
-        return len(self.ids)
+        return len(self.ids) + self.overlaps
+
+    @property
+    def first_id(self) -> int:
+        """The id to ask from."""
+        return self.ids.first_id - self.overlaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +57,10 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """The first trades at or after ``start_ms``, and before ``stop_ms`` if it is given, in id order."""
+    """The first trade at or after ``start_ms``."""
 
     start_ms: int
     rows: int = 1
-    stop_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,16 @@ class Before:
 
     stop_ms: int
     rows: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """The trade with this id, behind which one is known to exist; or that one, if there is none with this id. It shows
+    whether the trades from the next id on are the first ones. ``beside`` as for a page."""
+
+    trade_id: int
+    rows: int = 1
+    beside: tuple[Neighbour, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +92,13 @@ class Newest:
     rows: int = 1
 
 
-Query = Page | Tail | Since | Before | Newest
+Query = Page | Tail | Since | Before | At | Newest
 
 
-def brings_rows(query: Query, rows: int) -> bool:
-    """Whether the rows of the answer are kept. A single row that answers a question by time only locates: nothing
-    vouches for its id, and the page that it leads to brings it."""
-    return isinstance(query, Page | Tail) or (isinstance(query, Since) and rows > 1)
+def brings_rows(query: Query) -> bool:
+    """Whether the rows of the answer are kept. What answers a question by time only locates: nothing vouches for its
+    id, and the page that it leads to brings it."""
+    return isinstance(query, Page | Tail)
 
 
 @dataclass(frozen=True, slots=True)

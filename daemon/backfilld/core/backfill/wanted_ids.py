@@ -8,7 +8,7 @@ from backfilld.core.backfill.lookback import Lookback
 from backfilld.core.backfill.paging import next_page
 from backfilld.core.backfill.questions import Found, Page, Tail
 from backfilld.core.ids import IdSet
-from backfilld.core.model import IdRange
+from backfilld.core.model import PAGE_ROWS, IdRange
 
 Paged = Page | Tail
 """The questions that ask for ids."""
@@ -22,7 +22,10 @@ class WantedIds:
         self.absent = absent | postponed
         """Ids that are not asked for: the exchange passed over them, lately or for good."""
         self.known_absent = absent
+        self.neighbour_id: int | None = None
+        """The trade right before the window, where an answer named it."""
         self._skipped_once = IdSet()
+        self._skipped_twice = IdSet()
         self._given_up = IdSet()
         self._asked: list[tuple[Paged, IdRange]] = []
         self._lookback = Lookback()
@@ -49,7 +52,13 @@ class WantedIds:
         if not IdSet((page.ids,)) & self._skipped_once:
             return page
         next_id = next((each.first_id for each in self.received.ranges if each.first_id > page.ids.last_id), None)
-        return Page(page.ids, next_id)
+        before_id = page.ids.first_id - 1
+        is_known = before_id in self.received or before_id == self.neighbour_id
+        if next_id is None or not is_known or self._lookback.is_refused(before_id):
+            return Page(page.ids, next_id)
+        return Page(
+            IdRange(page.ids.first_id, min(page.ids.last_id, before_id + PAGE_ROWS - 1)), next_id, overlaps=True
+        )
 
     def _may_lie_in_a_jump(self, hole: IdRange) -> bool:
         """Whether an answer passed over the ids at its end, or right behind it.
@@ -75,17 +84,19 @@ class WantedIds:
         self.absent -= present
 
     def answered(self, query: Paged, found: Found) -> None:
-        """The question was answered: the ids that two answers of a round passed over are suspected to be absent."""
-        self._lookback.answered(asked_ids(query).first_id)
-        self._skip(found)
-
-    def skipped(self, found: Found) -> None:
-        """An answer to another question passed over ids."""
-        self._skip(found)
-
-    def _skip(self, found: Found) -> None:
+        """The question was answered: the ids that two answers of a round passed over are suspected to be absent, if the
+        second one showed the trade before them. It takes three answers that may have begun too late. What one passed
+        over and the next one has shows that the first was wrong, in the rest too."""
+        self._lookback.answered(query.first_id)
         skipped = IdSet(found.skipped) - self.received
-        self.absent |= skipped & self._skipped_once
+        doubted = IdSet((asked_ids(query),)) & self._skipped_once
+        if doubted & found.present:
+            self._skipped_once -= doubted
+            self._skipped_twice -= doubted
+        twice = skipped & self._skipped_once
+        is_sure = isinstance(query, Page) and query.overlaps
+        self.absent |= twice if is_sure else twice & self._skipped_twice
+        self._skipped_twice |= twice
         self._skipped_once |= skipped
 
     def give_up(self, query: Paged) -> None:
@@ -95,13 +106,13 @@ class WantedIds:
     def refused(self, query: Paged, *, too_old: bool) -> None:
         """The exchange does not answer for the first of the ids any more (``too_old``), or for none of them."""
         if too_old:
-            self._lookback.refused(asked_ids(query).first_id)
+            self._lookback.refused(query.first_id)
         else:
             self._given_up |= IdSet((IdRange(0, asked_ids(query).last_id),))
 
     def begin_round(self) -> None:
         """Ask again for what was given up."""
-        self._skipped_once = IdSet()
+        self._skipped_once = self._skipped_twice = IdSet()
         self._given_up = IdSet()
 
     def _unclaimed(self, wanted: IdRange | None) -> tuple[IdRange, ...]:

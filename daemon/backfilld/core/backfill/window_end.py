@@ -34,11 +34,8 @@ ANSWERS_IN_SILENCE = 12
 """How many answers must agree that trading has stopped where it should go on. If every second answer came from the same
 stale replica, one start in 4,000 would believe it."""
 
-MOST_NEWEST = 24
-"""How often one round asks for the newest trade."""
-
-MOST_OWED = 8
-"""How often it is asked for in a round in which it lies below a trade that was shown before."""
+MOST_NEWEST, MOST_OWED = 24, 8
+"""How often one round asks for the newest trade, and how often if that lies below another one or none is named."""
 
 ROOM = 100
 """Rows of a tail that are left for what is new since the newest trade was named."""
@@ -243,7 +240,7 @@ class WindowEnd:
 
     def _contradiction(self, found: Found, pace: Pace) -> str | None:
         """What cannot be true of the newest trade, or of its absence, once it was asked for often enough."""
-        if found.ids is None and self._last_id is not None and self._unnamed >= AGREEING:
+        if found.ids is None and self._last_id is not None and self._unnamed >= MOST_OWED:
             reason = "the exchange has trades and names no newest one"
         elif self._is_owed(pace) and self._asked >= MOST_OWED:
             reason = f"the exchange has shown {self.shown.end.trade}, and names id {self._last_id} as its newest"

@@ -1,30 +1,32 @@
 """Where a window begins: its first id, and what proves it.
 
 Owns the questions that find the first id by time: the last trade before the window (its neighbour), whose id + 1 it is,
-and the first trade from the start on. They check each other; the lower id counts, so that nothing is passed over.
+and the first trade from the start on. They check each other:
+
+    the first is the next id after the neighbour, or below it   proven; the lower one counts: nothing is passed over
+    there is a gap between them, or no neighbour was named      the trade right before the first is asked for by its id
+
+That trade proves the first one if it lies before the window, or does not exist, as no neighbour does. If it lies in the
+window, the answer that named the first had passed over trades. One empty answer proves nothing.
 """
 
 from collections import deque
+from collections.abc import Collection
 
-from backfilld.core.backfill.questions import Before, Found, Query, Since
-from backfilld.core.model import PAGE_ROWS
-
-PAGE_MS = 1_800_000
-"""The head page ends this long after the start: far enough to be full, and near enough to hold the newest trade of a
-longer window only if all has been silent since. (Futures take windows of less than an hour.)"""
+from backfilld.core.backfill.questions import At, Before, Failure, Found, Query, Since
 
 MOST_RESETS = 3
 """How often a first id that is not of the window by its time is looked for again: then the exchange is believed."""
 
 
 class WindowStart:
-    """The first id of a window that begins at ``start_ms``. With ``takes_page`` the first trades come with it; without
-    ``proves`` the neighbour is not asked for.
+    """The first id of a window that begins at ``start_ms``. Without ``proves`` the neighbour is not asked for. Before
+    the ids of ``very_first`` there is nothing.
 
     ``reaches_over`` says that what is held begins before the window, so that its first id is not the window's alone.
     """
 
-    def __init__(self, start_ms: int, *, takes_page: bool, proves: bool = True) -> None:
+    def __init__(self, start_ms: int, *, proves: bool = True, very_first: Collection[int] = ()) -> None:
         self.first_id: int | None = None
         self._shown: tuple[int, int] | None = None
         self._resets = 0
@@ -35,15 +37,26 @@ class WindowStart:
         self.neighbour = Before(start_ms)
         self._proves = proves
         self._start_ms = start_ms
-        self._takes_page = takes_page
         self._first_is_asked = False
         self._awaits_first = False
         self._neighbour_is_told = False
         self._neighbour_is_refused = self._neighbour_failed = False
+        self._before_id: int | None = None
+        self._since_id: int | None = None
+        self._very_first = {0, *very_first}
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the first id is not proven, though it needs a proof, the exchange does not refuse to answer of so long
+        ago, and nothing is left to ask."""
+        is_settled = self.is_proven or not self._proves or self._neighbour_is_refused or self.first_id is None
+        if is_settled or self.to_ask:
+            return None
+        return Failure(self.neighbour, "nothing proves with which trade the window begins")
 
     @property
     def is_open(self) -> bool:
-        """Whether an answer is awaited that may bring rows of the first page."""
+        """Whether the answer is awaited that names the first trade."""
         return self._awaits_first
 
     @property
@@ -67,61 +80,65 @@ class WindowStart:
         self.to_ask.clear()
         self._first_is_asked = self._awaits_first = self.is_missing = False
         self._neighbour_is_told = self._neighbour_failed = False
+        self._before_id = self._since_id = None
         if self._proves and not self._neighbour_is_refused:
             self.to_ask.append(self.neighbour)
-        if with_first and self._takes_page:
-            self._ask_since(PAGE_ROWS, self._start_ms + PAGE_MS)
-        elif with_first:
+        if with_first:
             self.ask_first()
+
+    def doubt(self) -> None:
+        """The exchange has trades of the window and named no first one: its answers may be old."""
+        self.first_id, self.is_proven = None, False
+        self.ask(with_first=True)
 
     def ask_first(self) -> None:
         """Ask for the first trade from the start on."""
-        self._ask_since(1, None)
+        self._first_is_asked = self._awaits_first = True
+        self.to_ask.append(Since(self._start_ms))
 
     def neighbour_answered(self, found: Found, held_id: int | None) -> None:
         """The next id is the first. A marker has the time of another trade, and may stand behind the first. So may a
         trade where time goes back over the start: the first trade itself has to be named too, unless ``held_id``, the
         lowest that is stored, is the next."""
         self._neighbour_is_told = True
-        is_apart = found.ids is not None and held_id is not None and held_id != found.ids.last_id + 1
-        if found.ids is not None:
-            self.lower(found.ids.last_id + 1)
+        self._before_id = None if found.ids is None else found.ids.last_id
+        is_apart = self._before_id is not None and held_id is not None and held_id != self._before_id + 1
         if (found.ids is None or found.is_marker or is_apart) and not self._first_is_asked:
             self.ask_first()
-        self.is_proven = self.first_id is not None and not (is_apart and self._awaits_first)
+        self._conclude()
 
-    def neighbour_failed(self) -> None:
-        """Without it the first id is not proven."""
+    def proof_failed(self, query: Query) -> None:
+        """The neighbour, or the trade right before the first, cannot be had: the other one may do."""
+        if not isinstance(query, At):
+            self._neighbour_failed_to_answer()
+        elif self._before_id is not None:
+            self._follow_neighbour(self._before_id)
+
+    def _neighbour_failed_to_answer(self) -> None:
         self._neighbour_failed = True
         if not self._first_is_asked:
             self.ask_first()
+        self._conclude()
 
     def neighbour_refused(self, held_id: int | None) -> None:
         """It lies too long ago, and will not come nearer: what is held from ``held_id`` on is all there is to know."""
         self._neighbour_is_refused = True
         if held_id is None:
-            self.neighbour_failed()
+            self._neighbour_failed_to_answer()
         else:
             self.lower(held_id)
 
-    def first_answered(self, query: Since, found: Found) -> None:
+    def first_answered(self, found: Found) -> None:
         """The first trade from the start on, by the exchange's word; the neighbour has to prove it."""
         self._awaits_first = False
         first_id = found.ids.first_id if found.ids else found.beyond_id
-        if first_id is not None:
-            self.lower(first_id)
-            self.is_proven = self._neighbour_is_told
-        elif query.stop_ms is None:
-            self.is_missing = True
-        else:
-            self._page_was_of_no_use()
+        self._since_id, self.is_missing = first_id, first_id is None
+        self._conclude()
 
-    def first_failed(self, query: Since) -> bool:
+    def first_failed(self) -> bool:
         """Whether the first id can be found in another way."""
         self._awaits_first = False
-        if query.rows > 1:
-            self._page_was_of_no_use()
-            return True
+        self._conclude()
         return self.first_id is not None
 
     def take(self, found: Found) -> None:
@@ -137,18 +154,44 @@ class WindowStart:
         elif found.ids.first_id == self.first_id and self._resets < MOST_RESETS:
             self._resets += 1
             self.first_id, self.is_proven, self._neighbour_is_told = None, False, False
+            self._neighbour_failed, self._before_id = True, None
             self.ask_first()
+
+    def at_answered(self, query: At, found: Found) -> None:
+        """The trade right before the first, or the first itself, if there is none with that id."""
+        is_there = found.ids is not None and found.ids.first_id == query.trade_id
+        if is_there and found.first_ms < self._start_ms:
+            self.is_proven = True
+        elif is_there and self._resets < MOST_RESETS:
+            self._resets += 1
+            self.lower(query.trade_id)
+            self.ask(with_first=True)
+        elif self._before_id is not None:
+            self._follow_neighbour(self._before_id)
+        else:
+            self.is_proven = self._neighbour_is_told and not is_there
+
+    def _follow_neighbour(self, before_id: int) -> None:
+        """The rows that follow on the neighbour are asked for: they show whether the first is among them."""
+        self.lower(before_id + 1)
+        self.is_proven = True
+
+    def _conclude(self) -> None:
+        """What the answers make of the first id, as soon as both are there, or no other will come."""
+        if self._since_id is None:
+            if self._before_id is not None and not self._awaits_first:
+                self._follow_neighbour(self._before_id)
+            return
+        if self._awaits_first:
+            return
+        self.lower(self._since_id)
+        if self._before_id is not None and self._before_id + 1 >= self._since_id:
+            self._follow_neighbour(self._before_id)
+        elif self._since_id in self._very_first:
+            self.is_proven = True
+        elif (self._neighbour_is_told or self._neighbour_failed) and not self._neighbour_is_refused:
+            self.to_ask.append(At(self._since_id - 1))
 
     def lower(self, first_id: int) -> None:
         """The first id is not above this one."""
         self.first_id = first_id if self.first_id is None else min(first_id, self.first_id)
-
-    def _page_was_of_no_use(self) -> None:
-        self._first_is_asked = False
-        is_over = self._neighbour_is_told or self._neighbour_failed or not self._proves
-        if is_over and self.first_id is None:
-            self.ask_first()
-
-    def _ask_since(self, rows: int, stop_ms: int | None) -> None:
-        self._first_is_asked = self._awaits_first = True
-        self.to_ask.append(Since(self._start_ms, rows, stop_ms))

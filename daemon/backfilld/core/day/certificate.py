@@ -139,17 +139,17 @@ class Certificate:
     @property
     def previous_last_id(self) -> int | None:
         """The last id of an earlier day: the one before the first, or before those absent; None while unproven."""
-        return self._lowest_start - 1 if self.opened else None
+        return self.lowest_start - 1 if self.opened else None
 
     @property
     def next_first_id(self) -> int | None:
         """The first id of a later day: the one after the last, or after those absent; None while unproven."""
-        return self._highest_start if self.closed else None
+        return self.highest_start if self.closed else None
 
     def proven_starts(self) -> set[DayStart]:
         """The day starts that this certificate knows of: its own, and that of the day after."""
         own = {DayStart(self.day, self.first_id)} if self.opened else set()
-        return own | ({DayStart(self.day + ONE_DAY, self._highest_start)} if self.closed else set())
+        return own | ({DayStart(self.day + ONE_DAY, self.highest_start)} if self.closed else set())
 
     def provenance(self) -> Provenance:
         """What is known of the day besides its rows."""
@@ -164,7 +164,7 @@ class Certificate:
     def proven_by(self, day_starts: Collection[DayStart]) -> "Certificate":
         """A copy with what the day starts prove of its ends. The start of another day does not open this one, also if
         it has the same id."""
-        lowest, highest = self._lowest_start, self._highest_start
+        lowest, highest = self.lowest_start, self.highest_start
         own = (each.first_id for each in day_starts if each.day == self.day)
         later = (each.first_id for each in day_starts if each.day > self.day)
         opened = self.opened or any(lowest <= first_id <= self.first_id for first_id in own)
@@ -193,13 +193,13 @@ class Certificate:
         return copy.proven_by(known.day_starts)
 
     @property
-    def _lowest_start(self) -> int:
-        """The lowest id that a day start proving the first id can be."""
+    def lowest_start(self) -> int:
+        """The lowest id that the start of this day can be: below the first one lie only ids that are absent."""
         return min((gap.first_id for gap in self.absent if gap.last_id + 1 == self.first_id), default=self.first_id)
 
     @property
-    def _highest_start(self) -> int:
-        """The highest id that a day start proving the last id can be."""
+    def highest_start(self) -> int:
+        """The highest id that the start of a later day can be with no trade before it: up to it all ids are absent."""
         after = self.last_id + 1
         return max((gap.last_id + 1 for gap in self.absent if gap.first_id == after), default=after)
 

@@ -9,8 +9,8 @@ from backfilld.core.monitor.snapshot import Snapshot
 
 class Pulse:
     """Watches snapshots of a pipeline, which is alive while it did something, or was to do nothing, less than
-    ``patience_s`` ago, no request is on its way for longer than that, and its reader, if busy, moved less than that
-    ago."""
+    ``patience_s`` ago, no request, and nothing that the disk or the bucket was given, is on its way for longer than
+    that, and its reader, if busy, moved less than that ago."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -25,7 +25,9 @@ class Pulse:
         # Other actors that move must not hide a reader that is stuck.
         rests_until = float("-inf") if seen.is_reading else float("inf")
         is_reading = self._reader.is_alive(seen.now_s, seen.reader_steps, rests_until)
-        return is_moving and is_reading and _waits_for_an_answer_s(seen) <= self._patience_s
+        # Nor may answers that come hide one that does not.
+        longest_s = max(_waits_for_an_answer_s(seen), seen.owed_for_s)
+        return is_moving and is_reading and longest_s <= self._patience_s
 
     def _idle(self, seen: Snapshot) -> float:
         """Until when there is nothing to do, or nothing may be done, by the loop's clock."""

@@ -40,7 +40,8 @@ class Snapshot:
     """The daemon at ``wall_ms`` by the host's clock, in ms since the epoch, and at ``now_s`` by the loop's.
 
     ``trouble`` is None while the disk works. ``reader_steps`` counts what the reader of day files has done;
-    ``is_reading`` while it has something to do.
+    ``is_reading`` while it has something to do. ``owed_for_s`` is how long the disk or the bucket has owed its oldest
+    answer, beyond what that may take.
     """
 
     wall_ms: float
@@ -54,6 +55,7 @@ class Snapshot:
     written: Written = field(default_factory=Written)
     reader_steps: int = 0
     is_reading: bool = False
+    owed_for_s: float = 0.0
     is_stopping: bool = False
 
     def stale(self, max_lag_s: float) -> list[str]:

@@ -9,7 +9,7 @@ from datetime import date
 
 from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
-from backfilld.core.backfill.questions import Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.markets import RULES
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms
@@ -128,7 +128,7 @@ class Attempt:
             self._unanswered(query, error)
             return
         self.plan.failed(query, str(error), IdRange(*absent) if absent else None)
-        if query == self.plan.neighbour and not _is_final(error):
+        if (query == self.plan.neighbour or isinstance(query, At)) and not _is_final(error):
             self.log.warning("first_id_unproven", error=str(error))
             return
         self.log.error("request_failed", query=repr(query), error=str(error))

@@ -64,20 +64,24 @@ class InstrumentSync(Circumstances):
     # -- what the scheduler asks
 
     def rank(self) -> Rank | None:
-        """How urgent the next question is, None if there is none. Pages wait until the market's limits are known."""
+        """How urgent the next question is, None if there is none. Pages wait for the market's limits and the day."""
         if self.must_yield:
             return None
         if self.archive_ends.is_pending and self.phase in {Phase.ASKING, Phase.AWAITING_ARCHIVE}:
             return Rank.TODAY
         if self.phase is not Phase.ASKING:
             return None
-        return self.attempt.rank(is_top_up=self.rounds > 0, pages=self._is_listed)
+        return self.attempt.rank(is_top_up=self.rounds > 0, pages=self._may_page)
 
     def take(self) -> Query | None:
         """The next question; its answer must come back as an event."""
         if self.rank() is None:
             return None
-        return self.archive_ends.take() or self.attempt.plan.take(pages=self._is_listed)
+        return self.archive_ends.take() or self.attempt.plan.take(pages=self._may_page)
+
+    @property
+    def _may_page(self) -> bool:
+        return self._is_listed and not (self._is_planned_by_host and self._is_doubted)
 
     # -- what happens
 
@@ -98,6 +102,7 @@ class InstrumentSync(Circumstances):
         return actions
 
     def _take(self, event: Event, now: Instant) -> None:
+        self._is_doubted = now.is_doubted
         match event:
             case happened.Answered(query) | happened.Failed(query) if self.archive_ends.is_for(query):
                 self.archive_ends.ended(event)
@@ -124,7 +129,7 @@ class InstrumentSync(Circumstances):
 
     def _advance(self, now: Instant) -> None:
         """Go on as far as nothing has to be waited for."""
-        self._take_archive()
+        self._take_archive(now)
         if self.phase not in _CAN_YIELD:
             return
         self._prove()
@@ -137,11 +142,17 @@ class InstrumentSync(Circumstances):
             self.attempt.known_days.hand_over(self.attempt.plan.received)
             self._actions.append(Flush())
 
-    def _take_archive(self) -> None:
-        """Take the days from the archive, once it is known where today begins, or nothing more will tell."""
+    def _take_archive(self, now: Instant) -> None:
+        """Take the days from the archive, once it is known where today begins, or nothing more will tell. Not before an
+        answer has shown which day it is: a day outside of the window would stay on disk."""
+        is_dated = not now.is_doubted and (now.server_ms is not None or not self._is_described_next)
         plan = self.attempt.plan
         is_waited_for = not self.draft.is_whole and plan.first_id is None and not plan.is_done
-        if not self.archive_ends.is_ready or self.must_yield or (is_waited_for and self.attempt.error is None):
+        if (
+            not (self.archive_ends.is_ready and is_dated)
+            or self.must_yield
+            or (is_waited_for and self.attempt.error is None)
+        ):
             return
         starts = frozenset[DayStart]()
         if not self.draft.is_whole and plan.first_id is not None:

@@ -54,6 +54,7 @@ class KnownDays:
             newest_first=newest_first,
             proves_first=proves_first,
             shown=shown,
+            very_first=self.very_first,
         )
 
     @property

@@ -63,7 +63,7 @@ class SyncState:
         self._is_listed = self.is_unlisted = self.has_answered = self.is_late = False
         self._asked_symbol = self._is_described_next = False
         self.is_planned = False
-        self._is_planned_by_host = True
+        self._is_planned_by_host, self._is_doubted = True, False
         self._locked: str | None = None
         self._quiet_rounds = self._held_before = 0
         self._looked_at = now.monotonic_s
