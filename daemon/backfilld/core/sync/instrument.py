@@ -79,10 +79,6 @@ class InstrumentSync(Circumstances):
             return None
         return self.archive_ends.take() or self.attempt.plan.take(pages=self._may_page)
 
-    @property
-    def _may_page(self) -> bool:
-        return self._is_listed and not (self._is_planned_by_host and self._is_doubted)
-
     # -- what happens
 
     def begin(self, now: Instant) -> list[Action]:

@@ -89,6 +89,11 @@ class SyncState:
         return self._reach_ms if is_at_reach and not self._is_the_very_first(attempt.plan.first_id) else None
 
     @property
+    def _may_page(self) -> bool:
+        """Whether the limits of the market and its day are known, so that rows may be asked for."""
+        return self._is_listed and not (self._is_planned_by_host and self._is_doubted)
+
+    @property
     def must_yield(self) -> bool:
         """Whether it is to give way, once nothing is out: to another plan made from what is on disk, or to none."""
         return self._is_stale or self._is_removed or self.attempt.is_stale
