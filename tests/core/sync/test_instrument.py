@@ -143,11 +143,23 @@ def test_no_archive_day_is_taken_by_a_clock_that_no_answer_has_confirmed() -> No
     assert names(sync.on(events.DaysLoaded(dict.fromkeys(days)), at(NOON_S, is_heard=False))) == ["Describe"]
     doubted = replace(at(NOON_S, is_heard=False), is_doubted=True)
     assert sync.on(events.Described(), doubted) == []
+    before, first = sync.take(), sync.take()
+    assert before is not None
+    assert first is not None
+    sync.on(events.Answered(before, Found(IdRange(0, 0), 5, 5, 1)), doubted)
+    assert sync.on(events.Answered(first, Found(IdRange(10, 10), DAY_MS, DAY_MS, 1)), doubted) == []
     later = at(NOON_S + 2 * 86_400)
     sync.on(events.ClockHeard(), later)
     sync.on(events.Flushed(), later)
-    taken = sync.on(events.DaysLoaded({DAY + ONE_DAY: None, DAY + 2 * ONE_DAY: None}), later)
-    assert [each for each in taken if isinstance(each, events.TakeArchive)] == [events.TakeArchive((DAY + ONE_DAY,))]
+    sync.on(events.DaysLoaded({DAY + ONE_DAY: None, DAY + 2 * ONE_DAY: None}), later)
+    before, first = sync.take(), sync.take()
+    assert before == Before(DAY_MS + MS_PER_DAY)
+    assert first is not None
+    sync.on(events.Answered(before, Found(IdRange(20, 20), 5, 5, 1)), later)
+    found = Found(IdRange(30, 30), DAY_MS + 2 * MS_PER_DAY, DAY_MS + 2 * MS_PER_DAY, 1)
+    (taken,) = sync.on(events.Answered(first, found), later)[-1:]
+    assert isinstance(taken, events.TakeArchive)
+    assert taken.days == (DAY + ONE_DAY,)
 
 
 def test_after_the_archive_the_plan_is_made_from_the_records_that_came() -> None:
