@@ -664,3 +664,18 @@ def test_answers_that_begin_too_late_again_and_again_hide_no_trade(seed: int, op
         plan.top_up()
     assert plan.is_complete
     assert ids_of(plan.received) == tape.ids_in(plan.window)
+
+
+@pytest.mark.parametrize("rows", [999, 1000, 1001, 1998, 1999])
+@pytest.mark.parametrize("open_questions", [1, 4])
+def test_no_trade_behind_the_first_one_after_a_closed_window_is_kept(rows: int, open_questions: int) -> None:
+    """Where the time goes back over the end between two pages, the second one seems to lie in the window."""
+    times = [DAY_MS + n for n in range(rows)] + [DAY_MS + 5001, DAY_MS + 4999] + [DAY_MS + 6000 + n for n in range(50)]
+    tape = Tape(trade_frame(range(100, 100 + len(times)), times))
+    for seed in range(4):
+        model = Model(tape, Random(seed), open_questions)
+        plan = BackfillPlan(TimeSpan(DAY_MS, DAY_MS + 5000))
+        model.play(plan)
+        assert max(model.kept) == 100 + rows - 1
+        assert plan.is_complete
+        assert plan.beyond_id == 100 + rows

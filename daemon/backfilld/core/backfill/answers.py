@@ -71,7 +71,7 @@ def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.Dat
     is_cut = stop_ms is not None and not isinstance(query, Before | At | Newest)
     beyond = first_row_from(trades["T"], stop_ms) if is_cut and stop_ms is not None else None
     kept = trades if beyond is None else trades.head(beyond)
-    if isinstance(query, Page | Tail) and query.overlaps:
+    if isinstance(query, Page | Tail) and query.overlaps and trades["a"].head(1).to_list() == [query.first_id]:
         return kept[1:], _found(kept[1:], query, trades, beyond)
     return kept if brings_rows(query) else empty_trades(), _found(kept, query, trades, beyond)
 

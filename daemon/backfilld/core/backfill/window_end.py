@@ -154,6 +154,9 @@ class WindowEnd:
         first_id = page.ids.first_id
         if len(page.ids) == PAGE_ROWS:
             first_id += ROOM
+        if self._stop_ms is not None and first_id > 0:
+            # Where time goes back over the end, the trade before shows that the window is over.
+            return Tail(first_id - 1, known_id=self._last_id, overlaps=True)
         return Tail(first_id, known_id=self._last_id)
 
     def _poll(self) -> Tail:
