@@ -3,6 +3,7 @@
 Changes nothing, and needs no cache.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
