@@ -430,7 +430,7 @@ async def test_an_altered_file_is_planned_for_anew_and_only_the_difference_fetch
     assert (told["instrument"], told["days"]) == ("spot:BTCUSDT", [DAY.isoformat()])
 
 
-async def test_a_crash_after_a_reload_starts_under_the_new_orders(autojump_clock: MockClock) -> None:
+async def test_a_crash_after_a_reload_starts_under_the_new_spec(autojump_clock: MockClock) -> None:
     world = daemon()
     make_lively(world)
     async with running(world) as pipeline:

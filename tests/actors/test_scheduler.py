@@ -235,7 +235,7 @@ async def scheduling(
         desk.close()
 
 
-def orders_for(*instruments: Instrument, **changed: object) -> RunSpec:
+def spec_for(*instruments: Instrument, **changed: object) -> RunSpec:
     values: dict[str, object] = {"max_concurrent": 3, "poll_s": POLL_S}
     return RunSpec(instruments or (BTC,), **(values | changed))  # type: ignore[arg-type]
 
@@ -253,7 +253,7 @@ def hold(
 
 async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first(autojump_clock: MockClock) -> None:
     ends = (Before(DAY_MS), Since(DAY_MS), Newest(0))
-    async with scheduling(orders_for(BTC, ETH, max_concurrent=9), {}) as desk:
+    async with scheduling(spec_for(BTC, ETH, max_concurrent=9), {}) as desk:
         *others, describe = sorted(await desk.waiting_jobs(), key=lambda job: isinstance(job, DescribeMarket))
         assert describe == DescribeMarket(Market.SPOT, ("BTCUSDT", "ETHUSDT"))
         assert sorted(others, key=repr) == sorted(
@@ -275,7 +275,7 @@ async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first
 
 async def test_a_cold_start_holds_everything_and_says_what_it_came_to(autojump_clock: MockClock) -> None:
     tape = Tape.even(3500)
-    async with scheduling(orders_for(), {BTC: tape}) as desk:
+    async with scheduling(spec_for(), {BTC: tape}) as desk:
         await desk.work()
         assert desk.store.ids(BTC) == tape.ids
         outcome = await desk.outcome()
@@ -295,7 +295,7 @@ async def test_a_cold_start_holds_everything_and_says_what_it_came_to(autojump_c
 async def test_never_more_jobs_are_dealt_than_there_are_fetchers(
     max_concurrent: int, autojump_clock: MockClock
 ) -> None:
-    spec = orders_for(BTC, ETH, max_concurrent=max_concurrent)
+    spec = spec_for(BTC, ETH, max_concurrent=max_concurrent)
     async with scheduling(spec, {BTC: Tape.even(9000), ETH: Tape.even(9000)}) as desk:
         in_hand: list[Job] = []
         full = 0
@@ -309,7 +309,7 @@ async def test_never_more_jobs_are_dealt_than_there_are_fetchers(
 
 async def test_instruments_take_turns_though_one_has_much_more_to_fetch(autojump_clock: MockClock) -> None:
     tapes = {BTC: Tape.even(20_000, step_ms=1), ETH: Tape.even(5000), SOL: Tape.even(5000)}
-    async with scheduling(orders_for(BTC, ETH, SOL, max_concurrent=2), tapes) as desk:
+    async with scheduling(spec_for(BTC, ETH, SOL, max_concurrent=2), tapes) as desk:
         await desk.work()
         # SOL spends another pool, and has turns of its own.
         order = [job.instrument for job in desk.dealt if isinstance(job, FetchJob) and job.instrument != SOL]
@@ -320,7 +320,7 @@ async def test_instruments_take_turns_though_one_has_much_more_to_fetch(autojump
 
 
 async def test_an_instrument_without_trades_today_is_complete(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(), {BTC: Tape.even(5, start_ms=DAY_MS - 100)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(5, start_ms=DAY_MS - 100)}) as desk:
         await desk.work()
         outcome = await desk.outcome()
         assert outcome.complete
@@ -331,7 +331,7 @@ async def test_an_instrument_without_trades_today_is_complete(autojump_clock: Mo
 async def test_figures_are_told_while_it_works(autojump_clock: MockClock) -> None:
     store, tape = FakeStore(), Tape.even(3500)
     hold(store, tape.head(500), opened=True)
-    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(), {BTC: tape}, store) as desk:
         await desk.waiting_jobs()
         await trio.sleep(SHOWN_EVERY_S)
         figures = desk.statistics.value
@@ -352,7 +352,7 @@ async def test_a_resumed_day_asks_for_what_follows_and_for_its_holes(autojump_cl
     store, tape = FakeStore(), Tape.even(3000)
     record = Certificate(DAY, (span_of(tape, 0, 700), span_of(tape, 900, 2500)), opened=True)
     store.hold(BTC, pl.concat([tape.frame[:700], tape.frame[900:2500]]), record)
-    async with scheduling(orders_for(), {BTC: tape}, store, epoch_ms=tape.times[-1] + 1000) as desk:
+    async with scheduling(spec_for(), {BTC: tape}, store, epoch_ms=tape.times[-1] + 1000) as desk:
         await desk.work()
         newest, page, tail = desk.queries
         assert newest == Newest(2499)
@@ -370,7 +370,7 @@ async def test_a_long_silence_is_doubted_once(minutes: int, autojump_clock: Mock
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - minutes * 60_000 - 1000)
     hold(store, tape, opened=True)
     await store.remember(BTC, ShownEnd(agreed_id=99, agreed_ms=NOON_MS - 60_000))
-    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(), {BTC: tape}, store) as desk:
         await desk.work()
         assert [type(query) for query in desk.queries] == [Newest, Tail]
         assert (await desk.outcome()).complete
@@ -387,7 +387,7 @@ async def test_an_end_that_nobody_agreed_on_is_proven_at_length_where_the_silenc
     """The rows may have come from the replica that answers again."""
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - 121_000)
     hold(store, tape, opened=True)
-    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(), {BTC: tape}, store) as desk:
         await desk.work()
         assert len(desk.queries) == ANSWERS_IN_SILENCE
         assert (await desk.outcome()).complete
@@ -403,7 +403,7 @@ async def test_a_trade_that_an_earlier_process_was_shown_is_missing_until_it_is_
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - 1000)
     hold(store, tape, opened=True)
     await store.remember(BTC, ShownEnd(150, NOON_MS - 500, 99, NOON_MS - 60_000, NOON_MS - 500))
-    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(), {BTC: tape}, store) as desk:
         await desk.work()
         outcome = await desk.outcome()
         assert outcome.exit_code == 1
@@ -416,7 +416,7 @@ async def test_two_later_trades_with_lower_ids_refute_a_trade_that_was_shown(aut
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - 1000)
     hold(store, tape.head(50), opened=True)
     await store.remember(BTC, ShownEnd(150, NOON_MS - 61_000, 49, NOON_MS - 61_000))
-    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(), {BTC: tape}, store) as desk:
         await desk.work()
         assert (await desk.outcome()).complete
         assert len(desk.queries) <= 4
@@ -425,7 +425,7 @@ async def test_two_later_trades_with_lower_ids_refute_a_trade_that_was_shown(aut
 async def test_a_cache_of_another_exchange_is_found_out_by_its_ids(autojump_clock: MockClock) -> None:
     store = FakeStore()
     hold(store, Tape.even(100, start_ms=NOON_MS - 3_600_000, first_id=5000), opened=True)
-    async with scheduling(orders_for(), {BTC: Tape.even(10, start_ms=NOON_MS - 60_000)}, store) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(10, start_ms=NOON_MS - 60_000)}, store) as desk:
         await desk.work()
         outcome = await desk.outcome()
         assert not outcome.complete
@@ -436,7 +436,7 @@ async def test_a_cache_of_another_exchange_is_found_out_by_its_ids(autojump_cloc
 async def test_a_closed_window_loads_its_days_and_ends_where_it_ends(autojump_clock: MockClock) -> None:
     window = TimeSpan(DAY_MS - MS_PER_DAY + 5000, DAY_MS + 5000)
     tape = Tape.even(3000, start_ms=DAY_MS - 10_000)
-    async with scheduling(orders_for(window=window, once=True), {BTC: tape}) as desk:
+    async with scheduling(spec_for(window=window, once=True), {BTC: tape}) as desk:
         await desk.work()
         assert set(desk.store.ids(BTC)) == tape.ids_in(window)
         assert (await desk.outcome()).complete
@@ -450,7 +450,7 @@ async def test_the_trades_of_an_outcome_are_those_of_its_window(autojump_clock: 
     store, tape = FakeStore(), Tape.even(3000)
     hold(store, tape, opened=True)
     window = TimeSpan(DAY_MS + 10_000, DAY_MS + 20_000)
-    async with scheduling(orders_for(window=window, once=True), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(window=window, once=True), {BTC: tape}, store) as desk:
         await desk.work()
         outcome = await desk.outcome()
         assert outcome.context is not None
@@ -464,7 +464,7 @@ async def test_the_trades_of_an_outcome_are_those_of_its_window(autojump_clock: 
 async def test_days_before_today_are_sealed_and_today_is_opened(autojump_clock: MockClock) -> None:
     """Its first id by its neighbour, the midnight by the days that adjoin: a second flush renews what was saved."""
     tape = Tape.even(2000, start_ms=DAY_MS - 10_000)
-    async with scheduling(orders_for(days=1), {BTC: tape}) as desk:
+    async with scheduling(spec_for(days=1), {BTC: tape}) as desk:
         await desk.work()
         assert desk.store.record(BTC, YESTERDAY).sealed
         assert desk.store.record(BTC, DAY).opened
@@ -476,7 +476,7 @@ async def test_a_day_whose_file_says_less_than_is_proven_is_renewed(autojump_clo
     """Yesterday is held whole and its file knows of neither end; only today has new trades."""
     store, tape = FakeStore(), Tape.even(2000, start_ms=DAY_MS - 10_000)
     hold(store, tape.head(1000))
-    async with scheduling(orders_for(days=1), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(days=1), {BTC: tape}, store) as desk:
         await desk.work()
         assert store.record(BTC, YESTERDAY).sealed
         assert YESTERDAY in desk.flushes[-1].renew
@@ -485,7 +485,7 @@ async def test_a_day_whose_file_says_less_than_is_proven_is_renewed(autojump_clo
 async def test_after_a_first_round_the_store_is_asked_to_write_what_waits(autojump_clock: MockClock) -> None:
     store, tape = FakeStore(), Tape.even(100, start_ms=NOON_MS - 10_000)
     hold(store, tape, opened=True)
-    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(), {BTC: tape}, store) as desk:
         await desk.work()
         assert desk.flushes == [Flush(), Flush(frozenset({DAY}))]
         assert [saved[:3] for saved in store.saves] == [(BTC, DAY, 0)]
@@ -493,7 +493,7 @@ async def test_after_a_first_round_the_store_is_asked_to_write_what_waits(autoju
 
 async def test_a_window_that_begins_within_a_day_proves_no_day_start(autojump_clock: MockClock) -> None:
     window = TimeSpan(DAY_MS + 5000)
-    async with scheduling(orders_for(window=window), {BTC: Tape.even(2000, first_id=7)}) as desk:
+    async with scheduling(spec_for(window=window), {BTC: Tape.even(2000, first_id=7)}) as desk:
         await desk.work()
         assert desk.starts[BTC] == set()
         assert not desk.store.record(BTC, DAY).opened
@@ -503,7 +503,7 @@ async def test_a_window_that_begins_within_a_day_proves_no_day_start(autojump_cl
 
 
 async def test_one_unknown_symbol_among_several_spoils_only_its_own_campaign(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(BTC, ETH, once=True), {BTC: Tape.even(50)}) as desk:
+    async with scheduling(spec_for(BTC, ETH, once=True), {BTC: Tape.even(50)}) as desk:
         await desk.work()
         descriptions = [job.symbols for job in desk.dealt if isinstance(job, DescribeMarket)]
         assert descriptions == [("BTCUSDT", "ETHUSDT"), ("BTCUSDT",), ("ETHUSDT",), ("ETHUSDT",)]
@@ -530,7 +530,7 @@ async def test_one_unknown_symbol_among_several_spoils_only_its_own_campaign(aut
 async def test_a_campaign_that_fails_ends_its_round_with_the_reason(
     error: ExchangeError, code: int, where: str, autojump_clock: MockClock
 ) -> None:
-    async with scheduling(orders_for(once=True), {BTC: Tape.even(3000)}) as desk:
+    async with scheduling(spec_for(once=True), {BTC: Tape.even(3000)}) as desk:
         if where in {"trades", "both"}:
             desk.errors[BTC] = error
         if where in {"exchangeInfo", "both"}:
@@ -545,7 +545,7 @@ async def test_a_campaign_that_fails_ends_its_round_with_the_reason(
 
 async def test_what_others_got_before_a_failure_is_saved(autojump_clock: MockClock) -> None:
     """A ban in the middle: the answers in flight count, then the round is flushed and ends."""
-    async with scheduling(orders_for(max_concurrent=4), {BTC: Tape.even(9000)}) as desk:
+    async with scheduling(spec_for(max_concurrent=4), {BTC: Tape.even(9000)}) as desk:
         for job in await desk.waiting_jobs():
             desk.send.send_nowait(desk.event_of(job))
         lost, *others = await desk.waiting_jobs()
@@ -564,7 +564,7 @@ async def test_what_others_got_before_a_failure_is_saved(autojump_clock: MockClo
 
 async def test_after_a_failure_the_next_round_begins_where_it_was(autojump_clock: MockClock) -> None:
     tape = Tape.even(9000)
-    async with scheduling(orders_for(), {BTC: tape}) as desk:
+    async with scheduling(spec_for(), {BTC: tape}) as desk:
         desk.errors[BTC] = desk.info_errors[Market.SPOT] = TransientError("no route")
         await desk.work()
         assert (await desk.outcome()).exit_code == 75
@@ -579,7 +579,7 @@ async def test_after_a_failure_the_next_round_begins_where_it_was(autojump_clock
 
 
 async def test_a_market_that_is_described_is_not_described_again(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(), {BTC: Tape.even(50)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(50)}) as desk:
         desk.errors[BTC] = TransientError("no route")
         await desk.work()
         await trio.sleep(POLL_S + 0.001)
@@ -590,7 +590,7 @@ async def test_a_market_that_is_described_is_not_described_again(autojump_clock:
 async def test_a_day_gets_sealed_though_its_first_round_failed(autojump_clock: MockClock) -> None:
     """The market info fails after the head was answered and before its neighbour was: the neighbour must be asked for
     later."""
-    async with scheduling(orders_for(max_concurrent=2), {BTC: Tape.even(50)}) as desk:
+    async with scheduling(spec_for(max_concurrent=2), {BTC: Tape.even(50)}) as desk:
         describe, head = await desk.waiting_jobs()
         desk.send.send_nowait(JobFailed(describe, TransientError("503"), desk.spent()))
         desk.send.send_nowait(desk.event_of(head))
@@ -602,7 +602,7 @@ async def test_a_day_gets_sealed_though_its_first_round_failed(autojump_clock: M
 
 async def test_ids_that_the_exchange_does_not_have_make_it_incomplete(autojump_clock: MockClock) -> None:
     tape = Tape.of(0, range(DAY_MS, DAY_MS + 3000), absent={1500})
-    async with scheduling(orders_for(once=True), {BTC: tape}) as desk:
+    async with scheduling(spec_for(once=True), {BTC: tape}) as desk:
         await desk.work()
         outcome = await desk.outcome()
         assert not outcome.complete
@@ -612,7 +612,7 @@ async def test_ids_that_the_exchange_does_not_have_make_it_incomplete(autojump_c
 
 
 async def test_conflicts_make_it_incomplete(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(), {BTC: Tape.even(50)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(50)}) as desk:
         desk.conflicts = 3
         await desk.work()
         outcome = await desk.outcome()
@@ -627,7 +627,7 @@ async def test_a_store_that_fails_ends_the_scheduler(operation: str, autojump_cl
     hold(store, Tape.even(10))
     store.fails[operation] = StoreError("disk full")
     with pytest.RaisesGroup(pytest.RaisesExc(StoreError, match="disk full")):
-        async with scheduling(orders_for(), {BTC: Tape.even(50)}, store) as desk:
+        async with scheduling(spec_for(), {BTC: Tape.even(50)}, store) as desk:
             await desk.work()
 
 
@@ -637,7 +637,7 @@ async def test_a_store_that_fails_ends_the_scheduler(operation: str, autojump_cl
 async def test_rounds_follow_each_other_at_the_poll_interval_and_top_up(autojump_clock: MockClock) -> None:
     """A trade every 10 s up to ten minutes after the start."""
     tape = Tape.even(200, start_ms=NOON_MS - 1_400_000, step_ms=10_000)
-    async with scheduling(orders_for(), {BTC: tape}) as desk:
+    async with scheduling(spec_for(), {BTC: tape}) as desk:
         await desk.work()
         for n in range(1, 5):
             known = desk.store.record(BTC, DAY).last_id
@@ -653,7 +653,7 @@ async def test_rounds_follow_each_other_at_the_poll_interval_and_top_up(autojump
 
 
 async def test_the_poll_interval_counts_from_the_end_of_the_round(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(), {BTC: Tape.even(10)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(10)}) as desk:
         await trio.sleep(100)
         await desk.work()
         await trio.sleep_until(100 + POLL_S - 0.001)
@@ -664,7 +664,7 @@ async def test_the_poll_interval_counts_from_the_end_of_the_round(autojump_clock
 
 async def test_once_ends_only_when_every_instrument_has_had_its_round(autojump_clock: MockClock) -> None:
     tapes = {BTC: Tape.even(10), ETH: Tape.even(10)}
-    spec = orders_for(BTC, ETH, once=True, max_concurrent=6)
+    spec = spec_for(BTC, ETH, once=True, max_concurrent=6)
     async with scheduling(spec, tapes, epoch_ms=DAY_MS + 1000) as desk:
         held_back: list[Job] = []
         while jobs := await desk.waiting_jobs():
@@ -684,7 +684,7 @@ async def test_once_ends_only_when_every_instrument_has_had_its_round(autojump_c
 
 
 async def test_a_daemon_does_not_stop_by_itself(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(), {BTC: Tape.even(10)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(10)}) as desk:
         for _ in range(5):
             await desk.work()
             await trio.sleep(POLL_S + 0.001)
@@ -700,7 +700,7 @@ async def test_old_days_are_deleted_at_the_start_and_when_the_day_turns(autojump
         start_ms = DAY_MS - back * MS_PER_DAY
         hold(store, Tape.even(1, start_ms=start_ms, first_id=100 - back), opened=True, closed=True)
     tape = Tape.even(900, start_ms=DAY_MS + MS_PER_DAY - 60_000, step_ms=200, first_id=100)
-    spec = orders_for(keep_days=2)
+    spec = spec_for(keep_days=2)
     async with scheduling(spec, {BTC: tape}, store, epoch_ms=DAY_MS + MS_PER_DAY - 45_000) as desk:
         await desk.work()
         assert [day for _, day in store.deleted] == [DAY - timedelta(days=3)]
@@ -717,7 +717,7 @@ async def test_old_days_are_deleted_at_the_start_and_when_the_day_turns(autojump
 async def test_without_keep_days_nothing_is_deleted(autojump_clock: MockClock) -> None:
     store = FakeStore()
     hold(store, Tape.even(1, start_ms=DAY_MS - 400 * MS_PER_DAY))
-    async with scheduling(orders_for(), {BTC: Tape.even(10)}, store) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(10)}, store) as desk:
         await desk.work()
         assert store.deleted == []
 
@@ -728,7 +728,7 @@ async def test_a_day_that_was_deleted_is_not_written_again(autojump_clock: MockC
     first = Tape.even(10)
     later_ms = DAY_MS + 2 * MS_PER_DAY + 60_000
     tape = Tape(merge(first.frame, trades_at(10, later_ms, later_ms + 1)).trades)
-    async with scheduling(orders_for(keep_days=1, poll_s=3600.0), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(keep_days=1, poll_s=3600.0), {BTC: tape}, store) as desk:
         while desk.server_ms < later_ms + 4 * 3_600_000:
             await desk.work()
             await trio.sleep(3600.001)
@@ -744,7 +744,7 @@ async def test_the_day_is_the_exchanges_whatever_the_host_says(days_off: int, au
     tape, store = Tape.even(3000, start_ms=DAY_MS - 5000), FakeStore()
     hold(store, Tape(tape.frame[500:800]), opened=True)
     with capture_logs() as logs:
-        async with scheduling(orders_for(), {BTC: tape}, store, wall_error_ms=days_off * MS_PER_DAY) as desk:
+        async with scheduling(spec_for(), {BTC: tape}, store, wall_error_ms=days_off * MS_PER_DAY) as desk:
             await desk.work()
             assert set(desk.store.ids(BTC)) >= {i for i in tape.ids if i >= 500}
             outcome = await desk.outcome()
@@ -759,7 +759,7 @@ async def test_the_day_is_the_exchanges_whatever_the_host_says(days_off: int, au
 async def test_a_host_that_is_right_reads_its_days_once(autojump_clock: MockClock) -> None:
     store, tape = FakeStore(), Tape.even(10)
     hold(store, tape.head(5))
-    async with scheduling(orders_for(), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(), {BTC: tape}, store) as desk:
         await desk.work()
         assert desk.store.loaded == [(BTC, DAY)]
 
@@ -767,7 +767,7 @@ async def test_a_host_that_is_right_reads_its_days_once(autojump_clock: MockCloc
 async def test_a_flush_of_a_plan_for_the_wrong_day_ends_no_round(autojump_clock: MockClock) -> None:
     """One instrument has failed and is flushed when the other's answer shows that the host's clock is wrong."""
     tapes = {BTC: Tape.even(50), ETH: Tape.even(50)}
-    spec = orders_for(BTC, ETH, once=True, max_concurrent=9)
+    spec = spec_for(BTC, ETH, once=True, max_concurrent=9)
     async with scheduling(spec, tapes, wall_error_ms=-MS_PER_DAY) as desk:
         jobs = await desk.waiting_jobs()
         for job in jobs:
@@ -790,14 +790,14 @@ async def test_a_flush_of_a_plan_for_the_wrong_day_ends_no_round(autojump_clock:
 @pytest.mark.parametrize("once", [True, False])
 async def test_a_daemon_whose_every_instrument_is_hopeless_stops(once: bool, autojump_clock: MockClock) -> None:
     """What the operator must change does not change by asking again every half minute."""
-    async with scheduling(orders_for(BTC, ETH, once=once), {}) as desk:
+    async with scheduling(spec_for(BTC, ETH, once=once), {}) as desk:
         await desk.work()
         assert [outcome.exit_code for outcome in drained(desk.outcomes)] == [78, 78]
         assert desk.stop.is_set()
 
 
 async def test_a_daemon_with_one_good_instrument_goes_on(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(BTC, ETH), {BTC: Tape.even(10), ETH: Tape.even(10)}) as desk:
+    async with scheduling(spec_for(BTC, ETH), {BTC: Tape.even(10), ETH: Tape.even(10)}) as desk:
         desk.errors[ETH] = RequestRejected("451", status=451, code=0)
         await desk.work()
         assert sorted(outcome.exit_code for outcome in drained(desk.outcomes)) == [0, 78]
@@ -806,7 +806,7 @@ async def test_a_daemon_with_one_good_instrument_goes_on(autojump_clock: MockClo
 
 async def test_a_neighbour_that_cannot_be_had_leaves_a_complete_window(autojump_clock: MockClock) -> None:
     """Futures look back only so far: the trade before the window may be out of reach when the window is not."""
-    async with scheduling(orders_for(), {BTC: Tape.even(50, first_id=7)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(50, first_id=7)}) as desk:
         while jobs := await desk.waiting_jobs():
             for job in jobs:
                 too_old = RequestRejected("-4166 Search window", status=400, code=-4166)
@@ -822,7 +822,7 @@ async def test_a_neighbour_that_cannot_be_had_leaves_a_complete_window(autojump_
 
 async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojump_clock: MockClock) -> None:
     tapes = {BTC: Tape.even(3000), ETH: Tape.even(10)}
-    async with scheduling(orders_for(BTC, ETH, max_concurrent=9), tapes) as desk:
+    async with scheduling(spec_for(BTC, ETH, max_concurrent=9), tapes) as desk:
         for job in await desk.waiting_jobs():
             desk.send.send_nowait(desk.event_of(job))
         others = await desk.waiting_jobs()
@@ -850,7 +850,7 @@ async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojum
 @pytest.mark.parametrize("answered", [False, True])
 async def test_a_campaign_that_a_stop_cut_short_says_so(answered: bool, autojump_clock: MockClock) -> None:
     """Exit code 1 comes with a reason."""
-    async with scheduling(orders_for(), {BTC: Tape.even(3000)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(3000)}) as desk:
         jobs = await desk.waiting_jobs()
         desk.send.send_nowait(StopRequested())
         for job in jobs:
@@ -864,7 +864,7 @@ async def test_a_campaign_that_a_stop_cut_short_says_so(answered: bool, autojump
 
 
 async def test_a_stop_after_the_first_round_tells_no_second_outcome(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(), {BTC: Tape.even(30)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(30)}) as desk:
         await desk.work()
         await desk.outcome()
         desk.send.send_nowait(StopRequested())
@@ -876,7 +876,7 @@ async def test_a_stop_after_the_first_round_tells_no_second_outcome(autojump_clo
 
 
 async def test_a_round_that_is_being_saved_when_it_stops_ends_there(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(), {BTC: Tape.even(30)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(30)}) as desk:
         while jobs := await desk.waiting_jobs():
             for job in jobs:
                 desk.send.send_nowait(desk.event_of(job))
@@ -893,7 +893,7 @@ async def test_a_round_that_is_being_saved_when_it_stops_ends_there(autojump_clo
 
 
 async def test_it_closes_all_its_ends(autojump_clock: MockClock) -> None:
-    async with scheduling(orders_for(), {BTC: Tape.even(30)}) as desk:
+    async with scheduling(spec_for(), {BTC: Tape.even(30)}) as desk:
         await desk.waiting_jobs()
         desk.close()
         await wait_all_tasks_blocked()
@@ -906,7 +906,7 @@ async def test_the_log_tells_the_story(autojump_clock: MockClock) -> None:
     store, tape = FakeStore(), Tape.even(3000, step_ms=1000)
     hold(store, tape.head(1000), opened=True)
     with capture_logs() as logs:
-        async with scheduling(orders_for(BTC, ETH, once=True), {BTC: tape}, store) as desk:
+        async with scheduling(spec_for(BTC, ETH, once=True), {BTC: tape}, store) as desk:
             await desk.work()
     by_event = {line["event"]: line for line in logs if line.get("instrument") == "spot:BTCUSDT"}
     assert by_event["backfill_started"]["strategy"] == "resume"
@@ -925,7 +925,7 @@ async def test_the_log_tells_the_story(autojump_clock: MockClock) -> None:
 
 async def test_without_a_cache_no_word_of_misses(autojump_clock: MockClock) -> None:
     with capture_logs() as logs:
-        async with scheduling(orders_for(uncached=True), {BTC: Tape.even(10)}) as desk:
+        async with scheduling(spec_for(uncached=True), {BTC: Tape.even(10)}) as desk:
             await desk.work()
     assert "cache_missed" not in {line["event"] for line in logs}
     assert [line["strategy"] for line in logs if line["event"] == "backfill_started"] == ["uncached"]
@@ -955,13 +955,13 @@ def deliver(desk: Desk, tape: Tape, day: date, *, opened: bool = True, instrumen
     desk.send.send_nowait(SyncEvent(instrument, ArchiveDayEnded(day)))
 
 
-def archive_orders(*instruments: Instrument, **changed: object) -> RunSpec:
-    return orders_for(*instruments, **({"days": 2, "uses_archive": True} | changed))
+def archive_spec(*instruments: Instrument, **changed: object) -> RunSpec:
+    return spec_for(*instruments, **({"days": 2, "uses_archive": True} | changed))
 
 
 async def test_today_is_asked_for_while_the_archive_works(autojump_clock: MockClock) -> None:
     tape = three_days()
-    async with scheduling(archive_orders(), {BTC: tape}) as desk:
+    async with scheduling(archive_spec(), {BTC: tape}) as desk:
         await desk.work()
         assert desk.archived() == [(BTC, PAST)]
         assert desk.store.ids(BTC) == day_tape(tape, DAY).ids
@@ -974,7 +974,7 @@ async def test_today_is_asked_for_while_the_archive_works(autojump_clock: MockCl
 
 async def test_when_the_last_day_has_come_the_whole_window_is_proven(autojump_clock: MockClock) -> None:
     tape = three_days()
-    async with scheduling(archive_orders(once=True), {BTC: tape}) as desk:
+    async with scheduling(archive_spec(once=True), {BTC: tape}) as desk:
         await desk.work()
         deliver(desk, day_tape(tape, TWO_BEFORE), TWO_BEFORE, opened=False)
         await desk.work()
@@ -994,7 +994,7 @@ async def test_when_the_last_day_has_come_the_whole_window_is_proven(autojump_cl
 async def test_a_day_that_comes_while_today_is_being_saved_does_not_end_the_round(autojump_clock: MockClock) -> None:
     """A single run stopped there, its past days unasked and its outcome that of today alone."""
     tape = three_days()
-    async with scheduling(archive_orders(once=True), {BTC: tape}) as desk:
+    async with scheduling(archive_spec(once=True), {BTC: tape}) as desk:
         messages: list[MergerMessage] = []
         while jobs := await desk.waiting_jobs():
             for job in jobs:
@@ -1020,7 +1020,7 @@ async def test_what_the_archive_lacks_comes_from_rest_and_the_archive_is_not_ask
 ) -> None:
     """A cut day, and one that it refuses; neither is worth another download, however much is missing."""
     tape = three_days()
-    async with scheduling(archive_orders(once=True), {BTC: tape}) as desk:
+    async with scheduling(archive_spec(once=True), {BTC: tape}) as desk:
         await desk.work()
         deliver(desk, day_tape(tape, TWO_BEFORE).head(10), TWO_BEFORE, opened=False)
         desk.send.send_nowait(SyncEvent(BTC, ArchiveDayEnded(YESTERDAY, refusal="it is not published yet")))
@@ -1035,7 +1035,7 @@ async def test_after_three_hours_the_archive_is_asked_again_for_days_that_are_no
 ) -> None:
     """Yesterday is out of REST's reach, and published in the morning: it is not given up."""
     tape = three_days()
-    async with scheduling(archive_orders(SOL, days=1, poll_s=1800.0), {SOL: tape}) as desk:
+    async with scheduling(archive_spec(SOL, days=1, poll_s=1800.0), {SOL: tape}) as desk:
         desk.too_old_ms = DAY_MS
         await desk.work()
         assert desk.archived() == [(SOL, (YESTERDAY,))]
@@ -1058,19 +1058,19 @@ async def test_after_three_hours_the_archive_is_asked_again_for_days_that_are_no
         assert desk.statistics.value.complete == 1
 
 
-async def test_other_orders_while_the_archive_works_ask_for_nothing_twice(autojump_clock: MockClock) -> None:
+async def test_other_specs_while_the_archive_works_ask_for_nothing_twice(autojump_clock: MockClock) -> None:
     """A reload in the archive phase; then one with a day more, and one without the instrument."""
     tape = three_days()
-    async with scheduling(archive_orders(BTC, ETH), {BTC: tape, ETH: tape}) as desk:
+    async with scheduling(archive_spec(BTC, ETH), {BTC: tape, ETH: tape}) as desk:
         await desk.work()
         assert desk.archived() == [(each, PAST) for each in (BTC, ETH)]
-        desk.send.send_nowait(SpecChanged(archive_orders(BTC, ETH)))
+        desk.send.send_nowait(SpecChanged(archive_spec(BTC, ETH)))
         await desk.work()
         assert desk.archived() == []
-        desk.send.send_nowait(SpecChanged(archive_orders(BTC, ETH, days=3)))
+        desk.send.send_nowait(SpecChanged(archive_spec(BTC, ETH, days=3)))
         await desk.work()
         assert desk.archived() == [(each, (DAY - timedelta(days=3),)) for each in (BTC, ETH)]
-        desk.send.send_nowait(SpecChanged(archive_orders(BTC, days=3)))
+        desk.send.send_nowait(SpecChanged(archive_spec(BTC, days=3)))
         await desk.work()
         for day in (DAY - timedelta(days=3), *PAST):
             for instrument in (BTC, ETH):
@@ -1083,7 +1083,7 @@ async def test_other_orders_while_the_archive_works_ask_for_nothing_twice(autoju
 
 
 async def test_a_stop_while_the_archive_works_asks_it_for_nothing_more(autojump_clock: MockClock) -> None:
-    async with scheduling(archive_orders(), {BTC: three_days()}) as desk:
+    async with scheduling(archive_spec(), {BTC: three_days()}) as desk:
         await desk.work()
         desk.send.send_nowait(StopRequested())
         await wait_all_tasks_blocked()
@@ -1097,7 +1097,7 @@ async def test_ids_that_are_passed_over_get_their_second_look_from_the_running_p
     """Suspected, left alone, asked for again after two hours, and then certified: the day is sealed."""
     tape = three_days()
     gap = Tape(tape.frame.filter(~pl.col("a").is_between(50, 52)))
-    async with scheduling(orders_for(days=2, poll_s=1800.0), {BTC: gap}) as desk:
+    async with scheduling(spec_for(days=2, poll_s=1800.0), {BTC: gap}) as desk:
         await desk.work()
         (suspicion,) = desk.store.record(BTC, TWO_BEFORE).suspected
         assert suspicion.ids == IdRange(50, 52)
@@ -1125,10 +1125,10 @@ async def test_only_the_exchanges_time_ripens_a_suspicion(
     """One start, whatever the host's clock says: looked at again from two hours on by the exchange's time."""
     tape = three_days()
     gap, store = Tape(tape.frame.filter(~pl.col("a").is_between(50, 52))), FakeStore()
-    async with scheduling(orders_for(days=2), {BTC: gap}, store) as desk:
+    async with scheduling(spec_for(days=2), {BTC: gap}, store) as desk:
         await desk.work()
     epoch_ms = NOON_MS + hours_ago * 3_600_000 + 1000
-    spec = orders_for(days=2, once=True)
+    spec = spec_for(days=2, once=True)
     async with scheduling(spec, {BTC: gap}, store, epoch_ms, wall_error_ms=host_error_h * 3_600_000) as desk:
         await desk.work()
         asked = [each for each in desk.queries if isinstance(each, Page)]
@@ -1140,7 +1140,7 @@ async def test_over_three_midnights_the_plan_is_always_of_today_and_days_before_
     """Each midnight the window begins a day later, without a restart, and no sooner than the day before is sealed."""
     tape = Tape.even(8 * 24 * 12, start_ms=DAY_MS - 2 * MS_PER_DAY, step_ms=300_000)
     with capture_logs() as logs:
-        async with scheduling(orders_for(days=1, poll_s=600.0), {BTC: tape}) as desk:
+        async with scheduling(spec_for(days=1, poll_s=600.0), {BTC: tape}) as desk:
             await desk.work()
             for night in range(1, 4):
                 while desk.server_ms < DAY_MS + night * MS_PER_DAY + 3 * 3_600_000:
@@ -1172,7 +1172,7 @@ async def test_no_day_is_deleted_by_a_date_that_the_host_does_not_confirm(
         now_ms = trio.current_time() * 1000
         return Spent(1, weight, Usage({"1m": weight}, desk.server_ms + shift_ms, 1), now_ms, now_ms)
 
-    async with scheduling(orders_for(keep_days=7), {BTC: tape}, store) as desk:
+    async with scheduling(spec_for(keep_days=7), {BTC: tape}, store) as desk:
         desk.spent = spent  # type: ignore[method-assign]
         for _ in range(60):
             await desk.work()
@@ -1188,7 +1188,7 @@ async def test_no_day_is_deleted_by_a_host_clock_that_the_exchange_does_not_conf
     for back in (1, 2):
         hold(store, Tape.even(10, start_ms=DAY_MS - back * MS_PER_DAY, first_id=100 - 20 * back), opened=True)
     wall_error_ms = host_error_d * float(MS_PER_DAY)
-    async with scheduling(orders_for(keep_days=2), {BTC: Tape.even(100)}, store, wall_error_ms=wall_error_ms) as desk:
+    async with scheduling(spec_for(keep_days=2), {BTC: Tape.even(100)}, store, wall_error_ms=wall_error_ms) as desk:
         for _ in range(5):
             await desk.work()
             await trio.sleep(POLL_S)

@@ -7,7 +7,7 @@ from trio.testing import MockClock
 
 from backfilld.actors.messages import DescribeMarket, FetchJob
 from backfilld.core.model import Market
-from tests.actors.test_scheduler import POLL_S, orders_for, scheduling
+from tests.actors.test_scheduler import POLL_S, scheduling, spec_for
 from tests.fakes import BTC, ETH, FakeStore, Tape, drained
 
 
@@ -15,7 +15,7 @@ async def test_a_locked_instrument_ends_78_without_a_question_and_others_go_on(a
     store = FakeStore()
     store.locked = {BTC}
     with capture_logs() as lines:
-        async with scheduling(orders_for(BTC, ETH), {BTC: Tape.even(50), ETH: Tape.even(50)}, store) as desk:
+        async with scheduling(spec_for(BTC, ETH), {BTC: Tape.even(50), ETH: Tape.even(50)}, store) as desk:
             await desk.work()
             outcomes = {each.instrument: each for each in drained(desk.outcomes)}
             assert outcomes[BTC].exit_code == 78
@@ -36,7 +36,7 @@ async def test_where_every_instrument_is_locked_it_stops_without_a_request(
 ) -> None:
     store = FakeStore()
     store.locked = {BTC, ETH}
-    async with scheduling(orders_for(BTC, ETH, once=once), {}, store) as desk:
+    async with scheduling(spec_for(BTC, ETH, once=once), {}, store) as desk:
         await desk.work()
         assert [outcome.exit_code for outcome in drained(desk.outcomes)] == [78, 78]
         assert desk.stop.is_set()
@@ -50,7 +50,7 @@ async def test_an_instrument_whose_file_can_be_read_again_is_filled_at_the_next_
     store = FakeStore()
     store.locked = {BTC}
     tape = Tape.even(50)
-    async with scheduling(orders_for(BTC, ETH), {BTC: tape, ETH: tape}, store) as desk:
+    async with scheduling(spec_for(BTC, ETH), {BTC: tape, ETH: tape}, store) as desk:
         await desk.work()
         store.locked = set()
         await trio.sleep_until(1.5 * POLL_S)

@@ -84,8 +84,8 @@ class Service:
         set_level(settings.log_level)
         kept = {name: getattr(self._settings, name) for name in fixed}
         self._settings = settings.model_copy(update=kept)
-        fixed_orders = self._pipeline.spec
-        spec = spec_of(self._settings, once=fixed_orders.once, window=fixed_orders.window)
+        at_start = self._pipeline.spec
+        spec = spec_of(self._settings, once=at_start.once, window=at_start.window)
         self._pipeline.reload.value = Reload(spec)
         log.info("settings_reloaded", instruments=[str(each) for each in spec.instruments])
 
