@@ -92,14 +92,14 @@ def test_any_span_that_is_held_gives_exactly_its_trades(
 @pytest.mark.parametrize(
     ("held", "starts", "start", "stop", "said"),
     [
-        (range(1000, 1300), STARTS, DAY, instant(1299) + timedelta(milliseconds=1), "held up to 2025-11-09T01:50:00"),
-        (range(1000, 1300), STARTS, DAYS[2], DAYS[3], "spot:BTCUSDT 2025-11-09: held up to 2025-11-09T01:50:00"),
+        (range(1000, 1300), STARTS, DAY, instant(1299) + timedelta(milliseconds=1), "stored up to 2025-11-09T01:50:00"),
+        (range(1000, 1300), STARTS, DAYS[2], DAYS[3], "spot:BTCUSDT 2025-11-09: stored up to 2025-11-09T01:50:00"),
         (range(1000, 1300), STARTS, DAYS[1], instant(1440), "spot:BTCUSDT 2025-11-10: no file"),
         (range(1000, 1300), STARTS, DAY - timedelta(days=1), DAYS[1], "spot:BTCUSDT 2025-11-06: no file"),
-        (range(1000, 1300), [1144, 1288], DAYS[0], DAYS[1], "2025-11-07: held from 2025-11-07T00:00:00"),
-        (range(1050, 1300), [1144, 1288], instant(1050), DAYS[1], "2025-11-07: held from 2025-11-07T08:20:00"),
+        (range(1000, 1300), [1144, 1288], DAYS[0], DAYS[1], "2025-11-07: stored from 2025-11-07T00:00:00"),
+        (range(1050, 1300), [1144, 1288], instant(1050), DAYS[1], "2025-11-07: stored from 2025-11-07T08:20:00"),
         ([*range(1000, 1010), *range(1020, 1300)], STARTS, DAY, DAYS[1], "2025-11-07: ids 1010 to 1019 are missing"),
-        ([*range(1000, 1100), *range(1200, 1300)], STARTS, DAY, DAYS[2], "2025-11-07: held up to 2025-11-07T16:30:00"),
+        ([*range(1000, 1100), *range(1200, 1300)], STARTS, DAY, DAYS[2], "11-07: stored up to 2025-11-07T16:30:00"),
     ],
 )  # fmt: skip
 def test_a_span_that_may_lack_trades_is_refused_by_name(

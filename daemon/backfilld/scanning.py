@@ -51,7 +51,7 @@ def scan(
     bucket (REMOTE_URL) are read instead, each object once, by the manifests: nothing is listed.
 
     Raises BackfillIncomplete if any trade of the time could be missing, naming what is, and DayLocked for a day that no
-    key opens; with ``incomplete="warn"`` it gives what is held and warns of the rest (IncompleteSpan). Raises
+    key opens; with ``incomplete="warn"`` it gives what is stored and warns of the rest (IncompleteSpan). Raises
     SettingsError for a naive datetime, and with ``remote`` RemoteError for the bucket.
 
     Examples:

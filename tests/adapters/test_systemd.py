@@ -43,7 +43,7 @@ EVERYTHING: list[Callable[[Notifier], None]] = [
     Notifier.stopping,
     Notifier.alive,
     lambda notifier: notifier.extend(60.0),
-    lambda notifier: notifier.status("1 of 2 instruments complete; 1,000 trades held (\u00b5)"),
+    lambda notifier: notifier.status("1 of 2 instruments complete; 1,000 trades stored (\u00b5)"),
 ]
 
 
@@ -57,7 +57,7 @@ def test_each_sentence_is_one_datagram_in_the_protocols_words(manager: Manager) 
         "STOPPING=1",
         "WATCHDOG=1",
         "EXTEND_TIMEOUT_USEC=60000000",
-        "STATUS=1 of 2 instruments complete; 1,000 trades held (\u00b5)",
+        "STATUS=1 of 2 instruments complete; 1,000 trades stored (\u00b5)",
     ]
 
 

@@ -50,10 +50,10 @@ def test_after_all_that_is_held_it_is_the_next_id(manager: BackfillCacheManager)
 def test_a_time_that_the_cache_does_not_reach_back_to_is_refused(tmp_path: Path) -> None:
     made = BackfillCacheManager(tmp_path / "market=spot" / "symbol=BTCUSDT", BTC)
     start = day_start_ms(DAYS[0])
-    with pytest.raises(BackfillIncomplete, match="nothing is held"):
+    with pytest.raises(BackfillIncomplete, match="nothing is stored"):
         _first_id(made, start)
     made.append(DAYS[0], rows(10, [start + 1000]))
-    with pytest.raises(BackfillIncomplete, match="held from 2026-03-02T00:00:01"):
+    with pytest.raises(BackfillIncomplete, match="stored from 2026-03-02T00:00:01"):
         _first_id(made, start)
 
 

@@ -186,7 +186,7 @@ async def test_one_instrument_that_is_incomplete_keeps_it_from_being_ready(autoj
     async with served(world) as scene:
         await trio.sleep(100)
         assert scene.ear.when("READY=1") == []
-        told = "1 of 2 instruments complete; 20,000 trades held; last error: no trades today"
+        told = "1 of 2 instruments complete; 20,000 trades stored; last error: no trades today"
         assert scene.status == told
 
 
@@ -229,11 +229,11 @@ async def test_the_status_tells_how_far_it_is(autojump_clock: MockClock) -> None
         await trio.sleep(2.01)
         told = scene.pipeline.statistics.value
         left = told.wanted - told.fetched
-        assert scene.status == f"0 of 2 instruments complete; {told.fetched:,} trades held; {left:,} to fetch"
+        assert scene.status == f"0 of 2 instruments complete; {told.fetched:,} trades stored; {left:,} to fetch"
         assert told.fetched > 20_000
         assert left > 20_000
         await trio.sleep(60)
-        assert scene.status == "2 of 2 instruments complete; 90,000 trades held"
+        assert scene.status == "2 of 2 instruments complete; 90,000 trades stored"
         statuses = [message for _, message in scene.ear.told if message.startswith("STATUS=")]
         assert len(statuses) == len(set(statuses)) >= 4
 
@@ -331,7 +331,7 @@ async def test_the_instruments_of_a_reload_are_what_completeness_is_told_of(auto
         scene.new_settings.append(settings_of(ETH))
         scene.service.reload()
         await trio.sleep(20)
-        assert scene.status == "1 of 1 instruments complete; 10,000 trades held"
+        assert scene.status == "1 of 1 instruments complete; 10,000 trades stored"
 
 
 # -- signs of life

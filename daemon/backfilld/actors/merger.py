@@ -114,7 +114,7 @@ class _Merger:
         self.oldest_at = min(self.oldest_at, now)
 
     def flush(self, instrument: Instrument, command: Flush) -> Iterator[WriterMessage]:
-        """What is held of the instrument, then its days to renew, and the end mark. The others keep gathering: handed
+        """What is stored of the instrument, then its days to renew, and the end mark. The others keep gathering: handed
         over as often as any of hundreds is flushed, each would be written a row at a time."""
         held = self._held[instrument]
         self.rows -= held.rows

@@ -42,7 +42,7 @@ class RamStore:
         return sorted(day for held, day in self._days if held == instrument)
 
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:
-        """What is held of a day."""
+        """What is stored of a day."""
         await trio.lowlevel.checkpoint()
         return self._records.get((instrument, day))
 
@@ -67,7 +67,7 @@ class RamStore:
         return frozenset()
 
     async def take(self, taken: DayPublished) -> Saved:
-        """Join the trades of a published day. Where it ends is proven by what is held, not by the day ``following``."""
+        """Join the trades of a published day. What is stored proves where it ends, not the day ``following``."""
         from backfilld.store.archive_import.archivefile import ArchiveDay  # noqa: PLC0415 - most starts need no archive
 
         archive = ArchiveDay(Path(taken.published.path), taken.day)

@@ -8,7 +8,7 @@ from backfilld.core.model import IdRange
 
 @dataclass(frozen=True, slots=True)
 class StoredSpan:
-    """Contiguous ids that are held, with the times of the first and the last row in ms."""
+    """Contiguous ids that are stored, with the times of the first and the last row in ms."""
 
     ids: IdRange
     first_ms: int

@@ -169,7 +169,7 @@ class TradeStore(Protocol):
         ...
 
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:
-        """Read and check what is held of a day. What cannot be trusted is moved aside, and None returned."""
+        """Read and check what is stored of a day. What cannot be trusted is moved aside, and None returned."""
         ...
 
     async def recall(self, instrument: Instrument) -> ShownEnd | None:
@@ -215,15 +215,15 @@ class TradeStore(Protocol):
         ...
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
-        """The figures of all trades held with start_ms <= T < stop_ms."""
+        """The figures of all trades stored with start_ms <= T < stop_ms."""
         ...
 
     async def read(self, instrument: Instrument, start_ms: int, stop_ms: int) -> pl.DataFrame:
-        """All trades held with start_ms <= T < stop_ms, by id."""
+        """All trades stored with start_ms <= T < stop_ms, by id."""
         ...
 
     async def distrust(self, instrument: Instrument, day: date, reason: str) -> None:
-        """Move aside what is held of a day: it is not what the exchange says."""
+        """Move aside what is stored of a day: it is not what the exchange says."""
         ...
 
     async def delete(self, instrument: Instrument, day: date) -> bool:

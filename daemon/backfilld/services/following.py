@@ -194,7 +194,7 @@ def _contiguous(manager: BackfillCacheManager, next_id: int, stop_id: int) -> It
 
 
 def _first_id(manager: BackfillCacheManager, start_ms: int) -> int:
-    """The first id held at or after the instant, or the one after all that are held. Raises BackfillIncomplete where an
+    """The first id stored at or after the instant, or the one after all stored. Raises BackfillIncomplete where an
     earlier trade could be missing."""
     last_id: int | None = None
     for day in manager.days():
@@ -208,9 +208,9 @@ def _first_id(manager: BackfillCacheManager, start_ms: int) -> int:
             later = piece.filter(pl.col("T") >= start_ms)
             if not later.is_empty():
                 if not reaches_back:
-                    raise BackfillIncomplete(f"{manager.instrument}: held from {iso(int(piece['T'][0]))} only")
+                    raise BackfillIncomplete(f"{manager.instrument}: stored from {iso(int(piece['T'][0]))} only")
                 return int(later["a"][0])
         last_id = facts.last_id
     if last_id is None:
-        raise BackfillIncomplete(f"{manager.instrument}: nothing is held at {iso(start_ms)} or before")
+        raise BackfillIncomplete(f"{manager.instrument}: nothing is stored at {iso(start_ms)} or before")
     return last_id + 1

@@ -58,7 +58,7 @@ class BackfillCacheManager(StoredDays):
     """
 
     def load_cached_trades(self, date: dt.date) -> pl.DataFrame | None:
-        """All trades held of the day, by id; None if there is no file, or one that cannot be trusted.
+        """All trades stored of the day, by id; None if there is no file, or one that cannot be trusted.
 
         Such a file is moved aside as ``<name>.bad-<utc time>`` and logged. Raises StoreError if the disk refuses, or
         for a file of a newer version of this program, which is left where it is; SettingsError for the directory of a

@@ -228,9 +228,11 @@ def _gaps_of(trades: pl.LazyFrame, facts: Certificate, start_ms: int, stop_ms: i
     (first_ms, last_ms), *_ = ends.collect().rows()
     times = dict(beside.collect().rows())
     if not facts.opened and not (first_ms is not None and first_ms < start_ms):
-        yield "the first trades are not proven to be held" if first_ms is None else f"held from {iso(first_ms)} only"
+        yield (
+            "the first trades are not proven to be stored" if first_ms is None else f"stored from {iso(first_ms)} only"
+        )
     for hole in facts.holes:
         if times[hole.first_id - 1] < stop_ms and times[hole.last_id + 1] >= start_ms:
             yield f"ids {hole.first_id} to {hole.last_id} are missing"
     if not facts.closed and not (last_ms is not None and last_ms >= stop_ms):
-        yield "the last trades are not proven to be held" if last_ms is None else f"held up to {iso(last_ms)} only"
+        yield "the last trades are not proven to be stored" if last_ms is None else f"stored up to {iso(last_ms)} only"

@@ -110,12 +110,12 @@ def status_line(seen: Snapshot) -> str:
     if seen.trouble is not None:
         return f"the disk fails, and is tried again: {seen.trouble.reason}"
     if not counts.instruments:
-        return "starting: reading what is held"
+        return "starting: reading what is stored"
     missing = counts.wanted - counts.fetched
     paused = [(pool, each) for pool, each in seen.budgets.items() if each.paused_ms]
     parts = [
         f"{counts.complete} of {counts.instruments} instruments complete",
-        f"{counts.cached + counts.fetched:,} trades held",
+        f"{counts.cached + counts.fetched:,} trades stored",
         f"{missing:,} to fetch" if missing else "",
         *(f"{pool} {each.reason} for {each.paused_ms / 1000:.0f} s" for pool, each in paused),
         seen.live.text if seen.live.instruments else "",

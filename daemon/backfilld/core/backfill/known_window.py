@@ -78,7 +78,7 @@ class KnownWindow:
 
     @property
     def proven_first_id(self) -> int | None:
-        """The id that is held, or absent for good, and proven to be the first at or after the start; None where what
+        """The id that is stored, or absent for good, and proven to be the first at or after the start; None where what
         is held reaches over it."""
         if self.first_id is None or not self.first_is_proven or self._head.reaches_over:
             return None

@@ -35,7 +35,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One instrument's backfill: what is held, what it cost, and what is missing and why.
+    """One instrument's backfill: what is stored, what it cost, and what is missing and why.
 
     ``trades`` are all held of the window, of which ``cached`` were on disk before; ``context`` has the figures of its
     newest day; ``reasons`` are sentences.

@@ -237,7 +237,7 @@ class BackfillPlan(KnownWindow):
 
     def unanswered(self, query: Query, reason: str, *, too_old: bool = True) -> None:
         """The exchange answers nothing of so long ago, or of the symbol at all (not ``too_old``): what it refuses is
-        not asked for again, and what is held is all there is to know of the ends."""
+        not asked for again, and what is stored is all there is to know of the ends."""
         self._came_back(query)
         first_held, last_held = (self.received.first_id, self.received.last_id) if self.received else (None, None)
         if isinstance(query, Since):

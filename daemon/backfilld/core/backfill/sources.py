@@ -34,7 +34,7 @@ def seam_days(
     window: TimeSpan, now_ms: int, market: Market, records: Mapping[date, Certificate], *, unanswered: bool = False
 ) -> tuple[date, ...]:
     """The days beside the window, where only the archive can tell where they end and begin: the futures answer nothing
-    of so long ago, and of some symbols the exchange answers nothing (``unanswered``). None that are held, or proven."""
+    of so long ago, and of some symbols the exchange answers nothing (``unanswered``). None that is stored or proven."""
     lookback_ms = RULES[market].lookback_ms
     too_old_ms = now_ms if unanswered else -1 if lookback_ms is None else now_ms - lookback_ms
     seams = []
@@ -68,7 +68,7 @@ def within_reach(start_ms: int, now_ms: int, market: Market) -> int:
 
 def expected_missing(record: Certificate | None, day: date) -> float:
     """About how many trades of a past day are missing: the known holes, and as many as the time not covered at either
-    end would hold at the pace of what is held. Infinite if nothing is held."""
+    end would hold at the pace of what is stored. Infinite if nothing is stored."""
     if record is None:
         return float("inf")
     if record.sealed:

@@ -23,7 +23,7 @@ class WindowStart:
     """The first id of a window that begins at ``start_ms``. Without ``proves`` the neighbour is not asked for. Before
     the ids of ``very_first`` there is nothing.
 
-    ``reaches_over`` says that what is held begins before the window, so that its first id is not the window's alone.
+    ``reaches_over`` says that what is stored begins before the window, so that its first id is not the window's alone.
     """
 
     def __init__(self, start_ms: int, *, proves: bool = True, very_first: Collection[int] = ()) -> None:
@@ -72,7 +72,7 @@ class WindowStart:
                 self._shown = shown
 
     def hold(self, first_id: int, *, reaches_over: bool) -> None:
-        """The first id is known from what is held."""
+        """The first id is known from what is stored."""
         self.first_id, self.is_proven, self.reaches_over = first_id, True, reaches_over
 
     def ask(self, *, with_first: bool) -> None:
@@ -121,7 +121,7 @@ class WindowStart:
         self._conclude()
 
     def neighbour_refused(self, held_id: int | None) -> None:
-        """It lies too long ago, and will not come nearer: what is held from ``held_id`` on is all there is to know."""
+        """It lies too long ago, and will not come nearer: what is stored from ``held_id`` on is all that is known."""
         self._neighbour_is_refused = True
         if held_id is None:
             self._neighbour_failed_to_answer()

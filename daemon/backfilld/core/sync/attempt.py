@@ -171,14 +171,14 @@ class Attempt:
         return min(inside, key=lambda record: record.first_id, default=None)
 
     def _is_unanswerable(self, error: RequestRejected) -> bool:
-        """Whether asking is in vain and what is held may do all the same: delisted symbols live on in the archive."""
+        """Whether asking is in vain and what is stored may do all the same: delisted symbols live on in the archive."""
         return error.code == TOO_OLD or (error.code == UNKNOWN_SYMBOL and bool(self.plan.received))
 
     def _unanswered(self, query: Query, error: RequestRejected) -> None:
         self.log.warning("unanswered", query=repr(query), error=str(error))
         self.plan.unanswered(query, str(error), too_old=error.code == TOO_OLD)
         if day_of(self.window.start_ms) in self.known_days.records:
-            # What is held may have been cut short by the archive.
+            # What is stored may have been cut short by the archive.
             if query == self.plan.neighbour:
                 self.unproven_ends.add("begins")
             elif isinstance(query, Tail | Newest) and self.window.stop_ms is not None:

@@ -240,7 +240,7 @@ class SyncState:
             self._reach_ms = min([within_ms, last_ms, *held_ms])
 
     def _undescribed(self, error: BackfillError) -> None:
-        """What is held of a symbol that is not listed any more may do."""
+        """What is stored of a symbol that is not listed any more may do."""
         is_unlisted = is_unknown_symbol(error)
         self._is_described_next = False
         self.is_unlisted |= is_unlisted
