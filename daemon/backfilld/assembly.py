@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from backfilld.adapters.remote_days import CachedDaysInBucket
 
 SPARE_FETCHERS = 5
-"""Answers that come at the same moment are read while the next requests are on their way; more are of no use."""
+"""Answers that come at the same moment are read while the next requests are on their way; more are of no use. With the
+2 ms of a fetcher, 200 pages at 100 ms of latency take 4.7 s instead of 5.1 s, at the same CPU time."""
 
 LONGEST_PAUSE_ONCE_S = 75.0
 """A single run sits out a pause by the exchange up to this, which is a window and a little; a longer one ends it with
