@@ -45,8 +45,8 @@ from backfilld.supervisor_remote import RemoteEnds, start_pullers, start_replica
 
 log = structlog.get_logger()
 
-CHECKPOINT_ROWS = 500_000
-"""Trades held before a checkpoint whatever their age: it bounds memory to a few times 25 MB, however long the
+CHECKPOINT_ROWS = 131_072
+"""Trades held before a checkpoint whatever their age: it bounds memory to a few times 8 MB, however long the
 backfill."""
 
 ARCHIVISTS = 2

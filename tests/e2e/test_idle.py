@@ -28,6 +28,7 @@ from backfilld.core.day.certificate import Certificate, Source
 from backfilld.core.day.figures import Figures
 from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
+from backfilld.core.merge import Merged
 from backfilld.core.model import Instrument, Market
 from backfilld.core.timespan import joined
 from backfilld.core.weight.limits import Limit
@@ -251,9 +252,7 @@ async def test_a_page_kept_by_every_top_up_would_be_seen(
     kept: list[pl.DataFrame] = []
     by_day = merger._by_day
 
-    def leaking(
-        pages: list[tuple[Source, pl.DataFrame]], starts: set[DayStart]
-    ) -> dict[tuple[date, Source], list[pl.DataFrame]]:
+    def leaking(pages: list[tuple[Source, pl.DataFrame]], starts: set[DayStart]) -> dict[tuple[date, Source], Merged]:
         kept.extend(trades for _, trades in pages)
         return by_day(pages, starts)
 

@@ -81,13 +81,16 @@ class _Held:
     def rows(self) -> int:
         return sum(page.height for _, page in self.pages)
 
+    def _taken(self) -> list[tuple[Source, pl.DataFrame]]:
+        pages, self.pages = self.pages, []
+        return pages
+
     def hand_over(self, instrument: Instrument) -> Iterator[DayMerged]:
         """All pages, later days first: the store knows a day that is over by what is stored behind it."""
-        pages, self.pages = self.pages, []
-        by_day = _by_day(pages, self.day_starts)
+        by_day = _by_day(self._taken(), self.day_starts)
         starts = frozenset(self.day_starts)
         for day, source in sorted(by_day, key=lambda key: (key[0], key[1].name), reverse=True):
-            merged = _in_order(by_day[day, source])
+            merged = by_day[day, source]
             addition = Addition(instrument, day, merged.trades, starts, source=source)
             yield DayMerged(addition, merged.duplicates, merged.conflicts)
 
@@ -134,24 +137,24 @@ class _Merger:
             yield from held.hand_over(instrument)
 
 
-def _by_day(
-    pages: list[tuple[Source, pl.DataFrame]], starts: set[DayStart]
-) -> defaultdict[tuple[date, Source], list[pl.DataFrame]]:
+def _by_day(pages: list[tuple[Source, pl.DataFrame]], starts: set[DayStart]) -> dict[tuple[date, Source], Merged]:
     """The pages by day and source, cut where days begin; the starts that they prove are added. All pages are looked at
     together: what one of them has of a midnight may be in another one."""
-    found: defaultdict[tuple[date, Source], list[pl.DataFrame]] = defaultdict(list)
     if not pages:
-        return found
-    whole = _in_order([trades for _, trades in pages]).trades
-    parts = divided(whole, starts)
+        return {}
+    whole = _in_order([trades for _, trades in pages])
+    parts = divided(whole.trades, starts)
     starts |= starts_within(parts, starts)
+    if len(parts) == 1 and len({source for source, _ in pages}) == 1:
+        return {(parts[0][0], pages[0][0]): whole}
+    found: defaultdict[tuple[date, Source], list[pl.DataFrame]] = defaultdict(list)
     firsts = [trades["a"][0] for _, trades in parts[1:]]
     for source, page in pages:
         rows = [0, *(int(page["a"].search_sorted(each)) for each in firsts), page.height]
         for (day, _), (start, stop) in zip(parts, pairwise(rows), strict=True):
             if start < stop:
                 found[day, source].append(page[start:stop])
-    return found
+    return {key: _in_order(of_day) for key, of_day in found.items()}
 
 
 def _in_order(pages: list[pl.DataFrame]) -> Merged:
