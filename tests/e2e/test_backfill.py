@@ -28,6 +28,7 @@ from tests.e2e.world import (
 )
 
 
+@pytest.mark.time_of_day("the day of host and exchange, at different hours")
 async def test_cold_start_fetches_every_trade_once_and_the_restart_only_the_new_ones(tmp_path: Path) -> None:
     """The guide's first two startups, counted by the exchange."""
     async with exchange_at(16, {BTC: generated(40_000, live_rate_per_s=200)}) as exchange:
@@ -95,6 +96,7 @@ async def test_day_file_equals_the_tape_row_for_row(tmp_path: Path, shape: Calla
         assert daemon.held().equals(tape)
 
 
+@pytest.mark.time_of_day("how long today has lasted")
 async def test_a_day_without_trades_is_complete(tmp_path: Path) -> None:
     """Nothing to hold is no failure, and no file."""
     async with exchange_at(16, {BTC: _empty()}) as exchange:
@@ -120,6 +122,7 @@ async def test_marker_rows_are_kept_and_left_out_of_the_figures(tmp_path: Path) 
         assert done["range_today"] == pytest.approx(max(prices) - min(prices))
 
 
+@pytest.mark.time_of_day("which days are before today")
 async def test_two_markets_and_days_before_today(tmp_path: Path) -> None:
     """Each instrument has its own files; a day that is over and chained to the next is sealed."""
     um = Instrument.parse("um:BTCUSDT")
@@ -203,6 +206,7 @@ async def test_a_file_that_cannot_be_trusted_is_moved_aside_and_the_day_filled_a
         assert daemon.held().equals(daemon.tape_of_today())
 
 
+@pytest.mark.time_of_day("the day of the host")
 async def test_the_exchange_names_the_day_not_the_host(tmp_path: Path) -> None:
     """The host's clock is two days behind the exchange here; the files carry the exchange's day."""
     tape = Tape.generate(start_ms=at_hour(40), stop_ms=at_hour(64), trades=3_000)

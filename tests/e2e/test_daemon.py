@@ -41,6 +41,7 @@ async def test_a_running_daemon_tops_up_and_ends_with_0_on_sigterm(tmp_path: Pat
         assert held.equals(daemon.tape_of_today().head(held.height))
 
 
+@pytest.mark.time_of_day("midnight")
 async def test_it_turns_the_day_at_midnight_utc(tmp_path: Path) -> None:
     """The trades of the new day go to a new file; the old day is chained to it and sealed."""
     tape = generated(4_000, hours=24 - 4 / 3600, live_rate_per_s=50)

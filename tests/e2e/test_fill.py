@@ -128,6 +128,7 @@ def served_twice_by_symbol(exchange: Exchange) -> int:
     return sum(times > 1 for times in served.values())
 
 
+@pytest.mark.time_of_day("which days are past")
 async def test_a_fill_goes_on_earlier_and_later_and_fetches_nothing_again(tmp_path: Path) -> None:
     """No file twice, and no id but in the one page that shows where a span ends, which reaches over it."""
     missing = [(BTC, ago(9)), (BTC, ago(5)), (BTC, ago(2))]
@@ -152,6 +153,7 @@ def ends(requests: Sequence[Any]) -> set[int]:
     return {record.first_id for record in requests if record.rows == 1}
 
 
+@pytest.mark.time_of_day("which days are past")
 async def test_days_that_neither_source_has_are_nowhere_in_the_plan(tmp_path: Path) -> None:
     """The futures answer nothing of a week ago, and the archive lacks a day of then."""
     async with exchange_at(12, {FUTURES: tape_of(8)}, options_of((FUTURES, ago(6)))) as exchange:

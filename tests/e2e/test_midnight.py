@@ -67,6 +67,7 @@ async def test_a_daemon_holds_every_id_once_and_verify_agrees(
         assert not list(tmp_path.rglob("*.bad-*"))
 
 
+@pytest.mark.time_of_day("which day a row is of")
 async def test_days_filled_one_by_one_join_and_a_scan_by_time_lacks_nothing(tmp_path: Path) -> None:
     async with exchange_at(12, {BTC: odd_tape(2)}, WITHOUT_ARCHIVE) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache", {"INSTRUMENTS": str(BTC)})
