@@ -679,3 +679,22 @@ def test_no_trade_behind_the_first_one_after_a_closed_window_is_kept(rows: int, 
         assert max(model.kept) == 100 + rows - 1
         assert plan.is_complete
         assert plan.beyond_id == 100 + rows
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_where_later_trades_are_stored_no_empty_answers_prove_that_nothing_was_before(times: int) -> None:
+    """As after the rows of today came first: both questions about the start were answered with nothing."""
+    tape, left = Tape.even(4000, first_id=700), {Before: times, Since: times}
+
+    def lie(query: Query, rows: pl.DataFrame) -> pl.DataFrame:
+        if isinstance(query, Before | Since) and left[type(query)]:
+            left[type(query)] -= 1
+            return rows.clear()
+        return rows
+
+    plan = BackfillPlan(TimeSpan(DAY_MS + 5000), [span_of(tape, 2500, 3000)])
+    Model(tape, lie=lie).play(plan)
+    assert plan.is_complete == (times == 1)
+    assert bool(plan.failures) == (times > 1)
+    if times == 1:
+        assert plan.proven_first_id == 1200

@@ -1,7 +1,6 @@
 """What to ask next, so that every trade of a window is held and none is asked for twice.
 
-Owns the plan of one instrument: it takes what is stored and what was answered, and names the next question.
-It asks for ids, and for times only to find the ends of the window:
+Owns the plan of one instrument: it takes what is stored and what was answered, and names the next question:
 
     start  Since(start)  the first id, and Before(start), whose id + 1 must be the same: :mod:`.window_start`
     end    Newest        the last id, and Tail(ids), where two must agree: :mod:`.window_end`
@@ -90,9 +89,14 @@ class BackfillPlan(KnownWindow):
     @property
     def failures(self) -> tuple[Failure, ...]:
         """The questions that were given up in this round, and the first one that was refused for its age."""
-        of_age = self._refusal if self.missing else None
-        unproven = None if self._open or self._failures else self._head.failure
-        return (*self._failures, *(each for each in (of_age, unproven) if each is not None))
+        unproven = None if self._open or self._failures else self._head.failure(has_trades=self._has_trades)
+        also = (self._refusal if self.missing else None, unproven)
+        return (*self._failures, *(each for each in also if each is not None))
+
+    @property
+    def _has_trades(self) -> bool:
+        """Whether trades of the window are stored, or were shown."""
+        return bool(self.received) or self._end.reaches(self.window.start_ms)
 
     @property
     def is_done(self) -> bool:
@@ -159,7 +163,7 @@ class BackfillPlan(KnownWindow):
                     self._failures.append(Failure(query, reason))
             case _ if found.beyond_id is not None:
                 self._end.show_beyond(found.beyond_id)
-        if self._head.is_missing and not self.received and self._end.reaches(self.window.start_ms):
+        if self._head.is_missing and self._has_trades:
             self._doubt_start(query)
 
     def _receive(self, query: Page | Tail, found: Found) -> None:
@@ -207,9 +211,8 @@ class BackfillPlan(KnownWindow):
 
     def _doubt_start(self, query: Query) -> None:
         """Where trades of the window were shown, the exchange must name a first one: it is asked again, once."""
-        self._head.is_missing = False
-        if not self._start_was_doubted:
-            self._start_was_doubted = True
+        was_doubted, self._start_was_doubted, self._head.is_missing = self._start_was_doubted, True, False
+        if not was_doubted:
             self._head.doubt()
         elif self.first_id is None:
             self._failures.append(Failure(query, "the exchange has trades of the window and names no first one"))

@@ -45,12 +45,11 @@ class WindowStart:
         self._since_id: int | None = None
         self._very_first = {0, *very_first}
 
-    @property
-    def failure(self) -> Failure | None:
-        """Why the first id is not proven, though it needs a proof, the exchange does not refuse to answer of so long
-        ago, and nothing is left to ask."""
-        is_settled = self.is_proven or not self._proves or self._neighbour_is_refused or self.first_id is None
-        if is_settled or self.to_ask:
+    def failure(self, *, has_trades: bool) -> Failure | None:
+        """Why the first id is not proven, though the window ``has_trades``, it needs a proof, the exchange does not
+        refuse to answer of so long ago, and nothing is left to ask."""
+        is_empty = self.first_id is None and not has_trades
+        if self.is_proven or not self._proves or self._neighbour_is_refused or is_empty or self.to_ask:
             return None
         return Failure(self.neighbour, "nothing proves with which trade the window begins")
 
