@@ -89,6 +89,11 @@ class KnownWindow:
         """The ids between the window's first and last known id that are not held, without those known to be absent."""
         return self._ids.missing(self._wanted())
 
+    @property
+    def _has_trades(self) -> bool:
+        """Whether trades of the window are stored, or were shown."""
+        return bool(self.received) or self._end.reaches(self.window.start_ms)
+
     def _wanted(self) -> IdRange | None:
         first_id, last_id = self.first_id, self.last_id
         if self.received:

@@ -94,11 +94,6 @@ class BackfillPlan(KnownWindow):
         return (*self._failures, *(each for each in also if each is not None))
 
     @property
-    def _has_trades(self) -> bool:
-        """Whether trades of the window are stored, or were shown."""
-        return bool(self.received) or self._end.reaches(self.window.start_ms)
-
-    @property
     def is_done(self) -> bool:
         """Whether nothing is left to ask in this round: complete, or as complete as the answers allowed."""
         return not self._open and self.next_question() is None
