@@ -264,6 +264,7 @@ def test_an_export_of_what_is_incomplete_is_1_and_writes_no_file(cache: Path, tm
     done = command("export", "spot:BTCUSDT", *options, cwd=tmp_path)
     assert (done.returncode, out.exists()) == (1, False)
     assert f"spot:BTCUSDT {before}: no file" in done.stderr
+    assert f"; backfilld fill --from {before} --to {NEXT} --instrument spot:BTCUSDT fetches" in done.stderr
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -228,6 +228,18 @@ def test_the_same_host_makes_one_line_of_instruments_that_are_incomplete_but_in_
     assert [dropped(repeats, dict(missing)) for _ in range(2)] == [False, False]
 
 
+def test_what_a_host_that_is_out_of_reach_leaves_incomplete_is_no_line_of_its_own() -> None:
+    repeats = Repeats(lambda: 0.0)
+    error = "http://h:1 is out of reach: refused"
+    incomplete: EventDict = {"event": "backfill_incomplete", "instrument": "um:A", "reasons": [error]}
+    assert not dropped(repeats, {"event": "request_retried", "instrument": "um:A", "error": error})
+    assert dropped(repeats, dict(incomplete))
+    other: EventDict = {"event": "backfill_incomplete", "instrument": "um:A", "reasons": ["ids 1 to 2 are missing"]}
+    assert not dropped(repeats, other)
+    repeats.keeps_outcomes = True
+    assert not dropped(repeats, dict(incomplete))
+
+
 def test_a_host_that_answered_and_fails_again_is_a_new_outage() -> None:
     clock = [0.0]
     repeats = Repeats(lambda: clock[0])

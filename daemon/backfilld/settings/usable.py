@@ -10,7 +10,7 @@ from backfilld.errors import BackfillError, SettingsError, StoreError
 from backfilld.settings.model import Settings
 
 _OPERATORS = frozenset(
-    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
 )
 
 

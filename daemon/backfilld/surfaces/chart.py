@@ -5,10 +5,11 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from backfilld.core.model import Instrument
+from backfilld.errors import SettingsError
 from backfilld.scanning import IncompleteSpan, scan
 from backfilld.services.chart import check_format, day_chart, write_chart
 from backfilld.settings import Settings
-from backfilld.surfaces.words import say
+from backfilld.surfaces.words import fill_command, say
 
 
 def draw(settings: Settings, instrument: Instrument, day: date, out: Path | None) -> None:
@@ -18,7 +19,10 @@ def draw(settings: Settings, instrument: Instrument, day: date, out: Path | None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", IncompleteSpan)
         lazy = scan(instrument, day, day + timedelta(days=1), settings=settings, incomplete="warn")
+    trades = lazy.collect()
+    if trades.is_empty():
+        raise SettingsError(f"{instrument} {day}: there is no trade to draw; {fill_command(instrument, day, day)}")
     for each in caught:
         say(f"backfilld: {each.message}", err=True)
-    write_chart(day_chart(lazy.collect(), f"{instrument} {day}"), path)
+    write_chart(day_chart(trades, f"{instrument} {day}"), path)
     say(f"{path.absolute()}: {instrument} {day}")

@@ -2,16 +2,19 @@
 
 import os
 import sys
-from datetime import date
+from collections.abc import Iterator
+from datetime import date, timedelta
 from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 
+import polars as pl
+
 from backfilld.core.model import Instrument
-from backfilld.errors import SettingsError, StoreError
+from backfilld.errors import BackfillIncomplete, SettingsError, StoreError
 from backfilld.services.export import Format, exported, write_pieces
 from backfilld.settings import Settings
-from backfilld.surfaces.words import counted, say
+from backfilld.surfaces.words import counted, fill_command, say
 
 
 def export_days(
@@ -20,7 +23,16 @@ def export_days(
     """Write the days. A file appears whole or not at all. Raises SettingsError, BackfillIncomplete, StoreError."""
     if start >= stop:
         raise SettingsError(f"--from {start} is after --to")
-    pieces = exported(settings, instrument, start, stop, every)
+    try:
+        _write(exported(settings, instrument, start, stop, every), instrument, every, form, out)
+    except BackfillIncomplete as error:
+        last = stop - timedelta(days=1)
+        raise BackfillIncomplete(f"{error}; {fill_command(instrument, start, last)}") from error
+
+
+def _write(
+    pieces: Iterator[pl.DataFrame], instrument: Instrument, every: str | None, form: str, out: Path | None
+) -> None:
     if out is None:
         if form != "csv":
             raise SettingsError(f"--format {form} needs --out FILE: only csv goes to stdout")

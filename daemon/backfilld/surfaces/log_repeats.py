@@ -56,6 +56,9 @@ class Repeats:
         if key is None or (key[0] == "incomplete" and self.keeps_outcomes):
             self._end(event, now)
             return event
+        if key[0] == "incomplete" and self._lasts(("host", key[1]), now):
+            # The host has its line, and the instrument its row.
+            raise DropEvent
         trouble = self._troubles.get(key)
         if trouble is None or _is_over(trouble, now):
             trouble = self._remember(key, now)
@@ -79,6 +82,10 @@ class Repeats:
     def without_stream_s(self) -> dict[str, float]:
         """The markets whose stream is lost, and for how many seconds."""
         return self._lasting("stream")
+
+    def _lasts(self, key: tuple[Kind, str], now: float) -> bool:
+        known = self._troubles.get(key)
+        return known is not None and not _is_over(known, now)
 
     def _lasting(self, kind: Kind) -> dict[str, float]:
         now = self._clock()

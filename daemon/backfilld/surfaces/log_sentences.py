@@ -70,7 +70,7 @@ SENTENCES = {
     "live_connected": "connected to the stream",
     "live_attached": "live: the stream brings its trades",
     "live_rotated": "renewed the connection to the stream",
-    "live_lost": "no stream: {reason}; connects again",
+    "live_lost": "no stream: {reason}",
     "live_silent": "the stream is silent: {reason}",
     "live_refused": "the exchange refused a subscription: {reason}",
     "live_overflowed": "dropped {trades} of the stream, {reason}; REST brings them",

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import textwrap
+from datetime import UTC, date, datetime
 
 
 def counted(count: int, noun: str) -> str:
@@ -16,6 +17,14 @@ def size(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.{digits}f} {name}"
     return f"{count} B"
+
+
+def fill_command(instrument: object, first: date, last: date) -> str:
+    """How to fetch days that are not stored, as the end of a sentence."""
+    if last >= datetime.now(UTC).date():
+        return f"backfilld run --once --instrument {instrument} fetches today"
+    days = f"--from {first} --to {last}"
+    return f"backfilld fill {days} --instrument {instrument} fetches what is missing"
 
 
 def fitted(text: str, *, indent: str = "  ") -> str:
