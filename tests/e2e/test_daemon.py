@@ -50,7 +50,9 @@ async def test_it_turns_the_day_at_midnight_utc(tmp_path: Path) -> None:
         process = daemon.start("run")
         tomorrow = TODAY.fromordinal(TODAY.toordinal() + 1)
         with trio.fail_after(30):
-            while not daemon.day_file(tomorrow).exists() or not daemon.manager().facts(TODAY).sealed:
+            while not (daemon.day_file(tomorrow).exists() and daemon.day_file(TODAY).exists()):
+                await trio.sleep(0.1)
+            while not daemon.manager().facts(TODAY).sealed:
                 await trio.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
