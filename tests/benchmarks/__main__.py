@@ -22,12 +22,15 @@ from tests.benchmarks import (
     encryption,
     file_size,
     history,
+    instruments,
+    live_day,
     live_lag,
     live_many,
     pipeline,
     resume,
     serve_pages,
     serve_streams,
+    start_up,
 )
 from tests.benchmarks.figures import Figure, print_figures
 from tests.benchmarks.sizes import FULL, QUICK, Sizes
@@ -40,7 +43,10 @@ BENCHMARKS = {
     "resume": resume,
     "pipeline": pipeline,
     "economy": economy,
+    "start-up": start_up,
     "history": history,
+    "instruments": instruments,
+    "live-day": live_day,
     "ceiling": ceiling,
     "archive-day": archive_day,
     "live-lag": live_lag,

@@ -18,6 +18,9 @@ class Sizes:
     ceiling_windows: int
     live_seconds: float
     history_days: int
+    history_instruments: int
+    instruments: tuple[int, ...]
+    live_day_rows: int
 
 
 FULL = Sizes(
@@ -32,6 +35,9 @@ FULL = Sizes(
     ceiling_windows=3,
     live_seconds=30.0,
     history_days=1_094,
+    history_instruments=10,
+    instruments=(10, 100, 500),
+    live_day_rows=1_000_000,
 )
 
 QUICK = Sizes(
@@ -46,4 +52,7 @@ QUICK = Sizes(
     ceiling_windows=2,
     live_seconds=8.0,
     history_days=60,
+    history_instruments=2,
+    instruments=(2, 10),
+    live_day_rows=30_000,
 )
