@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
+import polars as pl
 import structlog
 import trio
 
@@ -100,9 +101,15 @@ class _Fetcher:
 
     async def _fetch(self, job: FetchJob) -> JobAnswered:
         urgency = Urgency(job.rank, self._patience.longest_pause_s)
+        is_right = AnswerCheck(job.query)
+
+        def check(trades: pl.DataFrame) -> None:
+            answered_ms = self._spent.usage.server_ms
+            is_right(trades, job.latest_ms and max(job.latest_ms, answered_ms or 0))
+
         request = _Request(
             ask=partial(self._client.trades, job.instrument, job.query, urgency),
-            check=AnswerCheck(job.query),
+            check=check,
             about={"instrument": str(job.instrument), "query": repr(job.query)},
             retries_lies=not isinstance(job.query, Before),
         )

@@ -60,12 +60,14 @@ class SyncAction(Generic[A_co]):
 
 @dataclass(frozen=True, slots=True)
 class FetchJob:
-    """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted. ``rank`` is its urgency."""
+    """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted. ``rank`` is its urgency.
+    ``latest_ms`` is the later time of the host's and the exchange's clock, in ms since the epoch."""
 
     instrument: Instrument
     query: Query
     stop_ms: int | None = None
     rank: Rank = Rank.TODAY
+    latest_ms: int | None = field(default=None, compare=False, repr=False)
 
     @property
     def market(self) -> Market:

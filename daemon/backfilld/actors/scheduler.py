@@ -185,7 +185,8 @@ class _Scheduler:
         if turn is None:
             return None
         instrument, query, rank = turn
-        return FetchJob(instrument, query, self._instruments[instrument].attempt.window.stop_ms, rank)
+        stop_ms = self._instruments[instrument].attempt.window.stop_ms
+        return FetchJob(instrument, query, stop_ms, rank, self._clock.latest_ms())
 
     def _came_back(self, job: Job, spent: Spent) -> None:
         self._in_hand.came_back(job)

@@ -43,6 +43,10 @@ class SchedulerClock:
         """The best guess of the exchange's time."""
         return self._time.now_ms(_local_ms())
 
+    def latest_ms(self) -> int:
+        """The later time of the exchange's clock and the host's."""
+        return max(self.now_ms(), int(self._wall_ms()))
+
     def day(self) -> date:
         """The exchange's day."""
         return day_of(self.now_ms())

@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from backfilld.core.backfill.answers import check_page, cut
+from backfilld.core.backfill.answers import AnswerCheck, check_page, cut
+from backfilld.core.backfill.neighbours import AGREEING
 from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
@@ -255,3 +256,15 @@ def test_cutting_nothing_finds_nothing() -> None:
         kept, found = cut(empty_trades(), query, DAY_MS)
         assert kept.is_empty()
         assert found == Found(None, 0, 0, 0)
+
+
+@pytest.mark.parametrize("query", [Tail(5), Since(DAY_MS), Newest(0)], ids=lambda query: type(query).__name__)
+def test_a_trade_that_no_clock_has_reached_is_believed_only_if_three_answers_say_so(query: Query) -> None:
+    rows, now_ms = trade_frame([5], [DAY_MS + 86_400_000]), DAY_MS + 1000
+    check = AnswerCheck(query)
+    for _ in range(AGREEING - 1):
+        with pytest.raises(UnexpectedAnswer, match="no clock is beyond"):
+            check(rows, now_ms)
+    check(rows, now_ms)
+    AnswerCheck(query)(rows, now_ms + 86_400_000)
+    AnswerCheck(query)(rows)

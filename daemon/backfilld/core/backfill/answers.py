@@ -10,13 +10,16 @@ from math import isfinite
 
 import polars as pl
 
-from backfilld.core.backfill.neighbours import AGREEING, misfit
+from backfilld.core.backfill.neighbours import AGREEING, Misfit, misfit
 from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.day.division import first_row_from
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, IdRange
 from backfilld.errors import UnexpectedAnswer
+
+AHEAD_MS = 3_600_000
+"""A trade that is farther ahead of every clock, in ms, is not believed on the word of one answer."""
 
 MOST_GROWTH = 10**9
 """No answer alone may jump over more ids: the busiest symbol took nine years for four times as many."""
@@ -39,27 +42,37 @@ def check_page(trades: pl.DataFrame, query: Query) -> None:
 
 
 class AnswerCheck:
-    """Checks the answers to one question, until one is accepted: times that fit no trade beside the ids need several
-    that agree."""
+    """Checks the answers to one question, until one is accepted: times that fit no trade beside the ids, and those that
+    no clock has reached, need several that agree."""
 
     def __init__(self, query: Query) -> None:
         self._query = query
         self._seen: Counter[tuple[int, int]] = Counter()
 
-    def __call__(self, trades: pl.DataFrame) -> None:
-        """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer."""
+    def __call__(self, trades: pl.DataFrame, latest_ms: int | None = None) -> None:
+        """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer. ``latest_ms`` is the latest time that
+        a clock shows, None if none is known."""
         query = self._query
         check_page(trades, query)
         asked_id = _asked_id(query)
-        if trades.is_empty() or asked_id is None or not isinstance(query, Page | Tail | At):
+        if trades.is_empty():
             return
-        found = misfit(trades, asked_id, query.beside)
+        found = _from_the_future(trades, latest_ms)
+        if found is None and asked_id is not None and isinstance(query, Page | Tail | At):
+            found = misfit(trades, asked_id, query.beside)
         if found is None:
             return
         first = trades["a"][0], trades["T"][0]
         self._seen[first] += 1
         if found.is_certain or self._seen[first] < AGREEING:
             raise UnexpectedAnswer(found.reason)
+
+
+def _from_the_future(trades: pl.DataFrame, latest_ms: int | None) -> Misfit | None:
+    last_ms = int(trades["T"].max())  # type: ignore[arg-type]
+    if latest_ms is None or last_ms <= latest_ms + AHEAD_MS:
+        return None
+    return Misfit(f"a row of T {last_ms}, and no clock is beyond {latest_ms}", is_certain=False)
 
 
 def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.DataFrame, Found]:
