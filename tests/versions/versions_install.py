@@ -191,14 +191,14 @@ def test_remote_alone(installed: Installed) -> None:
     """As far as it gets without a bucket; ``make test-s3`` has one."""
     installed.install("[remote]")
     installed.command("fill", "--from", YESTERDAY)
-    assert "out of reach" in installed.command("push", code=75, **BUCKET)
+    assert "the connection was refused" in installed.command("push", code=75, **BUCKET)
     assert "'backfilld[fleet]'" in installed.command("fleet", "fill", *FLEET_SPAN, code=78, **BUCKET)
 
 
 def test_fleet_alone(installed: Installed) -> None:
     """As far as it gets without a scheduler; ``make test-fleet`` has one."""
     installed.install("[fleet]")
-    assert "out of reach" in installed.command("fleet", "fill", *FLEET_SPAN, code=75, **BUCKET)
+    assert "the connection was refused" in installed.command("fleet", "fill", *FLEET_SPAN, code=75, **BUCKET)
 
 
 def test_chart_alone(installed: Installed) -> None:
