@@ -75,6 +75,8 @@ def fill(
     """Fill the bucket, by the workers of a scheduler or one task after the other here; return the exit code."""
     if not settings.remote_url:
         raise SettingsError("remote_url is empty: a fleet fills a bucket, such as s3://BUCKET/PREFIX")
+    if scheduler:
+        _dask()  # a missing extra is said before anything is asked
     began = time.monotonic()
     plan, instruments = _planned(settings, names, first, last, quiet=as_json)
     tasks, there = _on_bucket(settings, lambda days: missing_tasks(days, plan.tasks, settings.remote_concurrent))
@@ -159,19 +161,19 @@ def _run(scheduler: str, spec: FleetSpec, tasks: Sequence[FleetTask], *, quiet: 
     progress = _Progress(tasks, quiet)
     if not scheduler:
         return run_tasks(OneByOne(lambda task: fill_month(task, spec)), tasks, progress.add)
-    cluster = _dask(scheduler, spec)
+    cluster = _dask()(scheduler, fill_month, (spec,))
     try:
         return run_tasks(cluster, tasks, progress.add, lambda: progress.look(cluster, scheduler))
     finally:
         cluster.close()
 
 
-def _dask(scheduler: str, spec: FleetSpec) -> "DaskCluster":
+def _dask() -> "type[DaskCluster]":
     try:
         from backfilld.adapters.dask_cluster import DaskCluster  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         raise SettingsError(f"--scheduler needs the extra [fleet]: pip install 'backfilld[fleet]' ({error})") from None
-    return DaskCluster(scheduler, fill_month, (spec,))
+    return DaskCluster
 
 
 @dataclass(slots=True)
