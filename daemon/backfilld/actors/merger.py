@@ -4,6 +4,7 @@ Owns the trades that are not on disk yet, and the promise of how old and how man
 disk; joining with that is the writer's. Must not fetch or write.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -150,7 +151,7 @@ def _by_day(pages: list[tuple[Source, pl.DataFrame]], starts: set[DayStart]) -> 
     found: defaultdict[tuple[date, Source], list[pl.DataFrame]] = defaultdict(list)
     firsts = [trades["a"][0] for _, trades in parts[1:]]
     for source, page in pages:
-        rows = [0, *(int(page["a"].search_sorted(each)) for each in firsts), page.height]
+        rows = [0, *(bisect_left(page["a"], each) for each in firsts), page.height]
         for (day, _), (start, stop) in zip(parts, pairwise(rows), strict=True):
             if start < stop:
                 found[day, source].append(page[start:stop])

@@ -15,7 +15,6 @@ from datetime import date
 from functools import partial
 from typing import TypeVar
 
-import polars as pl
 import structlog
 import trio
 
@@ -187,22 +186,22 @@ async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callab
     saved = await _insist(attempt, message, downloaded, store, disk)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     disk.wrote(message.addition.source.name, downloaded, saved)
-    conflicts = pl.concat([message.conflicts, saved.conflicts])
+    conflicts = [row for each in (message.conflicts, saved.conflicts) for row in each.rows(named=True)]
     if downloaded:
         about.info(
             "trades_merged",
             downloaded=downloaded,
             cached=saved.cached,
             duplicates=message.duplicates + saved.duplicates,
-            conflicts=conflicts.height,
+            conflicts=len(conflicts),
             total=saved.record.rows,
         )
-    for row in conflicts.rows(named=True):
+    for row in conflicts:
         about.error("trade_conflicted", id=row["a"], refused=row)
     if saved.file is not None:
         milliseconds = round((clock() - began) * 1000, 1)
         about.info("day_saved", file=saved.file, trades=saved.record.rows, bytes=saved.bytes, ms=milliseconds)
-    return SyncEvent(message.instrument, DayStored(saved.record, conflicts.height))
+    return SyncEvent(message.instrument, DayStored(saved.record, len(conflicts)))
 
 
 async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Callable[[], float]) -> list[SyncEvent]:

@@ -4,6 +4,7 @@ Owns the rule that an aggregate trade id stands for exactly one trade. Identical
 one id are a conflict: the row already held stays, both are reported.
 """
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 import polars as pl
@@ -34,8 +35,8 @@ def merge(held: pl.DataFrame, new: pl.DataFrame) -> Merged:
         return Merged(pl.concat([held, new], rechunk=False), 0, empty_trades())
     if new["a"][-1] < held["a"][0]:
         return Merged(pl.concat([new, held], rechunk=False), 0, empty_trades())
-    start = int(held["a"].search_sorted(new["a"][0], side="left"))
-    stop = int(held["a"].search_sorted(new["a"][-1], side="right"))
+    start = bisect_left(held["a"], new["a"][0])
+    stop = bisect_right(held["a"], new["a"][-1])
     joined = deduplicate(pl.concat([held[start:stop], new], rechunk=False))
     trades = pl.concat([held[:start], joined.trades, held[stop:]], rechunk=False)
     return Merged(trades, joined.duplicates, joined.conflicts)

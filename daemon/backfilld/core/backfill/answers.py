@@ -192,7 +192,7 @@ def _check_ids(ids: pl.Series, query: Query) -> None:
         raise UnexpectedAnswer(f"id {ids[-1]}, above {MAX_ID}, which no exchange counts to")
     if ids[-1] - first_id + 1 == ids.len() and (ids[1:] - ids[:-1] == 1).all():
         return
-    steps = ids.diff().drop_nulls()
+    steps = ids[1:] - ids[:-1]
     if not (steps > 0).all():
         at = int((steps <= 0).arg_max() or 0)
         raise UnexpectedAnswer(f"id {ids[at + 1]} follows id {ids[at]}: the ids of a page must ascend")

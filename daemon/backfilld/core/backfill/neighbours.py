@@ -131,5 +131,5 @@ def _gap(trades: pl.DataFrame, asked_id: int, trade: Neighbour) -> _Gap:
         return _Gap(trade, max(1, min(ids[0], asked_id) - trade.trade_id), times[0] - trade.at_ms)
     if trade.trade_id > ids[-1]:
         return _Gap(trade, trade.trade_id - ids[-1], trade.at_ms - times[-1])
-    row = int(ids.search_sorted(trade.trade_id))
+    row = bisect_left(ids, trade.trade_id)
     return _Gap(trade, int(ids[row] != trade.trade_id), -abs(times[row] - trade.at_ms))

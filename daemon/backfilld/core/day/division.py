@@ -13,6 +13,7 @@ row keeps the time of another trade, and time may go back over a midnight. The f
 Pure: no file and no clock is known here.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from itertools import pairwise
@@ -122,7 +123,7 @@ def is_near_midnight(trades: pl.DataFrame, day: date) -> bool:
 def _cuts(trades: pl.DataFrame, starts: Collection[DayStart]) -> list[tuple[date, int]]:
     """Each day, with the number of its first row; rows ascend with the days."""
     ids, times = trades["a"], _times(trades)
-    decided = {each.day: int(ids.search_sorted(each.first_id)) for each in _about(ids, starts)}
+    decided = {each.day: bisect_left(ids, each.first_id) for each in _about(ids, starts)}
     by_time = {day: _first_row(times, day) for day in _days(times)}
     first = min([*by_time, *(day - ONE_DAY for day, row in decided.items() if row > 0)])
     cuts, before = [(first, 0)], 0
