@@ -104,8 +104,8 @@ class _Fetcher:
         is_right = AnswerCheck(job.query)
 
         def check(trades: pl.DataFrame) -> None:
-            answered_ms = self._spent.usage.server_ms
-            is_right(trades, job.latest_ms and max(job.latest_ms, answered_ms or 0))
+            clocks_ms = (job.latest_ms, self._spent.usage.server_ms)
+            is_right(trades, [] if job.latest_ms is None else [each for each in clocks_ms if each is not None])
 
         request = _Request(
             ask=partial(self._client.trades, job.instrument, job.query, urgency),

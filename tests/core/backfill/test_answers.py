@@ -264,7 +264,11 @@ def test_a_trade_that_no_clock_has_reached_is_believed_only_if_three_answers_say
     check = AnswerCheck(query)
     for _ in range(AGREEING - 1):
         with pytest.raises(UnexpectedAnswer, match="no clock is beyond"):
-            check(rows, now_ms)
-    check(rows, now_ms)
-    AnswerCheck(query)(rows, now_ms + 86_400_000)
+            check(rows, [now_ms, now_ms - 86_400_000])
+    check(rows, [now_ms])
+    AnswerCheck(query)(rows, [now_ms, now_ms + 86_400_000])
+    check = AnswerCheck(query)
+    for _ in range(9):
+        with pytest.raises(UnexpectedAnswer, match="no clock is beyond"):
+            check(rows, [now_ms, now_ms - 1000])
     AnswerCheck(query)(rows)

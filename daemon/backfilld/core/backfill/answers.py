@@ -6,6 +6,7 @@ true as far as it goes: its rows are kept, and only the ids it skipped are in do
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from math import isfinite
 
 import polars as pl
@@ -49,15 +50,15 @@ class AnswerCheck:
         self._query = query
         self._seen: Counter[tuple[int, int]] = Counter()
 
-    def __call__(self, trades: pl.DataFrame, latest_ms: int | None = None) -> None:
-        """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer. ``latest_ms`` is the latest time that
-        a clock shows, None if none is known."""
+    def __call__(self, trades: pl.DataFrame, clocks_ms: Sequence[int] = ()) -> None:
+        """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer. ``clocks_ms`` are the times that
+        clocks show, as far as any is known. Where two agree, no later trade is ever believed."""
         query = self._query
         check_page(trades, query)
         asked_id = _asked_id(query)
         if trades.is_empty():
             return
-        found = _from_the_future(trades, latest_ms)
+        found = _from_the_future(trades, clocks_ms)
         if found is None and asked_id is not None and isinstance(query, Page | Tail | At):
             found = misfit(trades, asked_id, query.beside)
         if found is None:
@@ -68,11 +69,12 @@ class AnswerCheck:
             raise UnexpectedAnswer(found.reason)
 
 
-def _from_the_future(trades: pl.DataFrame, latest_ms: int | None) -> Misfit | None:
-    last_ms = int(trades["T"].max())  # type: ignore[arg-type]
-    if latest_ms is None or last_ms <= latest_ms + AHEAD_MS:
+def _from_the_future(trades: pl.DataFrame, clocks_ms: Sequence[int]) -> Misfit | None:
+    last_ms, latest_ms = int(trades["T"].max()), max(clocks_ms, default=LATEST_MS)  # type: ignore[arg-type]
+    if last_ms <= latest_ms + AHEAD_MS:
         return None
-    return Misfit(f"a row of T {last_ms}, and no clock is beyond {latest_ms}", is_certain=False)
+    agreeing = sum(latest_ms - each <= AHEAD_MS for each in clocks_ms)
+    return Misfit(f"a row of T {last_ms}, and no clock is beyond {latest_ms}", is_certain=agreeing > 1)
 
 
 def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.DataFrame, Found]:
