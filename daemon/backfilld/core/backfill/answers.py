@@ -52,20 +52,24 @@ class AnswerCheck:
 
     def __call__(self, trades: pl.DataFrame, clocks_ms: Sequence[int] = ()) -> None:
         """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer. ``clocks_ms`` are the times that
-        clocks show, as far as any is known. Where two agree, no later trade is ever believed."""
+        clocks show, as far as any is known. Where two agree, no page of later trades is ever believed, unless it fits
+        one that is stored."""
         query = self._query
         check_page(trades, query)
         asked_id = _asked_id(query)
         if trades.is_empty():
             return
         found = _from_the_future(trades, clocks_ms)
-        if found is None and asked_id is not None and isinstance(query, Page | Tail | At):
-            found = misfit(trades, asked_id, query.beside)
+        if asked_id is not None and isinstance(query, Page | Tail | At):
+            beside = misfit(trades, asked_id, query.beside)
+            is_vouched_for = beside is None and any(each.is_row for each in query.beside)
+            found = None if is_vouched_for else found or beside
         if found is None:
             return
         first = trades["a"][0], trades["T"][0]
         self._seen[first] += 1
-        if found.is_certain or self._seen[first] < AGREEING:
+        is_certain = found.is_certain and isinstance(query, Page | Tail | At)
+        if is_certain or self._seen[first] < AGREEING:
             raise UnexpectedAnswer(found.reason)
 
 
