@@ -411,11 +411,6 @@ def test_where_nothing_was_traded_before_the_window_two_answers_say_so() -> None
     assert plan.is_complete
     assert plan.proven_first_id == 700
     assert model.asked.count(At(699)) == 1
-    shown = NewestShown()
-    shown.begin(700, DAY_MS)
-    shown.agree(749, tape.times[-1])
-    again = Model(tape).play(BackfillPlan(TimeSpan(DAY_MS), [span_of(tape, 0, 50)], shown=shown))
-    assert not {Before, At} & {type(query) for query in again.asked}, "it is remembered"
 
 
 def test_where_the_neighbour_fails_before_the_first_page_comes_empty_the_first_trade_is_asked_for() -> None:

@@ -88,10 +88,6 @@ class NewestShown:
         if self.end.first_id != first_id or empty_from_ms < self.end.empty_from_ms:
             self.end = replace(self.end, first_id=first_id, empty_from_ms=empty_from_ms)
 
-    def is_first(self, trade_id: int, start_ms: int) -> bool:
-        """Whether it was proven that nothing was traded from this time until this trade."""
-        return self.end.first_id == trade_id and self.end.empty_from_ms <= start_ms
-
     def is_behind(self, last_id: int | None, last_ms: int) -> bool:
         """Whether a trade behind this one was shown, by its id or by its time."""
         end = self.end

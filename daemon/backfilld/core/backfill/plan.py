@@ -72,9 +72,8 @@ class BackfillPlan(KnownWindow):
 
     def _begin(self, spans: list[StoredSpan], *, first_is_proven: bool, last_is_proven: bool) -> None:
         start_ms, stop_ms = self.window.start_ms, self.window.stop_ms
-        is_first_of_all = bool(spans) and self._end.shown.is_first(spans[0].ids.first_id, start_ms)
         over_start = next((span for span in spans if span.first_ms < start_ms <= span.last_ms), None)
-        if over_start or is_first_of_all or (spans and first_is_proven):
+        if over_start or (spans and first_is_proven):
             self._head.hold((over_start or spans[0]).ids.first_id, reaches_over=over_start is not None)
         else:
             self._head.ask(with_first=not spans)
