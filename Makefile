@@ -17,7 +17,7 @@ help:
 	@echo "make test-page     on Debian: fetch Chromium, once, and try the page in it; screenshots in build/page"
 	@echo "make test-fleet    the same server and Dask: a fleet of workers fills a bucket, whatever is done to them"
 	@echo "make bench-fleet   planning and reading at the size of all of Binance, simulated; some minutes"
-	@echo "make test-at       on Debian: the end-to-end tests by a shifted clock; AT='00:01 20:00'"
+	@echo "make test-at       the end-to-end tests by a shifted clock; AT='00:01 20:00'"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
 	@echo "make test-versions the wheel alone and with each extra alone, on each Python that can be had; the least dependencies"
 	@echo "make docs          build the pages into build/docs, with every link checked"
@@ -44,6 +44,8 @@ setup: .venv/dev
 demo: .venv/run
 	$(BIN)/backfilld demo
 
+# What could depend on the time of day is tried after midnight and in the evening as well.
+DAY_TESTS := $(addprefix tests/e2e/test_,backfill.py daemon.py fill.py governor.py midnight.py)
 # One more than there are cores, for tests that wait; four at most.
 WORKERS := $(shell echo $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 )))
 test: .venv/dev
@@ -56,6 +58,7 @@ test: .venv/dev
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
 	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist worksteal --timeout 300 tests/e2e
+	$(if $(AT),,$(BIN)/python -m tests.clock 00:01 20:00 -n 4 --dist worksteal --timeout 300 $(DAY_TESTS))
 
 # The searches of `make test` in full: every byte, every hour, more random cases.
 test-thorough: export THOROUGH = 1
