@@ -10,10 +10,13 @@ import pytest
 import trio
 
 from backfilld.core.day.start import DayStart
-from backfilld.core.model import Instrument
-from binance_simulator import ExchangeOptions, Tape
+from backfilld.core.model import MS_PER_DAY, Instrument, day_of
+from binance_simulator import ExchangeOptions, Tape, open_exchange
+from binance_simulator.exchange import host_ms
 from tests.e2e.world import (
     BTC,
+    HOUR_MS,
+    START_MS,
     TODAY,
     Daemon,
     allowed_requests,
@@ -94,6 +97,26 @@ async def test_day_file_equals_the_tape_row_for_row(tmp_path: Path, shape: Calla
         await daemon.once()
         assert len(exchange.requests) - asked <= 3
         assert daemon.held().equals(tape)
+
+
+@pytest.mark.parametrize("days_off", [-385, -1, 1, 40])
+async def test_an_exchange_of_another_day_than_the_host_costs_no_request_more(tmp_path: Path, days_off: int) -> None:
+    """Its day counts, once two answers have named it; nothing is stored outside of its window."""
+    start_ms = START_MS + days_off * MS_PER_DAY
+    now_ms = start_ms + 16 * HOUR_MS
+    shift_ms = now_ms - host_ms()
+    tape = Tape.generate(start_ms=start_ms - MS_PER_DAY - HOUR_MS, stop_ms=now_ms, trades=9_000, seed=3)
+    async with open_exchange({str(BTC): tape}, clock_ms=lambda: host_ms() + shift_ms) as exchange:
+        daemon = Daemon(exchange, tmp_path / "cache", {"DAYS": "1"})
+        await daemon.once()
+        days = [day_of(start_ms - MS_PER_DAY), day_of(start_ms)]
+        assert sorted(path.name[9:19] for path in daemon.cache_dir.rglob("*.parquet")) == [str(day) for day in days]
+        held = [daemon.held(day=day) for day in days]
+        assert pl.concat(held).equals(tape.frame.filter(pl.col("T") >= start_ms - MS_PER_DAY))
+        cold = len(exchange.requests)
+        assert cold <= allowed_requests(sum(each.height for each in held))
+        await daemon.once()
+        assert len(exchange.requests) - cold <= 3
 
 
 @pytest.mark.time_of_day("how long today has lasted")

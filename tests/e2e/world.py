@@ -205,12 +205,9 @@ async def kill(process: "subprocess.Popen[bytes]") -> None:
 
 def allowed_requests(missing: int, *, is_silent: bool = False) -> int:
     """The promise: a page a thousand trades, and at most six requests more; and where trading stopped though it should
-    go on (``is_silent``), as many as must agree to that.
-
-    A test run that is still under way at midnight has a host whose day is not the exchange's: planning anew costs 3.
-    """
+    go on (``is_silent``), as many as must agree to that."""
     doubts = ANSWERS_IN_SILENCE if is_silent else 0
-    return math.ceil(missing / 1000) + doubts + (6 if datetime.now(UTC).date() == TODAY else 9)
+    return math.ceil(missing / 1000) + doubts + 6
 
 
 async def until_held(daemon: Daemon, rows: int) -> None:

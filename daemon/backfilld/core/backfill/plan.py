@@ -14,6 +14,7 @@ the next id too. Ids that are refused for their age are left out (:mod:`.lookbac
 
 from collections.abc import Collection, Iterable
 
+from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.known_window import KnownWindow
 from backfilld.core.backfill.neighbours import KnownTimes
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
@@ -109,19 +110,21 @@ class BackfillPlan(KnownWindow):
 
     # -- asking
 
-    def next_question(self, *, pages: bool = True) -> Query | None:
+    def next_question(self, asks: Asks = Asks.ALL) -> Query | None:
         """What :meth:`take` would return, without taking it."""
-        if self._head.to_ask:
+        if self._head.to_ask and asks is not Asks.NEWEST:
             return self._head.to_ask[0]
         page = self._next_page()
         is_filled = page is None and not self._ids.are_asked and not self._head.is_open
         holds_rows = self.last_id is not None and self.last_id in self.received
         query = self._end.question(holds_rows=holds_rows, is_filled=is_filled)
-        return query if query is not None or not pages else page
+        if asks is Asks.NEWEST:
+            return query if isinstance(query, Newest) and query.stop_ms is None else None
+        return query if query is not None or asks is Asks.LOCATING else page
 
-    def take(self, *, pages: bool = True) -> Query | None:
-        """The next question to put, or None if there is none for now; without ``pages``, only one that locates."""
-        query = self.next_question(pages=pages)
+    def take(self, asks: Asks = Asks.ALL) -> Query | None:
+        """The next question to put, or None if there is none for now."""
+        query = self.next_question(asks)
         if query is None:
             return None
         self._open += 1

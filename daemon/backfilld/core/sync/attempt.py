@@ -7,6 +7,7 @@ right, a time that the exchange does not answer for. Must not know rounds; the s
 from collections.abc import Mapping
 from datetime import date
 
+from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
 from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail
@@ -95,9 +96,9 @@ class Attempt:
         self.unproven_ends.clear()
         self.plan.top_up(asks_end=asks_end)
 
-    def rank(self, *, is_top_up: bool, pages: bool) -> Rank | None:
+    def rank(self, asks: Asks, *, is_top_up: bool) -> Rank | None:
         """How urgent the next question is, None if there is none."""
-        query = self.plan.next_question(pages=pages) if self.error is None else None
+        query = self.plan.next_question(asks) if self.error is None else None
         if query is None:
             return None
         if is_top_up:
@@ -119,6 +120,17 @@ class Attempt:
         if self.plan.is_located and not self._is_announced:
             self._is_announced = True
             self._announce(now_ms, max_concurrent)
+
+    def reuse(self, event: Answered, now_ms: int, max_concurrent: int) -> None:
+        """Let the answer count that an earlier plan has just had, if this one puts the same question: which trade is
+        the newest of all."""
+        found, query = event.found, self.plan.next_question(Asks.NEWEST)
+        is_named = isinstance(event.query, Newest) and event.query.stop_ms is None and event.query.rows == 1
+        if not (is_named and isinstance(query, Newest) and query.rows == 1 and found.ids is not None):
+            return
+        if found.ids.last_id >= query.at_least_id:
+            self.plan.take(Asks.NEWEST)
+            self.answered(Answered(query, found), now_ms, max_concurrent)
 
     def failed(self, event: Failed) -> None:
         """Enter a failure in the plan; one that is final for the instrument, or out of reach, ends its round."""

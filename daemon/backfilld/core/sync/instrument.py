@@ -31,6 +31,7 @@ once the days that leave it are sealed, or a day later.
 from collections.abc import Mapping
 from datetime import date
 
+from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.outcome import is_unknown_symbol
 from backfilld.core.backfill.questions import Query
 from backfilld.core.day.certificate import Certificate
@@ -67,17 +68,22 @@ class InstrumentSync(Circumstances):
         """How urgent the next question is, None if there is none. Pages wait for the market's limits and the day."""
         if self.must_yield:
             return None
-        if self.archive_ends.is_pending and self.phase in {Phase.ASKING, Phase.AWAITING_ARCHIVE}:
+        if self._asks_archive_ends and self.phase in {Phase.ASKING, Phase.AWAITING_ARCHIVE}:
             return Rank.TODAY
         if self.phase is not Phase.ASKING:
             return None
-        return self.attempt.rank(is_top_up=self.rounds > 0, pages=self._may_page)
+        return self.attempt.rank(self._asks, is_top_up=self.rounds > 0)
 
     def take(self) -> Query | None:
         """The next question; its answer must come back as an event."""
         if self.rank() is None:
             return None
-        return self.archive_ends.take() or self.attempt.plan.take(pages=self._may_page)
+        query = self.archive_ends.take() if self._asks_archive_ends else None
+        return query or self.attempt.plan.take(self._asks)
+
+    @property
+    def _asks_archive_ends(self) -> bool:
+        return self.archive_ends.is_pending and self._asks is not Asks.NEWEST
 
     # -- what happens
 
@@ -105,6 +111,7 @@ class InstrumentSync(Circumstances):
             case happened.Answered():
                 self.has_answered = True
                 self.attempt.answered(event, now.now_ms, self.spec.max_concurrent)
+                self._named = event if self._is_planned_by_host or self.must_yield else None
                 self._offer()
                 self._remember_what_is_owed()
             case happened.Failed():
@@ -195,6 +202,9 @@ class InstrumentSync(Circumstances):
 
     def _plan(self, now: Instant) -> None:
         self.attempt = self._attempt(now)
+        if self._named is not None:
+            self.attempt.reuse(self._named, now.now_ms, self.spec.max_concurrent)
+            self._named = None
         received = self.attempt.plan.received.rows
         self.cached = min(self.cached, received) if self.is_planned else received
         self.is_planned = True

@@ -7,6 +7,7 @@ Owns the memory of a sync between events, and what follows from it. How it chang
 from datetime import date
 from enum import Enum, auto
 
+from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.outcome import Outcome, exit_code, is_unknown_symbol
 from backfilld.core.backfill.sources import within_reach
@@ -15,7 +16,7 @@ from backfilld.core.sync.announcements import Lines
 from backfilld.core.sync.archive_ends import ArchiveEnds
 from backfilld.core.sync.attempt import Attempt
 from backfilld.core.sync.certificates import Certificates
-from backfilld.core.sync.events import Action, Distrust, Instant, Leave, LookAtFiles, Offer, Remember
+from backfilld.core.sync.events import Action, Answered, Distrust, Instant, Leave, LookAtFiles, Offer, Remember
 from backfilld.core.sync.planning import ArchiveState, drafted
 from backfilld.core.sync.rests import rest_s
 from backfilld.core.sync.result import Account, outcome_of
@@ -63,6 +64,7 @@ class SyncState:
         self._is_listed = self.is_unlisted = self.has_answered = self.is_late = False
         self._asked_symbol = self._is_described_next = False
         self.is_planned = False
+        self._named: Answered | None = None
         self._is_planned_by_host, self._is_doubted = True, False
         self._locked: str | None = None
         self._quiet_rounds = self._held_before = 0
@@ -89,9 +91,14 @@ class SyncState:
         return self._reach_ms if is_at_reach and not self._is_the_very_first(attempt.plan.first_id) else None
 
     @property
-    def _may_page(self) -> bool:
-        """Whether the limits of the market and its day are known, so that rows may be asked for."""
-        return self._is_listed and not (self._is_planned_by_host and self._is_doubted)
+    def _asks(self) -> Asks:
+        """Rows may be asked for once the limits of the market and its day are known. Until the exchange has named the
+        day, and twice if it is not the host's, only what is the same on any day is asked."""
+        is_doubted = self._is_planned_by_host and self._is_doubted
+        if self._is_listed and not is_doubted:
+            return Asks.ALL
+        is_of_any_day = self.spec.window is not None or (self.has_answered and not is_doubted)
+        return Asks.LOCATING if is_of_any_day else Asks.NEWEST
 
     @property
     def must_yield(self) -> bool:
