@@ -44,8 +44,6 @@ setup: .venv/dev
 demo: .venv/run
 	$(BIN)/backfilld demo
 
-# What could depend on the time of day is tried after midnight and in the evening as well.
-DAY_TESTS := $(addprefix tests/e2e/test_,backfill.py daemon.py fill.py governor.py midnight.py)
 # One more than there are cores, for tests that wait; four at most.
 WORKERS := $(shell echo $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 )))
 test: .venv/dev
@@ -58,7 +56,7 @@ test: .venv/dev
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
 	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist worksteal --timeout 300 tests/e2e
-	$(if $(AT),,$(BIN)/python -m tests.clock 00:01 20:00 -n 4 --dist worksteal --timeout 300 $(DAY_TESTS))
+	$(if $(AT),,$(BIN)/python -m tests.clock 00:01 20:00 -n 4 --dist worksteal --timeout 300 -m time_of_day tests/e2e)
 
 # The searches of `make test` in full: every byte, every hour, more random cases.
 test-thorough: export THOROUGH = 1

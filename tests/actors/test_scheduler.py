@@ -101,6 +101,7 @@ class Desk:
     errors: dict[Instrument, ExchangeError] = field(default_factory=dict)
     info_errors: dict[Market, ExchangeError] = field(default_factory=dict)
     dealt: list[Job] = field(default_factory=list)
+    newest: list[Job] = field(default_factory=list)
     flushes: list[Flush] = field(default_factory=list)
     gathered: defaultdict[Instrument, list[pl.DataFrame]] = field(default_factory=lambda: defaultdict(list))
     starts: defaultdict[Instrument, set[DayStart]] = field(default_factory=lambda: defaultdict(set))
@@ -133,7 +134,14 @@ class Desk:
         await wait_all_tasks_blocked()
         jobs = drained(self.jobs)
         self.dealt += jobs
+        self.newest = jobs
         return jobs
+
+    async def answered(self) -> list[Job]:
+        """Answer the jobs that were dealt last; the next ones."""
+        for job in self.newest:
+            self.send.send_nowait(self.event_of(job))
+        return await self.waiting_jobs()
 
     async def work(self) -> None:
         """Answer jobs and save pages until nothing is asked any more."""
@@ -252,17 +260,15 @@ def hold(
 
 
 async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first(autojump_clock: MockClock) -> None:
-    ends = (Before(DAY_MS), Since(DAY_MS), Newest(0))
+    """And for the window's beginning once an answer has said which day it is."""
     async with scheduling(spec_for(BTC, ETH, max_concurrent=9), {}) as desk:
         *others, describe = sorted(await desk.waiting_jobs(), key=lambda job: isinstance(job, DescribeMarket))
         assert describe == DescribeMarket(Market.SPOT, ("BTCUSDT", "ETHUSDT"))
-        assert sorted(others, key=repr) == sorted(
-            (FetchJob(each, query) for each in (BTC, ETH) for query in ends), key=repr
-        )
+        assert sorted(others, key=repr) == [FetchJob(BTC, Newest(0)), FetchJob(ETH, Newest(0))]
         desk.tapes = {BTC: Tape.even(5000), ETH: Tape.even(10)}
-        for job in desk.dealt:
-            desk.send.send_nowait(desk.event_of(job))
-        jobs = await desk.waiting_jobs()
+        begins = [FetchJob(each, query) for each in (BTC, ETH) for query in (Before(DAY_MS), Since(DAY_MS))]
+        assert sorted(await desk.answered(), key=repr) == sorted(begins, key=repr)
+        jobs = await desk.answered()
         pages = [Page(IdRange(n, n + 999)) for n in range(0, 4000, 1000)]
         last = Tail(4100, known_id=4999)
         queries = [job.query for job in jobs if isinstance(job, FetchJob)]
@@ -546,9 +552,9 @@ async def test_a_campaign_that_fails_ends_its_round_with_the_reason(
 async def test_what_others_got_before_a_failure_is_saved(autojump_clock: MockClock) -> None:
     """A ban in the middle: the answers in flight count, then the round is flushed and ends."""
     async with scheduling(spec_for(max_concurrent=4), {BTC: Tape.even(9000)}) as desk:
-        for job in await desk.waiting_jobs():
-            desk.send.send_nowait(desk.event_of(job))
-        lost, *others = await desk.waiting_jobs()
+        await desk.waiting_jobs()
+        await desk.answered()
+        lost, *others = await desk.answered()
         assert len(others) == 3
         desk.send.send_nowait(JobFailed(lost, RateLimited("418", retry_after_s=9e9, banned=True), desk.spent()))
         assert await desk.waiting_jobs() == [], "asked on after a ban"
@@ -823,9 +829,9 @@ async def test_a_neighbour_that_cannot_be_had_leaves_a_complete_window(autojump_
 async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojump_clock: MockClock) -> None:
     tapes = {BTC: Tape.even(3000), ETH: Tape.even(10)}
     async with scheduling(spec_for(BTC, ETH, max_concurrent=9), tapes) as desk:
-        for job in await desk.waiting_jobs():
-            desk.send.send_nowait(desk.event_of(job))
-        others = await desk.waiting_jobs()
+        await desk.waiting_jobs()
+        await desk.answered()
+        others = await desk.answered()
         btc = next(job for job in others if isinstance(job, FetchJob) and job.query == Page(IdRange(0, 999)))
         desk.send.send_nowait(StopRequested())
         assert await desk.waiting_jobs() == []
@@ -965,7 +971,7 @@ async def test_today_is_asked_for_while_the_archive_works(autojump_clock: MockCl
         await desk.work()
         assert desk.archived() == [(BTC, PAST)]
         assert desk.store.ids(BTC) == day_tape(tape, DAY).ids
-        assert [type(query) for query in desk.queries[:2]] == [Before, Since], "where the oldest day begins comes first"
+        assert [type(query) for query in desk.queries[:3]] == [Newest, Before, Since], "where the oldest day begins"
         assert Before(DAY_MS) not in desk.queries, "yesterday's last trade would be sent twice"
         assert desk.statistics.value.archive_days == 2
         assert drained(desk.outcomes) == [], "it is not over"

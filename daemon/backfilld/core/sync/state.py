@@ -97,8 +97,10 @@ class SyncState:
         is_doubted = self._is_planned_by_host and self._is_doubted
         if self._is_listed and not is_doubted:
             return Asks.ALL
-        is_of_any_day = self.spec.window is not None or (self.has_answered and not is_doubted)
-        return Asks.LOCATING if is_of_any_day else Asks.NEWEST
+        is_dated = (
+            self.spec.window is not None or not self._is_planned_by_host or (self.has_answered and not is_doubted)
+        )
+        return Asks.LOCATING if is_dated else Asks.NEWEST
 
     @property
     def must_yield(self) -> bool:
