@@ -44,12 +44,12 @@ async def test_a_running_daemon_tops_up_and_ends_with_0_on_sigterm(tmp_path: Pat
 @pytest.mark.time_of_day("midnight")
 async def test_it_turns_the_day_at_midnight_utc(tmp_path: Path) -> None:
     """The trades of the new day go to a new file; the old day is chained to it and sealed."""
-    tape = generated(4_000, hours=24 - 4 / 3600, live_rate_per_s=50)
-    async with exchange_at(24 - 3.5 / 3600, {BTC: tape}) as exchange:
+    tape = generated(4_000, hours=24 - 9 / 3600, live_rate_per_s=50)
+    async with exchange_at(24 - 8 / 3600, {BTC: tape}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache", {"POLL_SECONDS": "0.2"})
         process = daemon.start("run")
         tomorrow = TODAY.fromordinal(TODAY.toordinal() + 1)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while not (daemon.day_file(tomorrow).exists() and daemon.day_file(TODAY).exists()):
                 await trio.sleep(0.1)
             while not daemon.manager().facts(TODAY).sealed:

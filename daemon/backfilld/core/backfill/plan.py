@@ -124,8 +124,7 @@ class BackfillPlan(KnownWindow):
 
     def take(self, asks: Asks = Asks.ALL) -> Query | None:
         """The next question to put, or None if there is none for now."""
-        query = self.next_question(asks)
-        if query is None:
+        if (query := self.next_question(asks)) is None:
             return None
         self._open += 1
         if isinstance(query, Page | Tail):
