@@ -9,7 +9,7 @@ from datetime import date
 
 from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.newest_shown import NewestShown
-from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
+from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL, is_unknown_symbol
 from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.markets import RULES
@@ -144,7 +144,8 @@ class Attempt:
             self.log.warning("first_id_unproven", error=str(error))
             return
         self.log.error("request_failed", query=repr(query), error=str(error))
-        if not isinstance(error, UnexpectedAnswer):
+        # Of a symbol that is unknown exchangeInfo says more: which one is meant.
+        if not isinstance(error, UnexpectedAnswer) and not is_unknown_symbol(self.error):
             self.error = error
 
     def arrived(self, found: Found) -> None:
