@@ -103,6 +103,16 @@ def test_once_the_starts_are_known_every_split_gives_the_same_days(tape: pl.Data
     assert found == {day: set(rows["a"]) for day, rows in whole}
 
 
+def test_filler_rows_alone_are_of_the_day_that_has_begun() -> None:
+    filler = trade_frame([7, 8], [NEXT_MS + 5, NEXT_MS + 6]).with_columns(
+        p=pl.lit(0.0), q=pl.lit(0.0), f=pl.lit(-1, pl.Int64), l=pl.lit(-1, pl.Int64)
+    )
+    assert days_of(filler, DayStart(DAY, 3)) == [(DAY, [7, 8])]
+    assert days_of(filler, DayStart(DAY, 3), DayStart(NEXT, 8)) == [(DAY, [7]), (NEXT, [8])]
+    assert days_of(filler, DayStart(DAY, 3), DayStart(NEXT, 7)) == [(NEXT, [7, 8])]
+    assert days_of(filler) == [(NEXT, [7, 8])], "nothing else is known of them"
+
+
 @given(midnights(60))
 def test_where_time_never_goes_back_each_row_is_of_the_day_of_its_time(times: list[int]) -> None:
     parts = divided(trade_frame(range(3, 3 + len(times)), times))

@@ -122,10 +122,15 @@ def is_near_midnight(trades: pl.DataFrame, day: date) -> bool:
 
 def _cuts(trades: pl.DataFrame, starts: Collection[DayStart]) -> list[tuple[date, int]]:
     """Each day, with the number of its first row; rows ascend with the days."""
-    ids, times = trades["a"], _times(trades)
+    ids = trades["a"]
     decided = {each.day: bisect_left(ids, each.first_id) for each in _about(ids, starts)}
-    by_time = {day: _first_row(times, day) for day in _days(times)}
-    first = min([*by_time, *(day - ONE_DAY for day, row in decided.items() if row > 0)])
+    begun = [day for day, row in decided.items() if row == 0]
+    # Filler rows that come first have no time of their own: they are of the day that has begun.
+    fillers = _leading_fillers(trades) if begun else 0
+    times = _times(trades[fillers:])
+    by_time = {day: fillers + _first_row(times, day) for day in _days(times)}
+    leading = begun if fillers else []
+    first = min([*by_time, *leading, *(day - ONE_DAY for day, row in decided.items() if row > 0)])
     cuts, before = [(first, 0)], 0
     for day in sorted(each for each in {*by_time, *decided} if each > first):
         row = decided.get(day)
@@ -149,7 +154,16 @@ def _lowest(above: Iterable[DayStart], last_id: int) -> list[DayStart]:
     return [each for each in above if each.first_id > last_id][:1]
 
 
+def _leading_fillers(trades: pl.DataFrame) -> int:
+    if trades["p"][0] != 0:
+        return 0
+    real = trades.select(~MARKER).to_series()
+    return int(real.arg_max() or 0) if real.any() else trades.height
+
+
 def _days(times: pl.Series) -> list[date]:
+    if times.is_empty():
+        return []
     if day_of(times.min()) == day_of(times.max()):  # type: ignore[arg-type]
         return [day_of(times[0])]
     return [day_of(number * MS_PER_DAY) for number in (times // MS_PER_DAY).unique().sort()]
@@ -162,7 +176,7 @@ def _first_row(times: pl.Series, day: date) -> int:
 
 def _times(trades: pl.DataFrame) -> pl.Series:
     """The times of the rows; a filler row has that of the row before it."""
-    if trades["p"].min() != 0:
+    if trades.is_empty() or trades["p"].min() != 0:
         return trades["T"]
     own = pl.when(~MARKER).then("T").forward_fill().backward_fill()
     return trades.select(own.fill_null(pl.col("T")).alias("T"))["T"]
