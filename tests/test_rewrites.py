@@ -56,8 +56,9 @@ def rewrites(monkeypatch: pytest.MonkeyPatch) -> Counter[date]:
 
 
 def world_of(rows: int, root: Path, *, save_s: float = SAVE_S, **more: Any) -> World:
-    """Four days, and an hour before them; about 55,000 trades come between two checkpoints."""
-    tape = Tape.even(rows, start_ms=DAY_MS - 3 * MS_PER_DAY - 3_600_000, step_ms=4 * MS_PER_DAY // rows, first_id=7)
+    """Three days and a half, until now, and an hour before them; about 55,000 trades come between two checkpoints."""
+    start_ms, now_ms = DAY_MS - 3 * MS_PER_DAY - 3_600_000, DAY_MS + 43_200_000
+    tape = Tape.even(rows, start_ms=start_ms, step_ms=(now_ms - start_ms) // rows, first_id=7)
     exchange = FakeExchange({BTC: tape}, epoch_ms=DAY_MS + 43_200_000, latency_s=0.5)
     return World(exchange, ParquetStore(root, Encoding(), save_s), checkpoint_s=10, **more)  # type: ignore[arg-type]
 

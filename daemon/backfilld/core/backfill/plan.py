@@ -296,4 +296,4 @@ class BackfillPlan(KnownWindow):
         page = self._ids.next_page(self._to_page)
         if page is not None and page.ids.last_id == self.last_id and self._end.wants_tail:
             return self._end.tail_of(page)
-        return page
+        return page if page is None else self._end.leaving_room(page)

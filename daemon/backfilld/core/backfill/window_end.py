@@ -28,7 +28,7 @@ from backfilld.core.backfill.far_ids import FarIds
 from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.questions import Found, Newest, Page, Query, Tail
 from backfilld.core.backfill.silence import Pace
-from backfilld.core.model import PAGE_ROWS
+from backfilld.core.model import PAGE_ROWS, IdRange
 
 ANSWERS_IN_SILENCE = 12
 """How many answers must agree that trading has stopped where it should go on. If every second answer came from the same
@@ -149,14 +149,20 @@ class WindowEnd:
             return Tail(self._last_id + 1, known_id=self._behind_id)
         return self._newest()
 
+    def leaving_room(self, page: Page) -> Page:
+        """The page, or less of it, so that the tail behind it has ROOM rows of the window: where time goes back over
+        the end, they show that the window was over before its last trade."""
+        ids, last_id = page.ids, self._last_id
+        if self._stop_ms is None or not self.wants_tail or last_id is None or len(ids) <= ROOM:
+            return page
+        is_too_near = 0 < last_id - ids.last_id < ROOM
+        return Page(IdRange(ids.first_id, last_id - ROOM), page.next_id) if is_too_near else page
+
     def tail_of(self, page: Page) -> Tail:
         """The page that reaches the last id known, open at its end, with room for what is new."""
         first_id = page.ids.first_id
         if len(page.ids) == PAGE_ROWS:
             first_id += ROOM
-        if self._stop_ms is not None and first_id > 0:
-            # Where time goes back over the end, the trade before shows that the window is over.
-            return Tail(first_id - 1, known_id=self._last_id, overlaps=True)
         return Tail(first_id, known_id=self._last_id)
 
     def _poll(self) -> Tail:
