@@ -77,7 +77,7 @@ async def _killed_once(daemon: Daemon, chance: random.Random) -> None:
     async with running(daemon, "--once") as run:
         # From the first request on, so that no kill is spent on the imports.
         await until(lambda: len(daemon.exchange.requests) > asked or run.process.poll() is not None)
-        await trio.sleep(chance.random() * 0.5)
+        await trio.sleep(chance.random() * 0.8)
         await run.kill()
 
 
