@@ -8,7 +8,7 @@ DOCS_ENV := NO_MKDOCS_2_WARNING=1
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, live, summary"
 	@echo "make test          set up and run every check"
-	@echo "make test-thorough  the searches among the checks, in full"
+	@echo "make test-thorough the searches among the checks, in full"
 	@echo "make fuzz          the real process against an exchange that misbehaves at random; SEED=1 SECONDS=45"
 	@echo "make test-faults   best as root, with strace: kill it, and break its disk, in every way; see that nothing is lost"
 	@echo "make test-clients  ccxt, python-binance and Binance's own SDK, unmodified, against the endpoint"

@@ -42,6 +42,7 @@ STILL_S = 20.0
 
 MOST_MESSAGE_BYTES = 64 * 2**20
 
+TOO_SLOW = "too slow"
 GONE = "the daemon is gone"
 STILL = "the daemon stands still"
 NONSENSE = "the daemon sends nonsense"
@@ -156,7 +157,7 @@ class _Server:
                 next_id = _next_id(frame, next_id)
                 if isinstance(message, Over):
                     return
-        await _send(stream, Over("too slow", next_id))
+        await _send(stream, Over(TOO_SLOW, next_id))
 
 
 async def _with_beats(frames: "trio.MemoryReceiveChannel[Frame]") -> AsyncGenerator[Frame | None, None]:

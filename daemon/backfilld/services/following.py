@@ -11,7 +11,7 @@ import polars as pl
 import trio
 
 from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
-from backfilld.adapters.live_socket import GONE, STILL, connect_live
+from backfilld.adapters.live_socket import GONE, STILL, TOO_SLOW, connect_live
 from backfilld.core.live.trades import frame_of
 from backfilld.core.model import Instrument, day_of, iso
 from backfilld.core.moments import Moment, moment_ms
@@ -97,7 +97,6 @@ async def follow(
         await trio.sleep(DISK_LOOK_S)
 
 
-TOO_SLOW = "too slow"
 STOPPING = "the daemon is stopping"
 
 

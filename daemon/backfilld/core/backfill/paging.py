@@ -1,14 +1,19 @@
 """Which page to ask for, out of the ids that are missing."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from backfilld.core.backfill.questions import Page
+from backfilld.core.backfill.questions import Page, Tail
 from backfilld.core.ids import IdSet
 from backfilld.core.model import PAGE_ROWS, IdRange
 
 WORTH_ASKING_AGAIN = 4
 """From so many holes on that one page can fill, the whole page is asked for, with what is stored between them. Holes
 that a crash leaves are whole pages; only a defective file has so many so close."""
+
+ROOM = 100
+"""Rows of a tail that are left for what is new since the newest trade was named, and rows of a closed window that its
+tail has at least."""
 
 
 def next_page(missing: Sequence[IdRange], held: IdSet, *, newest_first: bool = False) -> Page:
@@ -25,3 +30,14 @@ def next_page(missing: Sequence[IdRange], held: IdSet, *, newest_first: bool = F
         return Page(page)
     whole = IdRange(within[0].first_id, within[-1].last_id)
     return Page(whole if held.missing(whole) == tuple(within) else page)
+
+
+def towards_end(page: Page, last_id: int, *, is_closed: bool) -> Page | Tail:
+    """The page as it is asked for while the end of the window is open: the one that reaches ``last_id`` as a tail. Of a
+    window that ``is_closed``, the page before leaves the tail ROOM rows: where time goes back over the end, they show
+    that the window was over before its last trade."""
+    if page.ids.last_id == last_id:
+        return Tail(page.ids.first_id + (ROOM if len(page.ids) == PAGE_ROWS else 0), known_id=last_id)
+    if is_closed and len(page.ids) > ROOM and 0 < last_id - page.ids.last_id < ROOM:
+        return replace(page, ids=IdRange(page.ids.first_id, last_id - ROOM))
+    return page

@@ -18,6 +18,7 @@ from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.known_window import KnownWindow
 from backfilld.core.backfill.neighbours import KnownTimes
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
+from backfilld.core.backfill.paging import towards_end
 from backfilld.core.backfill.questions import At, Before, Failure, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.backfill.silence import Pace
 from backfilld.core.backfill.wanted_ids import WantedIds, asked_ids
@@ -294,6 +295,6 @@ class BackfillPlan(KnownWindow):
 
     def _next_page(self) -> Page | Tail | None:
         page = self._ids.next_page(self._to_page)
-        if page is not None and page.ids.last_id == self.last_id and self._end.wants_tail:
-            return self._end.tail_of(page)
-        return page if page is None else self._end.leaving_room(page)
+        if page is None or self.last_id is None or not self._end.wants_tail:
+            return page
+        return towards_end(page, self.last_id, is_closed=self.window.stop_ms is not None)

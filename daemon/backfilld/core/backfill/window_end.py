@@ -26,19 +26,19 @@ Every round is bounded: each tail brings rows or ends, and the newest trade is a
 
 from backfilld.core.backfill.far_ids import FarIds
 from backfilld.core.backfill.newest_shown import NewestShown
-from backfilld.core.backfill.questions import Found, Newest, Page, Query, Tail
+from backfilld.core.backfill.questions import Found, Newest, Query, Tail
 from backfilld.core.backfill.silence import Pace
-from backfilld.core.model import PAGE_ROWS, IdRange
+from backfilld.core.model import PAGE_ROWS
 
 ANSWERS_IN_SILENCE = 12
 """How many answers must agree that trading has stopped where it should go on. If every second answer came from the same
 stale replica, one start in 4,000 would believe it."""
 
-MOST_NEWEST, MOST_OWED = 24, 8
-"""How often one round asks for the newest trade, and how often if that lies below another one or none is named."""
+MOST_NEWEST = 24
+"""How often one round asks for the newest trade."""
 
-ROOM = 100
-"""Rows of a tail that are left for what is new since the newest trade was named."""
+MOST_OWED = 8
+"""How often, where it lies below a trade that was shown before, or none is named."""
 
 AGREEING = 2
 """Answers to independent questions that make an end."""
@@ -148,22 +148,6 @@ class WindowEnd:
         if self._tail_end != self._last_id:
             return Tail(self._last_id + 1, known_id=self._behind_id)
         return self._newest()
-
-    def leaving_room(self, page: Page) -> Page:
-        """The page, or less of it, so that the tail behind it has ROOM rows of the window: where time goes back over
-        the end, they show that the window was over before its last trade."""
-        ids, last_id = page.ids, self._last_id
-        if self._stop_ms is None or not self.wants_tail or last_id is None or len(ids) <= ROOM:
-            return page
-        is_too_near = 0 < last_id - ids.last_id < ROOM
-        return Page(IdRange(ids.first_id, last_id - ROOM), page.next_id) if is_too_near else page
-
-    def tail_of(self, page: Page) -> Tail:
-        """The page that reaches the last id known, open at its end, with room for what is new."""
-        first_id = page.ids.first_id
-        if len(page.ids) == PAGE_ROWS:
-            first_id += ROOM
-        return Tail(first_id, known_id=self._last_id)
 
     def _poll(self) -> Tail:
         return Tail(self._last_id or 0, known_id=self._last_id, overlaps=True)
