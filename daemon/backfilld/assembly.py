@@ -144,6 +144,7 @@ def spec_of(
         client_share=settings.api_weight_share,
         # Its files are put on disk on their way; without a cache nothing may be.
         uses_archive=settings.cache_enabled,
+        pulls=bool(settings.remote_url) and settings.remote_pull,
         live=LiveSpec(settings.stream_urls, _live_times(settings)) if settings.live and not once else None,
     )
 

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 from tests.debian import Unavailable, fetched
@@ -27,6 +28,8 @@ PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 START_S = 20.0
 """Seconds until the server must answer; it takes about one on an idle machine."""
+STARTS = 3
+"""So many starts are tried."""
 
 
 def fetch() -> Path:
@@ -83,8 +86,13 @@ class Radosgw:
     def _wait(self) -> None:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            with suppress(OSError), urllib.request.urlopen(self.endpoint, timeout=1):
-                return
+            if self._processes[-1].poll() is not None:
+                raise Unavailable("radosgw ended by itself")
+            try:
+                with suppress(OSError), urllib.request.urlopen(self.endpoint, timeout=1):
+                    return
+            except HTTPException as error:
+                raise Unavailable(f"another server answers on {self.endpoint}") from error
             time.sleep(0.02)
         raise Unavailable(f"radosgw did not answer on {self.endpoint} within {START_S:.0f} s")
 
@@ -151,13 +159,25 @@ def running() -> Iterator[Radosgw]:
     """A server for the block, with nothing in it. Raises Unavailable."""
     tree = fetch()
     with tempfile.TemporaryDirectory(prefix="backfilld-radosgw-", ignore_cleanup_errors=True) as state:
-        port, monitor_port = _free_ports(2)
-        server = Radosgw(port, tree, Path(state))
+        server = _started(tree, Path(state))
         try:
-            server.start(monitor_port)
             yield server
         finally:
             server.stop()
+
+
+def _started(tree: Path, state: Path, starts: int = STARTS) -> Radosgw:
+    """Again on other ports if it does not start: somebody else may take a port before the server binds it."""
+    port, monitor_port = _free_ports(2)
+    server = Radosgw(port, tree, state / str(starts))
+    try:
+        server.start(monitor_port)
+    except BaseException as error:
+        server.stop()
+        if starts > 1 and isinstance(error, Unavailable):
+            return _started(tree, state, starts - 1)
+        raise
+    return server
 
 
 def _free_ports(count: int) -> list[int]:

@@ -219,7 +219,7 @@ class InstrumentSync(Circumstances):
             self.phase = Phase.AWAITING_ARCHIVE if self.draft.is_whole else Phase.ASKING
             self.log.info("archive_planned", days=[day.isoformat() for day in self.draft.archive])
         if new:
-            self.archive_ends.hold(new, asks_start=self._is_answered_before(new[0], now))
+            self.archive_ends.hold(new, asks_start=not self.spec.pulls and self._is_answered_before(new[0], now))
         if not self._asked_symbol:
             self._asked_symbol = self._is_described_next = True
             self._actions.append(Describe())

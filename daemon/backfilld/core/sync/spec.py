@@ -24,7 +24,8 @@ class RunSpec:
     read their answers.
     A crash loses at most ``checkpoint_s`` of download; what is not drained ``grace_s`` after a stop is cancelled;
     ``weight_share`` of the exchange's limits may be used, and ``client_share`` of that by other programs.
-    ``uses_archive`` says that past days may come from there.
+    ``uses_archive`` says that past days may come from there, and ``pulls`` that a bucket is asked before, whose days
+    prove where they begin.
     ``window`` fixes the span for all instruments; without it, it is today and ``days`` whole days before, open-ended.
     With ``once`` the first complete round ends the pipeline, else rounds follow every ``poll_s``. ``uncached`` only
     chooses the words of the log. Day files older than ``keep_days`` are deleted, none for 0.
@@ -45,6 +46,7 @@ class RunSpec:
     weight_share: float = 0.8
     client_share: float = 0.5
     uses_archive: bool = False
+    pulls: bool = False
     live: LiveSpec | None = None
 
     @property
