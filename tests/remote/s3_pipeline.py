@@ -58,8 +58,8 @@ def counted(run: Ended) -> Counter[str]:
 
 
 def stored_by(run: Ended) -> int:
-    """The days that a run has put into the bucket. The end of the pipeline does not wait for the answer of a push: such a
-    day is found there when the rest is pushed."""
+    """The days that a run has put into the bucket. At its end the pipeline does not wait for the answer to a push: such
+    a day is found there when the rest is pushed."""
     events = counted(run)
     return events["day_pushed"] + events["remote_held"]
 
