@@ -26,10 +26,6 @@ ROWS, DAYS = 500, 3
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 async def test_a_recipe_runs_as_it_stands(block: Block, tmp_path: Path, s3_environment: Radosgw) -> None:
-    if "pyiceberg" in block.text:
-        pytest.importorskip(
-            "sqlalchemy", reason="pyiceberg's local catalogue needs it: pip install 'pyiceberg[sql-sqlite]'"
-        )
     server = s3_environment
     with suppress(OSError):  # another recipe has made it
         make_bucket(server, BUCKET)
