@@ -344,7 +344,7 @@ class FakeStore(RamStore):
         self.locked: set[Instrument] = set()
 
     async def days(self, instrument: Instrument) -> list[date]:
-        """The days held; a locked instrument has one that cannot be read."""
+        """The days stored; a locked instrument has one that cannot be read."""
         self._raise("load")
         return [*await super().days(instrument), *([DAY] if instrument in self.locked else [])]
 
@@ -381,22 +381,22 @@ class FakeStore(RamStore):
         return await super().delete(instrument, day)
 
     def ids(self, instrument: Instrument) -> list[int]:
-        """All ids held of an instrument, ascending."""
-        frames = [frame for (held, _), frame in sorted(self._days.items()) if held == instrument]
+        """All ids stored of an instrument, ascending."""
+        frames = [frame for (stored, _), frame in sorted(self._days.items()) if stored == instrument]
         return [trade_id for frame in frames for trade_id in frame["a"].to_list()]
 
     def record(self, instrument: Instrument, day: date) -> Certificate:
-        """The record of a day that is held."""
+        """The record of a day that is stored."""
         return self._records[instrument, day]
 
     def trades(self, instrument: Instrument) -> pl.DataFrame:
-        """All trades that are held of an instrument, by day."""
-        frames = [frame for (held, _), frame in sorted(self._days.items()) if held == instrument]
+        """All trades that are stored of an instrument, by day."""
+        frames = [frame for (stored, _), frame in sorted(self._days.items()) if stored == instrument]
         return pl.concat([empty_trades(), *frames])
 
     def records(self, instrument: Instrument) -> list[Certificate]:
-        """The records of all days that are held, ascending."""
-        return [record for (held, _), record in sorted(self._records.items()) if held == instrument]
+        """The records of all days that are stored, ascending."""
+        return [record for (stored, _), record in sorted(self._records.items()) if stored == instrument]
 
     def hold(self, instrument: Instrument, trades: pl.DataFrame, record: Certificate) -> None:
         """Hold a day from before."""

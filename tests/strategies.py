@@ -1,4 +1,4 @@
-"""What hypothesis draws: id ranges, coverages, tapes of every shape, days, windows, and what is held of a tape."""
+"""What hypothesis draws: id ranges, coverages, tapes of every shape, days, windows, and what is stored of a tape."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,15 +74,15 @@ def windows(draw: st.DrawFn, tape: Tape) -> TimeSpan:
 
 
 @dataclass(frozen=True)
-class Held:
-    """What is held of a tape: spans, and whether the lowest id is known to be the window's first."""
+class Stored:
+    """What is stored of a tape: spans, and whether the lowest id is known to be the window's first."""
 
     spans: tuple[StoredSpan, ...]
     first_is_proven: bool
 
     @property
     def ids(self) -> set[int]:
-        """Every id held."""
+        """Every id stored."""
         return {i for span in self.spans for i in range(span.ids.first_id, span.ids.last_id + 1)}
 
 
@@ -101,7 +101,7 @@ def reaching(spans: Sequence[StoredSpan], window: TimeSpan) -> tuple[StoredSpan,
 
 
 @st.composite
-def held_of(draw: st.DrawFn, tape: Tape, window: TimeSpan) -> Held:
+def stored_of(draw: st.DrawFn, tape: Tape, window: TimeSpan) -> Stored:
     """Spans with holes between them anywhere, as far as they reach into the window; proven where that is true."""
     count = draw(st.integers(0, 8)) if len(tape) > 1 else 0
     cuts = sorted(draw(st.sets(st.integers(0, len(tape)), max_size=count))) if count else []
@@ -109,7 +109,7 @@ def held_of(draw: st.DrawFn, tape: Tape, window: TimeSpan) -> Held:
     kept = reaching(spans, window)
     wanted = tape.ids_in(window)
     provable = bool(kept and wanted) and kept[0].ids.first_id == min(wanted)
-    return Held(kept, provable and draw(st.booleans()))
+    return Stored(kept, provable and draw(st.booleans()))
 
 
 def midnights(rows: int) -> st.SearchStrategy[list[int]]:

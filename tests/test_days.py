@@ -1,4 +1,4 @@
-"""The law of days, on the whole pipeline: whatever the times over a midnight, every id is held, under one day."""
+"""The law of days, on the whole pipeline: whatever the times over a midnight, every id is stored, under one day."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,15 +53,15 @@ async def started(exchange: OddExchange, store: FakeStore, days: int, window: Ti
 
 
 def check(store: FakeStore, tape: Tape, first_ms: int, stop_ms: int) -> None:
-    """Every id from the first row at or after ``first_ms`` to that before the first at or after ``stop_ms`` is held,
+    """Every id from the first row at or after ``first_ms`` to that before the first at or after ``stop_ms`` is stored,
     under one day."""
     records = store.records(BTC)
     for earlier, later in pairwise(records):
         assert earlier.last_id < later.first_id, (earlier, later)
-    held = {a for record in records for ids in record.coverage.ranges for a in range(ids.first_id, ids.last_id + 1)}
+    stored = {a for record in records for ids in record.coverage.ranges for a in range(ids.first_id, ids.last_id + 1)}
     first = next(a for a, at in zip(tape.ids, tape.times, strict=True) if at >= first_ms)
     last = next((a for a, at in zip(tape.ids, tape.times, strict=True) if at >= stop_ms), tape.ids[-1] + 1) - 1
-    assert held >= set(range(first, last + 1)), sorted(set(range(first, last + 1)) - held)
+    assert stored >= set(range(first, last + 1)), sorted(set(range(first, last + 1)) - stored)
     for record in records:
         inside = first_ms <= MIDNIGHTS[0] + (record.day - DAY).days * MS_PER_DAY < min(stop_ms, MIDNIGHTS[3])
         assert record.sealed or not inside, record

@@ -106,12 +106,12 @@ async def test_a_cold_start_gives_the_tape_and_asks_for_no_row_twice(exchange: E
     ids = served_ids(exchange.requests)
     assert len(ids) - len(set(ids)) == 0
     assert len(exchange.requests) <= -(-expected.height // 1000) + 5
-    held = BackfillCacheManager(Path("my_cache/market=spot/symbol=BTCUSDT")).load_cached_trades(DAY)
-    assert held is not None
-    assert_frame_equal(held, expected)
+    stored = BackfillCacheManager(Path("my_cache/market=spot/symbol=BTCUSDT")).load_cached_trades(DAY)
+    assert stored is not None
+    assert_frame_equal(stored, expected)
 
 
-async def test_the_second_time_nothing_is_downloaded_that_is_held(exchange: Exchange) -> None:
+async def test_the_second_time_nothing_is_downloaded_that_is_stored(exchange: Exchange) -> None:
     first = await backfill(history_of(exchange), at(0), at(11))
     exchange.requests.clear()
     again = await backfill(history_of(exchange), at(0), at(11))
@@ -139,7 +139,7 @@ async def test_any_window_gives_exactly_its_rows(exchange: Exchange, start: floa
     assert_frame_equal(trades, rows_of(exchange, at(start), at(end)))
 
 
-async def test_overlapping_windows_share_what_is_held(exchange: Exchange) -> None:
+async def test_overlapping_windows_share_what_is_stored(exchange: Exchange) -> None:
     """And a third that covers both is the tape's rows, in order."""
     history = history_of(exchange)
     first = await backfill(history, at(2), at(6))

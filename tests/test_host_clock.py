@@ -57,8 +57,8 @@ async def test_one_run_leaves_the_days_of_the_window_alone(
     assert manager.days() == [DAY - timedelta(days=n) for n in range(days, -1, -1)]
     window = TimeSpan(DAY_MS - days * MS_PER_DAY, world.exchange.now_ms)
     wanted = len(world.exchange.tapes[BTC].ids_in(window))
-    held = sum(map(manager.rows_in_file, manager.days()))
-    assert wanted - 1 <= held <= wanted
+    stored = sum(map(manager.rows_in_file, manager.days()))
+    assert wanted - 1 <= stored <= wanted
     verified = verify_files(day_files(tmp_path, None))
     assert [str(finding) for finding in verified.findings] == []
     is_other_day = abs(days_off) > 0.5

@@ -52,7 +52,7 @@ def recorded_day() -> tuple[Tape, IdSet]:
     return Tape(kept.cast(dict(SCHEMA))), gaps  # type: ignore[arg-type]
 
 
-async def test_every_recorded_row_is_held_after_one_run_and_the_day_is_sealed_two_looks_later(
+async def test_every_recorded_row_is_stored_after_one_run_and_the_day_is_sealed_two_looks_later(
     autojump_clock: MockClock,
 ) -> None:
     if not RECORDED.exists():

@@ -77,14 +77,14 @@ async def test_a_crash_is_met_by_another_start_from_what_is_on_disk(workers: int
         async with running(world):
             while not events(logs, "pipeline_crashed"):
                 await trio.sleep(0.01)
-            held = set(world.store.ids(BTC))
-            assert len(held) > 5_000
+            stored = set(world.store.ids(BTC))
+            assert len(stored) > 5_000
             asked = len(world.exchange.rows_sent)
             world.exchange.rows_sent.clear()
             await trio.sleep(30)
             assert world.store.ids(BTC) == world.exchange.tapes[BTC].ids
-            again = held & {i for _, i in world.exchange.rows_sent}
-            assert len(again) <= 1, f"{len(again)} of {asked} are asked twice though they are held"
+            again = stored & {i for _, i in world.exchange.rows_sent}
+            assert len(again) <= 1, f"{len(again)} of {asked} are asked twice though they are stored"
     (told,) = events(logs, "pipeline_crashed")
     assert told["log_level"] == "error"
     (cause,) = told["causes"]
@@ -242,9 +242,9 @@ async def test_an_instrument_that_is_removed_stops_after_a_checkpoint(autojump_c
             reload(pipeline, ETH)
             await trio.sleep(0.2)
             asked = len([True for each, _ in world.exchange.asked if each == BTC])
-            held = world.store.ids(BTC)
-            assert set(held) == {i for each, i in world.exchange.rows_sent if each == BTC}
-            assert 1000 < len(held) < 59_000
+            stored = world.store.ids(BTC)
+            assert set(stored) == {i for each, i in world.exchange.rows_sent if each == BTC}
+            assert 1000 < len(stored) < 59_000
             await trio.sleep(300)
             assert len([True for each, _ in world.exchange.asked if each == BTC]) == asked
             assert world.store.ids(ETH) == world.exchange.tapes[ETH].ids
@@ -316,7 +316,7 @@ async def test_a_reload_while_a_plan_gives_way_is_heeded(autojump_clock: MockClo
         assert world.store.ids(BTC) == world.exchange.tapes[BTC].ids
 
 
-async def test_more_days_are_fetched_and_what_is_held_is_not(autojump_clock: MockClock) -> None:
+async def test_more_days_are_fetched_and_what_is_stored_is_not(autojump_clock: MockClock) -> None:
     start_ms = DAY_MS - 2 * MS_PER_DAY - 3_600_000
     world = daemon()
     world.exchange.tapes = {BTC: Tape.even(9000, start_ms=start_ms, step_ms=20_000)}
@@ -498,9 +498,9 @@ async def test_at_midnight_yesterday_is_sealed_and_today_opened(autojump_clock: 
             assert world.store.record(BTC, TOMORROW).opened
             assert not world.store.record(BTC, TOMORROW).closed
             await trio.sleep(1000)
-            held = world.store.ids(BTC)
-            assert held == world.exchange.tapes[BTC].ids[: len(held)]
-            assert len(held) > 2600
+            stored = world.store.ids(BTC)
+            assert stored == world.exchange.tapes[BTC].ids[: len(stored)]
+            assert len(stored) > 2600
             assert pipeline.statistics.value.complete == 1
     assert [each["day"] for each in events(logs, "day_turned")] == [TOMORROW.isoformat()]
     assert events(logs, "pipeline_crashed") == []
@@ -544,13 +544,13 @@ async def test_an_exchange_whose_clock_steps_does_no_harm(hours: int, autojump_c
             await trio.sleep(100)
             world.exchange.epoch_ms += hours * 3_600_000
             await trio.sleep(3600)
-            held = world.store.ids(BTC)
-            assert held == list(range(held[0], held[-1] + 1)), "no hole"
+            stored = world.store.ids(BTC)
+            assert stored == list(range(stored[0], stored[-1] + 1)), "no hole"
             assert world.store.record(BTC, DAY).opened
             assert pipeline.statistics.value.complete == 1
             visible = world.exchange.tapes[BTC].until(world.exchange.now_ms)
             if hours > 0:
-                assert held[-1] >= visible.ids[-1] - 3
+                assert stored[-1] >= visible.ids[-1] - 3
             world.exchange.epoch_ms -= hours * 3_600_000
             await trio.sleep(7200)
             assert pipeline.statistics.value.complete == 1
@@ -576,7 +576,7 @@ async def test_a_crash_at_midnight_loses_nothing(autojump_clock: MockClock) -> N
         nursery.start_soon(run_pipeline, pipeline)
         nursery.start_soon(later, 612.0, lambda _: world.exchange.misbehaves.append(Misbehaviour(crash)), pipeline)
         await trio.sleep(800)
-        held = world.store.ids(BTC)
-        assert held == world.exchange.tapes[BTC].ids[: len(held)]
+        stored = world.store.ids(BTC)
+        assert stored == world.exchange.tapes[BTC].ids[: len(stored)]
         assert world.store.record(BTC, DAY).sealed
         pipeline.stop.set()

@@ -43,9 +43,9 @@ def instant(trade_id: int) -> datetime:
     return datetime.fromtimestamp((day_start_ms(DAY) + (trade_id - 1000) * EVERY_MS) / 1000, UTC)
 
 
-def fill(cache: Path, held: Iterable[int], starts: Iterable[int] = (), instrument: Instrument = SPOT) -> None:
+def fill(cache: Path, stored: Iterable[int], starts: Iterable[int] = (), instrument: Instrument = SPOT) -> None:
     manager = BackfillCacheManager(instrument_directory(cache, instrument), instrument)
-    trades = tape(held)
+    trades = tape(stored)
     for number, day in enumerate(DAYS):
         inside = trades.filter((pl.col("T") - day_start_ms(DAY)) // MS_PER_DAY == number)
         if inside.height:
@@ -71,10 +71,10 @@ def test_whole_days_by_date(cache: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1000, 1298), st.integers(1, 299), st.integers(-1, 1), st.integers(-1, 1))
-def test_any_span_that_is_held_gives_exactly_its_trades(
+def test_any_span_that_is_stored_gives_exactly_its_trades(
     tmp_path_factory: pytest.TempPathFactory, first: int, length: int, start_ms: int, stop_ms: int
 ) -> None:
-    """To the millisecond, over midnight, up to the last trade that is held, which proves all before it."""
+    """To the millisecond, over midnight, up to the last trade that is stored, which proves all before it."""
     root = tmp_path_factory.getbasetemp() / "scanned"
     if not root.exists():
         fill(root, range(1000, 1300), STARTS)
@@ -90,7 +90,7 @@ def test_any_span_that_is_held_gives_exactly_its_trades(
 
 
 @pytest.mark.parametrize(
-    ("held", "starts", "start", "stop", "said"),
+    ("stored", "starts", "start", "stop", "said"),
     [
         (range(1000, 1300), STARTS, DAY, instant(1299) + timedelta(milliseconds=1), "stored up to 2025-11-09T01:50:00"),
         (range(1000, 1300), STARTS, DAYS[2], DAYS[3], "spot:BTCUSDT 2025-11-09: stored up to 2025-11-09T01:50:00"),
@@ -103,14 +103,14 @@ def test_any_span_that_is_held_gives_exactly_its_trades(
     ],
 )  # fmt: skip
 def test_a_span_that_may_lack_trades_is_refused_by_name(
-    tmp_path: Path, held: Iterable[int], starts: list[int], start: date, stop: date, said: str
+    tmp_path: Path, stored: Iterable[int], starts: list[int], start: date, stop: date, said: str
 ) -> None:
-    fill(tmp_path, held, starts)
+    fill(tmp_path, stored, starts)
     with pytest.raises(BackfillIncomplete, match=said):
         scan(SPOT, start, stop, cache_dir=tmp_path)
     with pytest.warns(IncompleteSpan, match=said):
         found = scan(SPOT, start, stop, cache_dir=tmp_path, incomplete="warn")
-    everything = tape(held).filter(pl.col("T") < _ms(stop), pl.col("T") >= _ms(start))
+    everything = tape(stored).filter(pl.col("T") < _ms(stop), pl.col("T") >= _ms(start))
     assert_frame_equal(found.collect(), everything)
 
 

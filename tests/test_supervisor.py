@@ -47,7 +47,7 @@ def is_later_page(_: Instrument, query: Query | None) -> bool:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5, 20])
-async def test_once_everything_is_held_and_nothing_was_fetched_twice(workers: int, autojump_clock: MockClock) -> None:
+async def test_once_everything_is_stored_and_nothing_was_fetched_twice(workers: int, autojump_clock: MockClock) -> None:
     world = world_of(workers=workers, instruments=(BTC, ETH, SOL))
     outcomes = await world.run()
     assert [outcome.instrument for outcome in outcomes if outcome.complete] != []
@@ -136,9 +136,9 @@ async def test_a_daemon_tops_up_until_it_is_stopped_and_ends_at_once(autojump_cl
     world.exchange.tapes = {BTC: Tape.even(40_000, start_ms=world.exchange.epoch_ms - 10_000)}
     outcomes = await world.run(stopped, after_s=200.0)
     assert trio.current_time() == pytest.approx(200.0, abs=1)
-    held = world.store.ids(BTC)
-    assert held == world.exchange.tapes[BTC].ids[: len(held)]
-    assert len(held) > 1000 + 170 * 100
+    stored = world.store.ids(BTC)
+    assert stored == world.exchange.tapes[BTC].ids[: len(stored)]
+    assert len(stored) > 1000 + 170 * 100
     assert [outcome.complete for outcome in outcomes] == [True]
 
 
@@ -160,12 +160,12 @@ async def test_all_that_was_fetched_before_a_stop_is_saved(
 async def test_a_resume_after_a_stop_fetches_only_the_rest(autojump_clock: MockClock) -> None:
     world = world_of(60_000)
     await world.run(stopped, after_s=0.3)
-    held = len(world.store.ids(BTC))
-    assert 0 < held < 60_000
+    stored = len(world.store.ids(BTC))
+    assert 0 < stored < 60_000
     world.exchange.rows_sent.clear()
     assert overall_exit_code(await world.run()) == 0
     assert world.store.ids(BTC) == world.exchange.tapes[BTC].ids
-    assert world.exchange.rows_sent.total() <= 60_000 - held + 4
+    assert world.exchange.rows_sent.total() <= 60_000 - stored + 4
 
 
 @WORKERS

@@ -274,7 +274,7 @@ async def test_rows_of_an_answer_that_passes_over_ids_are_kept(autojump_clock: M
 
 
 async def test_a_neighbour_that_is_a_lie_is_not_asked_for_again(autojump_clock: MockClock) -> None:
-    """The window is held without it: it is not worth a retry."""
+    """The window is stored without it: it is not worth a retry."""
     lie = Misbehaviour(mangle(lambda rows: rows.with_columns(T=pl.lit(DAY_MS + 999))), times=math.inf)
     async with fetching(misbehaves=[lie]) as bench:
         event = await bench.do(FetchJob(BTC, Before(DAY_MS + 500)))

@@ -258,7 +258,7 @@ async def test_starts_are_of_their_instrument_and_last(autojump_clock: MockClock
             assert day.addition.day_starts == expected
 
 
-async def test_what_is_held_at_the_end_of_the_pages_is_handed_over(autojump_clock: MockClock) -> None:
+async def test_what_waits_at_the_end_of_the_pages_is_handed_over(autojump_clock: MockClock) -> None:
     async with merging() as desk:
         await desk.page(trades_at(0, DAY_MS))
         await desk.page(trades_at(0, DAY_MS), ETH)

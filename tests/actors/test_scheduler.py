@@ -479,7 +479,7 @@ async def test_days_before_today_are_sealed_and_today_is_opened(autojump_clock: 
 
 
 async def test_a_day_whose_file_says_less_than_is_proven_is_renewed(autojump_clock: MockClock) -> None:
-    """Yesterday is held whole and its file knows of neither end; only today has new trades."""
+    """Yesterday is stored whole and its file knows of neither end; only today has new trades."""
     store, tape = FakeStore(), Tape.even(2000, start_ms=DAY_MS - 10_000)
     hold(store, tape.head(1000))
     async with scheduling(spec_for(days=1), {BTC: tape}, store) as desk:

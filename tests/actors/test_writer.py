@@ -95,10 +95,10 @@ async def test_conflicts_of_the_pages_and_of_the_disk_are_counted_and_logged_one
     autojump_clock: MockClock,
 ) -> None:
     async with writing() as desk:
-        held = trades_at(0, DAY_MS, DAY_MS)
-        desk.store.hold(BTC, held, (await desk.store.save(Addition(BTC, DAY, held))).record)
+        trades = trades_at(0, DAY_MS, DAY_MS)
+        desk.store.hold(BTC, trades, (await desk.store.save(Addition(BTC, DAY, trades))).record)
         among_pages = trades_at(9, DAY_MS).with_columns(p=pl.lit(1.5))
-        changed = held.with_columns(q=pl.when(pl.col("a") == 1).then(99.0).otherwise("q"))
+        changed = trades.with_columns(q=pl.when(pl.col("a") == 1).then(99.0).otherwise("q"))
         with capture_logs() as logs:
             await desk.send.send(DayMerged(Addition(BTC, DAY, changed), 3, among_pages))
             event = stored(await desk.events.receive())
@@ -300,7 +300,7 @@ async def test_a_day_that_was_damaged_is_moved_aside_and_what_is_new_is_saved(
 
 
 async def test_a_damaged_day_on_a_disk_that_fails_is_tried_until_it_works(autojump_clock: MockClock) -> None:
-    """What is held is not given up because the damaged file cannot be read for a while."""
+    """What is stored is not given up because the damaged file cannot be read for a while."""
     store = Damaged()
     async with writing(store, is_patient=True) as desk:
         store.damaged = True

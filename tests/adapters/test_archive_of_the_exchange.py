@@ -57,7 +57,7 @@ def taken_into(
     return take_archive(manager, Path(published.path), DAY, published.sha256, starts, within=ids)
 
 
-def rows_held(directory: Path, instrument: Instrument = SPOT) -> pl.DataFrame:
+def rows_stored(directory: Path, instrument: Instrument = SPOT) -> pl.DataFrame:
     trades = BackfillCacheManager(instrument_directory(directory, instrument)).load_cached_trades(DAY)
     assert trades is not None
     return trades
@@ -87,7 +87,7 @@ async def test_what_loses_no_row_is_sealed_and_exact(
         assert await archive.size(instrument, DAY) == published.bytes
     taken = taken_into(tmp_path, published, tape, instrument)
     assert taken.record.sealed
-    assert_frame_equal(rows_held(tmp_path, instrument), tape)
+    assert_frame_equal(rows_stored(tmp_path, instrument), tape)
     assert set(taken.findings.defects) >= {NAMED[defect] for defect in defects if defect in NAMED}
     assert bool(taken.findings.outside) is (ArchiveDefect.REUSED_ID in defects)
 
@@ -98,8 +98,8 @@ async def test_what_loses_rows_is_not_sealed_and_what_is_missing_is_told(tmp_pat
     async with published_days(tmp_path, [defect]) as (archive, tape):
         taken = taken_into(tmp_path, await archive.fetch(SPOT, DAY), tape)
     assert not taken.record.sealed
-    held = rows_held(tmp_path)
-    missing = tape.join(held, on="a", how="anti")
+    stored = rows_stored(tmp_path)
+    missing = tape.join(stored, on="a", how="anti")
     if defect in NAMED:
         assert taken.findings.defects[NAMED[defect]]
         lost = [trade_id for hole in taken.record.holes for trade_id in range(hole.first_id, hole.last_id + 1)]
@@ -108,7 +108,7 @@ async def test_what_loses_rows_is_not_sealed_and_what_is_missing_is_told(tmp_pat
     manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT))
     ends = {DayStart(DAY, tape["a"][0]), DayStart(DAY + timedelta(days=1), tape["a"][-1] + 1)}
     assert manager.append(DAY, missing, ends).record.sealed
-    assert_frame_equal(rows_held(tmp_path), tape)
+    assert_frame_equal(rows_stored(tmp_path), tape)
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ async def test_a_file_published_anew_mends_the_day(tmp_path: Path) -> None:
     """Its rows take the place of those of the first file, and the certificate names both."""
     async with published_days(tmp_path, [ArchiveDefect.REPUBLISHED]) as (archive, tape):
         first = taken_into(tmp_path, await archive.fetch(SPOT, DAY), tape)
-        assert not rows_held(tmp_path).equals(tape)
+        assert not rows_stored(tmp_path).equals(tape)
         second = taken_into(tmp_path, await archive.fetch(SPOT, DAY), tape)
-    assert_frame_equal(rows_held(tmp_path), tape)
+    assert_frame_equal(rows_stored(tmp_path), tape)
     assert first.record.conflicts == 0
     assert second.record.conflicts > 0
     assert len({each.source.sha256 for each in second.record.sources}) == 2

@@ -1,4 +1,4 @@
-"""What every TradeStore promises, held against the one on disk and the one in memory."""
+"""What every TradeStore promises, tried with the one on disk and the one in memory."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -68,7 +68,7 @@ async def test_what_is_saved_is_loaded_and_read(store: TradeStore) -> None:
 
 
 async def test_saving_merges_and_counts_duplicates_and_conflicts(store: TradeStore) -> None:
-    """The row that is held stays; the one that differs is handed back, not stored and not dropped."""
+    """The row that is stored stays; the one that differs is handed back, not stored and not dropped."""
     await store.save(Addition(SPOT, DAY, day_frame(range(1000, 1100))))
     other = day_frame(range(1090, 1150)).with_columns(p=pl.when(pl.col("a") == 1095).then(1.0).otherwise("p"))
     saved = await store.save(Addition(SPOT, DAY, other))

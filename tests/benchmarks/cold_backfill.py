@@ -28,7 +28,7 @@ GUIDE_IMPORTS = "import httpx, polars, trio"
 @dataclass(frozen=True, slots=True)
 class _Cold:
     """One cold backfill: its process, the seconds that the imports alone took right after it, the requests it sent and
-    the trades it held in the end."""
+    the trades it stored in the end."""
 
     run: Run
     start_up_s: float

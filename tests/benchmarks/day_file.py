@@ -33,44 +33,44 @@ def measure(sizes: Sizes) -> list[Figure]:
 
 def _measure(rows: int, sizes: Sizes) -> list[Figure]:
     tape = tape_of_today(rows + sizes.new_rows)
-    held, tail = tape[:rows], tape[rows:]
+    stored, tail = tape[:rows], tape[rows:]
     overlapping = tape[rows - sizes.new_rows // 2 : rows + sizes.new_rows // 2]
     ceiling = MERGE_CEILING_MS if rows == CEILING_ROWS else None
     return [
-        _load(held, sizes.rounds),
-        _merge(f"merge {tail.height:,} at the tail", held, tail, sizes.rounds, ceiling),
-        _merge(f"merge {overlapping.height:,} overlapping by half", held, overlapping, sizes.rounds, ceiling),
-        _append(held, tail, sizes.rounds, ceiling),
+        _load(stored, sizes.rounds),
+        _merge(f"merge {tail.height:,} at the tail", stored, tail, sizes.rounds, ceiling),
+        _merge(f"merge {overlapping.height:,} overlapping by half", stored, overlapping, sizes.rounds, ceiling),
+        _append(stored, tail, sizes.rounds, ceiling),
     ]
 
 
-def _load(held: pl.DataFrame, rounds: int) -> Figure:
+def _load(stored: pl.DataFrame, rounds: int) -> Figure:
     with tempfile.TemporaryDirectory() as directory:
-        day, manager = day_of(held["T"][0]), BackfillCacheManager(directory)
-        path = manager.save_trades_to_cache(held, day)
+        day, manager = day_of(stored["T"][0]), BackfillCacheManager(directory)
+        path = manager.save_trades_to_cache(stored, day)
         ours, theirs = medians_ms(rounds, lambda: manager.load_cached_trades(day), lambda: pl.read_parquet(path))
-    ceiling = LOAD_CEILING_MS if held.height == CEILING_ROWS else None
-    return Figure(f"{held.height:,} cached: load", ours, "ms", "polars.read_parquet, same file", theirs, most=ceiling)
+    ceiling = LOAD_CEILING_MS if stored.height == CEILING_ROWS else None
+    return Figure(f"{stored.height:,} cached: load", ours, "ms", "polars.read_parquet, same file", theirs, most=ceiling)
 
 
-def _merge(name: str, held: pl.DataFrame, new: pl.DataFrame, rounds: int, ceiling: float | None) -> Figure:
-    if not merge(held, new).trades.equals(_guide_merge(held, new)):
+def _merge(name: str, stored: pl.DataFrame, new: pl.DataFrame, rounds: int, ceiling: float | None) -> Figure:
+    if not merge(stored, new).trades.equals(_guide_merge(stored, new)):
         raise RuntimeError("the two ways to merge disagree")
-    ours, theirs = medians_ms(rounds, lambda: merge(held, new), lambda: _guide_merge(held, new))
-    return Figure(f"{held.height:,} cached: {name}", ours, "ms", "concat, unique, sort", theirs, most=ceiling)
+    ours, theirs = medians_ms(rounds, lambda: merge(stored, new), lambda: _guide_merge(stored, new))
+    return Figure(f"{stored.height:,} cached: {name}", ours, "ms", "concat, unique, sort", theirs, most=ceiling)
 
 
-def _append(held: pl.DataFrame, tail: pl.DataFrame, rounds: int, ceiling: float | None) -> Figure:
+def _append(stored: pl.DataFrame, tail: pl.DataFrame, rounds: int, ceiling: float | None) -> Figure:
     with tempfile.TemporaryDirectory() as directory:
-        ours, theirs = medians_ms(rounds, _our_append(directory, held, tail), _guide_append(directory, held, tail))
-    name = f"{held.height:,} cached: append {tail.height:,}, fsync and rename included"
+        ours, theirs = medians_ms(rounds, _our_append(directory, stored, tail), _guide_append(directory, stored, tail))
+    name = f"{stored.height:,} cached: append {tail.height:,}, fsync and rename included"
     return Figure(name, ours, "ms", "read, concat, unique, sort, write snappy", theirs, most=ceiling)
 
 
-def _our_append(directory: str, held: pl.DataFrame, tail: pl.DataFrame) -> Callable[[], object]:
+def _our_append(directory: str, stored: pl.DataFrame, tail: pl.DataFrame) -> Callable[[], object]:
     """Each time from the same file, which replacing leaves alone: another name keeps it."""
-    day, manager = day_of(held["T"][0]), BackfillCacheManager(directory)
-    manager.append(day, held)
+    day, manager = day_of(stored["T"][0]), BackfillCacheManager(directory)
+    manager.append(day, stored)
     path, kept = manager.get_cache_path(day), Path(directory) / "kept"
     path.rename(kept)
 
@@ -82,11 +82,11 @@ def _our_append(directory: str, held: pl.DataFrame, tail: pl.DataFrame) -> Calla
     return append
 
 
-def _guide_append(directory: str, held: pl.DataFrame, tail: pl.DataFrame) -> Callable[[], object]:
+def _guide_append(directory: str, stored: pl.DataFrame, tail: pl.DataFrame) -> Callable[[], object]:
     before, after = Path(directory) / "before.parquet", Path(directory) / "after.parquet"
-    held.write_parquet(before, compression="snappy")
+    stored.write_parquet(before, compression="snappy")
     return lambda: _guide_merge(pl.read_parquet(before), tail).write_parquet(after, compression="snappy")
 
 
-def _guide_merge(held: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    return pl.concat([held, new]).unique().sort("a")
+def _guide_merge(stored: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat([stored, new]).unique().sort("a")

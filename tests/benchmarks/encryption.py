@@ -36,10 +36,10 @@ def measure(sizes: Sizes) -> list[Figure]:
     """For the largest number of trades."""
     rows = sizes.cached_rows[-1]
     tape = tape_of_today(rows + CHECKPOINTS * sizes.new_rows // 10)
-    held, tail = tape[:rows], tape[rows:]
+    stored, tail = tape[:rows], tape[rows:]
     with tempfile.TemporaryDirectory() as directory:
         both = [_Cache(Path(directory) / name, encoding) for name, encoding in ENCODINGS.items()]
-        return _measured(both, held, tail, sizes.rounds)
+        return _measured(both, stored, tail, sizes.rounds)
 
 
 ENCODINGS = {"encrypted": encrypting(OLD), "plain": Encoding()}
@@ -57,14 +57,14 @@ class _Cache:
         key_file.write_text(f"{OLD.id} {_base64(OLD.secret)}\n")
         self.settings = Settings(cache_dir=directory, key_file=key_file)
 
-    def write(self, day: date, held: pl.DataFrame) -> None:
+    def write(self, day: date, stored: pl.DataFrame) -> None:
         """A day file from nothing."""
         self.manager.get_cache_path(day).unlink(missing_ok=True)
-        self.manager.append(day, held)
+        self.manager.append(day, stored)
 
-    def checkpoints(self, day: date, held: pl.DataFrame, tail: pl.DataFrame) -> None:
+    def checkpoints(self, day: date, stored: pl.DataFrame, tail: pl.DataFrame) -> None:
         """Saves as a daemon does them, and the rewrite of the file after them."""
-        self.write(day, held)
+        self.write(day, stored)
         saves, step = WaitingDays(300), tail.height // CHECKPOINTS
         for start in range(0, tail.height, step):
             saves.append(self.manager, Addition(BTC, day, tail[start : start + step]), 0.0)
@@ -82,20 +82,20 @@ def _base64(secret: bytes) -> str:
     return base64.b64encode(secret).decode()
 
 
-def _measured(both: list[_Cache], held: pl.DataFrame, tail: pl.DataFrame, rounds: int) -> list[Figure]:
+def _measured(both: list[_Cache], stored: pl.DataFrame, tail: pl.DataFrame, rounds: int) -> list[Figure]:
     import warnings  # noqa: PLC0415
 
     warnings.simplefilter("ignore")
-    day, name = day_of(held["T"][0]), f"{held.height:,} trades"
+    day, name = day_of(stored["T"][0]), f"{stored.height:,} trades"
 
     def figure(what: str, most: float, deed: Callable[[_Cache], object]) -> Figure:
         ours, theirs = medians_cpu_ms(rounds, *[lambda each=each: deed(each) for each in both])
         return Figure(f"{name}: {what}", ours, "ms CPU", PLAIN, theirs, most_ratio=most)
 
     figures = [
-        figure("write a day file", MOST_WRITE, lambda each: each.write(day, held)),
+        figure("write a day file", MOST_WRITE, lambda each: each.write(day, stored)),
         figure(f"write it, {CHECKPOINTS} checkpoints, write it again", MOST_WRITE,
-               lambda each: each.checkpoints(day, held, tail)),
+               lambda each: each.checkpoints(day, stored, tail)),
     ]  # fmt: skip
     figures += [
         figure("check it at a start", MOST_READ, lambda each: each.manager.record(day)),

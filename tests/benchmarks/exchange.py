@@ -58,9 +58,9 @@ class ServedExchange:
         }
         run = run_process(["-m", "backfilld", "run", "--once", "--instrument", str(INSTRUMENT)], environment)
         events = map(json.loads, run.stdout.splitlines())
-        held = [event["trades"] for event in events if event["event"] == "backfill_completed"]
-        if held != [self.rows]:
-            raise RuntimeError(f"the daemon holds {held} of {self.rows} trades: has the UTC day turned meanwhile?")
+        stored = [event["trades"] for event in events if event["event"] == "backfill_completed"]
+        if stored != [self.rows]:
+            raise RuntimeError(f"the daemon holds {stored} of {self.rows} trades: has the UTC day turned meanwhile?")
         return run
 
     def _get(self, path: str) -> httpx.Response:

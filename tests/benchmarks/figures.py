@@ -1,4 +1,4 @@
-"""A figure, the reference it is held against, and how both are shown. Must not measure anything."""
+"""A figure, the reference beside it, and how both are shown. Must not measure anything."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

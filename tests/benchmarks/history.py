@@ -73,19 +73,19 @@ def measure(sizes: Sizes) -> list[Figure]:
         )
     runs = dict(zip(commands, found, strict=True))
     scans = runs.pop("scan")
-    held = f"{sizes.history_instruments} x {sizes.history_days:,} days"
-    figures = [figure for name, each in runs.items() for figure in _figures(name, held, each, libraries)]
+    stored = f"{sizes.history_instruments} x {sizes.history_days:,} days"
+    figures = [figure for name, each in runs.items() for figure in _figures(name, stored, each, libraries)]
     milliseconds = median_of(scans, lambda run: float(json.loads(run.stdout)))
-    return [*figures, Figure(f"scan of a day of {held}, imports left out", milliseconds, "ms", most=MOST_SCAN_MS)]
+    return [*figures, Figure(f"scan of a day of {stored}, imports left out", milliseconds, "ms", most=MOST_SCAN_MS)]
 
 
-def _figures(name: str, held: str, runs: Sequence[Run], libraries: Sequence[Run]) -> list[Figure]:
+def _figures(name: str, stored: str, runs: Sequence[Run], libraries: Sequence[Run]) -> list[Figure]:
     against = "importing the libraries"
     wall, bare = (median_of(each, lambda run: run.seconds) for each in (runs, libraries))
     cpu, bare_cpu = (median_of(each, lambda run: run.cpu_s) for each in (runs, libraries))
     return [
-        Figure(f"{name}, {held} held: wall", wall, "s", against, bare, most=GOALS_S.get(name)),
-        Figure(f"{name}, {held} held: CPU", cpu, "s", against, bare_cpu),
+        Figure(f"{name}, {stored} stored: wall", wall, "s", against, bare, most=GOALS_S.get(name)),
+        Figure(f"{name}, {stored} stored: CPU", cpu, "s", against, bare_cpu),
     ]
 
 

@@ -1,7 +1,7 @@
 """How long after the exchange's own stream a trade is in a subscriber's hands, while older days are backfilled.
 
 The exchange, the daemon and every subscriber are processes of their own. All subscribers listen at the same time to the
-same trades; each is held against a bare WebSocket client, trade by trade, which takes the network and the machine out.
+same trades; each is compared with a bare WebSocket client, trade by trade, which takes the network and the machine out.
 """
 
 import json

@@ -39,9 +39,9 @@ def measure(sizes: Sizes) -> list[Figure]:
         ours, theirs = (median_of(runs, lambda run: getattr(run, figure)) for runs in (daemon, bare))
         return Figure(name, ours, unit, against, theirs, most_ratio=most_ratio)
 
-    held = f"{sizes.day_rows - sizes.gap_rows:,} cached, {sizes.gap_rows} missing"
+    stored = f"{sizes.day_rows - sizes.gap_rows:,} cached, {sizes.gap_rows} missing"
     return [
-        beside(f"{held}: process start to exit", "s", "seconds", most_ratio=1.5),
+        beside(f"{stored}: process start to exit", "s", "seconds", most_ratio=1.5),
         beside("CPU, all threads", "s", "cpu_s"),
         beside("peak memory", "MB", "peak_mb"),
         Figure("requests", requests, "", "full pages", least_requests(sizes.gap_rows)),
@@ -50,10 +50,10 @@ def measure(sizes: Sizes) -> list[Figure]:
 
 def save_all_but(gap_rows: int, exchange: ServedExchange, cache: Path) -> None:
     """Put the exchange's day on disk, but for the newest ``gap_rows``, its beginning known to be the day's."""
-    held = exchange.tape()[:-gap_rows]
+    stored = exchange.tape()[:-gap_rows]
     manager = BackfillCacheManager(instrument_directory(cache, INSTRUMENT), INSTRUMENT)
     day = day_of(exchange.stop_ms)
-    manager.append(day, held, {DayStart(day, held["a"][0])})
+    manager.append(day, stored, {DayStart(day, stored["a"][0])})
 
 
 def _resume(exchange: ServedExchange, cache: Path) -> Run:

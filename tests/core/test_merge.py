@@ -22,32 +22,32 @@ def rows_of(ids: set[int], changed: set[int] = frozenset()) -> pl.DataFrame:  # 
 
 
 @given(IDS, IDS)
-def test_merge_is_the_sorted_union_and_the_order_of_the_two_does_not_matter(held: set[int], new: set[int]) -> None:
-    merged = merge(rows_of(held), rows_of(new))
-    assert_frame_equal(merged.trades, rows_of(held | new))
-    assert_frame_equal(merged.trades, pl.concat([rows_of(held), rows_of(new)]).unique().sort("a"))
-    assert merged.duplicates == len(held & new)
+def test_merge_is_the_sorted_union_and_the_order_of_the_two_does_not_matter(stored: set[int], new: set[int]) -> None:
+    merged = merge(rows_of(stored), rows_of(new))
+    assert_frame_equal(merged.trades, rows_of(stored | new))
+    assert_frame_equal(merged.trades, pl.concat([rows_of(stored), rows_of(new)]).unique().sort("a"))
+    assert merged.duplicates == len(stored & new)
     assert merged.conflicts.is_empty()
-    assert_frame_equal(merge(rows_of(new), rows_of(held)).trades, merged.trades)
+    assert_frame_equal(merge(rows_of(new), rows_of(stored)).trades, merged.trades)
 
 
 @given(IDS, IDS)
-def test_merging_again_changes_nothing(held: set[int], new: set[int]) -> None:
-    once = merge(rows_of(held), rows_of(new)).trades
+def test_merging_again_changes_nothing(stored: set[int], new: set[int]) -> None:
+    once = merge(rows_of(stored), rows_of(new)).trades
     again = merge(once, rows_of(new))
     assert_frame_equal(again.trades, once)
     assert again.duplicates == len(new)
 
 
 @given(IDS, IDS, IDS)
-def test_of_two_different_trades_under_one_id_the_held_one_stays_and_the_other_is_reported(
-    held: set[int], new: set[int], changed: set[int]
+def test_of_two_different_trades_under_one_id_the_stored_one_stays_and_the_other_is_reported(
+    stored: set[int], new: set[int], changed: set[int]
 ) -> None:
-    merged = merge(rows_of(held), rows_of(new, changed))
-    conflicting = held & new & changed
-    assert_frame_equal(merged.trades, rows_of(held | new, changed - held))
+    merged = merge(rows_of(stored), rows_of(new, changed))
+    conflicting = stored & new & changed
+    assert_frame_equal(merged.trades, rows_of(stored | new, changed - stored))
     assert_frame_equal(merged.conflicts, rows_of(conflicting, changed))
-    assert merged.duplicates == len(held & new) - len(conflicting)
+    assert merged.duplicates == len(stored & new) - len(conflicting)
 
 
 @given(st.lists(st.integers(0, 15), max_size=40), st.integers(0, 99))
@@ -67,11 +67,11 @@ def test_deduplicate_keeps_the_first_row_of_each_id_in_order(ids: list[int], see
 
 def test_rows_after_the_end_are_appended_without_a_copy() -> None:
     """The fast path of every page of a running day: two chunks, the first untouched."""
-    held, new = rows_of({1, 2, 3}), rows_of({4, 5})
-    merged = merge(held, new)
+    stored, new = rows_of({1, 2, 3}), rows_of({4, 5})
+    merged = merge(stored, new)
     assert merged.trades.n_chunks() == 2
     assert merged.trades["a"].get_chunks()[0].to_list() == [1, 2, 3]
-    assert merge(new, held).trades["a"].to_list() == [1, 2, 3, 4, 5]
+    assert merge(new, stored).trades["a"].to_list() == [1, 2, 3, 4, 5]
 
 
 # -- typed

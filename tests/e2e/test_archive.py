@@ -55,10 +55,10 @@ def faults_of(daemon: Daemon, days: Sequence[date], instrument: Instrument = BTC
         if not manager.get_cache_path(day).exists():
             yield f"{instrument} {day}: missing"
             continue
-        facts, held = manager.facts(day), daemon.held(day, instrument)
+        facts, stored = manager.facts(day), daemon.stored(day, instrument)
         if not facts.sealed:
             yield f"{instrument} {day}: not sealed, opened {facts.opened}, closed {facts.closed}, holes {facts.holes}"
-        if not held.equals(tape_on(daemon.exchange, day, instrument)):
+        if not stored.equals(tape_on(daemon.exchange, day, instrument)):
             yield f"{instrument} {day}: other rows than the exchange's"
         if facts.sealed and (facts.next_first_id or 0) <= facts.last_id:
             yield f"{instrument} {day}: its chain is broken"
@@ -92,7 +92,7 @@ async def test_thirty_past_days_cost_weight_for_today_and_one_seam_only(tmp_path
         daemon = daemon_of(exchange, tmp_path, 30)
         await daemon.once()
         assert list(faults_of(daemon, past(30))) == []
-        today = daemon.held()
+        today = daemon.stored()
         assert today.equals(daemon.tape_of_today())
         assert downloads(exchange) == dict.fromkeys((f"BTCUSDT-aggTrades-{day}.zip" for day in past(30)), 1)
         of_the_past = [
@@ -286,7 +286,7 @@ async def test_nothing_wrong_is_ever_sealed(tmp_path: Path, seed: int) -> None:
                 for day, facts in certificates(daemon, instrument, past(4)).items():
                     if facts.sealed:
                         sealed += 1
-                        assert daemon.held(day, instrument).equals(tape_on(exchange, day, instrument)), (
+                        assert daemon.stored(day, instrument).equals(tape_on(exchange, day, instrument)), (
                             f"{instrument} {day} is sealed with other rows: {defects[f'{instrument}/{day}']}"
                         )
                 grow_older(daemon, instrument, past(4))

@@ -37,21 +37,21 @@ async def test_cold_start_fetches_every_trade_once_and_the_restart_only_the_new_
     async with exchange_at(16, {BTC: generated(40_000, live_rate_per_s=200)}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
         cold = await daemon.once()
-        held = daemon.held()
-        assert held.equals(daemon.tape_of_today().head(held.height))
-        assert len(exchange.requests) <= allowed_requests(held.height)
+        stored = daemon.stored()
+        assert stored.equals(daemon.tape_of_today().head(stored.height))
+        assert len(exchange.requests) <= allowed_requests(stored.height)
         assert cold.event("backfill_started")["strategy"] == "full"
-        assert cold.event("backfill_completed")["trades"] == held.height
+        assert cold.event("backfill_completed")["trades"] == stored.height
 
         cold_requests = len(exchange.requests)
         warm = await daemon.once()
-        grown = daemon.held()
-        assert grown.height > held.height
+        grown = daemon.stored()
+        assert grown.height > stored.height
         assert grown.equals(daemon.tape_of_today().head(grown.height))
-        assert len(exchange.requests) - cold_requests <= 4 + (grown.height - held.height) // 1000
+        assert len(exchange.requests) - cold_requests <= 4 + (grown.height - stored.height) // 1000
         assert warm.event("backfill_started")["strategy"] == "resume"
-        assert warm.event("gap_found")["missing_ids"] <= grown.height - held.height
-        assert warm.event("trades_merged")["cached"] == held.height
+        assert warm.event("gap_found")["missing_ids"] <= grown.height - stored.height
+        assert warm.event("trades_merged")["cached"] == stored.height
         assert served_twice(exchange) == []
 
 
@@ -90,13 +90,13 @@ async def test_day_file_equals_the_tape_row_for_row(tmp_path: Path, shape: Calla
         daemon = Daemon(exchange, tmp_path / "cache")
         await daemon.once()
         tape = daemon.tape_of_today()
-        assert daemon.held().equals(tape)
+        assert daemon.stored().equals(tape)
         is_silent = tape["T"][-1] < at_hour(15)
         assert len(exchange.requests) <= allowed_requests(tape.height, is_silent=is_silent)
         asked = len(exchange.requests)
         await daemon.once()
         assert len(exchange.requests) - asked <= 3
-        assert daemon.held().equals(tape)
+        assert daemon.stored().equals(tape)
 
 
 @pytest.mark.parametrize("days_off", [-385, -1, 1, 40])
@@ -111,10 +111,10 @@ async def test_an_exchange_of_another_day_than_the_host_costs_no_request_more(tm
         await daemon.once()
         days = [day_of(start_ms - MS_PER_DAY), day_of(start_ms)]
         assert sorted(path.name[9:19] for path in daemon.cache_dir.rglob("*.parquet")) == [str(day) for day in days]
-        held = [daemon.held(day=day) for day in days]
-        assert pl.concat(held).equals(tape.frame.filter(pl.col("T") >= start_ms - MS_PER_DAY))
+        stored = [daemon.stored(day=day) for day in days]
+        assert pl.concat(stored).equals(tape.frame.filter(pl.col("T") >= start_ms - MS_PER_DAY))
         cold = len(exchange.requests)
-        assert cold <= allowed_requests(sum(each.height for each in held))
+        assert cold <= allowed_requests(sum(each.height for each in stored))
         await daemon.once()
         assert len(exchange.requests) - cold <= 3
 
@@ -135,10 +135,10 @@ async def test_marker_rows_are_kept_and_left_out_of_the_figures(tmp_path: Path) 
     async with exchange_at(16, {BTC: tape}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
         done = (await daemon.once()).event("backfill_completed")
-        held = daemon.held()
-        assert held.filter(pl.col("p") == 0).height > 0
-        real = held.filter(pl.col("p") > 0)
-        assert done["trades"] == held.height
+        stored = daemon.stored()
+        assert stored.filter(pl.col("p") == 0).height > 0
+        real = stored.filter(pl.col("p") > 0)
+        assert done["trades"] == stored.height
         prices, quantities = real["p"].to_list(), real["q"].to_list()
         notional = sum(price * quantity for price, quantity in zip(prices, quantities, strict=True))
         assert done["vwap"] == pytest.approx(notional / sum(quantities))
@@ -160,7 +160,7 @@ async def test_two_markets_and_days_before_today(tmp_path: Path) -> None:
         yesterday = TODAY - timedelta(days=1)
         for instrument in (BTC, um):
             manager = daemon.manager(instrument)
-            both = pl.concat([daemon.held(yesterday, instrument), daemon.held(TODAY, instrument)])
+            both = pl.concat([daemon.stored(yesterday, instrument), daemon.stored(TODAY, instrument)])
             assert both.equals(exchange.visible(str(instrument)).filter(pl.col("T") >= at_hour(-24)))
             assert manager.facts(yesterday).sealed
             assert not manager.facts(TODAY).sealed
@@ -189,10 +189,10 @@ async def test_holes_in_the_cache_are_fetched_and_nothing_else(tmp_path: Path) -
         manager = daemon.manager()
         for start, stop in ((0, 2_000), (3_000, 7_000), (9_500, 12_345)):
             manager.append(TODAY, tape[start:stop], {DayStart(TODAY, tape["a"][0])})
-        held = 2_000 + 4_000 + 2_845
+        stored = 2_000 + 4_000 + 2_845
         await daemon.once()
-        assert daemon.held().equals(tape)
-        assert sum(record.rows for record in trade_requests(exchange) if not locates(record)) == tape.height - held
+        assert daemon.stored().equals(tape)
+        assert sum(record.rows for record in trade_requests(exchange) if not locates(record)) == tape.height - stored
         assert served_twice(exchange) == []
 
 
@@ -217,7 +217,7 @@ async def test_a_file_that_cannot_be_trusted_is_moved_aside_and_the_day_filled_a
                 path.write_bytes(b"")
             case "symbol":
                 ether = Instrument.parse("spot:ETHUSDT")
-                daemon.manager(ether).append(TODAY, daemon.held())
+                daemon.manager(ether).append(TODAY, daemon.stored())
                 path.write_bytes(daemon.manager(ether).get_cache_path(TODAY).read_bytes())
             case _:
                 pl.DataFrame({"time": [1], "price": [2.0]}).write_parquet(path)
@@ -226,7 +226,7 @@ async def test_a_file_that_cannot_be_trusted_is_moved_aside_and_the_day_filled_a
         assert again.event("day_quarantined")["moved_to"].startswith(f"{path.name}.bad-")
         (moved,) = path.parent.glob("*.bad-*")
         assert moved.read_bytes() == bad
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
 
 
 @pytest.mark.time_of_day("the day of the host")
@@ -239,7 +239,7 @@ async def test_the_exchange_names_the_day_not_the_host(tmp_path: Path) -> None:
         day = TODAY + timedelta(days=2)
         assert done.event("host_clock_wrong")["server_day"] == day.isoformat()
         assert day in daemon.manager().days()
-        assert daemon.held(day).equals(exchange.visible(str(BTC)).filter(pl.col("T") >= at_hour(48)))
+        assert daemon.stored(day).equals(exchange.visible(str(BTC)).filter(pl.col("T") >= at_hour(48)))
 
 
 async def test_many_killed_runs_lose_little_and_end_exact(tmp_path: Path) -> None:
@@ -254,18 +254,18 @@ async def test_many_killed_runs_lose_little_and_end_exact(tmp_path: Path) -> Non
     async with exchange_at(16, {BTC: tape}, ExchangeOptions(latency_s=0.1)) as exchange:
         checkpoint_s = 0.3
         daemon = Daemon(exchange, tmp_path / "cache", {"CHECKPOINT_SECONDS": str(checkpoint_s)})
-        held = 0
+        stored = 0
         for _ in range(20):
             process = daemon.start("run", "--once")
             await trio.sleep(0.6 + chance.random())
             await kill(process)
             if daemon.day_file().exists():
-                rows = daemon.held().height
-                assert rows >= held
-                held = rows
+                rows = daemon.stored().height
+                assert rows >= stored
+                stored = rows
         assert list(daemon.day_file().parent.glob("*.bad-*")) == []
         await daemon.once()
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         assert list(daemon.cache_dir.rglob("*.tmp-*")) == []
         per_checkpoint = 5 * (checkpoint_s / 0.1 + 2)
         assert len(exchange.requests) <= clean_requests + 20 * (per_checkpoint + 4)

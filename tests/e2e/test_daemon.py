@@ -23,7 +23,7 @@ from tests.e2e.world import (
     kill,
     locates,
     trade_requests,
-    until_held,
+    until_stored,
 )
 
 
@@ -32,13 +32,13 @@ async def test_a_running_daemon_tops_up_and_ends_with_0_on_sigterm(tmp_path: Pat
     async with exchange_at(16, {BTC: generated(3_000, live_rate_per_s=100)}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache", {"POLL_SECONDS": "0.3"})
         process = daemon.start("run")
-        await until_held(daemon, 1)
-        first = daemon.held().height
-        await until_held(daemon, first + 100)
+        await until_stored(daemon, 1)
+        first = daemon.stored().height
+        await until_stored(daemon, first + 100)
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
-        held = daemon.held()
-        assert held.equals(daemon.tape_of_today().head(held.height))
+        stored = daemon.stored()
+        assert stored.equals(daemon.tape_of_today().head(stored.height))
 
 
 @pytest.mark.time_of_day("midnight")
@@ -56,7 +56,7 @@ async def test_it_turns_the_day_at_midnight_utc(tmp_path: Path) -> None:
                 await trio.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
-        both = pl.concat([daemon.held(TODAY), daemon.held(tomorrow)])
+        both = pl.concat([daemon.stored(TODAY), daemon.stored(tomorrow)])
         assert both.equals(daemon.tape_of_today().head(both.height))
 
 
@@ -71,7 +71,7 @@ async def test_sigterm_in_mid_download_keeps_all_that_was_fetched(tmp_path: Path
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
         served = sum(record.rows for record in trade_requests(exchange) if not locates(record))
-        assert daemon.held().height == served
+        assert daemon.stored().height == served
 
 
 async def test_two_instances_on_one_cache(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ async def test_two_instances_on_one_cache(tmp_path: Path) -> None:
     async with exchange_at(16, {BTC: generated(2_000)}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
         first = daemon.start("run")
-        await until_held(daemon, daemon.tape_of_today().height)
+        await until_stored(daemon, daemon.tape_of_today().height)
         second = await daemon.run("run", "--once")
         assert second.code == 75
         assert f"process {first.pid}" in second.stderr
@@ -96,7 +96,7 @@ async def test_a_low_limit_is_used_and_never_passed(tmp_path: Path, fetchers: st
     async with exchange_at(16, {BTC: generated(40_000)}, options) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache", {"MAX_CONCURRENT": fetchers})
         await daemon.once()
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         assert {record.status for record in exchange.requests} == {200}
 
 
@@ -115,7 +115,7 @@ async def test_a_ban_in_the_middle_is_sat_out(tmp_path: Path) -> None:
         after = [record.arrived_ms for record in exchange.requests if record.arrived_ms > refused[-1]]
         assert len(refused) <= 5
         assert after[0] - refused[-1] >= 1_500
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
 
 
 LIES = [
@@ -143,7 +143,7 @@ async def test_a_lying_exchange_never_makes_a_wrong_day(tmp_path: Path) -> None:
     async with exchange_at(16, {BTC: generated(60_000)}, options) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
         await daemon.once()
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
 
 
 async def test_a_page_that_is_always_holed_ends_incomplete_with_the_hole_named(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ async def test_a_page_that_is_always_holed_ends_incomplete_with_the_hole_named(t
         assert done.code == 1
         absent = whole["a"][3_000]
         assert f"ids {absent} to {absent} are missing" in done.stderr
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         assert daemon.manager().facts(TODAY).holes == (IdRange(absent, absent),)
 
 
@@ -204,18 +204,18 @@ async def test_a_full_disk_is_said_and_the_old_file_stays(tmp_path: Path, small_
         daemon = Daemon(exchange, small_disk / "cache", {"CHECKPOINT_SECONDS": "60"})
         (small_disk / "ballast").write_bytes(bytes(20_000))
         await daemon.once()
-        held = daemon.held()
+        stored = daemon.stored()
         used = sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file())
         (small_disk / "ballast").write_bytes(bytes(max(20_000, 600_000 - used - 10_000)))
         full = await daemon.run("run", "--once")
         assert full.code == 1
         assert "No space left on device" in full.stderr
         assert full.stderr.count("\n") == 1
-        assert daemon.held().equals(held)
+        assert daemon.stored().equals(stored)
         assert list(small_disk.rglob("*.tmp-*")) == []
         (small_disk / "ballast").unlink()
         await daemon.once()
-        grown = daemon.held()
+        grown = daemon.stored()
         assert grown.equals(daemon.tape_of_today().head(grown.height))
 
 
@@ -225,5 +225,5 @@ async def test_history_before_the_start_of_the_tape(tmp_path: Path) -> None:
     async with exchange_at(16, {BTC: tape}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
         await daemon.once()
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         assert daemon.manager().facts(TODAY).opened

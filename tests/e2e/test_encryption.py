@@ -62,13 +62,13 @@ async def test_cold_resume_and_the_library_read_what_was_encrypted(tmp_path: Pat
         daemon = encrypted(Daemon(exchange, tmp_path / "cache"), OLD)
         cold = await daemon.once()
         cold_requests = len(exchange.requests)
-        held = rows_of(daemon)
-        assert held.equals(daemon.tape_of_today().head(held.height))
+        stored = rows_of(daemon)
+        assert stored.equals(daemon.tape_of_today().head(stored.height))
         warm = await daemon.once()
         grown = rows_of(daemon)
         assert grown.equals(daemon.tape_of_today().head(grown.height))
         assert warm.event("backfill_started")["strategy"] == "resume"
-        assert len(exchange.requests) - cold_requests <= 4 + (grown.height - held.height) // 1000
+        assert len(exchange.requests) - cold_requests <= 4 + (grown.height - stored.height) // 1000
         assert (await daemon.run("verify")).code == 0
         status = await daemon.run("status")
         assert "locked" not in status.stdout.replace("L locked", "")
@@ -91,8 +91,8 @@ async def test_a_daemon_that_is_killed_goes_on_and_never_wrote_a_plain_row(tmp_p
             await kill(process)
             assert plain_files(daemon.cache_dir) == []
         await daemon.once()
-        held = rows_of(daemon)
-        assert held.equals(daemon.tape_of_today().head(held.height))
+        stored = rows_of(daemon)
+        assert stored.equals(daemon.tape_of_today().head(stored.height))
         assert (await daemon.run("verify")).code == 0
 
 
@@ -174,7 +174,7 @@ async def test_a_rekey_that_is_killed_ends_with_no_file_under_the_old_key(tmp_pa
     async with exchange_at(16, {BTC: tape_of(12)}) as exchange:
         daemon = encrypted(daemon_of(exchange, tmp_path, 10), OLD)
         await daemon.once()
-        held = {day: daemon_rows(daemon, OLD, day) for day in past(10)}
+        stored = {day: daemon_rows(daemon, OLD, day) for day in past(10)}
         encrypted(daemon, NEW, OLD)
         for _ in range(6):
             process = daemon.start("rekey")
@@ -187,7 +187,7 @@ async def test_a_rekey_that_is_killed_ends_with_no_file_under_the_old_key(tmp_pa
         for name, (_, _, content) in tree_of(daemon.cache_dir).items():
             assert OLD.fingerprint.encode() not in content or name.endswith("key_wear.json"), name
             assert ".tmp-" not in name
-        for day, trades in held.items():
+        for day, trades in stored.items():
             assert daemon_rows(daemon, NEW, day).equals(trades)
         encrypted(daemon, NEW)
         assert (await daemon.run("verify")).code == 0

@@ -61,7 +61,7 @@ def is_exact(daemon: Daemon, days: Sequence[date], instrument: Instrument = BTC)
     visible = daemon.exchange.visible(str(instrument))
     return all(
         daemon.manager(instrument).facts(day).sealed
-        and daemon.held(day, instrument).equals(
+        and daemon.stored(day, instrument).equals(
             visible.filter(pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left"))
         )
         for day in days

@@ -18,7 +18,7 @@ from binance_simulator import (
     RequestRecord,
     TenantOptions,
 )
-from tests.e2e.world import BTC, Daemon, ended, exchange_at, generated, kill, until_held
+from tests.e2e.world import BTC, Daemon, ended, exchange_at, generated, kill, until_stored
 
 SHARE = 0.8
 
@@ -39,7 +39,7 @@ async def test_the_specified_limit_with_another_tenant(tmp_path: Path) -> None:
     async with exchange_at(16, {BTC: generated(60_000)}, options) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
         await daemon.once()
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         assert {record.status for record in exchange.requests} == {200}
 
 
@@ -52,7 +52,7 @@ async def test_of_its_share_beside_a_tenant_85_percent_is_used(tmp_path: Path) -
     async with exchange_at(16, {BTC: generated(300_000)}, options) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
         await daemon.once()
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         assert {record.status for record in exchange.requests} == {200}
         spent = own_weight(list(exchange.requests), interval_ms)
         whole = sorted(spent)[2:-1]
@@ -78,7 +78,7 @@ async def test_killed_in_a_ban_and_started_again_nothing_is_sent_until_it_ends(
         await trio.sleep(1.0)
         await kill(process)
         process = daemon.start(*arguments)
-        await until_held(daemon, daemon.tape_of_today().height)
+        await until_stored(daemon, daemon.tape_of_today().height)
         if arguments == ("run",):
             process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
@@ -86,7 +86,7 @@ async def test_killed_in_a_ban_and_started_again_nothing_is_sent_until_it_ends(
         assert len(refused) <= 5, "what was in flight"
         in_ban = [record for record in exchange.requests if began_ms + 1_000 < record.arrived_ms < began_ms + 4_900]
         assert in_ban == []
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
 
 
 async def test_a_long_ban_is_remembered_and_told_without_asking(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_with_30_percent_of_the_answers_faulty_the_day_is_exact(tmp_path: 
     async with exchange_at(16, {BTC: generated(60_000)}, options) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache", {"REQUEST_TIMEOUT_SECONDS": "1"})
         await daemon.once()
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         assert len(exchange.requests) <= 2 * 64 + 20
 
 
@@ -146,7 +146,7 @@ async def test_an_unreachable_or_closed_host_is_left_for_the_next(tmp_path: Path
         hosts = f"http://127.0.0.1:9, {elsewhere.url}, {exchange.url}"
         daemon = Daemon(exchange, tmp_path / "cache", {"SPOT_URL": hosts})
         await daemon.once()
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         assert len(elsewhere.requests) <= 5
         alone = Daemon(elsewhere, tmp_path / "other")
         done = await alone.run("run", "--once")

@@ -108,9 +108,9 @@ def is_contiguous(ids: list[int]) -> bool:
 
 def assert_equals_tape(daemon: Daemon, least: int) -> None:
     """The day file is the beginning of the tape's day, and has at least that many rows."""
-    held = daemon.held()
-    assert held.height >= least
-    assert held.equals(daemon.tape_of_today().head(held.height))
+    stored = daemon.stored()
+    assert stored.height >= least
+    assert stored.equals(daemon.tape_of_today().head(stored.height))
 
 
 async def test_a_follower_gets_history_and_live_without_a_seam_and_the_file_equals_the_tape(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ async def test_an_outage_that_takes_longer_to_heal_than_the_patience_gives_nothi
             ids = await followed(daemon, 40_000)
         assert is_contiguous(ids), "a hole that is given up ends its followers"
         await end(process)
-        assert set(ids) <= set(daemon.held()["a"])
+        assert set(ids) <= set(daemon.stored()["a"])
 
 
 async def test_tail_prints_trades_as_json_from_an_id_on(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def odd_tape(rows: int) -> Tape:
 
 
 def check(daemon: Daemon, exchange: Exchange) -> None:
-    """Every id from the first trade of the first day on is held, under one day; days that are over are sealed."""
+    """Every id from the first trade of the first day on is stored, under one day; days that are over are sealed."""
     manager = daemon.manager()
     facts = [manager.facts(day) for day in DAYS]
     assert [each.sealed for each in facts[:-1]] == [True, True]
@@ -41,8 +41,8 @@ def check(daemon: Daemon, exchange: Exchange) -> None:
     assert all(earlier.last_id + 1 == later.first_id for earlier, later in pairwise(facts))
     tape = exchange.visible(str(BTC))
     first_id = tape.filter(pl.col("T") >= day_start_ms(DAYS[0]))["a"][0]
-    held = pl.concat([daemon.held(day) for day in DAYS])
-    assert held.equals(tape.filter(pl.col("a") >= first_id))
+    stored = pl.concat([daemon.stored(day) for day in DAYS])
+    assert stored.equals(tape.filter(pl.col("a") >= first_id))
 
 
 @pytest.mark.parametrize("options", [WITHOUT_ARCHIVE, WITH_ARCHIVE], ids=["REST", "archive"])
@@ -82,6 +82,6 @@ async def test_days_filled_one_by_one_join_and_a_scan_by_time_lacks_nothing(tmp_
         tape = exchange.visible(str(BTC))
         for day, stop in ((DAYS[0], DAYS[2]), (DAYS[1], DAYS[2])):
             inside = pl.col("T").is_between(day_start_ms(day), day_start_ms(stop), closed="left")
-            held = scan(BTC, day, stop, cache_dir=daemon.cache_dir).collect()
+            stored = scan(BTC, day, stop, cache_dir=daemon.cache_dir).collect()
             own = tape.filter(inside, pl.col("a").is_between(first.first_id, second.last_id))
-            assert held.equals(own)
+            assert stored.equals(own)

@@ -194,7 +194,7 @@ async def test_a_file_that_an_operator_deletes_or_damages_is_made_whole(
     tape = generated(8_000, live_rate_per_s=0.0 if told else 30.0)
     async with exchange_at(16, {BTC: tape}) as exchange, served(exchange, tmp_path, BTC) as service:
         await until(lambda: service.words == ["READY=1"])
-        rows = service.daemon.held().height
+        rows = service.daemon.stored().height
         breaks(service.daemon.day_file())
         if told:
             service.process.send_signal(signal.SIGHUP)
@@ -202,10 +202,10 @@ async def test_a_file_that_an_operator_deletes_or_damages_is_made_whole(
         await until(lambda: service.daemon.day_file().exists() and service.said("backfill_started")[1:])
         await until(lambda: service.said("fetch_planned")[1:])
         await trio.sleep(0.5)
-        await until(lambda: service.daemon.day_file().exists() and service.daemon.held().height >= rows)
+        await until(lambda: service.daemon.day_file().exists() and service.daemon.stored().height >= rows)
         assert await service.terminated() == 0
-        held = service.daemon.held()
-        assert held.equals(service.daemon.tape_of_today().head(held.height))
+        stored = service.daemon.stored()
+        assert stored.equals(service.daemon.tape_of_today().head(stored.height))
         assert bool(service.said("day_quarantined")) == (breaks is not Path.unlink)
         assert service.said("pipeline_crashed") == []
 
@@ -257,7 +257,7 @@ async def test_a_stop_in_a_ban_is_prompt_and_no_failure(tmp_path: Path) -> None:
         assert await service.terminated() == 0
         assert time.monotonic() - began < 5
         assert service.words == ["STOPPING=1"]
-        assert service.daemon.held().height > 0
+        assert service.daemon.stored().height > 0
 
 
 async def test_a_reload_while_it_stops_does_not_end_it_otherwise(tmp_path: Path) -> None:

@@ -104,6 +104,6 @@ async def test_nothing_that_clients_do_delays_the_writer_or_the_end(tmp_path: Pa
         finally:
             if process.poll() is None:
                 process.kill()
-        held = daemon.held()
-        tape = daemon.tape_of_today().filter(pl.col("a") <= held["a"][-1])
-        assert held.select("a", "p", "q", "T").equals(tape.select("a", "p", "q", "T"))
+        stored = daemon.stored()
+        tape = daemon.tape_of_today().filter(pl.col("a") <= stored["a"][-1])
+        assert stored.select("a", "p", "q", "T").equals(tape.select("a", "p", "q", "T"))

@@ -142,7 +142,7 @@ class Daemon:
         """The file of a day."""
         return self.manager().get_cache_path(day)
 
-    def held(self, day: date = TODAY, instrument: Instrument = BTC) -> pl.DataFrame:
+    def stored(self, day: date = TODAY, instrument: Instrument = BTC) -> pl.DataFrame:
         """The trades on disk of a day; the file must be there and whole."""
         trades = self.manager(instrument).load_cached_trades(day)
         assert trades is not None
@@ -210,8 +210,8 @@ def allowed_requests(missing: int, *, is_silent: bool = False) -> int:
     return math.ceil(missing / 1000) + doubts + 6
 
 
-async def until_held(daemon: Daemon, rows: int) -> None:
+async def until_stored(daemon: Daemon, rows: int) -> None:
     """Wait until the day file has that many rows."""
     with trio.fail_after(30):
-        while not daemon.day_file().exists() or daemon.held().height < rows:
+        while not daemon.day_file().exists() or daemon.stored().height < rows:
             await trio.sleep(0.05)

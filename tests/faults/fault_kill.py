@@ -55,17 +55,17 @@ async def _killed_often(place: Path, chance: random.Random, kills: int, grown: l
     async with exchange_at(16, {BTC: tape}, roomy(latency_s=LATENCY_S)) as exchange:
         settings = {"CHECKPOINT_SECONDS": str(CHECKPOINT_S), "MAX_CONCURRENT": str(FETCHERS)}
         daemon = Daemon(exchange, place / "cache", settings)
-        held = 0
+        stored = 0
         for _ in range(kills):
-            if held == daemon.tape_of_today().height:
+            if stored == daemon.tape_of_today().height:
                 daemon.day_file().unlink()
-                held = 0
+                stored = 0
                 exchange.requests.clear()
             await _killed_once(daemon, chance)
             rows = assert_sound(daemon)
-            assert rows >= held, "a kill took away what had been saved"
-            grown.append(rows > held)
-            held = rows
+            assert rows >= stored, "a kill took away what had been saved"
+            grown.append(rows > stored)
+            stored = rows
         await daemon.once()
         assert_exact(daemon)
         assert list(daemon.cache_dir.rglob("*.tmp-*")) == []
@@ -110,19 +110,19 @@ async def test_killed_in_a_system_call_of_the_writer(place: Path, strace: None, 
     met: set[str] = set()
     async with exchange_at(16, {BTC: generated(TRADES)}, roomy(latency_s=LATENCY_S)) as exchange:
         daemon = Daemon(exchange, place / "cache", {"CHECKPOINT_SECONDS": str(CHECKPOINT_S)})
-        held = kills = 0
+        stored = kills = 0
         while kills < LEAST_KILLS or not met >= MUST_MEET[name]:
             assert kills < len(numbers), f"only met {met}"
             number = numbers[kills]
             kills += 1
-            if held == daemon.tape_of_today().height:
+            if stored == daemon.tape_of_today().height:
                 daemon.day_file().unlink()
-                held = 0
+                stored = 0
                 exchange.requests.clear()
             met.add(await _killed_in(daemon, Injection(calls, "signal=SIGKILL", str(number))))
             rows = assert_sound(daemon)
-            assert rows >= held
-            held = rows
+            assert rows >= stored
+            stored = rows
         await daemon.once()
         assert_exact(daemon)
         assert list(daemon.cache_dir.rglob("*.tmp-*")) == []

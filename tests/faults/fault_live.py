@@ -51,8 +51,8 @@ async def test_a_disk_that_is_full_for_a_while_holds_up_no_follower_and_loses_no
             assert is_contiguous(ids)
             run.send(signal.SIGTERM)
             assert await run.ended() == 0
-        held = daemon.held()
-        assert held["a"][-1] >= ids[-1]
+        stored = daemon.stored()
+        assert stored["a"][-1] >= ids[-1]
         assert_equals_tape(daemon, len(ids))
 
 

@@ -50,20 +50,20 @@ async def test_a_disk_of_5_mb_that_fills_and_is_emptied(place: Path, mount: Moun
             await run.until_said("disk_failed")
             await _until_no_more_requests(daemon)
             rss_bytes, asked = run.rss_bytes(), len(exchange.requests)
-            held = assert_sound(daemon)
+            stored = assert_sound(daemon)
             await trio.sleep(2)
             assert len(exchange.requests) == asked
             assert run.rss_bytes() - rss_bytes < 20 * 2**20
-            assert rows_on_disk(daemon) == held
+            assert rows_on_disk(daemon) == stored
             ballast.unlink()
             await run.until_said("disk_recovered")
             await run.until_said("backfill_completed", timeout_s=60)
             assert_told_once(run, "No space left on device")
             run.send(signal.SIGTERM)
             assert await run.ended() == 0
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         served = sum(record.rows for record in trade_requests(exchange))
-        assert served <= daemon.held().height + 5, "what was downloaded before the disk filled was kept"
+        assert served <= daemon.stored().height + 5, "what was downloaded before the disk filled was kept"
 
 
 async def _until_no_more_requests(daemon: Daemon) -> None:

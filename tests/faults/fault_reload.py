@@ -32,7 +32,7 @@ class Days:
 
     @classmethod
     def of(cls, daemon: Daemon) -> "Days":
-        return cls(pl.concat([daemon.held(day) for day in DAYS]), tuple(daemon.manager().facts(day) for day in DAYS))
+        return cls(pl.concat([daemon.stored(day) for day in DAYS]), tuple(daemon.manager().facts(day) for day in DAYS))
 
 
 def _two_days() -> Tape:
@@ -106,7 +106,7 @@ async def test_hup_in_the_first_backfill_and_five_at_once(place: Path) -> None:
             assert run.process.poll() is None
             run.send(signal.SIGTERM)
             assert await run.ended() == 0
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
         assert_exact(daemon)
         assert len(served_twice(exchange)) <= LOCATING
 
@@ -125,7 +125,7 @@ async def test_hup_before_the_daemon_listens_and_while_it_stops(place: Path) -> 
             assert await run.ended() == 0
             assert run.said("reload_ignored")
             assert run.said("settings_reloaded") == []
-        assert daemon.held().height >= 3_000
+        assert daemon.stored().height >= 3_000
         assert_exact_as_far_as_it_goes(daemon)
         await daemon.once()
         assert_exact(daemon)
@@ -133,5 +133,5 @@ async def test_hup_before_the_daemon_listens_and_while_it_stops(place: Path) -> 
 
 
 def assert_exact_as_far_as_it_goes(daemon: Daemon) -> None:
-    held, tape = daemon.held(), daemon.tape_of_today()
-    assert held.equals(tape.filter(pl.col("a").is_in(held["a"].implode())))
+    stored, tape = daemon.stored(), daemon.tape_of_today()
+    assert stored.equals(tape.filter(pl.col("a").is_in(stored["a"].implode())))

@@ -59,7 +59,7 @@ def _all_served_is_on_disk(run: Running) -> bool:
     ]
     tape = run.daemon.tape_of_today()["a"]
     ids = {each for record in served for each in range(record.first_id or 0, (record.last_id or 0) + 1)}
-    return ids & set(tape) <= set(run.daemon.held()["a"])
+    return ids & set(tape) <= set(run.daemon.stored()["a"])
 
 
 async def test_idle(place: Path) -> None:
@@ -69,7 +69,7 @@ async def test_idle(place: Path) -> None:
             await run.until_said("backfill_completed")
             with trio.fail_after(1):
                 await _terminated(run, expected=0)
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
 
 
 async def test_in_mid_download_from_a_slow_exchange(place: Path) -> None:
@@ -153,7 +153,7 @@ async def test_while_an_fsync_hangs_and_nothing_is_in_hand(place: Path, strace: 
                 exchange.ban(Pool.SPOT, 120.0)  # an idle daemon syncs nothing
                 await until(traced.lines)
                 await _terminated(run, expected=0, traced=traced)
-        assert daemon.held().equals(daemon.tape_of_today())
+        assert daemon.stored().equals(daemon.tape_of_today())
 
 
 async def test_while_the_disk_is_full(place: Path, mount: Mount) -> None:

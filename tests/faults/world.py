@@ -134,17 +134,17 @@ def assert_sound(daemon: Daemon) -> int:
     """
     if not daemon.day_file().exists():
         return 0
-    held = daemon.held()
+    stored = daemon.stored()
     tape = daemon.tape_of_today()
-    assert held.equals(tape.filter(tape["a"].is_in(held["a"].implode())))
+    assert stored.equals(tape.filter(tape["a"].is_in(stored["a"].implode())))
     assert no_quarantine(daemon)
-    return held.height
+    return stored.height
 
 
 def assert_exact(daemon: Daemon) -> None:
     """The day is the tape, and proven to be so far."""
-    held = daemon.held()
-    assert held.equals(daemon.tape_of_today().head(held.height))
+    stored = daemon.stored()
+    assert stored.equals(daemon.tape_of_today().head(stored.height))
     assert daemon.manager().facts(TODAY).holes == ()
     assert no_quarantine(daemon)
 

@@ -180,7 +180,7 @@ def _wrong_files(daemon: Daemon, case: Case, expected: pl.DataFrame, *, is_claim
     """What is on disk and not the exchange's; and, where the process says that it has all, what lacks."""
     try:
         days = daemon.manager().days()
-        stored = pl.concat([pl.DataFrame(schema=SCHEMA), *(daemon.held(day) for day in days)])
+        stored = pl.concat([pl.DataFrame(schema=SCHEMA), *(daemon.stored(day) for day in days)])
     except (BackfillError, PolarsError, AssertionError) as error:
         return [f"day files cannot be read: {error}"]
     true = daemon.exchange.visible(str(BTC))

@@ -43,7 +43,7 @@ def test_a_time_names_the_first_trade_at_or_after_it(manager: BackfillCacheManag
     assert _first_id(manager, day_start_ms(DAYS[0]) + at_ms) == expected
 
 
-def test_after_all_that_is_held_it_is_the_next_id(manager: BackfillCacheManager) -> None:
+def test_after_all_that_is_stored_it_is_the_next_id(manager: BackfillCacheManager) -> None:
     assert _first_id(manager, day_start_ms(DAYS[1]) + 10) == 17
 
 

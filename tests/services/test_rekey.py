@@ -94,12 +94,12 @@ def test_everything_ends_under_one_key_with_the_same_content(
     tmp_path: Path, before: Encoding, after: Encoding, ends: str | None
 ) -> None:
     fill(tmp_path, before)
-    held = content(tmp_path, before)
+    stored = content(tmp_path, before)
     found = rekey_cache(tmp_path, None, after)
     assert (found.done, found.kept, found.failures) == (6, 0, [])
     assert fingerprints(tmp_path) == {ends}
     only = Encoding(keys=type(after.keys)(after.keys.keys[:1]))
-    assert_same(content(tmp_path, only), held)
+    assert_same(content(tmp_path, only), stored)
     before_again = tree_of(tmp_path / "market=spot")
     again = rekey_cache(tmp_path, None, after)
     assert (again.done, again.kept, again.failures) == (0, 6, [])
@@ -137,15 +137,15 @@ def test_after_a_crash_the_next_run_goes_on_with_the_rest(
     tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path, encrypting(OLD))
-    held = content(tmp_path, encrypting(OLD))
+    stored = content(tmp_path, encrypting(OLD))
     with crashing(after, monkeypatch):
         with suppress(Crash):
             rekey_cache(tmp_path, None, encrypting(NEW, OLD))
-    assert_same(content(tmp_path, encrypting(NEW, OLD)), held)
+    assert_same(content(tmp_path, encrypting(NEW, OLD)), stored)
     atomic._in_hand.clear()
     assert rekey_cache(tmp_path, None, encrypting(NEW, OLD)).failures == []
     assert fingerprints(tmp_path) == {NEW.fingerprint}
-    assert_same(content(tmp_path, encrypting(NEW)), held)
+    assert_same(content(tmp_path, encrypting(NEW)), stored)
     assert list(tmp_path.rglob("*.tmp-*")) == []
 
 

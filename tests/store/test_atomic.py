@@ -29,17 +29,17 @@ def _write_new(temporary: Path) -> None:
 
 
 @pytest.fixture
-def held(tmp_path: Path) -> Path:
+def stored(tmp_path: Path) -> Path:
     """A file that holds what must not be lost."""
     path = tmp_path / "day.parquet"
     path.write_text("old")
     return path
 
 
-def test_the_file_is_replaced_and_nothing_else_is_left(held: Path) -> None:
-    replace_file(held, _write_new)
-    assert held.read_text() == "new"
-    assert _names(held.parent) == ["day.parquet"]
+def test_the_file_is_replaced_and_nothing_else_is_left(stored: Path) -> None:
+    replace_file(stored, _write_new)
+    assert stored.read_text() == "new"
+    assert _names(stored.parent) == ["day.parquet"]
 
 
 def test_directories_are_made(tmp_path: Path) -> None:
@@ -47,45 +47,47 @@ def test_directories_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "file").read_text() == "new"
 
 
-def test_the_old_file_is_whole_while_the_new_one_is_written(held: Path) -> None:
+def test_the_old_file_is_whole_while_the_new_one_is_written(stored: Path) -> None:
     """The temporary file stands beside it, in the same file system."""
     seen: list[tuple[str, str]] = []
 
     def write(temporary: Path) -> None:
         temporary.write_text("half")
-        seen.append((held.read_text(), str(temporary.parent)))
+        seen.append((stored.read_text(), str(temporary.parent)))
         temporary.write_text("new")
 
-    replace_file(held, write)
-    assert seen == [("old", str(held.parent))]
-    assert held.read_text() == "new"
+    replace_file(stored, write)
+    assert seen == [("old", str(stored.parent))]
+    assert stored.read_text() == "new"
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
-def test_an_exception_while_writing_leaves_the_old_file_and_no_temporary_one(held: Path, error: BaseException) -> None:
+def test_an_exception_while_writing_leaves_the_old_file_and_no_temporary_one(
+    stored: Path, error: BaseException
+) -> None:
     def write(temporary: Path) -> None:
         temporary.write_text("half")
         raise error
 
     with pytest.raises(type(error)):
-        replace_file(held, write)
-    assert held.read_text() == "old"
-    assert _names(held.parent) == ["day.parquet"]
+        replace_file(stored, write)
+    assert stored.read_text() == "old"
+    assert _names(stored.parent) == ["day.parquet"]
 
 
-def test_what_the_file_system_refuses_is_a_store_error_with_deed_path_and_reason(held: Path) -> None:
+def test_what_the_file_system_refuses_is_a_store_error_with_deed_path_and_reason(stored: Path) -> None:
     def write(temporary: Path) -> None:
         temporary.write_text("half")
         raise OSError(5, "Input/output error")
 
-    with pytest.raises(StoreError, match=rf"^cannot write {held}: Input/output error$"):
-        replace_file(held, write)
-    assert held.read_text() == "old"
-    assert _names(held.parent) == ["day.parquet"]
+    with pytest.raises(StoreError, match=rf"^cannot write {stored}: Input/output error$"):
+        replace_file(stored, write)
+    assert stored.read_text() == "old"
+    assert _names(stored.parent) == ["day.parquet"]
 
 
 @pytest.mark.parametrize("failing", ["first", "last"])
-def test_a_failed_sync_is_not_taken_for_success(held: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_a_failed_sync_is_not_taken_for_success(stored: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     """Of the file: the old one stays. Of the directory: the caller is told that the new one may not survive."""
     real_sync, calls = os.fsync, []
 
@@ -97,13 +99,13 @@ def test_a_failed_sync_is_not_taken_for_success(held: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "fsync", sync)
     with pytest.raises(StoreError, match="Input/output error"):
-        replace_file(held, _write_new)
-    assert held.read_text() == ("old" if failing == "first" else "new")
-    assert _names(held.parent) == ["day.parquet"]
+        replace_file(stored, _write_new)
+    assert stored.read_text() == ("old" if failing == "first" else "new")
+    assert _names(stored.parent) == ["day.parquet"]
 
 
 def test_the_file_is_synced_before_the_rename_and_the_directory_after(
-    held: Path, monkeypatch: pytest.MonkeyPatch
+    stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deeds: list[str] = []
     real_sync, real_replace = os.fsync, Path.replace
@@ -118,8 +120,8 @@ def test_the_file_is_synced_before_the_rename_and_the_directory_after(
 
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(Path, "replace", replace)
-    replace_file(held, _write_new)
-    assert deeds == ["sync of day.parquet", "rename", f"sync of {held.parent.name}"]
+    replace_file(stored, _write_new)
+    assert deeds == ["sync of day.parquet", "rename", f"sync of {stored.parent.name}"]
 
 
 KILLED_WHILE_WRITING = """
@@ -242,11 +244,11 @@ def test_a_directory_that_must_not_be_written_is_a_store_error(tmp_path: Path) -
     assert manager.load_cached_trades(DAY) is not None
 
 
-def test_a_path_below_a_regular_file_is_a_store_error(held: Path) -> None:
-    manager = BackfillCacheManager(held / "cache", SPOT)
+def test_a_path_below_a_regular_file_is_a_store_error(stored: Path) -> None:
+    manager = BackfillCacheManager(stored / "cache", SPOT)
     with pytest.raises(StoreError, match="Not a directory"):
         manager.append(DAY, day_frame([1000]))
-    assert held.read_text() == "old"
+    assert stored.read_text() == "old"
 
 
 def test_a_state_directory_is_swept_of_what_ended_processes_left(tmp_path: Path) -> None:

@@ -76,19 +76,19 @@ class Daemon:
         return done.is_in_journal
 
 
-@pytest.mark.parametrize("held", [20_000, 200_000])
-def test_a_top_up_costs_what_is_new_however_much_is_stored(tmp_path: Path, costs: Costs, held: int) -> None:
+@pytest.mark.parametrize("stored", [20_000, 200_000])
+def test_a_top_up_costs_what_is_new_however_much_is_stored(tmp_path: Path, costs: Costs, stored: int) -> None:
     daemon = Daemon(tmp_path)
-    daemon.save(day_frame(range(1000, 1000 + held)))
+    daemon.save(day_frame(range(1000, 1000 + stored)))
     for number in range(5):
-        first = 1000 + held + 300 * number
+        first = 1000 + stored + 300 * number
         trades = day_frame(range(first, first + 300))
         costs.begin()
         assert daemon.save(trades)
         # A row has 58 bytes in memory; the first append makes the journal and syncs its directory.
         assert costs.bytes < 300 * 100
         assert costs.syncs <= (2 if number == 0 else 1)
-    assert daemon.rewrites == [held]
+    assert daemon.rewrites == [stored]
 
 
 def test_a_live_day_writes_a_small_part_of_what_a_rewrite_at_each_poll_would(tmp_path: Path, costs: Costs) -> None:

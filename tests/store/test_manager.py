@@ -94,14 +94,14 @@ def test_saving_nothing_writes_nothing(manager: BackfillCacheManager) -> None:
     assert not manager.directory.exists()
 
 
-def test_saving_merges_with_what_is_held(manager: BackfillCacheManager) -> None:
-    """The guide's resume: 70 held, 60 new of which 30 are held already."""
+def test_saving_merges_with_what_is_stored(manager: BackfillCacheManager) -> None:
+    """The guide's resume: 70 stored, 60 new of which 30 are stored already."""
     manager.save_trades_to_cache(day_frame(range(1000, 1070)), DAY)
     manager.save_trades_to_cache(day_frame(range(1040, 1100)), DAY)
     assert_frame_equal(manager.load_cached_trades(DAY), day_frame(range(1000, 1100)))  # type: ignore[arg-type]
 
 
-def test_a_trade_that_differs_from_the_held_one_is_refused_and_the_file_kept(manager: BackfillCacheManager) -> None:
+def test_a_trade_that_differs_from_the_stored_one_is_refused_and_the_file_kept(manager: BackfillCacheManager) -> None:
     manager.save_trades_to_cache(day_frame(range(1000, 1010)), DAY)
     before = manager.get_cache_path(DAY).read_bytes()
     other = day_frame(range(1005, 1020)).with_columns(q=pl.when(pl.col("a") == 1007).then(9.0).otherwise("q"))

@@ -236,7 +236,7 @@ def test_a_cache_that_cannot_be_made_is_one_line_and_78(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [f"backfilld: {place} (from --cache-dir)"]
 
 
-def test_a_cache_that_is_held_is_one_line_and_75(tmp_path: Path) -> None:
+def test_a_cache_that_another_process_uses_is_one_line_and_75(tmp_path: Path) -> None:
     with locked(tmp_path / "cache"):
         done = backfilld("run", "--cache-dir", "cache", cwd=tmp_path, BACKFILL_SPOT_URL="http://127.0.0.1:1")
     assert done.returncode == 75

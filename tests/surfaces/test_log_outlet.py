@@ -112,7 +112,7 @@ async def test_a_backfill_whose_log_nobody_reads_is_complete(tmp_path: Path) -> 
                     command, env=daemon.environment(), cwd=tmp_path, stdout=theirs, check=False
                 )
             assert done.returncode == 0
-            assert daemon.held().equals(daemon.tape_of_today())
+            assert daemon.stored().equals(daemon.tape_of_today())
     finally:
         os.close(ours)
         os.close(theirs)

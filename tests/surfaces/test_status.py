@@ -61,8 +61,8 @@ def test_a_calendar_has_a_character_a_day_at_the_place_of_the_day(manager: Backf
 def test_a_day_between_ids_that_adjoin_is_empty_and_one_between_others_is_missing(tmp_path: Path) -> None:
     """By status, by the page and by scan alike."""
     manager = BackfillCacheManager(instrument_directory(tmp_path, SPOT))
-    held = {0: [1000, 1001], 2: [1002], 5: [1006, 1007], 8: [1009]}
-    for ago, ids in held.items():
+    stored = {0: [1000, 1001], 2: [1002], 5: [1006, 1007], 8: [1009]}
+    for ago, ids in stored.items():
         day = FIRST + timedelta(days=ago)
         manager.append(day, day_frame(ids, day), absent=(IdRange(1003, 1005),) if ago == 5 else ())
     status = status_of(manager)

@@ -43,7 +43,7 @@ class World:
         """Whether the days (all, if none are named) are sealed and hold what the exchange has."""
         return all(
             self.daemon.manager(self.instrument).facts(day).sealed
-            and self.daemon.held(day, self.instrument).equals(self.tape(day))
+            and self.daemon.stored(day, self.instrument).equals(self.tape(day))
             for day in days or DAYS
         )
 
@@ -71,7 +71,7 @@ class World:
     def spoil(self, day: date, ids: Sequence[int], how: pl.Expr) -> None:
         """Change rows of a certified day, and certify them as the exchange's: only the archive and the exchange know
         better."""
-        wrong = self.daemon.held(day, self.instrument).filter(pl.col("a").is_in(list(ids))).with_columns(how)
+        wrong = self.daemon.stored(day, self.instrument).filter(pl.col("a").is_in(list(ids))).with_columns(how)
         self.drop(day, ids)
         manager = self.daemon.manager(self.instrument)
         rows = self.tape(day)["a"]
@@ -83,7 +83,7 @@ class World:
         manager = self.daemon.manager(self.instrument)
         facts = manager.facts(day)
         (source,) = {each.source.sha256 for each in facts.sources}
-        kept = self.daemon.held(day, self.instrument).filter(~pl.col("a").is_in(list(ids)))
+        kept = self.daemon.stored(day, self.instrument).filter(~pl.col("a").is_in(list(ids)))
         manager.delete(day)
         starts = {facts.first_id, facts.last_id + 1} if day_starts is None else day_starts
         manager.append(day, kept, starts_at(day, *starts), source=Source("archive", source))

@@ -193,7 +193,7 @@ def todays_ids(instrument: str) -> set[int]:
     return set(tape.filter(pl.col("T") >= midnight.timestamp() * 1000)["a"])
 
 
-def held_ids(instrument: str) -> set[int]:
+def stored_ids(instrument: str) -> set[int]:
     """The ids on disk. The file is opened once: polars opens a path twice, and it may be another file by then."""
     path = day_file(instrument)
     return set(pl.read_parquet(BytesIO(path.read_bytes()), columns=["a"])["a"]) if path.exists() else set()
@@ -217,17 +217,17 @@ def started_when_complete() -> Anomalies:
     with subprocess.Popen(["systemctl", "start", UNIT]) as start:
         states = []
         while start.poll() is None and time.monotonic() - began < 60:
-            states.append((show()["ActiveState"], len(held_ids(BTC))))
+            states.append((show()["ActiveState"], len(stored_ids(BTC))))
             time.sleep(0.1)
         start.kill()
-    held, shown = held_ids(BTC), show()
+    stored, shown = stored_ids(BTC), show()
     evidence = {
         "seconds": round(time.monotonic() - began, 2),
         "code": start.returncode,
         "wanted": len(wanted),
-        "held": len(held),
-        "missing": len(wanted - held),
-        "held_while_activating": max((rows for state, rows in states if state == "activating"), default=None),
+        "stored": len(stored),
+        "missing": len(wanted - stored),
+        "stored_while_activating": max((rows for state, rows in states if state == "activating"), default=None),
         **shown,
     }
     return require(
@@ -237,7 +237,7 @@ def started_when_complete() -> Anomalies:
             state == "activating" and rows < len(wanted) for state, rows in states
         ),
         it_is_active=shown["ActiveState"] == "active",
-        every_trade_of_today_is_on_disk=wanted and wanted <= held,
+        every_trade_of_today_is_on_disk=wanted and wanted <= stored,
         systemd_found_the_installed_unit=shown["FragmentPath"].startswith("/usr/local/"),
         a_status_is_shown=shown["StatusText"],
     )
@@ -249,8 +249,8 @@ def reloaded() -> Anomalies:
     # A setting that only a restart changes comes along: the daemon must warn of it.
     configure((BTC, ETH), request_timeout_seconds=19)
     code = systemctl("reload", UNIT)
-    seconds = wait_until(lambda: wanted <= held_ids(ETH), 30)
-    evidence = {"code": code, "pid_before": pid, "wanted": len(wanted), "held": len(held_ids(ETH)), **show()}
+    seconds = wait_until(lambda: wanted <= stored_ids(ETH), 30)
+    evidence = {"code": code, "pid_before": pid, "wanted": len(wanted), "stored": len(stored_ids(ETH)), **show()}
     return require(
         {"seconds": seconds, **evidence},
         reload_succeeded=code == 0,
@@ -266,8 +266,8 @@ def wrong_reload_refused() -> Anomalies:
     configure(days=-1)
     systemctl("reload", UNIT)
     seconds = wait_until(lambda: any("reload_refused" in entry["MESSAGE"] for entry in journal("-p", "err")), 10)
-    held = len(held_ids(BTC))
-    grows = wait_until(lambda: len(held_ids(BTC)) > held, 15)
+    stored = len(stored_ids(BTC))
+    grows = wait_until(lambda: len(stored_ids(BTC)) > stored, 15)
     evidence = {"seconds": seconds, "went_on_after": grows, "pid_before": pid, **show()}
     return require(
         evidence,
@@ -322,14 +322,14 @@ def stopped_in_mid_backfill() -> Anomalies:
     forget()
     configure()
     systemctl("start", "--no-block", UNIT)
-    seen = wait_until(lambda: len(held_ids(BTC)) > 0, 20)
+    seen = wait_until(lambda: len(stored_ids(BTC)) > 0, 20)
     shown, wanted = show()["ActiveState"], len(todays_ids(BTC))
     evidence = _stop_and_look()
-    held = len(held_ids(BTC))
+    stored = len(stored_ids(BTC))
     return require(
-        {"first_checkpoint_after": seen, "state_then": shown, "wanted": wanted, "held": held, **evidence},
+        {"first_checkpoint_after": seen, "state_then": shown, "wanted": wanted, "stored": stored, **evidence},
         it_was_still_starting=shown == "activating",
-        a_part_is_on_disk=0 < held < wanted,
+        a_part_is_on_disk=0 < stored < wanted,
     )
 
 
@@ -358,7 +358,7 @@ def killed_and_resumed() -> Anomalies:
     os.kill(pid, signal.SIGKILL)
     seconds = wait_until(lambda: is_another_running(pid), 30)
     warm, warm_rows = cost_since(before)
-    missing = {each: len(todays_ids(each) - held_ids(each)) for each in (BTC, ETH)}
+    missing = {each: len(todays_ids(each) - stored_ids(each)) for each in (BTC, ETH)}
     evidence = {
         "restarted_after": seconds,
         "cold": f"{cold} requests, {cold_rows} trades",
@@ -393,7 +393,7 @@ def handed_over() -> Anomalies:
         evidence,
         start_succeeded=code == 0,
         all_files_are_that_users=owners == [uid],
-        it_resumed=held_ids(BTC) and requests <= 20 and rows < TRADES / 10,
+        it_resumed=stored_ids(BTC) and requests <= 20 and rows < TRADES / 10,
         nothing_is_left_in_private=not PRIVATE.exists(),
     )
 
@@ -404,12 +404,12 @@ def ready_when_started() -> Anomalies:
     configure(ready_when="started")
     wanted, began = todays_ids(BTC), time.monotonic()
     code = systemctl("start", UNIT)
-    seconds, held, shown = round(time.monotonic() - began, 2), held_ids(BTC), show()
-    came = wait_until(lambda: wanted <= held_ids(BTC), 30)
+    seconds, stored, shown = round(time.monotonic() - began, 2), stored_ids(BTC), show()
+    came = wait_until(lambda: wanted <= stored_ids(BTC), 30)
     return require(
-        {"code": code, "seconds": seconds, "held_then": len(held), "complete_after": came, **shown},
+        {"code": code, "seconds": seconds, "stored_then": len(stored), "complete_after": came, **shown},
         start_succeeded=code == 0 and shown["ActiveState"] == "active",
-        the_day_was_not_complete=not wanted <= held,
+        the_day_was_not_complete=not wanted <= stored,
         and_then_it_was=came is not None,
     )
 
@@ -426,10 +426,10 @@ def waited_for() -> Anomalies:
     ask("options", {"latency_s": LATENCY_S})
     drop_in(RestartSec=1)
     return require(
-        {"code": code, "seconds": seconds, "missing": len(wanted - held_ids(BTC)), **show()},
+        {"code": code, "seconds": seconds, "missing": len(wanted - stored_ids(BTC)), **show()},
         it_took_longer_than_the_limit=seconds > 5,
         start_succeeded=code == 0 and show()["NRestarts"] == "0",
-        the_trades_are_there=wanted <= held_ids(BTC),
+        the_trades_are_there=wanted <= stored_ids(BTC),
     )
 
 

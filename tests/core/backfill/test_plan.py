@@ -1,4 +1,4 @@
-"""The planner against a model exchange: whatever the tape, the window, what is held, and the order of the answers."""
+"""The planner against a model exchange: whatever the tape, the window, what is stored, and the order of the answers."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, IdRange
 from backfilld.core.timespan import StoredSpan, TimeSpan, joined
 from backfilld.errors import UnexpectedAnswer
 from tests.fakes import DAY_MS, Tape, trade_frame
-from tests.strategies import held_of, span_of, tapes, windows
+from tests.strategies import span_of, stored_of, tapes, windows
 
 PAGE_MS = 1_800_000
 STEPS = 3000
@@ -86,24 +86,24 @@ def ids_in(ranges: tuple[IdRange, ...]) -> set[int]:
 
 @settings(max_examples=120)
 @given(st.data(), tapes(), st.integers(1, 6), st.booleans())
-def test_whatever_is_held_and_however_answers_come_all_of_the_window_is_received(
+def test_whatever_is_stored_and_however_answers_come_all_of_the_window_is_received(
     data: st.DataObject, tape: Tape, open_questions: int, shorten: bool
 ) -> None:
     window = data.draw(windows(tape))
-    held = data.draw(held_of(tape, window))
+    stored = data.draw(stored_of(tape, window))
     now_ms = data.draw(st.sampled_from([0, *tape.times[-1:]]))
-    plan = BackfillPlan(window, held.spans, first_is_proven=held.first_is_proven, now_ms=now_ms)
+    plan = BackfillPlan(window, stored.spans, first_is_proven=stored.first_is_proven, now_ms=now_ms)
     model = Model(tape, Random(data.draw(st.integers(0, 99))), open_questions, shorten).play(plan)
 
-    assert ids_of(plan.received) == tape.ids_in(window) | held.ids
+    assert ids_of(plan.received) == tape.ids_in(window) | stored.ids
     assert plan.is_complete
     assert plan.missing == ()
     assert not plan.failures
     assert max(model.kept.values(), default=0) <= (1 if len(tape.ids_in(window)) > 1 else 2), "an id was fetched twice"
-    again = held.ids & set(model.kept)
-    has_many_holes = len(held.spans) + 1 >= WORTH_ASKING_AGAIN
-    assert has_many_holes or again <= {min(held.ids, default=0)}, (
-        "an id that is held was fetched, and not to find the first"
+    again = stored.ids & set(model.kept)
+    has_many_holes = len(stored.spans) + 1 >= WORTH_ASKING_AGAIN
+    assert has_many_holes or again <= {min(stored.ids, default=0)}, (
+        "an id that is stored was fetched, and not to find the first"
     )
 
 
@@ -114,14 +114,14 @@ def test_a_single_gap_costs_its_pages_and_at_most_six_more_questions(
 ) -> None:
     window = data.draw(windows(tape))
     wanted = sorted(tape.ids_in(window))
-    held: list[StoredSpan] = []
+    stored: list[StoredSpan] = []
     if wanted:
         first, last = tape.ids.index(wanted[0]), tape.ids.index(wanted[-1]) + 1
         start = data.draw(st.integers(first, last))
         stop = data.draw(st.one_of(st.just(last), st.integers(start, last)))
-        held = [span_of(tape, low, high) for low, high in ((first, start), (stop, last)) if low < high]
-    plan = BackfillPlan(window, held)
-    missing = len(wanted) - sum(len(span.ids) for span in held)
+        stored = [span_of(tape, low, high) for low, high in ((first, start), (stop, last)) if low < high]
+    plan = BackfillPlan(window, stored)
+    missing = len(wanted) - sum(len(span.ids) for span in stored)
     model = Model(tape, Random(1), open_questions).play(plan)
     assert plan.is_complete
     assert len(model.asked) <= -(-missing // PAGE_ROWS) + 6
@@ -132,10 +132,10 @@ def test_failed_questions_are_reported_and_the_next_round_gets_what_they_left(
     data: st.DataObject, tape: Tape, open_questions: int, failures: int
 ) -> None:
     window = data.draw(windows(tape))
-    held = data.draw(held_of(tape, window))
-    plan = BackfillPlan(window, held.spans, first_is_proven=held.first_is_proven)
+    stored = data.draw(stored_of(tape, window))
+    plan = BackfillPlan(window, stored.spans, first_is_proven=stored.first_is_proven)
     model = Model(tape, Random(data.draw(st.integers(0, 99))), open_questions, failures=failures).play(plan)
-    wanted = tape.ids_in(window) | held.ids
+    wanted = tape.ids_in(window) | stored.ids
 
     if plan.is_complete:
         assert ids_of(plan.received) == wanted
@@ -195,7 +195,7 @@ def test_a_closed_window_without_trades_stays_empty_in_every_round(rounds: int) 
 
 
 @given(st.data(), tapes(st.integers(1, 3000)))
-def test_a_day_that_is_held_whole_is_resumed_with_two_questions(data: st.DataObject, tape: Tape) -> None:
+def test_a_day_that_is_stored_whole_is_resumed_with_two_questions(data: st.DataObject, tape: Tape) -> None:
     """If its end was agreed on lately by the exchange's time, however long ago its last trade was, and whatever the
     host's clock says. The sequence depends on whether the day is over."""
     window = data.draw(st.sampled_from([TimeSpan(tape.times[0]), TimeSpan(tape.times[0], tape.times[-1] + 1)]))
@@ -210,7 +210,7 @@ def test_a_day_that_is_held_whole_is_resumed_with_two_questions(data: st.DataObj
     assert plan.is_complete
 
 
-def test_a_closed_window_whose_end_is_held_beyond_needs_no_question_at_all() -> None:
+def test_a_closed_window_whose_end_is_stored_beyond_needs_no_question_at_all() -> None:
     tape = Tape.even(100)
     plan = BackfillPlan(TimeSpan(DAY_MS + 100, DAY_MS + 500), [span_of(tape, 0, 100)])
     assert Model(tape).play(plan).asked == []
@@ -467,11 +467,11 @@ def test_a_closed_window_after_which_nothing_was_traded_ends_with_the_newest_tra
 
 
 def test_another_sequence_of_ids_is_found_out() -> None:
-    """Later trades with lower ids: nothing follows what is held, and yet the newest trade is not the last one held."""
-    held = [StoredSpan(IdRange(0, 99), DAY_MS, DAY_MS + 99)]
+    """Later trades with lower ids: nothing follows the stored ones, and yet the newest is not the last of them."""
+    stored = [StoredSpan(IdRange(0, 99), DAY_MS, DAY_MS + 99)]
     another = Tape.of(0, range(DAY_MS + 60_000, DAY_MS + 60_050))
     for tape, is_believed in ((Tape.even(100), True), (another, False)):
-        plan = BackfillPlan(TimeSpan(DAY_MS), held, first_is_proven=True)
+        plan = BackfillPlan(TimeSpan(DAY_MS), stored, first_is_proven=True)
         Model(tape).play(plan)
         assert plan.is_complete == is_believed
         assert bool(plan.failures) != is_believed
@@ -487,7 +487,7 @@ def test_an_exchange_that_has_trades_and_names_no_newest_one_is_a_failure() -> N
 
 @pytest.mark.parametrize("kind", [Since, Before, Tail, Newest])
 def test_an_incomplete_plan_always_says_why(kind: type) -> None:
-    """Whatever question is answered with nothing at all, although trades are held."""
+    """Whatever question is answered with nothing at all, although trades are stored."""
     tape = Tape.even(3000)
     plan = BackfillPlan(TimeSpan(DAY_MS + 5), [span_of(tape, 10, 600)])
     Model(tape, lie=lambda query, rows: rows.clear() if isinstance(query, kind) else rows).play(plan)
@@ -567,9 +567,9 @@ def test_a_first_id_that_is_absent_for_good_is_proven_all_the_same() -> None:
 def test_a_window_whose_ends_are_proven_is_asked_for_nothing_but_its_holes(closed: bool) -> None:
     tape = Tape.even(3000)
     stop_ms = tape.times[-1] + 1 if closed else None
-    held = [span_of(tape, 0, 900), span_of(tape, 1000, 3000)]
+    stored = [span_of(tape, 0, 900), span_of(tape, 1000, 3000)]
     window = TimeSpan(DAY_MS, stop_ms)
-    plan = BackfillPlan(window, held, first_is_proven=True, last_is_proven=closed)
+    plan = BackfillPlan(window, stored, first_is_proven=True, last_is_proven=closed)
     model = Model(tape).play(plan)
     assert plan.is_complete
     assert [type(query) for query in model.asked] == ([Page] if closed else [Newest, Page, Tail])
@@ -592,8 +592,8 @@ def test_what_is_too_old_is_given_up_at_once_with_all_that_is_older(
     """A refusal is never asked for twice, and every trade behind it comes: the edge is found by halves."""
     tape = Tape.even(6000)
     reach = data.draw(st.integers(0, 6000))
-    held = [span_of(tape, 0, 1), span_of(tape, 5999, 6000)]
-    plan = BackfillPlan(TimeSpan(DAY_MS), held, first_is_proven=True, newest_first=newest_first)
+    stored = [span_of(tape, 0, 1), span_of(tape, 5999, 6000)]
+    plan = BackfillPlan(TimeSpan(DAY_MS), stored, first_is_proven=True, newest_first=newest_first)
     dice = Random(data.draw(st.integers(0, 9)))
     model, questions, refused = Model(tape), list[Query](), 0
     for _ in range(STEPS):

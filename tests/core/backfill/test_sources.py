@@ -33,7 +33,7 @@ def any_window(draw: st.DrawFn) -> TimeSpan:
     return TimeSpan(start_ms, stop_ms)
 
 
-def held(day: date, rows: int, *, share: float = 1.0, opened: bool = False, closed: bool = False) -> Certificate:
+def stored(day: date, rows: int, *, share: float = 1.0, opened: bool = False, closed: bool = False) -> Certificate:
     """``rows`` trades, even over the first ``share`` of the day."""
     start = day_start_ms(day)
     span = StoredSpan(IdRange(0, rows - 1), start, start + round(share * (MS_PER_DAY - 1)))
@@ -57,7 +57,7 @@ def test_the_archive_is_asked_for_past_days_that_lack_much_and_that_it_has_not_r
     rows = st.sampled_from([1, WORTH_A_DOWNLOAD, 10 * WORTH_A_DOWNLOAD])
     shares = st.sampled_from([0.1, 0.4, 1.0])
     kept = data.draw(st.sets(st.sampled_from(past))) if past else set()
-    records = {day: held(day, data.draw(rows), share=data.draw(shares)) for day in kept}
+    records = {day: stored(day, data.draw(rows), share=data.draw(shares)) for day in kept}
     found = archive_days(window, now_ms, records, refused)
     assert list(found) == sorted(found)
     for day in past:
@@ -66,17 +66,17 @@ def test_the_archive_is_asked_for_past_days_that_lack_much_and_that_it_has_not_r
     assert set(found) <= set(past)
 
 
-def test_a_day_of_which_nothing_is_held_lacks_more_than_any_other() -> None:
+def test_a_day_of_which_nothing_is_stored_lacks_more_than_any_other() -> None:
     assert expected_missing(None, DAY) == float("inf")
 
 
 def test_a_sealed_day_lacks_nothing() -> None:
-    assert expected_missing(held(DAY, 10, share=0.1, opened=True, closed=True), DAY) == 0
+    assert expected_missing(stored(DAY, 10, share=0.1, opened=True, closed=True), DAY) == 0
 
 
 @pytest.mark.parametrize(("share", "times"), [(0.5, 1), (0.1, 9), (0.999, 0)])
-def test_what_is_not_covered_is_reckoned_at_the_pace_of_what_is_held(share: float, times: float) -> None:
-    lacks = expected_missing(held(DAY, 100_000, share=share, opened=True), DAY)
+def test_what_is_not_covered_is_reckoned_at_the_pace_of_what_is_stored(share: float, times: float) -> None:
+    lacks = expected_missing(stored(DAY, 100_000, share=share, opened=True), DAY)
     assert lacks == pytest.approx(100_000 * times, rel=0.01, abs=200)
 
 
@@ -102,12 +102,12 @@ def test_after_a_refusal_one_asks_from_a_later_midnight_within_the_documented_re
 
 @given(moments, moments, st.booleans(), st.booleans(), st.sampled_from(list(Market)))
 def test_the_day_before_is_wanted_only_where_nothing_else_can_prove_the_first_id(
-    start_ms: int, now_ms: int, opened: bool, before_is_held: bool, market: Market
+    start_ms: int, now_ms: int, opened: bool, before_is_stored: bool, market: Market
 ) -> None:
     first = day_of(start_ms)
     before = first - timedelta(days=1)
-    records = {first: held(first, 100, opened=opened)} | ({before: held(before, 5)} if before_is_held else {})
+    records = {first: stored(first, 100, opened=opened)} | ({before: stored(before, 5)} if before_is_stored else {})
     rest_can_tell = RULES[market].answers_for_all_time or start_ms >= now_ms - (RULES[market].lookback_ms or 0)
-    is_known = opened or before_is_held or start_ms % MS_PER_DAY != 0
+    is_known = opened or before_is_stored or start_ms % MS_PER_DAY != 0
     found = seam_days(TimeSpan(start_ms), now_ms, market, records)
     assert found == (() if rest_can_tell or is_known else (before,))

@@ -64,14 +64,14 @@ days_of_ids = st.sets(st.integers(0, 60), min_size=3, max_size=60)
 
 
 @given(days_of_ids, st.lists(st.tuples(st.sets(st.integers(0, 60)), st.integers(1, 3 * SECOND_LOOK_MS)), max_size=6))
-def test_an_id_is_absent_only_after_two_looks_hours_apart(held: set[int], looks: list[tuple[set[int], int]]) -> None:
+def test_an_id_is_absent_only_after_two_looks_hours_apart(stored: set[int], looks: list[tuple[set[int], int]]) -> None:
     """Whatever is passed over, and whenever: what is absent was asked for twice, SECOND_LOOK_MS apart or more."""
-    records, now_ms = {DAY: record(*spans_of(held))}, NOW_MS
+    records, now_ms = {DAY: record(*spans_of(stored))}, NOW_MS
     asked_at: dict[int, list[int]] = {}
     for passed_over, wait_ms in looks:
         postponed = ids_of(Absences(suspected_in(records), now_ms).postponed.ranges)
         absent = ids_of(records[DAY].absent)
-        missing = {each for each in passed_over - held if each >= min(held)}
+        missing = {each for each in passed_over - stored if each >= min(stored)}
         for each in missing - postponed - absent:
             asked_at.setdefault(each, []).append(now_ms)
             if len(asked_at[each]) > 1:
@@ -86,16 +86,16 @@ def test_an_id_is_absent_only_after_two_looks_hours_apart(held: set[int], looks:
 
 @given(days_of_ids, st.data())
 def test_what_is_passed_over_at_a_midnight_closes_the_day_before_and_opens_the_one_after(
-    held: set[int], data: st.DataObject
+    stored: set[int], data: st.DataObject
 ) -> None:
     """Two days with holes anywhere: the midnight between them is proven after two looks, and not by a suspicion."""
-    cut = data.draw(st.sampled_from(sorted(held)[1:]))
-    before, after = ({each for each in held if (each < cut) == is_before} for is_before in (True, False))
+    cut = data.draw(st.sampled_from(sorted(stored)[1:]))
+    before, after = ({each for each in stored if (each < cut) == is_before} for is_before in (True, False))
     records = {DAY: record(*spans_of(before)), NEXT: record(*spans_of(after), day=NEXT)}
-    missing = set(range(min(held), max(held))) - held
+    missing = set(range(min(stored), max(stored))) - stored
 
     once = looked(records, missing, NOW_MS)
-    assert {each.first_id for each in day_starts(once.values())} == ({cut} if cut - 1 in held else set())
+    assert {each.first_id for each in day_starts(once.values())} == ({cut} if cut - 1 in stored else set())
     twice = looked(once, missing, NOW_MS + SECOND_LOOK_MS)
     assert ids_of(part for each in twice.values() for part in each.holes) == set()
     assert {each.first_id for each in day_starts(twice.values())} == {cut}
@@ -104,13 +104,13 @@ def test_what_is_passed_over_at_a_midnight_closes_the_day_before_and_opens_the_o
     assert (first.next_first_id, last.previous_last_id) == (last.first_id, first.last_id)
 
 
-def test_ids_before_all_that_is_held_are_the_first_days() -> None:
+def test_ids_before_all_that_is_stored_are_the_first_days() -> None:
     records = {NEXT: record((10, 20), day=NEXT), AFTER: record((21, 30), day=AFTER)}
     found = Absences((), NOW_MS).by_day(coverage_of({8, 9}), records.values(), NOW_MS)
     assert found == {NEXT: AbsentIds(suspected=(Suspicion(IdRange(8, 9), NOW_MS),))}
 
 
-def test_ids_behind_all_that_is_held_are_the_last_days() -> None:
+def test_ids_behind_all_that_is_stored_are_the_last_days() -> None:
     records = {DAY: record((1, 9)), NEXT: record((10, 20), day=NEXT)}
     found = Absences((), NOW_MS).by_day(coverage_of({21, 22}), records.values(), NOW_MS)
     assert found == {NEXT: AbsentIds(suspected=(Suspicion(IdRange(21, 22), NOW_MS),))}
@@ -124,30 +124,30 @@ def test_ids_that_one_day_knows_to_be_absent_are_told_to_the_other_beside_them()
 
 
 def test_ids_that_are_ripe_in_part_are_absent_in_part() -> None:
-    held = record((1, 4), (11, 20)).with_provenance(
+    stored = record((1, 4), (11, 20)).with_provenance(
         Told(suspected=(Suspicion(IdRange(5, 7), NOW_MS - SECOND_LOOK_MS),))
     )
-    found = Absences(held.suspected, NOW_MS).by_day(coverage_of(range(5, 11)), [held], NOW_MS)
+    found = Absences(stored.suspected, NOW_MS).by_day(coverage_of(range(5, 11)), [stored], NOW_MS)
     assert found == {DAY: AbsentIds((IdRange(5, 7),), (Suspicion(IdRange(8, 10), NOW_MS),))}
 
 
 def test_a_second_look_is_due_once_and_also_for_what_the_plan_itself_came_across() -> None:
     suspicion = Suspicion(IdRange(5, 7), NOW_MS)
-    held = record((1, 4), (8, 20)).with_provenance(Told(suspected=(suspicion,)))
+    stored = record((1, 4), (8, 20)).with_provenance(Told(suspected=(suspicion,)))
     while_it_was_raised = Absences((), NOW_MS)
-    assert not while_it_was_raised.is_due([held], NOW_MS + SECOND_LOOK_MS - 1)
-    assert while_it_was_raised.is_due([held], NOW_MS + SECOND_LOOK_MS)
-    assert not while_it_was_raised.is_due([replace(held, suspected=())], NOW_MS + SECOND_LOOK_MS)
+    assert not while_it_was_raised.is_due([stored], NOW_MS + SECOND_LOOK_MS - 1)
+    assert while_it_was_raised.is_due([stored], NOW_MS + SECOND_LOOK_MS)
+    assert not while_it_was_raised.is_due([replace(stored, suspected=())], NOW_MS + SECOND_LOOK_MS)
     asking = Absences((suspicion,), NOW_MS + SECOND_LOOK_MS)
     assert not asking.postponed
-    assert not asking.is_due([held], NOW_MS + 2 * SECOND_LOOK_MS), "it is asked for by this plan already"
-    assert Absences((suspicion,), NOW_MS + 1).is_due([held], NOW_MS + SECOND_LOOK_MS)
+    assert not asking.is_due([stored], NOW_MS + 2 * SECOND_LOOK_MS), "it is asked for by this plan already"
+    assert Absences((suspicion,), NOW_MS + 1).is_due([stored], NOW_MS + SECOND_LOOK_MS)
 
 
 def test_a_suspicion_ripens_by_the_exchanges_time_alone() -> None:
     """While no answer has named it, every suspicion is postponed, however old the host's clock makes it."""
     suspicion = Suspicion(IdRange(5, 7), NOW_MS - 10 * SECOND_LOOK_MS)
-    held = record((1, 4), (8, 20)).with_provenance(Told(suspected=(suspicion,)))
+    stored = record((1, 4), (8, 20)).with_provenance(Told(suspected=(suspicion,)))
     unheard = Absences((suspicion,), None)
     assert 6 in unheard.postponed
-    assert unheard.is_due([held], NOW_MS)
+    assert unheard.is_due([stored], NOW_MS)

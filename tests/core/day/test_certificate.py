@@ -79,8 +79,8 @@ def test_days_with_a_hole_between_them_prove_nothing() -> None:
 def test_stored_in_gives_the_spans_that_reach_into_the_window(times: list[int], start: int, length: int | None) -> None:
     tape = Tape.of(7, times)
     window = TimeSpan(DAY_MS + start, None if length is None else DAY_MS + start + length)
-    held = stored_in(window, reversed(records_of(tape, opened=True)))
-    spans, first_is_proven = list(held.spans), held.first_is_proven
+    stored = stored_in(window, reversed(records_of(tape, opened=True)))
+    spans, first_is_proven = list(stored.spans), stored.first_is_proven
     ids = {i for span in spans for i in range(span.ids.first_id, span.ids.last_id + 1)}
     assert tape.ids_in(window) <= ids
     for span in spans:
@@ -96,7 +96,9 @@ def test_the_first_id_is_proven_by_the_opened_record_of_the_windows_own_day() ->
     window = TimeSpan(DAY_MS)
     assert stored_in(window, [record((5, 9), opened=True)]).first_is_proven
     assert not stored_in(window, [record((5, 9))]).first_is_proven
-    assert not stored_in(window, [record((5, 9), day=NEXT, opened=True)]).first_is_proven, "the day before is not held"
+    assert not stored_in(window, [record((5, 9), day=NEXT, opened=True)]).first_is_proven, (
+        "the day before is not stored"
+    )
     assert not stored_in(window, []).first_is_proven
     later = TimeSpan(DAY_MS + 8)
     assert not stored_in(later, [record((5, 6), (8, 9), opened=True)]).first_is_proven, (

@@ -44,7 +44,7 @@ def test_the_figures_are_those_of_a_plain_reference(rows: list[Row], markers: in
     bins: defaultdict[int, float] = defaultdict(float)
     for ticks, eighths, _ in rows:
         bins[ticks // ticks_a_bin] += eighths / 8
-    best = min(number for number, held in bins.items() if held == max(bins.values()))
+    best = min(number for number, stored in bins.items() if stored == max(bins.values()))
     assert context.poc is not None
     assert context.poc == pytest.approx(best * ticks_a_bin * TICK)
 

@@ -27,32 +27,32 @@ def ids_of(ranges: Iterable[IdRange]) -> set[int]:
     return {each for part in ranges for each in range(part.first_id, part.last_id + 1)}
 
 
-def record_of(held: set[int]) -> Certificate:
-    return record(*((part.first_id, part.last_id) for part in IdSet.of(ranges_of(held)).ranges))
+def record_of(stored: set[int]) -> Certificate:
+    return record(*((part.first_id, part.last_id) for part in IdSet.of(ranges_of(stored)).ranges))
 
 
 @given(ids, st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
-def test_an_id_is_held_or_absent_or_missing_and_never_two_of_them(
-    held: set[int], absent: set[int], conflicting: set[int]
+def test_an_id_is_stored_or_absent_or_missing_and_never_two_of_them(
+    stored: set[int], absent: set[int], conflicting: set[int]
 ) -> None:
-    told = record_of(held).with_provenance(Told(absent=ranges_of(absent), conflicting=ranges_of(conflicting)))
-    assert ids_of(told.absent) == absent - held
-    assert ids_of(told.holes) == set(range(min(held), max(held))) - held - absent
-    assert ids_of(told.conflicting) == held & conflicting
-    assert told.conflicts == len(held & conflicting)
+    told = record_of(stored).with_provenance(Told(absent=ranges_of(absent), conflicting=ranges_of(conflicting)))
+    assert ids_of(told.absent) == absent - stored
+    assert ids_of(told.holes) == set(range(min(stored), max(stored))) - stored - absent
+    assert ids_of(told.conflicting) == stored & conflicting
+    assert told.conflicts == len(stored & conflicting)
 
 
 @given(
     ids, st.sets(st.integers(0, 30)), st.lists(st.tuples(st.sets(st.integers(0, 30)), st.integers(0, 9)), max_size=4)
 )
-def test_a_suspicion_is_kept_as_it_was_first_raised_until_the_id_is_held_or_absent(
-    held: set[int], absent: set[int], raised: list[tuple[set[int], int]]
+def test_a_suspicion_is_kept_as_it_was_first_raised_until_the_id_is_stored_or_absent(
+    stored: set[int], absent: set[int], raised: list[tuple[set[int], int]]
 ) -> None:
     suspected = tuple(Suspicion(each, asked_ms) for chosen, asked_ms in raised for each in ranges_of(chosen))
-    told = record_of(held).with_provenance(Told(absent=ranges_of(absent), suspected=suspected))
+    told = record_of(stored).with_provenance(Told(absent=ranges_of(absent), suspected=suspected))
     first: dict[int, int] = {}
     for chosen, asked_ms in raised:
-        for each in chosen - held - absent:
+        for each in chosen - stored - absent:
             first[each] = min(asked_ms, first.get(each, asked_ms))
     found = [(each, suspicion.asked_ms) for suspicion in told.suspected for each in ids_of([suspicion.ids])]
     assert sorted(found) == sorted(first.items())
@@ -63,12 +63,12 @@ def test_a_suspicion_is_kept_as_it_was_first_raised_until_the_id_is_held_or_abse
     st.lists(st.tuples(st.sets(st.integers(0, 30)), st.sampled_from(SOURCES)), max_size=4),
     st.sampled_from(SOURCES),
 )
-def test_every_id_held_has_one_source_the_first_that_is_known(
-    held: set[int], known: list[tuple[set[int], Source]], source: Source
+def test_every_id_stored_has_one_source_the_first_that_is_known(
+    stored: set[int], known: list[tuple[set[int], Source]], source: Source
 ) -> None:
     sources = tuple(Sourced(name, each) for chosen, name in known for each in ranges_of(chosen))
-    told = record_of(held).with_provenance(Told(source=source, sources=sources))
-    truth = {each: next((name for chosen, name in known if each in chosen), source) for each in held}
+    told = record_of(stored).with_provenance(Told(source=source, sources=sources))
+    truth = {each: next((name for chosen, name in known if each in chosen), source) for each in stored}
     found = [(each, part.source) for part in told.sources for each in sorted(ids_of([part.ids]))]
     assert found == sorted(truth.items()), "in order, each id once"
     for earlier, later in pairwise(told.sources):
@@ -79,19 +79,19 @@ def test_every_id_held_has_one_source_the_first_that_is_known(
 
 @given(ids, st.sets(st.integers(-5, 35)), st.booleans(), st.booleans())
 def test_neighbours_are_looked_for_beyond_absent_ids(
-    held: set[int], absent: set[int], opened: bool, closed: bool
+    stored: set[int], absent: set[int], opened: bool, closed: bool
 ) -> None:
     """What a record proves it proves again to whoever reads only its starts and its absent ids."""
-    told = record_of(held).with_provenance(Told(absent=ranges_of(absent)))
+    told = record_of(stored).with_provenance(Told(absent=ranges_of(absent)))
     told = replace(told, opened=opened, closed=closed)
-    before, after = min(held) - 1, max(held) + 1
+    before, after = min(stored) - 1, max(stored) + 1
     while before in absent:
         before -= 1
     while after in absent:
         after += 1
     assert told.previous_last_id == (before if opened else None)
     assert told.next_first_id == (after if closed else None)
-    again = record_of(held).with_provenance(Told(absent=told.absent, day_starts=told.proven_starts()))
+    again = record_of(stored).with_provenance(Told(absent=told.absent, day_starts=told.proven_starts()))
     assert (again.opened, again.closed) == (opened, closed)
 
 

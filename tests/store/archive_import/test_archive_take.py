@@ -36,7 +36,7 @@ def sources(taken: Taken) -> list[tuple[Source, int, int]]:
     return [(each.source, each.ids.first_id, each.ids.last_id) for each in taken.record.sources]
 
 
-def held(manager: BackfillCacheManager) -> pl.DataFrame:
+def stored(manager: BackfillCacheManager) -> pl.DataFrame:
     trades = manager.load_cached_trades(DAY)
     assert trades is not None
     return trades
@@ -55,7 +55,7 @@ def dearer(ids: Iterable[int]) -> pl.DataFrame:
 
 def test_a_day_is_sealed_from_the_zip_alone(cache: BackfillCacheManager) -> None:
     taken = take(cache, day_frame(range(1000, 1500)), starts={1000, 1500})
-    assert_frame_equal(held(cache), day_frame(range(1000, 1500)))
+    assert_frame_equal(stored(cache), day_frame(range(1000, 1500)))
     assert taken.record.sealed
     assert sources(taken) == [(ARCHIVE, 1000, 1499)]
     facts = cache.facts(DAY)
@@ -67,7 +67,7 @@ def test_a_day_is_sealed_from_the_zip_alone(cache: BackfillCacheManager) -> None
 
 
 @given(st.data())
-def test_any_rows_held_and_any_published_are_joined_by_id(
+def test_any_rows_stored_and_any_published_are_joined_by_id(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Whatever either lacks; each id has the source it came from first, and nothing is read twice into the day."""
@@ -83,7 +83,7 @@ def test_any_rows_held_and_any_published_are_joined_by_id(
         patch.setattr(archive_csv, "BLOCK_BYTES", 1000)
         patch.setattr(archivefile, "BUCKET_ROWS", 30)
         taken = take(cache, day_frame(theirs))
-    assert_frame_equal(held(cache), day_frame(sorted({*ours, *theirs})))
+    assert_frame_equal(stored(cache), day_frame(sorted({*ours, *theirs})))
     assert (taken.cached, taken.duplicates) == (len(ours), len({*ours} & {*theirs}))
     named = {trade_id: source for source, first, last in sources(taken) for trade_id in range(first, last + 1)}
     assert named == {trade_id: REST if trade_id in ours else ARCHIVE for trade_id in {*ours, *theirs}}
@@ -95,7 +95,7 @@ def test_rows_of_rest_win_and_both_versions_are_reported(cache: BackfillCacheMan
     taken = take(
         cache, pl.concat([day_frame(range(1000, 1150)), dearer(range(1150, 1160)), day_frame(range(1160, 1300))])
     )
-    assert_frame_equal(held(cache), day_frame(range(1000, 1300)))
+    assert_frame_equal(stored(cache), day_frame(range(1000, 1300)))
     assert_frame_equal(taken.conflicts, dearer(range(1150, 1160)))
     assert taken.record.conflicting == (IdRange(1150, 1159),)
     assert cache.facts(DAY).conflicts == 10
@@ -122,7 +122,7 @@ def test_a_file_published_anew_replaces_its_own_rows_only(cache: BackfillCacheMa
     take(cache, pl.concat([dearer(range(1000, 1001)), day_frame(range(1001, 1100))]))
     taken = take(cache, pl.concat([dearer(range(1000, 1020)), day_frame(range(1020, 1100))]), NEWER_SHA)
     sound = day_frame([*range(1000, 1010), *range(1020, 1100)])
-    assert_frame_equal(held(cache), pl.concat([sound, dearer(range(1010, 1020))]).sort("a"))
+    assert_frame_equal(stored(cache), pl.concat([sound, dearer(range(1010, 1020))]).sort("a"))
     assert sources(taken) == [(REST, 1000, 1009), (NEWER, 1010, 1019), (ARCHIVE, 1020, 1099)]
     assert taken.record.conflicts == 20
     assert taken.report is not None
@@ -140,7 +140,7 @@ def test_taking_the_same_file_again_changes_nothing(cache: BackfillCacheManager)
 
 def test_two_rows_under_one_id_of_the_zip_are_reported(cache: BackfillCacheManager) -> None:
     taken = take(cache, pl.concat([day_frame(range(1000, 1100)), dearer([1099])]))
-    assert_frame_equal(held(cache), day_frame(range(1000, 1100)))
+    assert_frame_equal(stored(cache), day_frame(range(1000, 1100)))
     assert taken.record.conflicting == (IdRange(1099, 1099),)
     assert taken.report is not None
     assert pl.read_parquet(taken.report)["kept"].to_list() == [True, False]
@@ -155,7 +155,7 @@ def test_rows_that_can_be_no_trade_become_holes_for_rest_to_fill(cache: Backfill
     assert taken.findings.suspect.ranges == (IdRange(1040, 1049),)
     appended = cache.append(DAY, tape[40:50])
     assert appended.record.sealed
-    assert_frame_equal(held(cache), tape)
+    assert_frame_equal(stored(cache), tape)
 
 
 def test_an_id_used_on_both_sides_of_midnight_is_told_apart_by_what_is_proven(cache: BackfillCacheManager) -> None:
@@ -165,7 +165,7 @@ def test_an_id_used_on_both_sides_of_midnight_is_told_apart_by_what_is_proven(ca
     assert take(cache, stray, starts={1000, 1100}).record.first_id == 999
     path = cache.directory.parents[1] / "day.zip"
     taken = take_archive(cache, path, DAY, SHA, starts_at(DAY, 1000, 1100), within=IdRange(1000, 1099))
-    assert_frame_equal(held(cache), tape)
+    assert_frame_equal(stored(cache), tape)
     assert taken.record.sealed
     assert taken.findings.outside.ranges == (IdRange(999, 999),)
 
@@ -177,7 +177,7 @@ def test_rows_out_of_order_are_taken_in_order(cache: BackfillCacheManager, monke
     cache.append(DAY, day_frame(range(1050, 1070)))
     order = [*range(1200, 1300), *range(1000, 1200)]
     taken = take(cache, day_frame(order), starts={1000, 1300})
-    assert_frame_equal(held(cache), day_frame(range(1000, 1300)))
+    assert_frame_equal(stored(cache), day_frame(range(1000, 1300)))
     assert taken.record.sealed
     assert (taken.cached, taken.duplicates) == (20, 20)
 
@@ -198,7 +198,7 @@ def test_a_zip_that_cannot_be_used_leaves_the_day_as_it_was(cache: BackfillCache
 def test_a_damaged_day_file_is_moved_aside_first(cache: BackfillCacheManager) -> None:
     cache.get_cache_path(DAY).write_bytes(b"PAR1 and nothing more")
     take(cache, day_frame(range(1000, 1100)))
-    assert_frame_equal(held(cache), day_frame(range(1000, 1100)))
+    assert_frame_equal(stored(cache), day_frame(range(1000, 1100)))
     assert len(list(cache.directory.glob("*.bad-*"))) == 1
 
 
@@ -226,7 +226,7 @@ def test_a_damaged_report_is_moved_aside_and_another_one_begun(cache: BackfillCa
 
 def test_rows_that_the_zip_of_another_day_has_fill_the_holes_of_this_one(cache: BackfillCacheManager) -> None:
     """Archive days are cut by time, and time goes back over the midnight: id 1100 is in the zip of the next day, and
-    1101 in that of this one. Wherever the midnight is put, no row is lost, and none is held twice."""
+    1101 in that of this one. Wherever the midnight is put, no row is lost, and none is stored twice."""
     following, next_ms = DAY + ONE_DAY, day_start_ms(DAY) + MS_PER_DAY
     times = {1099: next_ms - 2, 1100: next_ms + 1, 1101: next_ms - 1, 1102: next_ms + 2}
     rows = day_frame(range(1099, 1103)).with_columns(T=pl.col("a").replace_strict(times))
@@ -238,7 +238,7 @@ def test_rows_that_the_zip_of_another_day_has_fill_the_holes_of_this_one(cache: 
     assert (after.record.first_id, after.record.last_id, after.record.opened) == (1102, 1102, True)
     assert [each.day for each in after.beside] == [DAY]
     assert cache.facts(DAY).sealed
-    assert_frame_equal(held(cache), rows[:3])
+    assert_frame_equal(stored(cache), rows[:3])
 
 
 def test_a_row_whose_id_another_day_holds_already_is_left_out(cache: BackfillCacheManager) -> None:
@@ -249,4 +249,4 @@ def test_a_row_whose_id_another_day_holds_already_is_left_out(cache: BackfillCac
     path = published(cache.directory.parents[1] / "next.zip", again)
     taken = take_archive(cache, path, following, SHA, within=neighbourhood(cache, following, None).within)
     assert (taken.record.first_id, taken.beside) == (1100, ())
-    assert_frame_equal(held(cache), day_frame([1098, 1099]))
+    assert_frame_equal(stored(cache), day_frame([1098, 1099]))

@@ -183,13 +183,13 @@ def test_damage_that_shows_at_the_end_only_is_not_overlooked(tmp_path: Path) -> 
 @pytest.mark.usefixtures("small_pieces")
 def test_each_defect_is_named_with_its_ids(tmp_path: Path) -> None:
     tape = day_frame(range(1000, 1500))
-    doubled, held = tape[100:120], tape.filter(~pl.col("a").is_between(1200, 1209) & (pl.col("a") != 1300))
+    doubled, stored = tape[100:120], tape.filter(~pl.col("a").is_between(1200, 1209) & (pl.col("a") != 1300))
     conflicting = tape[400:402].with_columns(p=pl.col("p") + 1)
     late = day_frame([1700, 1701]).with_columns(T=pl.lit(day_stop_ms(DAY)))
     empty = day_frame([1500, 1501]).with_columns(q=pl.lit(0.0))
-    lines = lines_of(pl.concat([held[:110], doubled, held[110:], empty, conflicting, late]))
+    lines = lines_of(pl.concat([stored[:110], doubled, stored[110:], empty, conflicting, late]))
     trades, findings = read(zipped(tmp_path / "day.zip", lines))
-    assert_frame_equal(trades, held)
+    assert_frame_equal(trades, stored)
     assert findings.doubled.count == 20
     assert findings.doubled.ranges == ranges((1100, 1119))
     assert findings.conflicting.ranges == ranges((1400, 1401))

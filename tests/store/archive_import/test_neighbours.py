@@ -112,7 +112,7 @@ def test_without_the_day_before_the_first_id_is_left_to_rest_where_that_answers(
     assert ids_to_take(futures, DAY, path, ANY_ID) == ANY_ID
 
 
-def test_what_is_held_of_the_day_itself_is_not_given_up(cache: BackfillCacheManager, tmp_path: Path) -> None:
+def test_what_is_stored_of_the_day_itself_is_not_given_up(cache: BackfillCacheManager, tmp_path: Path) -> None:
     """REST has shown its first id already."""
     cache.append(DAY, rows(1100, 1120))
     path = zip_of(tmp_path, rows(1100, 1199))

@@ -51,9 +51,9 @@ ids = st.sets(st.integers(1000, 1060), min_size=1).map(sorted)
 @st.composite
 def pieces(draw: st.DrawFn) -> list[list[int]]:
     """Some ids, dealt to up to five pieces, some of them to two, in any order."""
-    held = draw(ids)
-    dealt = [draw(st.sets(st.integers(0, 4), min_size=1, max_size=2)) for _ in held]
-    parts = [[trade_id for trade_id, to in zip(held, dealt, strict=True) if part in to] for part in range(5)]
+    stored = draw(ids)
+    dealt = [draw(st.sets(st.integers(0, 4), min_size=1, max_size=2)) for _ in stored]
+    parts = [[trade_id for trade_id, to in zip(stored, dealt, strict=True) if part in to] for part in range(5)]
     return draw(st.permutations([part for part in parts if part]))
 
 
@@ -118,17 +118,17 @@ def test_any_pieces_in_any_order_give_the_same_rows_and_the_same_proof(parts: li
 
 @settings(max_examples=60, deadline=None)
 @given(ids, st.integers(1, 20))
-def test_the_metadata_is_true_of_the_rows(held: list[int], row_group_rows: int) -> None:
-    """First, last, rows and holes are those of the ids; sources are the ids that are held."""
+def test_the_metadata_is_true_of_the_rows(stored: list[int], row_group_rows: int) -> None:
+    """First, last, rows and holes are those of the ids; sources are the ids that are stored."""
     with fresh_manager(row_group_rows) as manager:
-        manager.append(DAY, day_frame(held))
+        manager.append(DAY, day_frame(stored))
         facts = manager.facts(DAY)
         holes = {trade_id for each in facts.holes for trade_id in range(each.first_id, each.last_id + 1)}
-        assert holes == set(range(held[0], held[-1])) - set(held)
-        assert (facts.first_id, facts.last_id, facts.rows) == (held[0], held[-1], len(held))
+        assert holes == set(range(stored[0], stored[-1])) - set(stored)
+        assert (facts.first_id, facts.last_id, facts.rows) == (stored[0], stored[-1], len(stored))
         assert (facts.market, facts.symbol, facts.day) == ("spot", "BTCUSDT", DAY)
         sources = IdSet.of(each.ids for each in facts.sources)
-        assert sources == IdSet.of_ids(day_frame(held)["a"])
+        assert sources == IdSet.of_ids(day_frame(stored)["a"])
         assert {each.source for each in facts.sources} == {REST}
         groups = pq.ParquetFile(manager.get_cache_path(DAY)).metadata
         sizes = [groups.row_group(n).num_rows for n in range(groups.num_row_groups)]
@@ -138,28 +138,30 @@ def test_the_metadata_is_true_of_the_rows(held: list[int], row_group_rows: int) 
 
 @settings(max_examples=30, deadline=None)
 @given(ids)
-def test_appending_twice_changes_nothing(held: list[int]) -> None:
+def test_appending_twice_changes_nothing(stored: list[int]) -> None:
     """Append is idempotent: the same rows again are all duplicates, the file's content stays."""
     with fresh_manager() as manager:
-        first = manager.append(DAY, day_frame(held))
+        first = manager.append(DAY, day_frame(stored))
         before = manager.facts(DAY)
-        again = manager.append(DAY, day_frame(held))
-        assert (again.cached, again.duplicates, again.record) == (len(held), len(held), first.record)
+        again = manager.append(DAY, day_frame(stored))
+        assert (again.cached, again.duplicates, again.record) == (len(stored), len(stored), first.record)
         assert manager.facts(DAY) == before
-        assert_frame_equal(loaded(manager), day_frame(held))
+        assert_frame_equal(loaded(manager), day_frame(stored))
 
 
 @settings(max_examples=30, deadline=None)
 @given(ids, st.data())
-def test_a_conflict_keeps_the_held_row_and_returns_the_other(held: list[int], data: st.DataObject) -> None:
-    chosen = data.draw(st.sets(st.sampled_from(held), min_size=1))
-    other = day_frame(sorted({*held, 1061})).with_columns(q=pl.when(pl.col("a").is_in(chosen)).then(5.0).otherwise("q"))
+def test_a_conflict_keeps_the_stored_row_and_returns_the_other(stored: list[int], data: st.DataObject) -> None:
+    chosen = data.draw(st.sets(st.sampled_from(stored), min_size=1))
+    other = day_frame(sorted({*stored, 1061})).with_columns(
+        q=pl.when(pl.col("a").is_in(chosen)).then(5.0).otherwise("q")
+    )
     with fresh_manager() as manager:
-        manager.append(DAY, day_frame(held))
+        manager.append(DAY, day_frame(stored))
         appended = manager.append(DAY, other)
         assert_frame_equal(appended.conflicts, other.filter(pl.col("a").is_in(chosen)))
-        assert appended.duplicates == len(held) - len(chosen)
-        assert_frame_equal(loaded(manager), day_frame([*held, 1061]))
+        assert appended.duplicates == len(stored) - len(chosen)
+        assert_frame_equal(loaded(manager), day_frame([*stored, 1061]))
 
 
 @pytest.mark.parametrize(
@@ -171,12 +173,12 @@ def test_a_piece_anywhere_in_a_day_of_many_row_groups(
     manager: BackfillCacheManager, small_row_groups: int, piece: Any
 ) -> None:
     """Groups are merged only where the piece reaches, and regrouped: none is larger than the bound."""
-    held = [trade_id for trade_id in range(1000, 1500) if not 1050 <= trade_id < 1090]
-    manager.append(DAY, day_frame(held))
+    stored = [trade_id for trade_id in range(1000, 1500) if not 1050 <= trade_id < 1090]
+    manager.append(DAY, day_frame(stored))
     appended = manager.append(DAY, day_frame(piece))
-    every = sorted({*held, *piece})
+    every = sorted({*stored, *piece})
     assert_frame_equal(loaded(manager), day_frame(every))
-    assert (appended.cached, appended.duplicates) == (len(held), len(held) + len(piece) - len(every))
+    assert (appended.cached, appended.duplicates) == (len(stored), len(stored) + len(piece) - len(every))
     file = pq.ParquetFile(manager.get_cache_path(DAY))
     sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
     assert max(sizes) == small_row_groups

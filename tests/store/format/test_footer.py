@@ -76,7 +76,7 @@ def test_a_newer_version_is_refused_by_name_and_left_where_it_is(manager: Backfi
 
 
 def test_rows_that_stood_keep_their_source(manager: BackfillCacheManager) -> None:
-    """An archive day with a hole; REST fills it and brings the tail, of which one row was held already."""
+    """An archive day with a hole; REST fills it and brings the tail, of which one row was stored already."""
     manager.append(DAY, day_frame([*range(1000, 1010), *range(1012, 1020)]), starts_at(DAY, 1000), source=ARCHIVE)
     manager.append(DAY, day_frame([1010, 1011, *range(1019, 1025)]), source=REST)
     assert manager.facts(DAY).sources == (

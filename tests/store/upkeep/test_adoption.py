@@ -30,7 +30,7 @@ def flat(directory: Path, trades: pl.DataFrame, day: date = DAY) -> Path:
     return path
 
 
-def held(manager: BackfillCacheManager, day: date = DAY) -> pl.DataFrame:
+def stored(manager: BackfillCacheManager, day: date = DAY) -> pl.DataFrame:
     trades = manager.load_cached_trades(day)
     assert trades is not None
     return trades
@@ -138,7 +138,7 @@ ids = st.sets(st.integers(1000, 1040))
 def test_adopting_adds_what_is_missing_whatever_the_order(
     tmp_path_factory: pytest.TempPathFactory, cached: set[int], old: set[int], random: object, doubled: list[int]
 ) -> None:
-    """Unsorted, with duplicates, over whatever is held: the union, each id once; the original as it was."""
+    """Unsorted, with duplicates, over whatever is stored: the union, each id once; the original as it was."""
     directory = tmp_path_factory.mktemp("adopt")
     manager = BackfillCacheManager(instrument_directory(directory / "cache", SPOT))
     if cached:
@@ -148,7 +148,7 @@ def test_adopting_adds_what_is_missing_whatever_the_order(
     path = flat(directory / "flat", day_frame(rows))
     before = path.read_bytes()
     done = adopt_file(manager, path, DAY)
-    assert_frame_equal(held(manager), day_frame(sorted(cached | old)))
+    assert_frame_equal(stored(manager), day_frame(sorted(cached | old)))
     assert (done.rows, done.doubled, done.added) == (len(rows), len(doubled), len(old - cached))
     assert (done.strays, done.conflicts) == ({}, 0)
     sources = {each.source.name for each in manager.facts(DAY).sources}
@@ -165,19 +165,19 @@ def test_rows_of_other_days_go_to_their_days(tmp_path: Path, manager: BackfillCa
     path = flat(tmp_path / "flat", pl.concat([marker, tomorrow, today]))
     done = adopt_file(manager, path, DAY)
     assert (done.strays, done.days, done.added) == ({NEXT: 11}, (DAY, NEXT), 31)
-    assert_frame_equal(held(manager), today)
-    assert_frame_equal(held(manager, NEXT), pl.concat([tomorrow, marker]))
+    assert_frame_equal(stored(manager), today)
+    assert_frame_equal(stored(manager, NEXT), pl.concat([tomorrow, marker]))
 
 
 def test_conflicts_are_counted_and_named_in_the_certificate(tmp_path: Path, manager: BackfillCacheManager) -> None:
-    """One against a row that is held, one within the file: the first stays, and the ids are kept."""
+    """One against a row that is stored, one within the file: the first stays, and the ids are kept."""
     manager.append(DAY, day_frame(range(1000, 1010)))
     other = day_frame([1005, 1015]).with_columns(q=pl.lit(9.0))
     path = flat(tmp_path / "flat", pl.concat([day_frame([*range(1003, 1005), *range(1006, 1020)]), other]))
     done = adopt_file(manager, path, DAY)
     assert done.conflicts == 2
     assert manager.facts(DAY).conflicting == (IdRange(1005, 1005), IdRange(1015, 1015))
-    assert_frame_equal(held(manager), day_frame(range(1000, 1020)))
+    assert_frame_equal(stored(manager), day_frame(range(1000, 1020)))
     assert manager.facts(DAY).sources == (Sourced(REST, IdRange(1000, 1009)), Sourced(ADOPTED, IdRange(1010, 1019)))
 
 
@@ -199,4 +199,4 @@ def test_the_first_and_the_last_millisecond_of_a_day(tmp_path: Path, manager: Ba
     trades = day_frame([1000, 1001]).with_columns(T=pl.Series([midnight - 1, midnight]))
     done = adopt_file(manager, flat(tmp_path / "flat", trades), DAY)
     assert done.days == (DAY, NEXT)
-    assert held(manager)["T"].to_list() == [midnight // MS_PER_DAY * MS_PER_DAY - 1]
+    assert stored(manager)["T"].to_list() == [midnight // MS_PER_DAY * MS_PER_DAY - 1]

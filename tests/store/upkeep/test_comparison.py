@@ -25,35 +25,35 @@ def ranges_of(ids: set[int]) -> tuple[IdRange, ...]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(held=some_ids.filter(bool), offered=some_ids.filter(bool), dearer=some_ids)
+@given(stored=some_ids.filter(bool), offered=some_ids.filter(bool), dearer=some_ids)
 def test_ids_that_differ_and_ids_that_only_the_archive_has_are_told_and_no_others(
-    held: set[int], offered: set[int], dearer: set[int]
+    stored: set[int], offered: set[int], dearer: set[int]
 ) -> None:
     with TemporaryDirectory() as directory:
         manager = BackfillCacheManager(Path(directory), SPOT)
-        manager.append(DAY, day_frame(sorted(held)))
+        manager.append(DAY, day_frame(sorted(stored)))
         rows = day_frame(sorted(offered))
         spoiled = rows.with_columns(p=pl.when(pl.col("a").is_in(list(dearer))).then(pl.col("p") + 1).otherwise("p"))
         path = published(Path(directory) / "day.zip", spoiled)
         inspected = inspect_day(manager.get_cache_path(DAY), DAY, SPOT)
         assert inspected is not None
         found = compare_day(manager, path, inspected)
-    assert found.differs == ranges_of(held & offered & dearer)
-    assert found.missing == ranges_of(offered - held)
+    assert found.differs == ranges_of(stored & offered & dearer)
+    assert found.missing == ranges_of(offered - stored)
     assert found.settled == 0
 
 
 @settings(max_examples=60, deadline=None)
-@given(held=some_ids.filter(bool), gone=some_ids)
+@given(stored=some_ids.filter(bool), gone=some_ids)
 def test_forgetting_removes_exactly_the_ids_named_and_keeps_their_rows_in_the_report(
-    held: set[int], gone: set[int]
+    stored: set[int], gone: set[int]
 ) -> None:
     with TemporaryDirectory() as directory:
         manager = BackfillCacheManager(Path(directory), SPOT)
-        manager.append(DAY, day_frame(sorted(held)))
-        assert forget(manager, DAY, ranges_of(gone)) == len(held & gone)
+        manager.append(DAY, day_frame(sorted(stored)))
+        assert forget(manager, DAY, ranges_of(gone)) == len(stored & gone)
         left = manager.load_cached_trades(DAY)
-        assert (set() if left is None else set(left["a"])) == held - gone
-        assert (left is None) == (held <= gone)
+        assert (set() if left is None else set(left["a"])) == stored - gone
+        assert (left is None) == (stored <= gone)
         reports = [pl.read_parquet(path.read_bytes()) for path in Path(directory).glob("*.conflicts")]
-        assert {each for report in reports for each in report["a"]} == held & gone
+        assert {each for report in reports for each in report["a"]} == stored & gone

@@ -80,16 +80,16 @@ def test_a_sealed_day_has_no_finding(sealed: tuple[Path, bytes]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.sets(st.integers(1000, 1040), min_size=1), st.booleans(), st.booleans(), st.data())
 def test_whatever_the_cache_writes_is_found_true(
-    tmp_path_factory: pytest.TempPathFactory, held: set[int], opened: bool, closed: bool, data: st.DataObject
+    tmp_path_factory: pytest.TempPathFactory, stored: set[int], opened: bool, closed: bool, data: st.DataObject
 ) -> None:
     """Any ids in any two pieces, with absent ids and conflicts: nothing is found but the holes themselves."""
     manager = BackfillCacheManager(tmp_path_factory.mktemp("any"), SPOT)
-    first = data.draw(st.sets(st.sampled_from(sorted(held)), min_size=1))
-    missing = sorted(set(range(min(held), max(held))) - held)
+    first = data.draw(st.sets(st.sampled_from(sorted(stored)), min_size=1))
+    missing = sorted(set(range(min(stored), max(stored))) - stored)
     absent = data.draw(st.sets(st.sampled_from(missing))) if missing else set()
-    starts = starts_at(DAY, *([min(held)] if opened else []), *([max(held) + 1] if closed else []))
+    starts = starts_at(DAY, *([min(stored)] if opened else []), *([max(stored) + 1] if closed else []))
     manager.append(DAY, day_frame(sorted(first)), starts, absent=[IdRange(each, each) for each in sorted(absent)])
-    manager.append(DAY, day_frame(sorted(held)).with_columns(q=pl.lit(5.0)), starts, source=Source("adopted"))
+    manager.append(DAY, day_frame(sorted(stored)).with_columns(q=pl.lit(5.0)), starts, source=Source("adopted"))
     found = inspected(manager.get_cache_path(DAY)).findings
     assert {finding.kind for finding in found} <= {"hole"}
     named = {trade_id for finding in found if finding.ids for trade_id in range(*_half_open(finding.ids))}
@@ -269,7 +269,7 @@ def test_absent_ids_between_two_days_are_no_break(manager: BackfillCacheManager)
 def test_an_archive_day_that_only_proves_its_neighbour_may_be_open_on_its_other_side(
     manager: BackfillCacheManager,
 ) -> None:
-    """Not so where the day on that side is held, nor for rows of REST, which could have been asked."""
+    """Not so where the day on that side is stored, nor for rows of REST, which could have been asked."""
     archive = Source("archive", "0" * 64)
     manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1010), source=archive)
     manager.append(NEXT, day_frame(range(1010, 1020), NEXT), starts_at(NEXT, 1010, 1020))
