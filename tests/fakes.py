@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 DAY = date(2025, 11, 7)
 DAY_MS = day_start_ms(DAY)
-"""2025-11-07T00:00:00Z: where tapes begin unless told otherwise."""
+"""2025-11-07T00:00:00Z: where tapes begin by default."""
 
 BTC = Instrument(Market.SPOT, "BTCUSDT")
 ETH = Instrument(Market.SPOT, "ETHUSDT")
@@ -147,7 +147,7 @@ def refuse(error: ExchangeError) -> Trick:
 
 
 def lose(error: ExchangeError) -> Trick:
-    """No answer comes, so nothing is told of usage either."""
+    """No answer comes, so nothing is known of usage either."""
     return lambda _, __: Reply(Usage(), error)
 
 
@@ -304,7 +304,7 @@ class FakeArchive:
             self.open_connections -= 1
 
     async def fetch(self, instrument: Instrument, day: date) -> Published | None:
-        """As told, after ``latency_s``."""
+        """What was set, after ``latency_s``."""
         self.asked.append((instrument, day))
         await trio.sleep(self.latency_s)
         if self.breaks is not None:
@@ -349,12 +349,12 @@ class FakeStore(RamStore):
         return [*await super().days(instrument), *([DAY] if instrument in self.locked else [])]
 
     async def open(self) -> None:
-        """As told."""
+        """What was set."""
         self._raise("open")
         await super().open()
 
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:
-        """As told."""
+        """What was set."""
         self._raise("load")
         if instrument in self.locked:
             raise DayLocked(f"{instrument} {day} is encrypted, and no key opens it")
@@ -362,20 +362,20 @@ class FakeStore(RamStore):
         return await super().load(instrument, day)
 
     async def save(self, addition: Addition) -> Saved:
-        """As told, after ``delay_s``."""
+        """What was set, after ``delay_s``."""
         await trio.sleep(self.delay_s)
         self._raise("save")
         self.saves.append((addition.instrument, addition.day, addition.trades.height, addition.day_starts))
         return await super().save(addition)
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
-        """As told."""
+        """What was set."""
         self._raise("context")
         self.contexts.append((instrument, start_ms, stop_ms, bin_size))
         return await super().context(instrument, start_ms, stop_ms, bin_size)
 
     async def delete(self, instrument: Instrument, day: date) -> bool:
-        """As told."""
+        """What was set."""
         self._raise("delete")
         self.deleted.append((instrument, day))
         return await super().delete(instrument, day)

@@ -142,8 +142,8 @@ async def test_what_real_runs_log_is_what_is_documented(autojump_clock: MockCloc
             await trio.sleep(60)
             stopped(pipeline)
     names = {line["event"] for line in lines}
-    told = {"backfill_completed", "pipeline_crashed", "exchange_paused", "governor_state", "request_retried"}
-    assert told | {"disk_failed", "disk_recovered"} <= names
+    expected = {"backfill_completed", "pipeline_crashed", "exchange_paused", "governor_state", "request_retried"}
+    assert expected | {"disk_failed", "disk_recovered"} <= names
     for line in lines:
         said = line.keys() - {"event", "log_level"} - CONTEXT
         assert said <= PROMISED[line["event"]], line

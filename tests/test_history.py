@@ -82,7 +82,7 @@ def rows_of(exchange: Exchange, start: datetime, end: datetime, instrument: Inst
 
 
 def served_ids(records: Collection[RequestRecord], *, single: bool = False) -> list[int]:
-    """Every id that was sent, as often as it was; of the single rows that locate an end only if told so."""
+    """Every id that was sent, as often as it was; of the single rows that locate an end only if asked for."""
     ids: list[int] = []
     for record in records:
         query = parse_qs(record.query)

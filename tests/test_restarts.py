@@ -85,11 +85,11 @@ async def test_a_crash_is_met_by_another_start_from_what_is_on_disk(workers: int
             assert world.store.ids(BTC) == world.exchange.tapes[BTC].ids
             again = stored & {i for _, i in world.exchange.rows_sent}
             assert len(again) <= 1, f"{len(again)} of {asked} are asked twice though they are stored"
-    (told,) = events(logs, "pipeline_crashed")
-    assert told["log_level"] == "error"
-    (cause,) = told["causes"]
+    (logged,) = events(logs, "pipeline_crashed")
+    assert logged["log_level"] == "error"
+    (cause,) = logged["causes"]
     assert cause.startswith("RuntimeError: a bug (test_restarts.py:")
-    assert 0.25 <= told["again_in_s"] <= 0.5
+    assert 0.25 <= logged["again_in_s"] <= 0.5
 
 
 @WORKERS
@@ -104,8 +104,8 @@ async def test_a_store_that_crashes_once_is_got_over(workers: int, operation: st
             world.store.fails.clear()
             await trio.sleep(30)
             assert world.store.ids(BTC) == world.exchange.tapes[BTC].ids
-    (told,) = events(logs, "pipeline_crashed")
-    assert [cause.partition(" (")[0] for cause in told["causes"]] == ["RuntimeError: a bug"]
+    (logged,) = events(logs, "pipeline_crashed")
+    assert [cause.partition(" (")[0] for cause in logged["causes"]] == ["RuntimeError: a bug"]
 
 
 @WORKERS
@@ -114,11 +114,11 @@ async def test_too_many_crashes_in_the_window_end_it_with_the_cause(workers: int
     world.store.fails["save"] = RuntimeError("a bug")
     with capture_logs() as logs, pytest.RaisesGroup(RuntimeError, flatten_subgroups=True):
         await run_pipeline(world.pipeline())
-    told = events(logs, "pipeline_crashed")
-    assert len(told) == 6
-    waits = [each.get("again_in_s") for each in told]
+    logged = events(logs, "pipeline_crashed")
+    assert len(logged) == 6
+    waits = [each.get("again_in_s") for each in logged]
     assert waits == [pytest.approx(wait_s, abs=0.06) for wait_s in (0.375, 0.75, 1.5, 3.0, 6.0)] + [None]
-    assert [each.get("gives_up") for each in told] == [None] * 5 + [True]
+    assert [each.get("gives_up") for each in logged] == [None] * 5 + [True]
     assert trio.current_time() < 20
     assert world.exchange.open_connections == 0
 
@@ -161,8 +161,8 @@ async def test_the_weight_of_requests_that_a_crash_cut_off_stays_spent(workers: 
     ]
     async with running(world) as pipeline:
         await trio.sleep(59)
-        told = pipeline.room.statistics.value[Market.SPOT]
-        assert told.used <= told.allowed == 80
+        shown = pipeline.room.statistics.value[Market.SPOT]
+        assert shown.used <= shown.allowed == 80
         await trio.sleep(600)
     assert max(world.exchange.weight_by_minute.values()) <= 80
     assert world.store.ids(BTC) == world.exchange.tapes[BTC].ids
@@ -426,8 +426,8 @@ async def test_an_altered_file_is_planned_for_anew_and_only_the_difference_fetch
             assert {i for each, i in world.exchange.rows_sent if each == BTC} == set(range(15_000, 20_000))
             assert {each for each, _ in store.loaded} == {BTC}
             assert pipeline.statistics.value.complete == 2
-    (told,) = events(logs, "files_changed")
-    assert (told["instrument"], told["days"]) == ("spot:BTCUSDT", [DAY.isoformat()])
+    (logged,) = events(logs, "files_changed")
+    assert (logged["instrument"], logged["days"]) == ("spot:BTCUSDT", [DAY.isoformat()])
 
 
 async def test_a_crash_after_a_reload_starts_under_the_new_spec(autojump_clock: MockClock) -> None:

@@ -445,7 +445,7 @@ def test_what_toml_holds_must_be_of_the_right_kind() -> None:
 
 
 def test_importing_reads_no_settings() -> None:
-    """A bad environment is told when settings are made, not when the package is imported."""
+    """A bad environment is refused when settings are made, not when the package is imported."""
     command = [sys.executable, "-c", "import backfilld"]
     environment = os.environ | {"BACKFILL_DAYS": "nonsense"}
     assert subprocess.run(command, env=environment, check=False, timeout=60).returncode == 0

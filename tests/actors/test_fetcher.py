@@ -64,7 +64,7 @@ LATENCY_S = 0.5
 
 @dataclass
 class Bench:
-    """A fetcher at work. Permits are granted at once unless ``grants`` is false; what the governor is told is kept."""
+    """A fetcher at work. Permits are granted at once unless ``grants`` is false; what the governor receives is kept."""
 
     exchange: FakeExchange
     jobs: trio.MemorySendChannel[Job]
@@ -74,12 +74,12 @@ class Bench:
     stop: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     grants: bool = True
-    told: list[GovernorMessage] = field(default_factory=list)
+    messages: list[GovernorMessage] = field(default_factory=list)
     waiting: list[AcquireWeight] = field(default_factory=list)
 
     async def govern(self) -> None:
         async for message in self.governor:
-            self.told.append(message)
+            self.messages.append(message)
             if isinstance(message, AcquireWeight):
                 self.waiting.append(message)
                 if self.grants:
@@ -101,8 +101,8 @@ class Bench:
         self.jobs.send_nowait(job)
         return await self.events.receive()
 
-    def told_of(self, kind: type) -> list[GovernorMessage]:
-        return [message for message in self.told if isinstance(message, kind)]
+    def received(self, kind: type) -> list[GovernorMessage]:
+        return [message for message in self.messages if isinstance(message, kind)]
 
 
 @asynccontextmanager
@@ -141,7 +141,7 @@ async def fetching(
 # -- what goes well
 
 
-async def test_a_page_is_handed_on_before_its_answer_is_told(autojump_clock: MockClock) -> None:
+async def test_a_page_is_handed_on_before_its_answer_is_reported(autojump_clock: MockClock) -> None:
     async with fetching() as bench:
         event = await bench.do(PAGE)
         assert isinstance(event, JobAnswered)
@@ -155,11 +155,11 @@ async def test_a_page_is_handed_on_before_its_answer_is_told(autojump_clock: Moc
         assert trio.current_time() == LATENCY_S
 
 
-async def test_every_request_is_asked_for_and_reported_with_what_it_told(autojump_clock: MockClock) -> None:
+async def test_every_request_is_asked_for_and_reported_with_what_its_answer_says(autojump_clock: MockClock) -> None:
     async with fetching() as bench:
         await bench.do(FetchJob(SOL, Tail(0)))
         await wait_all_tasks_blocked()
-        acquire, report = bench.told
+        acquire, report = bench.messages
         assert isinstance(acquire, AcquireWeight)
         assert (acquire.market, acquire.endpoint, acquire.claimant) == (Market.UM, Endpoint.TRADES, SOL)
         assert isinstance(report, ReportUsage)
@@ -183,14 +183,14 @@ async def test_an_answer_of_which_no_row_is_kept_sends_no_page(query: Query, aut
         assert drained(bench.pages) == []
 
 
-async def test_a_market_is_described_and_the_governor_told_its_limits(autojump_clock: MockClock) -> None:
+async def test_a_market_is_described_and_the_governor_learns_its_limits(autojump_clock: MockClock) -> None:
     async with fetching() as bench:
         event = await bench.do(DescribeMarket(Market.SPOT, ("BTCUSDT",)))
         assert isinstance(event, MarketDescribed)
         assert event.info.ticks == {"BTCUSDT": 0.01}
         assert event.spent.weight == 20
         await wait_all_tasks_blocked()
-        assert bench.told_of(SetLimits) == [SetLimits(Market.SPOT, bench.exchange.limits)]
+        assert bench.received(SetLimits) == [SetLimits(Market.SPOT, bench.exchange.limits)]
 
 
 async def test_a_slow_merger_stops_the_fetcher(autojump_clock: MockClock) -> None:
@@ -216,7 +216,7 @@ async def test_what_time_may_mend_is_asked_again_after_ever_longer_waits(autojum
         assert isinstance(event, JobAnswered)
         assert (event.spent.requests, event.spent.weight) == (4, 16)
         assert trio.current_time() == pytest.approx(4 * LATENCY_S + 0.75 * (1 + 2 + 4))
-        reports = bench.told_of(ReportUsage)
+        reports = bench.received(ReportUsage)
         assert [report.usage.used for report in reports][:3] == [{}, {}, {}]  # type: ignore[union-attr]
 
 
@@ -230,10 +230,10 @@ async def test_patience_ends_with_the_reason_and_the_cost(autojump_clock: MockCl
         assert event.spent.requests == 3
         assert drained(bench.pages) == []
         await wait_all_tasks_blocked()
-        assert len(bench.told_of(ReportUsage)) == 3
+        assert len(bench.received(ReportUsage)) == 3
 
 
-async def test_what_was_spent_on_one_job_is_not_told_of_the_next(autojump_clock: MockClock) -> None:
+async def test_what_was_spent_on_one_job_is_not_counted_for_the_next(autojump_clock: MockClock) -> None:
     async with fetching(attempts=3, misbehaves=[Misbehaviour(refuse(TransientError("x")), times=2)]) as bench:
         first, second = await bench.do(PAGE), await bench.do(PAGE)
         assert isinstance(first, JobAnswered)
@@ -298,10 +298,10 @@ async def test_a_rate_limit_pauses_everyone_and_is_sat_out(autojump_clock: MockC
         assert isinstance(event, JobAnswered)
         assert event.spent.requests == 3, "the limits are asked for before the question again"
         assert bench.exchange.described == [("BTCUSDT",)]
-        assert bench.told_of(SetLimits) == [SetLimits(Market.SPOT, bench.exchange.limits)]
-        assert [each.rank for each in bench.told if isinstance(each, AcquireWeight)][1] is Rank.HEAL
-        assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 30_000, Reason.LIMITED)]
-        kinds = [type(message) for message in bench.told[:4]]
+        assert bench.received(SetLimits) == [SetLimits(Market.SPOT, bench.exchange.limits)]
+        assert [each.rank for each in bench.messages if isinstance(each, AcquireWeight)][1] is Rank.HEAL
+        assert bench.received(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 30_000, Reason.LIMITED)]
+        kinds = [type(message) for message in bench.messages[:4]]
         assert kinds == [AcquireWeight, PauseUntil, ReportUsage, AcquireWeight], (
             "the pause stands before its place is given"
         )
@@ -311,7 +311,7 @@ async def test_a_rate_limit_without_a_time_lasts_to_the_next_window(autojump_clo
     error = RateLimited("429", retry_after_s=None, banned=False)
     async with fetching(misbehaves=[Misbehaviour(refuse(error))]) as bench:
         assert isinstance(await bench.do(PAGE), JobAnswered)
-        assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, None, Reason.LIMITED)]
+        assert bench.received(PauseUntil) == [PauseUntil(Market.SPOT, None, Reason.LIMITED)]
 
 
 async def test_a_ban_that_is_too_long_to_sit_out_ends_the_job_and_still_pauses_everyone(
@@ -323,7 +323,7 @@ async def test_a_ban_that_is_too_long_to_sit_out_ends_the_job_and_still_pauses_e
         assert isinstance(event, JobFailed)
         assert event.error is error
         await wait_all_tasks_blocked()
-        assert bench.told_of(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 61_000, Reason.BANNED)]
+        assert bench.received(PauseUntil) == [PauseUntil(Market.SPOT, LATENCY_S * 1000 + 61_000, Reason.BANNED)]
         assert len(bench.exchange.asked) == 1
 
 
@@ -390,7 +390,7 @@ async def test_cancelled_while_it_waits_for_a_permit_it_leaves_the_queue(autojum
         bench.scope.cancel()
         await wait_all_tasks_blocked()
         assert bench.waiting[0].reply.abandoned
-        assert bench.told_of(ReturnPermit) == []
+        assert bench.received(ReturnPermit) == []
 
 
 async def test_cancelled_in_the_moment_of_the_grant_it_gives_the_permit_back(autojump_clock: MockClock) -> None:
@@ -403,7 +403,7 @@ async def test_cancelled_in_the_moment_of_the_grant_it_gives_the_permit_back(aut
         request = bench.waiting[0]
         request.reply.ticket = ticket = Ticket(4, 0.0)
         await wait_all_tasks_blocked()
-        assert bench.told_of(ReturnPermit) == [ReturnPermit(Market.SPOT, ticket)]
+        assert bench.received(ReturnPermit) == [ReturnPermit(Market.SPOT, ticket)]
         assert bench.exchange.asked == []
 
 
@@ -415,7 +415,7 @@ async def test_cancelled_in_flight_it_reports_the_ticket_because_the_request_was
         await trio.sleep(LATENCY_S / 5)
         bench.scope.cancel()
         await wait_all_tasks_blocked()
-        (report,) = bench.told_of(ReportUsage)
+        (report,) = bench.received(ReportUsage)
         assert isinstance(report, ReportUsage)
         assert report.usage == Usage()
         assert report.received_ms == LATENCY_S / 5 * 1000

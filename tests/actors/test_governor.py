@@ -184,7 +184,7 @@ async def test_after_a_pause_one_goes_alone_until_one_has_been_accepted(autojump
         assert await granted(slots) == [True, True, True, False]
 
 
-async def test_who_will_not_sit_a_pause_out_is_told_of_it_at_once(autojump_clock: MockClock) -> None:
+async def test_who_will_not_wait_for_a_pause_learns_of_it_at_once(autojump_clock: MockClock) -> None:
     async with governing() as desk:
         desk.pause(120_000, reason=Reason.BANNED)
         hasty, patient = desk.ask(patience_s=60.0), desk.ask(patience_s=180.0)
@@ -406,7 +406,7 @@ async def test_clients_go_before_the_backfill_and_after_top_ups(autojump_clock: 
             nursery.cancel_scope.cancel()
 
 
-async def test_a_client_is_told_at_once_when_weight_will_not_be_there_in_time(autojump_clock: MockClock) -> None:
+async def test_a_client_learns_at_once_when_weight_will_not_be_there_in_time(autojump_clock: MockClock) -> None:
     async with governing() as desk:
         desk.report(await ticket_of(desk.ask(100)), Usage({"1m": 100}), 0.0)
         hasty, patient = (desk.ask(20, rank=Rank.CLIENT, until_s=until_s) for until_s in (8.0, 55.0))

@@ -21,7 +21,7 @@ Shown = Mapping[Pool, BudgetStatistics]
 
 @dataclass
 class Memory:
-    """Remembers every save; fails while told so."""
+    """Remembers every save; fails while ``fails`` is set."""
 
     saved: list[Shown] = field(default_factory=list)
     fails: bool = False

@@ -242,8 +242,8 @@ async def test_days_to_renew_come_after_the_trades_and_have_their_files_written(
         await desk.send.send(SyncAction(BTC, Prove(frozenset({DayStart(DAY, 3), DayStart(NEXT, 9)}))))
         messages = await desk.flush(SyncAction(BTC, Flush(frozenset({DAY, NEXT}))))
         days = [message for message in messages if isinstance(message, DayMerged) and message.instrument == BTC]
-        told = [(message.day, ids(message), message.writes_file) for message in days]
-        assert told == [(NEXT, [9], False), (DAY, [], True), (NEXT, [], True)]
+        handed_over = [(message.day, ids(message), message.writes_file) for message in days]
+        assert handed_over == [(NEXT, [9], False), (DAY, [], True), (NEXT, [], True)]
         assert all(message.addition.day_starts == {DayStart(DAY, 3), DayStart(NEXT, 9)} for message in days)
         assert messages[-1] == DaysFlushed(BTC)
 

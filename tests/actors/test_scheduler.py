@@ -334,7 +334,7 @@ async def test_an_instrument_without_trades_today_is_complete(autojump_clock: Mo
         assert desk.store.saves == []
 
 
-async def test_figures_are_told_while_it_works(autojump_clock: MockClock) -> None:
+async def test_figures_are_published_while_it_works(autojump_clock: MockClock) -> None:
     store, tape = FakeStore(), Tape.even(3500)
     hold(store, tape.head(500), opened=True)
     async with scheduling(spec_for(), {BTC: tape}, store) as desk:
@@ -508,7 +508,7 @@ async def test_a_window_that_begins_within_a_day_proves_no_day_start(autojump_cl
 # -- failures
 
 
-async def test_one_unknown_symbol_among_several_spoils_only_its_own_campaign(autojump_clock: MockClock) -> None:
+async def test_one_unknown_symbol_among_several_spoils_only_its_own_sync(autojump_clock: MockClock) -> None:
     async with scheduling(spec_for(BTC, ETH, once=True), {BTC: Tape.even(50)}) as desk:
         await desk.work()
         descriptions = [job.symbols for job in desk.dealt if isinstance(job, DescribeMarket)]
@@ -533,7 +533,7 @@ async def test_one_unknown_symbol_among_several_spoils_only_its_own_campaign(aut
     ids=lambda each: type(each).__name__,
 )
 @pytest.mark.parametrize("where", ["trades", "exchangeInfo", "both"])
-async def test_a_campaign_that_fails_ends_its_round_with_the_reason(
+async def test_a_sync_that_fails_ends_its_round_with_the_reason(
     error: ExchangeError, code: int, where: str, autojump_clock: MockClock
 ) -> None:
     async with scheduling(spec_for(once=True), {BTC: Tape.even(3000)}) as desk:
@@ -581,7 +581,7 @@ async def test_after_a_failure_the_next_round_begins_where_it_was(autojump_clock
         await desk.work()
         assert desk.dealt[0] == DescribeMarket(Market.SPOT, ("BTCUSDT",))
         assert desk.store.ids(BTC) == tape.ids
-        assert drained(desk.outcomes) == [], "an outcome is told after the first round only"
+        assert drained(desk.outcomes) == [], "an outcome is reported after the first round only"
 
 
 async def test_a_market_that_is_described_is_not_described_again(autojump_clock: MockClock) -> None:
@@ -854,7 +854,7 @@ async def test_after_a_stop_nothing_is_dealt_and_what_comes_in_is_booked(autojum
 
 
 @pytest.mark.parametrize("answered", [False, True])
-async def test_a_campaign_that_a_stop_cut_short_says_so(answered: bool, autojump_clock: MockClock) -> None:
+async def test_a_sync_that_a_stop_cut_short_says_so(answered: bool, autojump_clock: MockClock) -> None:
     """Exit code 1 comes with a reason."""
     async with scheduling(spec_for(), {BTC: Tape.even(3000)}) as desk:
         jobs = await desk.waiting_jobs()

@@ -201,7 +201,7 @@ async def test_the_lag_is_by_the_exchanges_clock(autojump_clock: MockClock, desk
     assert desk.shown.value.lag_ms == desk.shown.value.instruments[BTC].lag_ms == 20.0
 
 
-async def test_a_hole_that_rest_passes_over_is_given_up_and_everybody_is_told(
+async def test_a_hole_that_rest_passes_over_is_given_up_and_everybody_learns_it(
     autojump_clock: MockClock, desk: Desk
 ) -> None:
     name = await desk.attached()

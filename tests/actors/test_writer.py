@@ -70,7 +70,7 @@ def stored(message: SchedulerMessage) -> DayStored:
     return message.event
 
 
-async def test_a_stretch_is_saved_with_its_proof_and_told_as_it_stands(autojump_clock: MockClock) -> None:
+async def test_a_stretch_is_saved_with_its_proof_and_reported_as_it_stands(autojump_clock: MockClock) -> None:
     async with writing() as desk:
         await desk.send.send(merged(trades_at(5, DAY_MS, DAY_MS + 1), starts_at(DAY, 5)))
         message = await desk.events.receive()
@@ -199,8 +199,8 @@ async def test_a_patient_writer_tries_until_it_works_waiting_longer_each_time(au
         assert trio.current_time() == 211
         assert store.ids(BTC) == [0, 1]
         assert desk.disk.trouble.value is None
-    told = [(line["event"], line["log_level"]) for line in logs if line["event"].startswith("disk")]
-    assert told == [("disk_failed", "error"), ("disk_recovered", "info")], "said once"
+    logged = [(line["event"], line["log_level"]) for line in logs if line["event"].startswith("disk")]
+    assert logged == [("disk_failed", "error"), ("disk_recovered", "info")], "said once"
     failed, recovered = (line for line in logs if line["event"].startswith("disk"))
     assert (failed["error"], failed["trades_held"]) == ("No space left on device", 2)
     assert recovered["seconds"] == 211
@@ -232,8 +232,8 @@ async def test_a_second_failure_is_said_again(autojump_clock: MockClock) -> None
                 await trio.sleep(5)
                 store.fails.clear()
                 await desk.events.receive()
-    told = [line["event"] for line in logs if line["event"].startswith("disk")]
-    assert told == ["disk_failed", "disk_recovered"] * 2
+    logged = [line["event"] for line in logs if line["event"].startswith("disk")]
+    assert logged == ["disk_failed", "disk_recovered"] * 2
 
 
 async def test_at_the_deadline_it_lets_go_and_says_what_is_lost(autojump_clock: MockClock) -> None:

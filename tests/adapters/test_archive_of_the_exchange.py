@@ -93,7 +93,9 @@ async def test_what_loses_no_row_is_sealed_and_exact(
 
 
 @pytest.mark.parametrize("defect", [ArchiveDefect.HOLES, ArchiveDefect.ZERO_QUANTITIES, ArchiveDefect.TRUNCATED_DAY])
-async def test_what_loses_rows_is_not_sealed_and_what_is_missing_is_told(tmp_path: Path, defect: ArchiveDefect) -> None:
+async def test_what_loses_rows_is_not_sealed_and_what_is_missing_is_reported(
+    tmp_path: Path, defect: ArchiveDefect
+) -> None:
     """Once REST has brought those rows, the day is exact."""
     async with published_days(tmp_path, [defect]) as (archive, tape):
         taken = taken_into(tmp_path, await archive.fetch(SPOT, DAY), tape)

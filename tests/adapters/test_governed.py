@@ -88,7 +88,7 @@ async def test_a_request_of_another_program_is_passed_on_under_a_permit(autojump
         assert (seen.clients, seen.own, seen.used) == (2, 0, 2)
 
 
-async def test_without_weight_in_time_another_program_is_told_when_to_come_back(autojump_clock: MockClock) -> None:
+async def test_without_weight_in_time_another_program_learns_when_to_come_back(autojump_clock: MockClock) -> None:
     async with governing(exchange_of(), limit=8) as scene:
         for _ in range(2):
             await scene.client.trades(BTC, PAGE)

@@ -73,7 +73,7 @@ def test_a_reload_carries_the_monotonic_instant_of_its_beginning(manager: Manage
     assert before <= int(value) <= time.monotonic_ns() // 1000
 
 
-def test_the_same_status_is_told_once(manager: Manager) -> None:
+def test_the_same_status_is_sent_once(manager: Manager) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": manager.address})
     for sentence in ("a", "a", "b", "a"):
         notifier.status(sentence)

@@ -77,7 +77,7 @@ async def test_saving_merges_and_counts_duplicates_and_conflicts(store: TradeSto
     assert_frame_equal(await store.read(SPOT, *EVER), day_frame(range(1000, 1150)))
 
 
-async def test_holes_are_told_until_they_are_filled(store: TradeStore) -> None:
+async def test_holes_are_reported_until_they_are_filled(store: TradeStore) -> None:
     holed = day_frame([*range(1000, 1010), *range(1020, 1030), *range(1040, 1050)])
     assert (await store.save(Addition(SPOT, DAY, holed))).record.holes == (IdRange(1010, 1019), IdRange(1030, 1039))
     assert (await store.save(Addition(SPOT, DAY, day_frame(range(1010, 1020))))).record.holes == (IdRange(1030, 1039),)

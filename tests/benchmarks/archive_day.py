@@ -67,8 +67,8 @@ def _costs(rows: int, rounds: int) -> tuple[Sequence[_Cost], Sequence[_Cost]]:
 def _cost(which: str, path: Path, day: date, ids: IdRange) -> _Cost:
     known = [str(path), str(day), str(ids.first_id), str(ids.last_id)]
     run: Run = run_process(["-m", "tests.benchmarks.archive_day", which, *known])
-    told = json.loads(run.stdout)
-    return _Cost(told["wall_s"], told["cpu_s"], run.peak_mb)
+    cost = json.loads(run.stdout)
+    return _Cost(cost["wall_s"], cost["cpu_s"], run.peak_mb)
 
 
 def _throughput(costs: dict[int, tuple[Sequence[_Cost], Sequence[_Cost]]]) -> list[Figure]:
@@ -146,8 +146,8 @@ def main(which: str, path: str, day: str, first_id: str, last_id: str) -> None:
         with tempfile.TemporaryDirectory(prefix="backfilld-bench-") as directory:
             began_s, began_cpu_s = time.perf_counter(), time.process_time()
             contenders[which](Path(path), date.fromisoformat(day), ids, Path(directory))
-            told = {"wall_s": time.perf_counter() - began_s, "cpu_s": time.process_time() - began_cpu_s}
-    sys.stdout.write(json.dumps(told))
+            cost = {"wall_s": time.perf_counter() - began_s, "cpu_s": time.process_time() - began_cpu_s}
+    sys.stdout.write(json.dumps(cost))
 
 
 if __name__ == "__main__":

@@ -201,8 +201,8 @@ async def test_the_archive_costs_no_weight_and_has_its_own_log() -> None:
         await client.get("/?prefix=data/&delimiter=/")
         assert not exchange.requests
         assert not any(meter.windows for meter in exchange.weights.values())
-        told = (await client.get("/simulator/archive-requests")).json()
-        assert told[0] == {
+        requests = (await client.get("/simulator/archive-requests")).json()
+        assert requests[0] == {
             "number": 1,
             "arrived_ms": exchange.now_ms(),
             "method": "GET",
@@ -210,7 +210,7 @@ async def test_the_archive_costs_no_weight_and_has_its_own_log() -> None:
             "status": 200,
             "bytes": length,
         }
-        assert [(entry["number"], entry["path"], entry["status"]) for entry in told[1:]] == [
+        assert [(entry["number"], entry["path"], entry["status"]) for entry in requests[1:]] == [
             (2, "/data/none", 404),
             (3, "/?prefix=data/&delimiter=/", 200),
         ]

@@ -149,8 +149,8 @@ def test_the_history_tells_what_happened_in_each_window() -> None:
     under_test = meter(limit=10, bans=BanRule(after_refusals=1, first_s=1))
     for offset_ms in (0, 1, 2, 3, MINUTE_MS):
         under_test.charge(6, START_MS + offset_ms)
-    told = [(w.start_ms - START_MS, w.used_by_us, w.requests, w.refused, w.banned) for w in under_test.windows]
-    assert told == [(0, 24, 4, 1, 2), (MINUTE_MS, 6, 1, 0, 0)]
+    windows = [(w.start_ms - START_MS, w.used_by_us, w.requests, w.refused, w.banned) for w in under_test.windows]
+    assert windows == [(0, 24, 4, 1, 2), (MINUTE_MS, 6, 1, 0, 0)]
     totals = under_test.totals()
     assert (totals.requests, totals.max_used_weight, totals.refused, totals.banned, totals.bans) == (5, 24, 1, 2, 1)
 

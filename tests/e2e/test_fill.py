@@ -85,18 +85,18 @@ async def test_the_plan_of_a_month_of_ten_instruments_is_what_it_costs(tmp_path:
     tapes = {each: tape_of(30, seed=seed) for seed, each in enumerate(instruments)}
     async with exchange_at(12, tapes, options_of(*missing)) as exchange:
         daemon = daemon_on(exchange, tmp_path)
-        told = await plan(daemon, ago(30), ago(1))
+        planned = await plan(daemon, ago(30), ago(1))
         assert not list((tmp_path / "cache").glob("market=*")), "a plan writes no day"
         ended = await fill(daemon, ago(30), ago(1))
         real = len(exchange.requests)
         trouble = [each["event"] for each in ended.events if each["level"] in {"warning", "error"}]
         assert Counter(trouble) == {"archive_refused": len(missing)}
         assert real > 2 * len(missing) * 0.9
-        assert abs(told["requests"] - real) < real / 3, f"{told['requests']} planned, {real} asked"
+        assert abs(planned["requests"] - real) < real / 3, f"{planned['requests']} planned, {real} asked"
         weight = sum(record.weight for record in exchange.requests)
-        assert abs(told["weight"] - weight) < weight / 3
-        assert told["bytes"] == sum(exchange_bytes(exchange))
-        sources = Counter(day["source"] for each in told["instruments"] for day in each["days"])
+        assert abs(planned["weight"] - weight) < weight / 3
+        assert planned["bytes"] == sum(exchange_bytes(exchange))
+        sources = Counter(day["source"] for each in planned["instruments"] for day in each["days"])
         assert sources == {"archive": 300 - len(missing), "rest": len(missing)}
         assert all(is_exact(daemon, [ago(n) for n in range(1, 31)], each) for each in instruments)
         assert served_twice_by_symbol(exchange) == 0
@@ -157,8 +157,8 @@ def ends(requests: Sequence[Any]) -> set[int]:
 async def test_days_that_neither_source_has_are_nowhere_in_the_plan(tmp_path: Path) -> None:
     """The futures answer nothing of a week ago, and the archive lacks a day of then."""
     async with exchange_at(12, {FUTURES: tape_of(8)}, options_of((FUTURES, ago(6)))) as exchange:
-        told = await plan(daemon_on(exchange, tmp_path), ago(7), ago(5))
-        (instrument,) = told["instruments"]
+        planned = await plan(daemon_on(exchange, tmp_path), ago(7), ago(5))
+        (instrument,) = planned["instruments"]
         assert [day["source"] for day in instrument["days"]] == ["archive", "nowhere", "archive"]
 
 
@@ -200,7 +200,7 @@ async def test_a_plan_of_futures_invents_no_trades_before_the_first_that_the_exc
         day = ago(7)
         rows = visible.filter(pl.col("T").is_between(day_start_ms(day), day_stop_ms(day), closed="left"))
         daemon.manager(FUTURES).append(day, rows, ())
-        told = await plan(daemon, ago(7), ago(1))
-        (instrument,) = told["instruments"]
+        planned = await plan(daemon, ago(7), ago(1))
+        (instrument,) = planned["instruments"]
         assert 0 < instrument["trades"] <= visible.height
         assert instrument["requests"] <= visible.height // 1000 + 12

@@ -89,7 +89,7 @@ async def test_killed_in_a_ban_and_started_again_nothing_is_sent_until_it_ends(
         assert daemon.stored().equals(daemon.tape_of_today())
 
 
-async def test_a_long_ban_is_remembered_and_told_without_asking(tmp_path: Path) -> None:
+async def test_a_long_ban_is_remembered_and_reported_without_asking(tmp_path: Path) -> None:
     async with exchange_at(16, {BTC: generated(5_000)}) as exchange:
         daemon = Daemon(exchange, tmp_path / "cache")
         exchange.ban(Pool.SPOT, 300.0)

@@ -153,7 +153,7 @@ class Endless(FakeExchange):
 
 
 class RecordsOnly(RamStore):
-    """A store that keeps of each day what a scheduler is told, and no trade."""
+    """A store that keeps of each day what a scheduler learns, and no trade."""
 
     async def save(self, addition: Addition) -> Saved:
         """Note what there is."""

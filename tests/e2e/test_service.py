@@ -30,17 +30,17 @@ class Service:
     ear: socket.socket
     config: Path
     log: Path
-    told: list[str] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
 
     def listen(self) -> list[str]:
-        """All that the manager was told so far, without signs of life and requests for time."""
+        """All messages to the manager so far, without signs of life and requests for time."""
         while True:
             try:
                 message = self.ear.recv(4096).decode()
             except BlockingIOError:
-                return self.told
+                return self.heard
             if not message.startswith(("WATCHDOG", "EXTEND")):
-                self.told.append(message.partition("\n")[0])
+                self.heard.append(message.partition("\n")[0])
 
     @property
     def words(self) -> list[str]:
@@ -186,17 +186,17 @@ BREAKS: list[Callable[[Path], object]] = [
 
 
 @pytest.mark.parametrize("breaks", BREAKS, ids=["deleted", "cut", "foreign", "damaged"])
-@pytest.mark.parametrize("told", [True, False], ids=["told", "untold"])
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "unannounced"])
 async def test_a_file_that_an_operator_deletes_or_damages_is_made_whole(
-    breaks: Callable[[Path], object], told: bool, tmp_path: Path
+    breaks: Callable[[Path], object], announced: bool, tmp_path: Path
 ) -> None:
     """At SIGHUP at once; without it at the next save, which trades that go on bring about."""
-    tape = generated(8_000, live_rate_per_s=0.0 if told else 30.0)
+    tape = generated(8_000, live_rate_per_s=0.0 if announced else 30.0)
     async with exchange_at(16, {BTC: tape}) as exchange, served(exchange, tmp_path, BTC) as service:
         await until(lambda: service.words == ["READY=1"])
         rows = service.daemon.stored().height
         breaks(service.daemon.day_file())
-        if told:
+        if announced:
             service.process.send_signal(signal.SIGHUP)
             await until(lambda: service.said("files_changed"))
         await until(lambda: service.daemon.day_file().exists() and service.said("backfill_started")[1:])

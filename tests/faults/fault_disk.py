@@ -72,7 +72,7 @@ async def test_a_running_daemon_outlives_a_failing_system_call(
                 assert_sound(daemon)
                 assert list(directory_of(daemon).glob("*.parquet")) == [daemon.day_file()]
             await run.until_said("disk_recovered")
-            _assert_told_once(run, REASONS[injection.fault])
+            _assert_logged_once(run, REASONS[injection.fault])
             _assert_no_failed_file_was_renamed(traced)
             rows = rows_on_disk(daemon)
             await run.until_rows(rows + 100)
@@ -87,7 +87,7 @@ def _failed_saves(traced: Traced) -> set[str]:
     return {(re.findall(r"\.tmp-[0-9a-f-]+", line) or [str(number)])[0] for number, line in enumerate(lines)}
 
 
-def _assert_told_once(run: Running, reason: str) -> None:
+def _assert_logged_once(run: Running, reason: str) -> None:
     """The failure and its end, and no success between them."""
     (failed,) = run.said("disk_failed")
     assert reason in failed["error"]

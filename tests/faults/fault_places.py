@@ -58,7 +58,7 @@ async def test_a_disk_of_5_mb_that_fills_and_is_emptied(place: Path, mount: Moun
             ballast.unlink()
             await run.until_said("disk_recovered")
             await run.until_said("backfill_completed", timeout_s=60)
-            assert_told_once(run, "No space left on device")
+            assert_logged_once(run, "No space left on device")
             run.send(signal.SIGTERM)
             assert await run.ended() == 0
         assert daemon.stored().equals(daemon.tape_of_today())
@@ -77,7 +77,7 @@ async def _until_no_more_requests(daemon: Daemon) -> None:
             pass
 
 
-def assert_told_once(run: Running, reason: str) -> None:
+def assert_logged_once(run: Running, reason: str) -> None:
     """The failure once, with its reason, and its end once."""
     (failed,) = run.said("disk_failed")
     assert reason in failed["error"]
@@ -130,7 +130,7 @@ async def test_a_file_system_that_becomes_read_only(place: Path, mount: Mount) -
     async with _lively(place) as run:
         subprocess.run(["mount", "-o", "remount,ro", str(frozen)], check=True)
         await _outlived(run, lambda: subprocess.run(["mount", "-o", "remount,rw", str(frozen)], check=True))
-        assert_told_once(run, "Read-only file system")
+        assert_logged_once(run, "Read-only file system")
 
 
 async def test_permission_lost(place: Path, powerless: list[str]) -> None:
@@ -139,7 +139,7 @@ async def test_permission_lost(place: Path, powerless: list[str]) -> None:
         directory = run.daemon.day_file().parent
         directory.chmod(0)
         await _outlived(run, lambda: directory.chmod(0o755))
-        assert_told_once(run, "Permission denied")
+        assert_logged_once(run, "Permission denied")
 
 
 async def test_permission_lost_on_all_of_the_cache(place: Path, powerless: list[str]) -> None:
@@ -147,7 +147,7 @@ async def test_permission_lost_on_all_of_the_cache(place: Path, powerless: list[
     async with _lively(place, before=powerless) as run:
         run.daemon.cache_dir.chmod(0)
         await _outlived(run, lambda: run.daemon.cache_dir.chmod(0o755))
-        assert_told_once(run, "Permission denied")
+        assert_logged_once(run, "Permission denied")
 
 
 @pytest.mark.parametrize("what", ["symbol=BTCUSDT", "market=spot", "all"])

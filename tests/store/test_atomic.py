@@ -88,7 +88,7 @@ def test_what_the_file_system_refuses_is_a_store_error_with_deed_path_and_reason
 
 @pytest.mark.parametrize("failing", ["first", "last"])
 def test_a_failed_sync_is_not_taken_for_success(stored: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
-    """Of the file: the old one stays. Of the directory: the caller is told that the new one may not survive."""
+    """Of the file: the old one stays. Of the directory: the caller learns that the new one may not survive."""
     real_sync, calls = os.fsync, []
 
     def sync(descriptor: int) -> None:

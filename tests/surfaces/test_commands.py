@@ -50,7 +50,7 @@ def test_status_draws_a_calendar_and_lists_what_is_not_sealed_and_changes_nothin
 
 
 def test_status_in_a_pipe_shows_instruments_and_days_in_full(tmp_path: Path) -> None:
-    """Without a terminal nobody has told a width: nothing may be cut to fit one."""
+    """Without a terminal no width is known: nothing may be cut to fit one."""
     cache = str(filled_cache(tmp_path / "cache"))
     done = backfilld("status", "--cache-dir", cache, cwd=tmp_path, COLUMNS="")
     assert "…" not in done.stdout

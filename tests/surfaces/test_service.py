@@ -1,4 +1,4 @@
-"""What the service manager is told of a pipeline on fakes, in virtual time: readiness, status, reloads, life."""
+"""What the service manager hears of a pipeline on fakes, in virtual time: readiness, status, reloads, life."""
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -42,14 +42,14 @@ class Ear(Notifier):
 
     def __init__(self, watchdog_s: float = WATCHDOG_S) -> None:
         super().__init__({"NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": str(round(watchdog_s * 1e6))})
-        self.told: list[tuple[float, str]] = []
+        self.heard: list[tuple[float, str]] = []
 
     def _send(self, messages: list[str]) -> None:
-        self.told += [(trio.current_time(), message.partition("\n")[0]) for message in messages]
+        self.heard += [(trio.current_time(), message.partition("\n")[0]) for message in messages]
 
     def when(self, word: str) -> list[float]:
         """The instants at which a sentence with that beginning was heard."""
-        return [at for at, message in self.told if message.startswith(word)]
+        return [at for at, message in self.heard if message.startswith(word)]
 
     def longest_silence(self, start: float, stop: float) -> float:
         """The longest time without a sign of life between two instants."""
@@ -59,7 +59,7 @@ class Ear(Notifier):
     @property
     def words(self) -> list[str]:
         """What was heard, without the status and what is said over and over."""
-        return [message for _, message in self.told if not message.startswith(("STATUS", "WATCHDOG", "EXTEND"))]
+        return [message for _, message in self.heard if not message.startswith(("STATUS", "WATCHDOG", "EXTEND"))]
 
 
 @dataclass
@@ -186,8 +186,8 @@ async def test_one_instrument_that_is_incomplete_keeps_it_from_being_ready(autoj
     async with served(world) as scene:
         await trio.sleep(100)
         assert scene.ear.when("READY=1") == []
-        told = "1 of 2 instruments complete; 20,000 trades stored; last error: no trades today"
-        assert scene.status == told
+        expected = "1 of 2 instruments complete; 20,000 trades stored; last error: no trades today"
+        assert scene.status == expected
 
 
 async def test_a_symbol_that_is_added_and_not_listed_keeps_no_other_from_being_ready(autojump_clock: MockClock) -> None:
@@ -227,14 +227,14 @@ async def test_the_status_tells_how_far_it_is(autojump_clock: MockClock) -> None
     world = daemon(60_000, workers=1, instruments=(BTC, ETH))
     async with served(world) as scene:
         await trio.sleep(2.01)
-        told = scene.pipeline.statistics.value
-        left = told.wanted - told.fetched
-        assert scene.status == f"0 of 2 instruments complete; {told.fetched:,} trades stored; {left:,} to fetch"
-        assert told.fetched > 20_000
+        shown = scene.pipeline.statistics.value
+        left = shown.wanted - shown.fetched
+        assert scene.status == f"0 of 2 instruments complete; {shown.fetched:,} trades stored; {left:,} to fetch"
+        assert shown.fetched > 20_000
         assert left > 20_000
         await trio.sleep(60)
         assert scene.status == "2 of 2 instruments complete; 90,000 trades stored"
-        statuses = [message for _, message in scene.ear.told if message.startswith("STATUS=")]
+        statuses = [message for _, message in scene.ear.heard if message.startswith("STATUS=")]
         assert len(statuses) == len(set(statuses)) >= 4
 
 
@@ -274,7 +274,7 @@ async def test_a_reload_is_announced_obeyed_and_ended(autojump_clock: MockClock)
         assert scene.world.store.ids(ETH) == scene.world.exchange.tapes[ETH].ids
         (said,) = [event for event in events if event["event"] == "settings_reloaded"]
         assert said["instruments"] == ["spot:BTCUSDT", "spot:ETHUSDT"]
-        assert scene.ear.words == ["READY=1", "RELOADING=1", "READY=1"], "readiness is told once"
+        assert scene.ear.words == ["READY=1", "RELOADING=1", "READY=1"], "readiness is announced once"
         assert logs._THRESHOLD[0] == 10
 
 
@@ -325,7 +325,7 @@ async def test_what_cannot_change_while_it_runs_is_named_and_stays(autojump_cloc
         assert scene.pipeline.spec_now.poll_s == 7
 
 
-async def test_the_instruments_of_a_reload_are_what_completeness_is_told_of(autojump_clock: MockClock) -> None:
+async def test_the_instruments_of_a_reload_are_what_completeness_is_about(autojump_clock: MockClock) -> None:
     async with served(daemon(instruments=(BTC, ETH))) as scene:
         await trio.sleep(20)
         scene.new_settings.append(settings_of(ETH))

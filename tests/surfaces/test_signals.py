@@ -85,17 +85,17 @@ async def test_sighup_reads_the_settings_again_and_ends_nothing() -> None:
     assert [event["event"] for event in logs] == ["stop_requested"]
 
 
-async def test_whoever_must_know_of_the_end_is_told_before_it_begins() -> None:
+async def test_whoever_must_know_of_the_end_learns_of_it_before_it_begins() -> None:
     stop = trio.Event()
-    told: list[bool] = []
+    calls: list[bool] = []
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            on_stop = lambda: told.append(stop.is_set())  # noqa: E731 - shorter than what it would take
+            on_stop = lambda: calls.append(stop.is_set())  # noqa: E731 - shorter than what it would take
             await nursery.start(watch_signals, stop, trio.CancelScope(), [], ignored, on_stop)
             os.kill(os.getpid(), signal.SIGINT)
             await stop.wait()
             nursery.cancel_scope.cancel()
-    assert told == [False]
+    assert calls == [False]
 
 
 async def test_a_sighup_in_the_last_moments_does_not_end_the_process() -> None:

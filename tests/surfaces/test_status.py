@@ -103,7 +103,7 @@ def test_json_has_instruments_beside_days(
     assert (document["activity"], document["budgets"]) == (None, {})
 
 
-def test_the_daemons_work_is_told_where_it_is_stored(
+def test_the_daemons_work_is_shown_where_it_is_stored(
     manager: BackfillCacheManager, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     activity = Activity(1_762_473_600_000, 75, 25, "the disk is full", 1_762_473_540_000)

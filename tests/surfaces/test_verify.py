@@ -77,5 +77,5 @@ def test_many_holes_are_a_table_that_can_be_read_and_all_in_json(tmp_path: Path)
     assert sum("are missing" in row for row in rows) == 10
     assert "spot:BTCUSDT 2025-11-07 hole and 19 more" in rows
     assert rows[-1].endswith(": 29 findings")
-    told = json.loads(backfilld("verify", "--cache-dir", "cache", "--json", cwd=tmp_path).stdout)
-    assert [finding["first_id"] for finding in told["findings"]] == list(range(1001, 1059, 2))
+    report = json.loads(backfilld("verify", "--cache-dir", "cache", "--json", cwd=tmp_path).stdout)
+    assert [finding["first_id"] for finding in report["findings"]] == list(range(1001, 1059, 2))

@@ -113,8 +113,8 @@ def found(ended: Ended) -> dict[tuple[str, str], int]:
 
 def archive_of(ended: Ended, day: date) -> dict[str, Any]:
     """How a day compared with the archive."""
-    (told,) = [each for each in json.loads(ended.stdout)["archive"] if each["day"] == str(day)]
-    return dict(told)
+    (report,) = [each for each in json.loads(ended.stdout)["archive"] if each["day"] == str(day)]
+    return dict(report)
 
 
 # -- against the archive
@@ -141,8 +141,8 @@ async def test_rows_of_rest_are_compared_with_the_published_ones(tmp_path: Path)
         assert f"BTCUSDT-aggTrades-{DAYS[1]}.zip" not in world.downloads()
         world.exchange.options = replace(world.exchange.options, archive_defects={})
         ended = await world.verify("--against", "archive", "--json", code=0)
-        told = archive_of(ended, DAYS[1])
-        assert (told["verdict"], told["differs"], told["missing"]) == ("compared", 0, 0)
+        report = archive_of(ended, DAYS[1])
+        assert (report["verdict"], report["differs"], report["missing"]) == ("compared", 0, 0)
         # The first id of the day behind it came from REST, too.
         assert sorted(world.downloads()) == [f"BTCUSDT-aggTrades-{day}.zip" for day in DAYS[1:3]]
 
@@ -154,9 +154,9 @@ async def test_a_published_file_of_no_use_is_said_and_is_nothing_against_us(
     async with filled(tmp_path) as world:
         world.exchange.options = replace(world.exchange.options, archive_defects={f"{BTC}/{DAYS[2]}": [defect]})
         ended = await world.verify("--against", "archive", "--json", code=0)
-        told = archive_of(ended, DAYS[2])
-        assert told["verdict"] == "unusable"
-        assert told["reason"]
+        report = archive_of(ended, DAYS[2])
+        assert report["verdict"] == "unusable"
+        assert report["reason"]
 
 
 async def test_what_the_archive_lacks_or_has_wrong_in_itself_is_no_finding(tmp_path: Path) -> None:
@@ -171,8 +171,13 @@ async def test_what_the_archive_lacks_or_has_wrong_in_itself_is_no_finding(tmp_p
         ]
         world.exchange.options = replace(world.exchange.options, archive_defects={f"{BTC}/{DAYS[2]}": own})
         ended = await world.verify("--against", "archive", "--json", code=0)
-        told = archive_of(ended, DAYS[2])
-        assert (told["verdict"], told["republished"], told["differs"], told["missing"]) == ("compared", True, 0, 0)
+        report = archive_of(ended, DAYS[2])
+        assert (report["verdict"], report["republished"], report["differs"], report["missing"]) == (
+            "compared",
+            True,
+            0,
+            0,
+        )
 
 
 async def test_an_archive_out_of_reach_is_try_later(tmp_path: Path) -> None:

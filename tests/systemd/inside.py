@@ -36,7 +36,7 @@ BTC, ETH = "spot:BTCUSDT", "um:ETHUSDT"
 
 TRADES = 40_000
 LATENCY_S = 0.2
-"""So slow that a first backfill takes a few seconds, and a wait for it can be told from none."""
+"""So slow that a first backfill takes a few seconds, and a wait for it can be distinguished from none."""
 
 GRACE_S = 10
 DYNAMIC_USERS = range(61184, 65520)
@@ -443,13 +443,13 @@ def watched() -> Anomalies:
     quiet = main_pid()
     os.kill(quiet, signal.SIGSTOP)
     seconds = wait_until(lambda: is_another_running(quiet), 30)
-    told = [line for line in run("journalctl", "-u", UNIT, "-o", "cat").stdout.splitlines() if "atchdog" in line]
+    logged = [line for line in run("journalctl", "-u", UNIT, "-o", "cat").stdout.splitlines() if "atchdog" in line]
     drop_in(RestartSec=1)
     return require(
-        {"pid": pid, "pid_after_7_quiet_seconds": quiet, "restarted_after": seconds, "systemd_says": told, **show()},
+        {"pid": pid, "pid_after_7_quiet_seconds": quiet, "restarted_after": seconds, "systemd_says": logged, **show()},
         a_quiet_one_is_left_alone=quiet == pid,
         it_was_started_again=seconds is not None and show()["NRestarts"] == "1",
-        by_the_watchdog=any("atchdog timeout" in line for line in told),
+        by_the_watchdog=any("atchdog timeout" in line for line in logged),
     )
 
 

@@ -66,7 +66,7 @@ def test_the_worst_outcome_decides_and_what_the_operator_must_change_is_worst() 
     assert overall_exit_code([failed(None), wrong, late]) == 78
 
 
-def test_downloaded_and_hit_ratio_are_told_of_trades_and_cached() -> None:
+def test_downloaded_and_hit_ratio_are_derived_from_trades_and_cached() -> None:
     assert outcome(trades=100, cached=75).downloaded == 25
     assert outcome(trades=100, cached=75).hit_ratio == 0.75
     assert outcome().hit_ratio == 1.0

@@ -30,7 +30,7 @@ STEPS = 3000
 
 @dataclass
 class Model:
-    """An exchange that answers a plan: ``open_questions`` at a time, in any order, with tricks if told so."""
+    """An exchange that answers a plan: ``open_questions`` at a time, in any order, with tricks if asked to."""
 
     tape: Tape
     random: Random = field(default_factory=lambda: Random(0))
@@ -289,7 +289,7 @@ def test_a_jump_of_ids_costs_a_handful_of_requests_however_long(
 def test_a_neighbour_that_lags_behind_costs_questions_and_no_trade(
     data: st.DataObject, tape: Tape, open_questions: int, behind: int
 ) -> None:
-    """The exchange answers from a database that may lag: the last trade before the start is told too early."""
+    """The exchange answers from a database that may lag: the last trade before the start is named too early."""
     window = TimeSpan(data.draw(st.sampled_from(tape.times)))
 
     def earlier(query: Query, rows: pl.DataFrame) -> pl.DataFrame:
@@ -345,7 +345,7 @@ def test_a_marker_before_the_window_does_not_hide_the_first_trade_behind_it() ->
     assert plan.proven_first_id == 5
 
 
-def test_a_neighbour_that_was_not_told_is_asked_for_again_in_the_next_round() -> None:
+def test_a_neighbour_that_was_not_named_is_asked_for_again_in_the_next_round() -> None:
     """Else the day of a running daemon is never sealed."""
     tape = Tape.even(10, first_id=5)
     plan = BackfillPlan(TimeSpan(DAY_MS))
@@ -539,7 +539,7 @@ def test_ids_known_to_be_absent_or_postponed_are_never_asked_for_and_only_the_la
 
 @settings(max_examples=60)
 @given(st.data(), tapes(st.integers(30, 1500)))
-def test_ids_passed_over_are_asked_around_told_and_certified(data: st.DataObject, tape: Tape) -> None:
+def test_ids_passed_over_are_asked_around_reported_and_certified(data: st.DataObject, tape: Tape) -> None:
     """They are missing until they are known to be absent; everything else of the window is had."""
     start = data.draw(st.integers(5, len(tape) - 10))
     absent = set(tape.ids[start : start + data.draw(st.integers(1, 5))])

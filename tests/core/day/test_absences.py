@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from backfilld.core.day.absences import SECOND_LOOK_MS, Absences, AbsentIds
 from backfilld.core.day.certificate import Certificate, Suspicion, day_starts
 from backfilld.core.day.certificate import (
-    Provenance as Told,  # pytest would take a name of Test... for a class of tests
+    Provenance as Known,  # pytest would take a name of Test... for a class of tests
 )
 from backfilld.core.day.start import DayStart
 from backfilld.core.ids import IdSet
@@ -36,16 +36,16 @@ def spans_of(ids: Iterable[int]) -> list[tuple[int, int]]:
 
 def noted(records: Mapping[date, Certificate], absences: Mapping[date, AbsentIds]) -> dict[date, Certificate]:
     """The records with what is said of them, as the store would write it."""
-    told = dict(records)
+    certificates = dict(records)
     for day, absence in absences.items():
-        old = told[day]
-        known = Told(
+        old = certificates[day]
+        known = Known(
             day_starts=old.proven_starts(),
             absent=(*old.absent, *absence.absent),
             suspected=(*old.suspected, *absence.suspected),
         )
-        told[day] = old.with_provenance(known)
-    return told
+        certificates[day] = old.with_provenance(known)
+    return certificates
 
 
 def suspected_in(records: Mapping[date, Certificate]) -> list[Suspicion]:
@@ -116,16 +116,16 @@ def test_ids_behind_all_that_is_stored_are_the_last_days() -> None:
     assert found == {NEXT: AbsentIds(suspected=(Suspicion(IdRange(21, 22), NOW_MS),))}
 
 
-def test_ids_that_one_day_knows_to_be_absent_are_told_to_the_other_beside_them() -> None:
+def test_ids_that_one_day_knows_to_be_absent_are_known_to_the_other_beside_them() -> None:
     """A file that was written when its neighbour was not there yet."""
-    before = record((1, 9)).with_provenance(Told(absent=(IdRange(10, 11),)))
+    before = record((1, 9)).with_provenance(Known(absent=(IdRange(10, 11),)))
     found = Absences((), NOW_MS).by_day(coverage_of({10, 11}), [before, record((12, 20), day=NEXT)], NOW_MS)
     assert found == {NEXT: AbsentIds(absent=(IdRange(10, 11),))}
 
 
 def test_ids_that_are_ripe_in_part_are_absent_in_part() -> None:
     stored = record((1, 4), (11, 20)).with_provenance(
-        Told(suspected=(Suspicion(IdRange(5, 7), NOW_MS - SECOND_LOOK_MS),))
+        Known(suspected=(Suspicion(IdRange(5, 7), NOW_MS - SECOND_LOOK_MS),))
     )
     found = Absences(stored.suspected, NOW_MS).by_day(coverage_of(range(5, 11)), [stored], NOW_MS)
     assert found == {DAY: AbsentIds((IdRange(5, 7),), (Suspicion(IdRange(8, 10), NOW_MS),))}
@@ -133,7 +133,7 @@ def test_ids_that_are_ripe_in_part_are_absent_in_part() -> None:
 
 def test_a_second_look_is_due_once_and_also_for_what_the_plan_itself_came_across() -> None:
     suspicion = Suspicion(IdRange(5, 7), NOW_MS)
-    stored = record((1, 4), (8, 20)).with_provenance(Told(suspected=(suspicion,)))
+    stored = record((1, 4), (8, 20)).with_provenance(Known(suspected=(suspicion,)))
     while_it_was_raised = Absences((), NOW_MS)
     assert not while_it_was_raised.is_due([stored], NOW_MS + SECOND_LOOK_MS - 1)
     assert while_it_was_raised.is_due([stored], NOW_MS + SECOND_LOOK_MS)
@@ -147,7 +147,7 @@ def test_a_second_look_is_due_once_and_also_for_what_the_plan_itself_came_across
 def test_a_suspicion_ripens_by_the_exchanges_time_alone() -> None:
     """While no answer has named it, every suspicion is postponed, however old the host's clock makes it."""
     suspicion = Suspicion(IdRange(5, 7), NOW_MS - 10 * SECOND_LOOK_MS)
-    stored = record((1, 4), (8, 20)).with_provenance(Told(suspected=(suspicion,)))
+    stored = record((1, 4), (8, 20)).with_provenance(Known(suspected=(suspicion,)))
     unheard = Absences((suspicion,), None)
     assert 6 in unheard.postponed
     assert unheard.is_due([stored], NOW_MS)

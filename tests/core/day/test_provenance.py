@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backfilld.core.day.certificate import ADOPTED, REST, Certificate, Source, Sourced, Suspicion
 from backfilld.core.day.certificate import (
-    Provenance as Told,  # pytest would take a name of Test... for a class of tests
+    Provenance as Known,  # pytest would take a name of Test... for a class of tests
 )
 from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
@@ -35,11 +35,11 @@ def record_of(stored: set[int]) -> Certificate:
 def test_an_id_is_stored_or_absent_or_missing_and_never_two_of_them(
     stored: set[int], absent: set[int], conflicting: set[int]
 ) -> None:
-    told = record_of(stored).with_provenance(Told(absent=ranges_of(absent), conflicting=ranges_of(conflicting)))
-    assert ids_of(told.absent) == absent - stored
-    assert ids_of(told.holes) == set(range(min(stored), max(stored))) - stored - absent
-    assert ids_of(told.conflicting) == stored & conflicting
-    assert told.conflicts == len(stored & conflicting)
+    certificate = record_of(stored).with_provenance(Known(absent=ranges_of(absent), conflicting=ranges_of(conflicting)))
+    assert ids_of(certificate.absent) == absent - stored
+    assert ids_of(certificate.holes) == set(range(min(stored), max(stored))) - stored - absent
+    assert ids_of(certificate.conflicting) == stored & conflicting
+    assert certificate.conflicts == len(stored & conflicting)
 
 
 @given(
@@ -49,12 +49,12 @@ def test_a_suspicion_is_kept_as_it_was_first_raised_until_the_id_is_stored_or_ab
     stored: set[int], absent: set[int], raised: list[tuple[set[int], int]]
 ) -> None:
     suspected = tuple(Suspicion(each, asked_ms) for chosen, asked_ms in raised for each in ranges_of(chosen))
-    told = record_of(stored).with_provenance(Told(absent=ranges_of(absent), suspected=suspected))
+    certificate = record_of(stored).with_provenance(Known(absent=ranges_of(absent), suspected=suspected))
     first: dict[int, int] = {}
     for chosen, asked_ms in raised:
         for each in chosen - stored - absent:
             first[each] = min(asked_ms, first.get(each, asked_ms))
-    found = [(each, suspicion.asked_ms) for suspicion in told.suspected for each in ids_of([suspicion.ids])]
+    found = [(each, suspicion.asked_ms) for suspicion in certificate.suspected for each in ids_of([suspicion.ids])]
     assert sorted(found) == sorted(first.items())
 
 
@@ -67,14 +67,14 @@ def test_every_id_stored_has_one_source_the_first_that_is_known(
     stored: set[int], known: list[tuple[set[int], Source]], source: Source
 ) -> None:
     sources = tuple(Sourced(name, each) for chosen, name in known for each in ranges_of(chosen))
-    told = record_of(stored).with_provenance(Told(source=source, sources=sources))
+    certificate = record_of(stored).with_provenance(Known(source=source, sources=sources))
     truth = {each: next((name for chosen, name in known if each in chosen), source) for each in stored}
-    found = [(each, part.source) for part in told.sources for each in sorted(ids_of([part.ids]))]
+    found = [(each, part.source) for part in certificate.sources for each in sorted(ids_of([part.ids]))]
     assert found == sorted(truth.items()), "in order, each id once"
-    for earlier, later in pairwise(told.sources):
+    for earlier, later in pairwise(certificate.sources):
         assert earlier.source != later.source or earlier.ids.last_id + 1 < later.ids.first_id, "joined where possible"
-    again = told.with_provenance(Told(sources=told.sources, source=ADOPTED))
-    assert again.sources == told.sources
+    again = certificate.with_provenance(Known(sources=certificate.sources, source=ADOPTED))
+    assert again.sources == certificate.sources
 
 
 @given(ids, st.sets(st.integers(-5, 35)), st.booleans(), st.booleans())
@@ -82,21 +82,21 @@ def test_neighbours_are_looked_for_beyond_absent_ids(
     stored: set[int], absent: set[int], opened: bool, closed: bool
 ) -> None:
     """What a record proves it proves again to whoever reads only its starts and its absent ids."""
-    told = record_of(stored).with_provenance(Told(absent=ranges_of(absent)))
-    told = replace(told, opened=opened, closed=closed)
+    certificate = record_of(stored).with_provenance(Known(absent=ranges_of(absent)))
+    certificate = replace(certificate, opened=opened, closed=closed)
     before, after = min(stored) - 1, max(stored) + 1
     while before in absent:
         before -= 1
     while after in absent:
         after += 1
-    assert told.previous_last_id == (before if opened else None)
-    assert told.next_first_id == (after if closed else None)
-    again = record_of(stored).with_provenance(Told(absent=told.absent, day_starts=told.proven_starts()))
+    assert certificate.previous_last_id == (before if opened else None)
+    assert certificate.next_first_id == (after if closed else None)
+    again = record_of(stored).with_provenance(Known(absent=certificate.absent, day_starts=certificate.proven_starts()))
     assert (again.opened, again.closed) == (opened, closed)
 
 
 def test_a_day_is_sealed_over_absent_ids_and_not_over_suspected_ones() -> None:
     open_ended = record((5, 9), (12, 14), opened=True, closed=True)
-    assert not open_ended.with_provenance(Told(suspected=(Suspicion(IdRange(10, 11), 0),))).sealed
-    assert not open_ended.with_provenance(Told(absent=(IdRange(10, 10),))).sealed
-    assert open_ended.with_provenance(Told(absent=(IdRange(10, 11),))).sealed
+    assert not open_ended.with_provenance(Known(suspected=(Suspicion(IdRange(10, 11), 0),))).sealed
+    assert not open_ended.with_provenance(Known(absent=(IdRange(10, 10),))).sealed
+    assert open_ended.with_provenance(Known(absent=(IdRange(10, 11),))).sealed

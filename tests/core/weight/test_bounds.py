@@ -45,8 +45,8 @@ def budget_of(limit: int = 400) -> Budget:
 def test_an_impossible_count_leaves_no_trace() -> None:
     """A count above a few times the limit would else be expected again for ten windows."""
     budget, honest = budget_of(), budget_of()
-    for each, told in ((budget, BELIEVED_TIMES * 400 + 1), (honest, 4)):
-        each.settle(each.spend(1_000, 4), 1_050, {"1m": told})
+    for each, used in ((budget, BELIEVED_TIMES * 400 + 1), (honest, 4)):
+        each.settle(each.spend(1_000, 4), 1_050, {"1m": used})
     for second in range(60, 120, 5):
         assert budget.wait_ms(second * 1000.0, 4) == honest.wait_ms(second * 1000.0, 4)
 

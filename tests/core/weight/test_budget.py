@@ -86,7 +86,7 @@ class World:
             return
 
     def request(self, weight: int) -> Iterator[None]:
-        """Sent, under way to the server, charged and told, under way back, settled; refused or lost at times."""
+        """Sent, under way to the server, charged and reported, under way back, settled; refused or lost at times."""
         ticket = self.budget.spend(self.now_ms, weight)
         self.in_flight += 1
         yield
@@ -95,8 +95,8 @@ class World:
             room = int(self.limit.limit * (1 - self.share)) - self.theirs[window]
             self.theirs[window] += self.random.randint(0, max(0, room))
         self.ours[window] += weight
-        told = self.ours[window] + self.theirs[window]
-        self.refused += told > self.limit.limit
+        counted = self.ours[window] + self.theirs[window]
+        self.refused += counted > self.limit.limit
         server_ms = self.server_ms()
         is_lost = self.random.random() < 0.1
         yield
@@ -106,7 +106,7 @@ class World:
         else:
             clock = self.budget.clock
             self.budget.clock = clock.observed(ticket.sent_ms, self.now_ms, server_ms // 1000 * 1000, 1000)
-            self.budget.settle(ticket, self.now_ms, {self.limit.name: told})
+            self.budget.settle(ticket, self.now_ms, {self.limit.name: counted})
         self.in_flight -= 1
         self.answered += 1
 
@@ -153,15 +153,15 @@ def test_alone_on_its_ip_a_client_can_use_its_share_of_every_window(world: World
 
 @given(st.lists(st.tuples(st.floats(0, 30_000), st.integers(0, 130)), max_size=12), st.sampled_from([4, 20, 90]))
 @example([(0.0, 100)], 20)
-def test_whatever_was_spent_and_told_something_can_be_spent_an_interval_later(
+def test_whatever_was_spent_and_reported_something_can_be_spent_an_interval_later(
     history: list[tuple[float, int]], weight: int
 ) -> None:
-    """Liveness: also when the whole limit is told to be used, and for a request dearer than the share."""
+    """Liveness: also when the whole limit is reported as used, and for a request dearer than the share."""
     budget, now_ms = Budget([MINUTELY], 0.8, exact_clock()), 0.0
-    for quiet_ms, told in history:
+    for quiet_ms, reported in history:
         now_ms += quiet_ms
         if budget.wait_ms(now_ms, weight) == 0:
-            budget.settle(budget.spend(now_ms, weight), now_ms + 5, {"1m": told})
+            budget.settle(budget.spend(now_ms, weight), now_ms + 5, {"1m": reported})
             now_ms += 5
     began_ms = now_ms
     for _ in range(20):
@@ -197,7 +197,7 @@ def test_an_answer_that_is_older_than_another_does_not_lower_the_count() -> None
 
 
 @given(st.permutations(range(8)), st.integers(0, 40))
-def test_within_a_window_what_answers_told_never_goes_down_in_whatever_order_they_come(
+def test_within_a_window_what_answers_report_never_goes_down_in_whatever_order_they_come(
     order: list[int], others: int
 ) -> None:
     """Each tells of itself and of those that the server had counted before."""
@@ -205,30 +205,30 @@ def test_within_a_window_what_answers_told_never_goes_down_in_whatever_order_the
     tickets = [budget.spend(1000, 4) for _ in order]
     most = 0
     for n, arrived in enumerate(order):
-        told = others + 4 * (arrived + 1)
-        budget.settle(tickets[arrived], 1100 + n, {"1m": told})
-        most = max(most, told)
+        reported = others + 4 * (arrived + 1)
+        budget.settle(tickets[arrived], 1100 + n, {"1m": reported})
+        most = max(most, reported)
         in_flight = 4 * (len(order) - n - 1)
         assert most + in_flight <= budget.used(MINUTELY, number) <= others + 4 * len(order) + in_flight
     assert budget.used(MINUTELY, number) == others + 4 * len(order)
 
 
-def test_a_request_that_was_lost_counts_on_top_of_what_was_told() -> None:
+def test_a_request_that_was_lost_counts_on_top_of_what_was_reported() -> None:
     budget = Budget([MINUTELY], 1.0, exact_clock())
-    lost, told = budget.spend(1000, 20), budget.spend(1000, 20)
-    budget.settle(told, 1100, {"1m": 70})
+    lost, answered = budget.spend(1000, 20), budget.spend(1000, 20)
+    budget.settle(answered, 1100, {"1m": 70})
     budget.settle(lost, 5000, {})
     assert budget.used(MINUTELY, int(EPOCH_MS // MINUTE_MS)) == 90
 
 
-def test_a_lost_request_is_not_counted_twice_once_a_later_answer_has_told_of_it() -> None:
+def test_a_lost_request_is_not_counted_twice_once_a_later_answer_has_counted_it() -> None:
     budget = Budget([MINUTELY], 1.0, exact_clock())
     budget.settle(budget.spend(1000, 20), 1100, {})
     budget.settle(budget.spend(1200, 20), 1300, {"1m": 40})
     assert budget.used(MINUTELY, int(EPOCH_MS // MINUTE_MS)) == 40
 
 
-def test_a_request_over_an_edge_counts_in_both_windows_and_what_it_told_in_neither() -> None:
+def test_a_request_over_an_edge_counts_in_both_windows_and_what_it_reported_in_neither() -> None:
     budget = Budget([MINUTELY], 1.0, exact_clock(EPOCH_MS + 59_900))
     budget.settle(budget.spend(0, 20), 200, {"1m": 95})
     number = int(EPOCH_MS // MINUTE_MS)

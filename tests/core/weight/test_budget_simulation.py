@@ -123,8 +123,8 @@ class Exchange:
         yield self.one_way_ms()
         window = self.window()
         self.ours[window] += self.weight * (2 if self.now_ms >= self.doubles_at_ms else 1)
-        told = self.ours[window] + self.theirs[window]
-        if told > self.limit.limit:
+        counted = self.ours[window] + self.theirs[window]
+        if counted > self.limit.limit:
             self.passed_limit[window] += 1
         server_ms = self.server_ms()
         if self.random.random() < self.loses:
@@ -133,7 +133,7 @@ class Exchange:
         else:
             yield self.one_way_ms()
             self.budget.clock = self.budget.clock.observed(ticket.sent_ms, self.now_ms, server_ms // 1000 * 1000, 1000)
-            self.budget.settle(ticket, self.now_ms, {self.limit.name: told})
+            self.budget.settle(ticket, self.now_ms, {self.limit.name: counted})
         self.in_flight -= 1
 
     def is_known(self, window: int) -> bool:

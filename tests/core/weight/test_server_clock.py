@@ -24,9 +24,9 @@ def test_the_bounds_contain_the_servers_clock_at_every_instant_from_the_last_ans
     for quiet, there, back, drift in observations:
         pace = 1 + drift * DRIFT
         sent, arrived = local + quiet, local + quiet + there
-        told = server + (quiet + there) * pace
-        local, server = arrived + back, told + back * pace
-        clock = clock.observed(sent, local, told // precision * precision, precision)
+        shown = server + (quiet + there) * pace
+        local, server = arrived + back, shown + back * pace
+        clock = clock.observed(sent, local, shown // precision * precision, precision)
         assert clock.earliest_ms(local) - ROUNDING_MS <= server <= clock.latest_ms(local) + ROUNDING_MS
     for pace in (1 - DRIFT, 1.0, 1 + DRIFT):
         now, truth = local + later, server + later * pace

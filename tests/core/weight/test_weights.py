@@ -19,16 +19,16 @@ def table(learned: dict[str, int] | None = None) -> WeightTable:
 
 
 def reports(kinds: list[str], weights: dict[str, int], others: list[int]) -> list[tuple[int, str]]:
-    """The counts that a server tells: each request its weight, after what ``others`` used before it."""
-    used, told = 0, []
+    """The counts that a server reports: each request its weight, after what ``others`` used before it."""
+    used, seen = 0, []
     for kind, theirs in zip(kinds, others, strict=True):
         used += theirs + weights[kind]
-        told.append((used, kind))
-    return told
+        seen.append((used, kind))
+    return seen
 
 
-def teach(taught: WeightTable, told: list[tuple[int, str]], window: object = 1) -> list[bool]:
-    return [taught.reported(window, used, kind) for used, kind in told]
+def teach(taught: WeightTable, seen: list[tuple[int, str]], window: object = 1) -> list[bool]:
+    return [taught.reported(window, used, kind) for used, kind in seen]
 
 
 KINDS = st.lists(st.sampled_from([str(kind) for kind in Endpoint]), min_size=20, max_size=60)
@@ -37,10 +37,10 @@ KINDS = st.lists(st.sampled_from([str(kind) for kind in Endpoint]), min_size=20,
 @given(KINDS, st.integers(0, 2**16))
 def test_while_the_documented_weights_are_true_a_quiet_window_teaches_nothing(kinds: list[str], seed: int) -> None:
     """Endpoints mixed, answers in any order."""
-    told = reports(kinds, dict(SPOT), [0] * len(kinds))
-    Random(seed).shuffle(told)
+    seen = reports(kinds, dict(SPOT), [0] * len(kinds))
+    Random(seed).shuffle(seen)
     learner = table()
-    assert not any(teach(learner, told))
+    assert not any(teach(learner, seen))
     assert not learner.learned
 
 
@@ -56,8 +56,8 @@ def test_no_more_is_learned_than_the_least_that_was_seen_between_two_requests(
     """The smallest step bounds the weight from above: with one undisturbed pair, no neighbour can raise it."""
     kind = Endpoint.TRADES
     undisturbed = [min(others), 0, *others]
-    told = reports([kind] * len(undisturbed), {kind: weight}, undisturbed)
-    first_two, rest = told[:2], told[2:]
+    seen = reports([kind] * len(undisturbed), {kind: weight}, undisturbed)
+    first_two, rest = seen[:2], seen[2:]
     Random(seed).shuffle(rest)
     learner = table()
     teach(learner, first_two + rest)
@@ -67,12 +67,12 @@ def test_no_more_is_learned_than_the_least_that_was_seen_between_two_requests(
 @given(st.integers(1, 60), st.integers(0, 2**16))
 def test_a_larger_weight_is_learned_exactly_from_so_many_steps_in_any_order(weight: int, seed: int) -> None:
     kind = Endpoint.TRADES
-    told = reports([kind] * (LESSONS + 1), {kind: weight}, [0] * (LESSONS + 1))
-    Random(seed).shuffle(told)
+    seen = reports([kind] * (LESSONS + 1), {kind: weight}, [0] * (LESSONS + 1))
+    Random(seed).shuffle(seen)
     learner = table()
-    news = teach(learner, told)
+    news = teach(learner, seen)
     assert learner[kind] == max(weight, SPOT[kind])
-    assert news == [False] * LESSONS + [weight > SPOT[kind]], "it is told once, when it is learned"
+    assert news == [False] * LESSONS + [weight > SPOT[kind]], "it is reported once, when it is learned"
 
 
 def test_one_step_fewer_teaches_nothing() -> None:

@@ -158,7 +158,7 @@ def test_rows_that_can_be_no_trade_become_holes_for_rest_to_fill(cache: Backfill
     assert_frame_equal(stored(cache), tape)
 
 
-def test_an_id_used_on_both_sides_of_midnight_is_told_apart_by_what_is_proven(cache: BackfillCacheManager) -> None:
+def test_an_id_used_on_both_sides_of_midnight_is_distinguished_by_what_is_proven(cache: BackfillCacheManager) -> None:
     """Its time lies in the day. Once it is known to be another day's, it goes, even if it was taken before."""
     tape = day_frame(range(1000, 1100))
     stray = pl.concat([dearer([999]).with_columns(T=tape["T"][0]), tape])

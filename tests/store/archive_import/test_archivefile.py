@@ -69,7 +69,7 @@ def test_every_known_shape_has_the_same_rows(
     assert findings.given == 100
 
 
-def test_milliseconds_and_microseconds_are_told_row_by_row(tmp_path: Path) -> None:
+def test_milliseconds_and_microseconds_are_distinguished_row_by_row(tmp_path: Path) -> None:
     tape = day_frame(range(1000, 1100))
     lines = lines_of(tape[:50]) + lines_of(tape[50:], us=True)
     assert_frame_equal(read(zipped(tmp_path / "day.zip", lines))[0], tape)
@@ -283,7 +283,7 @@ def data_is_kept(chance: random.Random) -> bool:
 # -- the rest
 
 
-def test_the_first_id_is_told_without_reading_the_file_to_its_end(tmp_path: Path) -> None:
+def test_the_first_id_is_known_without_reading_the_file_to_its_end(tmp_path: Path) -> None:
     before = day_frame([999]).with_columns(T=pl.lit(day_start_ms(DAY) - 1))
     path = published(tmp_path / "day.zip", pl.concat([before, day_frame(range(1000, 1100))]))
     assert ArchiveDay(path, DAY).first_id() == 1000

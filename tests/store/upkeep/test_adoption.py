@@ -23,7 +23,7 @@ NEXT = DAY + timedelta(days=1)
 
 
 def flat(directory: Path, trades: pl.DataFrame, day: date = DAY) -> Path:
-    """A file as polars writes it unless it is told otherwise, with the guide's codec."""
+    """A file as polars writes it by default, with the guide's codec."""
     directory.mkdir(exist_ok=True)
     path = directory / day_file_name(day)
     trades.write_parquet(path, compression="snappy")

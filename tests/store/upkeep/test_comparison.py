@@ -26,7 +26,7 @@ def ranges_of(ids: set[int]) -> tuple[IdRange, ...]:
 
 @settings(max_examples=60, deadline=None)
 @given(stored=some_ids.filter(bool), offered=some_ids.filter(bool), dearer=some_ids)
-def test_ids_that_differ_and_ids_that_only_the_archive_has_are_told_and_no_others(
+def test_ids_that_differ_and_ids_that_only_the_archive_has_are_reported_and_no_others(
     stored: set[int], offered: set[int], dearer: set[int]
 ) -> None:
     with TemporaryDirectory() as directory:
