@@ -295,7 +295,7 @@ async def test_reloads_in_a_row_during_the_first_backfill_change_nothing(
         assert pipeline.statistics.value.complete == 2
 
 
-async def test_a_reload_while_a_plan_gives_way_is_heeded(autojump_clock: MockClock) -> None:
+async def test_a_reload_while_a_plan_gives_way_is_applied(autojump_clock: MockClock) -> None:
     """Its flush is under way, to a slow disk: meanwhile it is dismissed, taken on again, dismissed."""
     world = daemon(60_000, workers=4, instruments=(BTC, ETH))
     async with running(world) as pipeline:

@@ -46,7 +46,7 @@ from backfilld.supervisor_remote import RemoteEnds, start_pullers, start_replica
 log = structlog.get_logger()
 
 CHECKPOINT_ROWS = 131_072
-"""Trades held before a checkpoint whatever their age: it bounds memory to a few times 8 MB, however long the
+"""Trades kept in memory before a checkpoint whatever their age: it bounds memory to a few times 8 MB, however long the
 backfill."""
 
 ARCHIVISTS = 2

@@ -263,7 +263,7 @@ def _level() -> object:
     logs._THRESHOLD[0] = before
 
 
-async def test_a_reload_is_announced_obeyed_and_ended(autojump_clock: MockClock) -> None:
+async def test_a_reload_is_announced_applied_and_ended(autojump_clock: MockClock) -> None:
     async with served(daemon()) as scene:
         await trio.sleep(20)
         scene.new_settings.append(settings_of(BTC, ETH, log_level="debug"))

@@ -45,7 +45,7 @@ async def run_merger(
     checkpoint_rows: int,
 ) -> None:
     """Gather pages; hand all over when asked to, when the oldest page is ``checkpoint_s()`` old or ``checkpoint_rows``
-    are held, and when there are no more pages."""
+    wait, and when there are no more pages."""
     merger = _Merger()
     async with pages, days:
         while True:
@@ -72,7 +72,7 @@ async def _send_all(days: trio.MemorySendChannel[WriterMessage], messages: Itera
 
 
 @dataclass(slots=True)
-class _Held:
+class _Waiting:
     """One instrument's pages, each with its source, and the day starts that are known."""
 
     pages: list[tuple[Source, pl.DataFrame]] = field(default_factory=list)
@@ -98,14 +98,14 @@ class _Held:
 
 class _Merger:
     def __init__(self) -> None:
-        self._held: defaultdict[Instrument, _Held] = defaultdict(_Held)
+        self._waiting: defaultdict[Instrument, _Waiting] = defaultdict(_Waiting)
         self.rows = 0
         self.oldest_at = float("inf")
 
     def take(self, message: MergerMessage, now: float) -> None:
         match message:
             case SyncAction(instrument, Prove(day_starts)):
-                self._held[instrument].day_starts |= day_starts
+                self._waiting[instrument].day_starts |= day_starts
             case PagesStreamed(pages):
                 for page in pages:
                     self._take(page, now)
@@ -113,19 +113,19 @@ class _Merger:
                 self._take(message, now)
 
     def _take(self, page: PageFetched, now: float) -> None:
-        self._held[page.instrument].pages.append((page.source, page.trades))
+        self._waiting[page.instrument].pages.append((page.source, page.trades))
         self.rows += page.trades.height
         self.oldest_at = min(self.oldest_at, now)
 
     def flush(self, instrument: Instrument, command: Flush) -> Iterator[WriterMessage]:
-        """What is stored of the instrument, then its days to renew, and the end mark. The others keep gathering: handed
+        """What waits of the instrument, then its days to renew, and the end mark. The others keep gathering: handed
         over as often as any of hundreds is flushed, each would be written a row at a time."""
-        held = self._held[instrument]
-        self.rows -= held.rows
+        waiting = self._waiting[instrument]
+        self.rows -= waiting.rows
         if not self.rows:
             self.oldest_at = float("inf")
-        yield from held.hand_over(instrument)
-        starts = frozenset(held.day_starts)
+        yield from waiting.hand_over(instrument)
+        starts = frozenset(waiting.day_starts)
         for day in sorted(command.renew | command.absences.keys()):
             absence = command.absences.get(day, NO_ABSENCES)
             addition = Addition(instrument, day, day_starts=starts, absence=absence)
@@ -134,8 +134,8 @@ class _Merger:
 
     def hand_over(self) -> Iterator[DayMerged]:
         self.rows, self.oldest_at = 0, float("inf")
-        for instrument, held in self._held.items():
-            yield from held.hand_over(instrument)
+        for instrument, waiting in self._waiting.items():
+            yield from waiting.hand_over(instrument)
 
 
 def _by_day(pages: list[tuple[Source, pl.DataFrame]], starts: set[DayStart]) -> dict[tuple[date, Source], Merged]:

@@ -114,17 +114,17 @@ class _Reader:
                 await self._remember(instrument, shown)
 
     async def _read(self, instrument: Instrument, days: tuple[date, ...]) -> None:
-        held = set(await self._store.days(instrument))
+        stored = set(await self._store.days(instrument))
         records: dict[date, Certificate | None] = dict.fromkeys(days)
         shown = await self._store.recall(instrument)
-        known = await self._store.load_known(instrument, [day for day in days if day in held])
+        known = await self._store.load_known(instrument, [day for day in days if day in stored])
         records.update(known)
         self._reading.steps += len(known)
         try:
             for day in days:
                 if self._stop.is_set():
                     return
-                if day in held and day not in known:
+                if day in stored and day not in known:
                     records[day] = await self._store.load(instrument, day)
                     self._reading.steps += 1
         except DayLocked as error:

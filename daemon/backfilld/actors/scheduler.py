@@ -156,7 +156,7 @@ class _Scheduler:
                     await self._apply(spec)
             case SyncEvent(instrument, event):
                 await self._tell(instrument, event)
-        await self._heed_time()
+        await self._apply_time()
 
     async def begin_rounds(self) -> None:
         """Begin the rounds that are due."""
@@ -229,7 +229,7 @@ class _Scheduler:
             await self._perform(instrument, actions)
         self._clock.forget_agreement()
 
-    async def _heed_time(self) -> None:
+    async def _apply_time(self) -> None:
         """Delete days once both clocks agree on today. Once the exchange's time is known, all syncs judge by it."""
         if self._is_stopping:
             return

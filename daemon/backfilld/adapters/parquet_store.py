@@ -245,7 +245,7 @@ class ParquetStore:
         manager = self._manager(instrument)
 
         def stamps() -> dict[date, Stamp | None]:
-            days = {*manager.days(), *(day for held, day in self._seen if held == instrument)}
+            days = {*manager.days(), *(day for owner, day in self._seen if owner == instrument)}
             return {day: stamp_of(manager.get_cache_path(day)) for day in days}
 
         found = await _on_thread(stamps)

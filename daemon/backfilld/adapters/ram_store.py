@@ -37,9 +37,9 @@ class RamStore:
         await trio.lowlevel.checkpoint()
 
     async def days(self, instrument: Instrument) -> list[date]:
-        """The days held."""
+        """The days stored."""
         await trio.lowlevel.checkpoint()
-        return sorted(day for held, day in self._days if held == instrument)
+        return sorted(day for owner, day in self._days if owner == instrument)
 
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         """What is stored of a day."""
@@ -79,7 +79,7 @@ class RamStore:
     ) -> Sequence[tuple[date, pl.DataFrame]]:
         """Trades of a day by their time, with the days that they belong to."""
         await trio.lowlevel.checkpoint()
-        others = sorted(each for held, each in self._records if held == instrument)
+        others = sorted(each for owner, each in self._records if owner == instrument)
         earlier = max((each for each in others if each < day), default=None)
         later = min((each for each in others if each > day), default=None)
         beside = (None if each is None else self._records[instrument, each] for each in (earlier, later))
@@ -89,8 +89,8 @@ class RamStore:
         """Merge trades into a day."""
         await trio.lowlevel.checkpoint()
         instrument, day = key = (addition.instrument, addition.day)
-        held, old = self._days.get(key, empty_trades()), self._records.get(key)
-        merged = merge(held, addition.trades)
+        stored, old = self._days.get(key, empty_trades()), self._records.get(key)
+        merged = merge(stored, addition.trades)
         spans = tuple(spans_of(merged.trades))
         record = Certificate(day, spans, market=str(instrument.market), symbol=instrument.symbol)
         known = old.provenance() if old is not None else Provenance()
@@ -98,7 +98,7 @@ class RamStore:
         known = known.with_news(addition.day_starts, absence.absent, absence.suspected)
         known = replace(known, source=addition.source)
         self._days[key], self._records[key] = merged.trades, record.with_provenance(known)
-        return Saved(self._records[key], None, 0, held.height, merged.duplicates, merged.conflicts)
+        return Saved(self._records[key], None, 0, stored.height, merged.duplicates, merged.conflicts)
 
     async def append(self, addition: Addition) -> Saved:
         """The same: nothing waits in memory."""

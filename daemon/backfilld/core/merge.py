@@ -1,7 +1,7 @@
 """Joining trades by id: order, duplicates, conflicts.
 
 Owns the rule that an aggregate trade id stands for exactly one trade. Identical rows collapse; two different rows under
-one id are a conflict: the row already held stays, both are reported.
+one id are a conflict: the stored row stays, both are reported.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,8 +16,8 @@ from backfilld.core.frame import SCHEMA, empty_trades
 class Merged:
     """The outcome of a merge.
 
-    ``trades`` ascends strictly in ``a``; ``duplicates`` counts the identical rows that collapsed; ``conflicts`` holds
-    the refused rows, whose id is held with other values.
+    ``trades`` ascends strictly in ``a``; ``duplicates`` counts the identical rows that collapsed; ``conflicts`` has
+    the refused rows, whose id is stored with other values.
     """
 
     trades: pl.DataFrame
@@ -25,20 +25,20 @@ class Merged:
     conflicts: pl.DataFrame
 
 
-def merge(held: pl.DataFrame, new: pl.DataFrame) -> Merged:
-    """Merge ``new`` into ``held``; both must ascend strictly in ``a``.
+def merge(stored: pl.DataFrame, new: pl.DataFrame) -> Merged:
+    """Merge ``new`` into ``stored``; both must ascend strictly in ``a``.
 
-    Rows that extend the end are appended without a copy; otherwise only the stretch of ``held`` that ``new`` reaches
-    into is looked at. On a conflict the held row stays.
+    Rows that extend the end are appended without a copy; otherwise only the stretch of ``stored`` that ``new`` reaches
+    into is looked at. On a conflict the stored row stays.
     """
-    if held.is_empty() or new.is_empty() or new["a"][0] > held["a"][-1]:
-        return Merged(pl.concat([held, new], rechunk=False), 0, empty_trades())
-    if new["a"][-1] < held["a"][0]:
-        return Merged(pl.concat([new, held], rechunk=False), 0, empty_trades())
-    start = bisect_left(held["a"], new["a"][0])
-    stop = bisect_right(held["a"], new["a"][-1])
-    joined = deduplicate(pl.concat([held[start:stop], new], rechunk=False))
-    trades = pl.concat([held[:start], joined.trades, held[stop:]], rechunk=False)
+    if stored.is_empty() or new.is_empty() or new["a"][0] > stored["a"][-1]:
+        return Merged(pl.concat([stored, new], rechunk=False), 0, empty_trades())
+    if new["a"][-1] < stored["a"][0]:
+        return Merged(pl.concat([new, stored], rechunk=False), 0, empty_trades())
+    start = bisect_left(stored["a"], new["a"][0])
+    stop = bisect_right(stored["a"], new["a"][-1])
+    joined = deduplicate(pl.concat([stored[start:stop], new], rechunk=False))
+    trades = pl.concat([stored[:start], joined.trades, stored[stop:]], rechunk=False)
     return Merged(trades, joined.duplicates, joined.conflicts)
 
 

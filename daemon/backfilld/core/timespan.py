@@ -1,4 +1,4 @@
-"""What time is wanted, and which stretches of it are held."""
+"""What time is wanted, and which stretches of it are stored."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

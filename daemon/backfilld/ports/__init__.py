@@ -165,7 +165,7 @@ class TradeStore(Protocol):
         ...
 
     async def days(self, instrument: Instrument) -> list[date]:
-        """The days of which something is held, ascending."""
+        """The days of which something is stored, ascending."""
         ...
 
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:

@@ -71,24 +71,24 @@ class InstrumentStatus:
 def instrument_statuses(days: Sequence[DayStatus]) -> Iterator[InstrumentStatus]:
     """The days put together by instrument, in the order given."""
     for name, group in groupby(days, key=lambda each: each.instrument):
-        held = list(group)
-        marks = dict(_marks(held))
+        stored = list(group)
+        marks = dict(_marks(stored))
         drawn = list(marks.values())
         yield InstrumentStatus(
             instrument=name,
             days={mark: count for mark in MARKS if (count := drawn.count(mark))},
-            trades=sum(each.trades for each in held),
-            bytes=sum(each.bytes for each in held),
-            missing=sum(each.missing for each in held),
-            first_at=next((each.first_at for each in held if each.first_at), None),
-            last_at=next((each.last_at for each in reversed(held) if each.last_at), None),
+            trades=sum(each.trades for each in stored),
+            bytes=sum(each.bytes for each in stored),
+            missing=sum(each.missing for each in stored),
+            first_at=next((each.first_at for each in stored if each.first_at), None),
+            last_at=next((each.last_at for each in reversed(stored) if each.last_at), None),
             calendar=calendar_of({day: MARKS[mark] for day, mark in marks.items()}),
         )
 
 
-def _marks(held: Sequence[DayStatus]) -> Iterator[tuple[date, str]]:
+def _marks(stored: Sequence[DayStatus]) -> Iterator[tuple[date, str]]:
     """How each day from the first file to the last is drawn."""
-    return ((date.fromisoformat(each.day), each.mark) for each in without_gaps(held))
+    return ((date.fromisoformat(each.day), each.mark) for each in without_gaps(stored))
 
 
 def without_gaps(stored: Iterable[DayStatus]) -> Iterator[DayStatus]:

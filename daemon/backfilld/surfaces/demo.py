@@ -94,20 +94,20 @@ async def _start(name: str, exchange: Exchange, cache_dir: Path) -> Start:
         requests=len(asked),
         weight=sum(record.weight for record in asked),
         trades_served=sum(record.rows for record in asked),
-        trades_held=_held(cache_dir).height,
+        trades_held=_stored(cache_dir).height,
     )
 
 
-def _held(cache_dir: Path) -> pl.DataFrame:
+def _stored(cache_dir: Path) -> pl.DataFrame:
     manager = BackfillCacheManager(instrument_directory(cache_dir, INSTRUMENT), INSTRUMENT)
     days = (manager.load_cached_trades(day) for day in manager.days())
     return pl.concat([empty_trades(), *(trades for trades in days if trades is not None)])
 
 
 def _equals_tape(exchange: Exchange, cache_dir: Path) -> bool:
-    """Whether the day files hold the exchange's tape, row for row, up to the newest trade that was fetched."""
-    held = _held(cache_dir)
-    return not held.is_empty() and held.equals(exchange.visible(str(INSTRUMENT)).head(held.height))
+    """Whether the day files contain the exchange's tape, row for row, up to the newest trade that was fetched."""
+    stored = _stored(cache_dir)
+    return not stored.is_empty() and stored.equals(exchange.visible(str(INSTRUMENT)).head(stored.height))
 
 
 def _conclude(starts: list[Start], live: Live, *, exact: bool) -> int:

@@ -33,7 +33,7 @@ _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """syslog(3)'s, by structlog's names."""
 
 
-def _heed_level(_: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _drop_below_level(_: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     if logging.getLevelName(name.upper()) < _THRESHOLD[0]:
         raise structlog.DropEvent
     return event
@@ -145,7 +145,7 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str, *, once
             _count,
             structlog.contextvars.merge_contextvars,
             REPEATS,
-            _heed_level,
+            _drop_below_level,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _remember,
