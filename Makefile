@@ -19,7 +19,7 @@ help:
 	@echo "make bench-fleet   planning and reading at the size of all of Binance, simulated; some minutes"
 	@echo "make test-at       the end-to-end tests by a shifted clock; AT='00:01 20:00'"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
-	@echo "make test-versions the wheel alone and with each extra alone, on each Python that can be had; the least dependencies"
+	@echo "make test-versions the wheel alone and with each extra alone, on each Python that is available; the least dependencies"
 	@echo "make docs          build the pages into build/docs, with every link checked"
 	@echo "make bench         set up and run the benchmarks; writes benchmarks.json"
 	@echo "make install       as root: the command, the unit and the configuration; DESTDIR=, PREFIX=, PYTHON="
@@ -71,7 +71,7 @@ fuzz: .venv/dev
 test-faults: .venv/dev
 	$(BIN)/pytest --timeout 300 -o python_files='fault_*.py' -rs tests/faults
 
-# Skips aloud where the servers cannot be had: radosgw (S3) by Debian's packages, Azurite (Azure) by npm. Side by side,
+# Skips aloud where the servers are not available: radosgw (S3) by Debian's packages, Azurite (Azure) by npm. Side by side,
 # each with servers of its own: much of a trial with a bucket that fails is waiting.
 test-s3: .venv/dev
 	@$(BIN)/python -m tests.remote.radosgw fetch || true
@@ -83,7 +83,7 @@ test-s3-long: export S3_SWEEP = 1
 test-s3-long: .venv/dev
 	$(MAKE) test-s3 ROUNDS=$(or $(ROUNDS),20)
 
-# Skips aloud where Chromium's packages cannot be had.
+# Skips aloud where Chromium's packages are not available.
 test-page: .venv/dev
 	@$(BIN)/python -m tests.page.chromium fetch || true
 	$(BIN)/pytest -o python_files='page_*.py' -rs tests/page
@@ -101,7 +101,7 @@ AT_TESTS ?= tests/e2e
 test-at: .venv/dev
 	$(BIN)/python -m tests.clock $(or $(AT),00:01 20:00) -n 4 --dist worksteal --timeout 300 $(AT_TESTS)
 
-# Unmodified clients of Binance against the endpoint, in an environment of their own. Skips aloud where they cannot be had.
+# Unmodified clients of Binance against the endpoint, in an environment of their own. Skips aloud where they are not available.
 test-clients: .venv/dev
 	@$(BIN)/python -m venv build/clients && build/clients/bin/pip install --quiet --require-hashes -r requirements-clients.txt || true
 	$(BIN)/pytest -o python_files='clients_*.py' -rs tests/clients

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Unavailable(Exception):
-    """The packages cannot be had here; the message says why."""
+    """The packages are not available here; the message says why."""
 
 
 def cached_tree(name: str) -> Path:

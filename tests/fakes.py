@@ -283,7 +283,7 @@ def unknown_symbol() -> RequestRejected:
 class FakeArchive:
     """Published days behind :class:`backfilld.ports.ArchiveSource`. What is in them is the store's to know.
 
-    ``failing`` are the days that cannot be had, ``asked`` the days that were asked for, in order; ``breaks`` is raised
+    ``failing`` are the days that are not available, ``asked`` the days that were asked for, in order; ``breaks`` is raised
     by every question.
     """
 

@@ -1,6 +1,6 @@
 """An exchange behind the port that breaks every rule that we know to be broken, by dice.
 
-It keeps the book of the law: what it has shown, and what was sent to it while it had banned us.
+It records what the law needs: what it has shown, and what was sent to it while it had banned us.
 """
 
 from collections import Counter

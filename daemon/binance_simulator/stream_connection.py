@@ -201,11 +201,11 @@ class StreamConnection:
             self._take(data)
             for event in self._protocol.events_received():
                 if isinstance(event, Frame):
-                    self._answer(event)
+                    self._act_on(event)
             if not data:
                 return
 
-    def _answer(self, frame: Frame) -> None:
+    def _act_on(self, frame: Frame) -> None:
         if frame.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.PING, Opcode.PONG}:
             self._count()
         if frame.opcode is Opcode.PONG:

@@ -1,4 +1,4 @@
-"""What the archive leaves open is asked of REST where that is wanted, and named where it cannot be had. Run by
+"""What the archive leaves open is asked of REST where that is wanted, and named where it is not available. Run by
 ``make test-fleet``."""
 
 import json

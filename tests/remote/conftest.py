@@ -21,7 +21,7 @@ BUCKET = "tape"
 
 @pytest.fixture(scope="session")
 def radosgw() -> Iterator[Radosgw]:
-    """A real S3 server with one bucket; the tests that need it are skipped, with the reason, where it cannot be had."""
+    """A real S3 server with one bucket; the tests that need it are skipped, with the reason, where there is none."""
     try:
         context = running()
         server = context.__enter__()
@@ -36,7 +36,7 @@ def radosgw() -> Iterator[Radosgw]:
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:
-    """A server of Azure's blob storage; the tests that need it are skipped, with the reason, where it cannot be had."""
+    """A server of Azure's blob storage; the tests that need it are skipped, with the reason, where there is none."""
     try:
         context = azurite_running()
         server = context.__enter__()

@@ -1,6 +1,6 @@
 """Against real servers: radosgw (S3) and Azurite (Azure). Run by ``make test-s3``.
 
-Google Cloud Storage was not run: no server of it can be had here.
+Google Cloud Storage was not run: no server of it is available here.
 """
 
 import uuid

@@ -139,7 +139,7 @@ def main() -> None:
             with suppress(Unavailable):
                 fetch(version)
         found = python_of(version)
-        sys.stdout.write(f"Python {version}: {found or 'NOT HERE, and not to be had from Debian'}\n")
+        sys.stdout.write(f"Python {version}: {found or 'NOT HERE, and not available from Debian'}\n")
 
 
 if __name__ == "__main__":

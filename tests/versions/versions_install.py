@@ -1,5 +1,5 @@
 """The wheel alone and with each extra alone, on each Python that is here, and with the least versions that the wheel
-allows. Run by ``make test-versions``, which skips aloud the Pythons that cannot be had."""
+allows. Run by ``make test-versions``, which skips aloud the Pythons that are not available."""
 
 import json
 import os
@@ -129,7 +129,7 @@ def installed(request: pytest.FixtureRequest, wheel: Path, url: str, tmp_path: P
     """An environment of each Python, with nothing in it."""
     python = python_of(request.param)
     if python is None:
-        pytest.skip(f"Python {request.param} is not here, and cannot be had from Debian's packages")
+        pytest.skip(f"Python {request.param} is not here, and not available from Debian's packages")
     return Installed(tmp_path, python, wheel, url)
 
 

@@ -540,7 +540,7 @@ def test_ids_known_to_be_absent_or_postponed_are_never_asked_for_and_only_the_la
 @settings(max_examples=60)
 @given(st.data(), tapes(st.integers(30, 1500)))
 def test_ids_passed_over_are_asked_around_reported_and_certified(data: st.DataObject, tape: Tape) -> None:
-    """They are missing until they are known to be absent; everything else of the window is had."""
+    """They are missing until they are known to be absent; everything else of the window is received."""
     start = data.draw(st.integers(5, len(tape) - 10))
     absent = set(tape.ids[start : start + data.draw(st.integers(1, 5))])
     plan = BackfillPlan(TimeSpan(tape.times[0]))
