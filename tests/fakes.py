@@ -283,8 +283,8 @@ def unknown_symbol() -> RequestRejected:
 class FakeArchive:
     """Published days behind :class:`backfilld.ports.ArchiveSource`. What is in them is the store's to know.
 
-    ``failing`` are the days that are not available, ``asked`` the days that were asked for, in order; ``breaks`` is raised
-    by every question.
+    ``failing`` are the days that are not available, ``asked`` the days that were asked for, in order; ``breaks`` is
+    raised by every question.
     """
 
     published: set[tuple[Instrument, date]]

@@ -69,7 +69,7 @@ def test_nurseries_are_opened_only_where_lifetimes_are_owned() -> None:
 
 def test_channels_are_opened_only_by_those_who_wire() -> None:
     """The assembly opens the one through which outcomes come out."""
-    parts = ("governor", "live", "pools", "remote")
+    parts = ("channels", "governor", "live", "pools", "remote")
     wiring = inside("supervisor", *(f"supervisor_{part}" for part in parts), "surfaces", "assembly", "serving")
     assert where("open_memory_channel") <= wiring
 

@@ -20,9 +20,6 @@ from backfilld.actors.live_messages import SequencerMessage
 from backfilld.actors.merger import run_merger
 from backfilld.actors.messages import (
     ArchiveJob,
-    Job,
-    MergerMessage,
-    ReaderMessage,
     SchedulerMessage,
     SpecChanged,
     StopRequested,
@@ -35,9 +32,10 @@ from backfilld.actors.scheduler_ports import SchedulerPorts
 from backfilld.actors.writer import run_writer
 from backfilld.core.crashes import described
 from backfilld.core.monitor.snapshot import DiskTrouble
-from backfilld.core.sync.spec import Reload, RunSpec
+from backfilld.core.sync.spec import Reload
 from backfilld.errors import BackfillError, DayLocked, StoreError
 from backfilld.pipeline import Pipeline
+from backfilld.supervisor_channels import Channels, open_channels
 from backfilld.supervisor_governor import Keeping, run_governed
 from backfilld.supervisor_live import LiveSide
 from backfilld.supervisor_pools import Fetchers, jobs_by_pool
@@ -142,102 +140,79 @@ def cause_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def _run_actors(pipeline: Pipeline) -> None:
-    spec = pipeline.spec_now
-    # Never full: the scheduler deals no more jobs than there are fetchers.
-    send_job, jobs = trio.open_memory_channel[Job](math.inf)
-    # A page more for each fetcher than it has in hand; a slow disk then stops the fetchers, not the memory.
-    send_page, pages = trio.open_memory_channel[MergerMessage](spec.fetchers)
-    # One day waiting while one is written: the merger goes on gathering.
-    send_day, days = trio.open_memory_channel[WriterMessage](1)
-    # Never full: events are answers to jobs and days in flight, which are bounded above.
-    send_event, events = trio.open_memory_channel[SchedulerMessage](math.inf)
-    # Nor this: an instrument awaits one answer at a time.
-    send_read, reads = trio.open_memory_channel[ReaderMessage](math.inf)
-
+    spec, channels = pipeline.spec_now, open_channels(pipeline.spec_now.fetchers)
     async with trio.open_nursery() as nursery:
-        workers = _start_fetchers(nursery, pipeline, jobs, send_page, send_event)
-        remote = start_replicator(nursery, pipeline.remote, pipeline.stop)
-        writer = partial(run_writer, remote=remote.days, on_sealed=remote.on_sealed)
-        nursery.start_soon(writer, days, send_event.clone(), pipeline.store, pipeline.disk)
-        remote.on_instruments(spec.instruments)
-        nursery.start_soon(_run_merger, pages, send_day, pipeline)
-        nursery.start_soon(run_reader, reads, send_event.clone(), pipeline.store, pipeline.reading, pipeline.stop)
+        workers = _start_fetchers(nursery, pipeline, channels)
+        remote = _start_disk(nursery, pipeline, channels)
         workers.grow(spec.fetchers)
-        nursery.start_soon(_relay_reloads, pipeline, pipeline.reload.value, workers, remote, send_event.clone())
-        send_wanted = _start_archivists(nursery, pipeline, send_day, send_event)
-        live = _start_live(nursery, pipeline, spec, send_page, send_event)
-        nursery.start_soon(_relay_stop, pipeline.stop, send_event)
+        nursery.start_soon(
+            _relay_reloads, pipeline, pipeline.reload.value, workers, remote, channels.send_event.clone()
+        )
+        ports = SchedulerPorts(
+            channels.events,
+            channels.send_job,
+            channels.send_page,
+            channels.send_read,
+            pipeline.outcomes.clone(),
+            _start_archivists(nursery, pipeline, channels),
+            _start_live(nursery, pipeline, channels),
+        )
+        nursery.start_soon(_relay_stop, pipeline.stop, channels.send_event)
         drain = trio.CancelScope()
         nursery.start_soon(_limit_drain, drain, pipeline, workers, nursery.cancel_scope)
-        await run_scheduler(
-            SchedulerPorts(
-                events,
-                send_job,
-                send_page,
-                send_read,
-                pipeline.outcomes.clone(),
-                send_wanted,
-                live,
-            ),
-            spec,
-            pipeline.wall_ms,
-            pipeline.statistics,
-            pipeline.stop,
-        )
+        await run_scheduler(ports, spec, pipeline.wall_ms, pipeline.statistics, pipeline.stop)
         drain.cancel()
 
 
-def _start_fetchers(
-    nursery: trio.Nursery,
-    pipeline: Pipeline,
-    jobs: trio.MemoryReceiveChannel[Job],
-    pages: trio.MemorySendChannel[MergerMessage],
-    events: trio.MemorySendChannel[SchedulerMessage],
-) -> Fetchers:
+def _start_fetchers(nursery: trio.Nursery, pipeline: Pipeline, channels: Channels) -> Fetchers:
     """Fetchers of each pool, none so far."""
     fetching = pipeline.open_client, pipeline.patience, pipeline.stop
     ports = {
-        pool: FetcherPorts(each, pages.clone(), events.clone()) for pool, each in jobs_by_pool(nursery, jobs).items()
+        pool: FetcherPorts(jobs, channels.send_page.clone(), channels.send_event.clone())
+        for pool, jobs in jobs_by_pool(nursery, channels.jobs).items()
     }
     return Fetchers(nursery, ports, lambda ends: run_fetcher(ends, *fetching))
 
 
+def _start_disk(nursery: trio.Nursery, pipeline: Pipeline, channels: Channels) -> RemoteEnds:
+    """What stands between pages and files: merger, writer, reader, and the replicator, whose ends it returns."""
+    remote = start_replicator(nursery, pipeline.remote, pipeline.stop)
+    remote.on_instruments(pipeline.spec_now.instruments)
+    writer = partial(run_writer, remote=remote.days, on_sealed=remote.on_sealed)
+    nursery.start_soon(writer, channels.days, channels.send_event.clone(), pipeline.store, pipeline.disk)
+    merger = partial(run_merger, checkpoint_s=lambda: pipeline.spec_now.checkpoint_s, checkpoint_rows=CHECKPOINT_ROWS)
+    nursery.start_soon(merger, channels.pages, channels.send_day)
+    events = channels.send_event.clone()
+    nursery.start_soon(run_reader, channels.reads, events, pipeline.store, pipeline.reading, pipeline.stop)
+    return remote
+
+
 def _start_archivists(
-    nursery: trio.Nursery,
-    pipeline: Pipeline,
-    days: trio.MemorySendChannel[WriterMessage],
-    events: trio.MemorySendChannel[SchedulerMessage],
+    nursery: trio.Nursery, pipeline: Pipeline, channels: Channels
 ) -> trio.MemorySendChannel[ArchiveJob]:
     """Archivists, behind the pullers of a bucket; returns where jobs for them go."""
     # Never full: a job an instrument, and the days of none are asked for twice.
     send, wanted = trio.open_memory_channel[ArchiveJob](math.inf)
-    wanted = start_pullers(nursery, pipeline.remote, wanted, days, pipeline.stop)
+    wanted = start_pullers(nursery, pipeline.remote, wanted, channels.send_day, pipeline.stop)
     for _ in range(ARCHIVISTS if pipeline.open_archive is not None else 0):
-        nursery.start_soon(_run_archivist, wanted.clone(), days.clone(), events.clone(), pipeline)
+        ends = wanted.clone(), channels.send_day.clone(), channels.send_event.clone()
+        nursery.start_soon(_run_archivist, *ends, pipeline)
     return send
 
 
 def _start_live(
-    nursery: trio.Nursery,
-    pipeline: Pipeline,
-    spec: RunSpec,
-    pages: trio.MemorySendChannel[MergerMessage],
-    events: trio.MemorySendChannel[SchedulerMessage],
+    nursery: trio.Nursery, pipeline: Pipeline, channels: Channels
 ) -> trio.MemorySendChannel[SequencerMessage] | None:
     """The live side; returns where messages to it go, None if streams are not followed."""
+    spec = pipeline.spec_now
     if pipeline.live is None or spec.live is None or spec.once:
         return None
     live = LiveSide(nursery, pipeline.live)
     clock = LiveClock(pipeline.wall_ms, pipeline.exchange_ms)
-    live.start(spec, pipeline.open_client, pipeline.patience, pipeline.stop, clock, pages.clone(), events.clone())
+    ends = channels.send_page.clone(), channels.send_event.clone()
+    live.start(spec, pipeline.open_client, pipeline.patience, pipeline.stop, clock, *ends)
     nursery.start_soon(live.relay, pipeline.reload, pipeline.stop)
     return live.inbox.clone()
-
-
-async def _run_merger(
-    pages: trio.MemoryReceiveChannel[MergerMessage], days: trio.MemorySendChannel[WriterMessage], pipeline: Pipeline
-) -> None:
-    await run_merger(pages, days, checkpoint_s=lambda: pipeline.spec_now.checkpoint_s, checkpoint_rows=CHECKPOINT_ROWS)
 
 
 async def _run_archivist(
