@@ -85,6 +85,18 @@ async def until_attached(daemon: Daemon, instrument: Instrument = BTC) -> None:
             await anext(frames)
 
 
+@asynccontextmanager
+async def live_daemon(
+    directory: Path, rate: float, streams: StreamOptions = PROMPT, *, hour: float = 10.0, **settings: str
+) -> "AsyncIterator[tuple[Daemon, subprocess.Popen[bytes]]]":
+    """A daemon that is attached to the streams of a live exchange, and its process."""
+    async with live_exchange(rate, streams, hour=hour) as exchange:
+        daemon = streamed(exchange, directory / "cache", **settings)
+        process = daemon.start("run")
+        await until_attached(daemon)
+        yield daemon, process
+
+
 async def followed(daemon: Daemon, rows: int, from_id: int | None = None) -> list[int]:
     """The ids that a follower gets until there are so many."""
     ids: list[int] = []
@@ -114,10 +126,7 @@ def assert_equals_tape(daemon: Daemon, least: int) -> None:
 
 
 async def test_a_follower_gets_history_and_live_without_a_seam_and_the_file_equals_the_tape(tmp_path: Path) -> None:
-    async with live_exchange(200) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache")
-        process = daemon.start("run")
-        await until_attached(daemon)
+    async with live_daemon(tmp_path, 200) as (daemon, process):
         mode = (daemon.cache_dir / ".backfilld" / "live.sock").stat().st_mode
         assert stat.S_IMODE(mode) == 0o600
         first_id = int(daemon.tape_of_today()["a"][0])
@@ -154,24 +163,18 @@ async def test_a_day_squeezed_in_time_with_every_fault_of_the_stream_comes_out_w
 
 
 async def test_an_attached_instrument_is_not_polled(tmp_path: Path) -> None:
-    async with live_exchange(20) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache", POLL_SECONDS="1")
-        process = daemon.start("run")
-        await until_attached(daemon)
+    async with live_daemon(tmp_path, 20, POLL_SECONDS="1") as (daemon, process):
         await trio.sleep(1)
-        before = len(trade_requests(exchange))
+        before = len(trade_requests(daemon.exchange))
         await trio.sleep(5)
-        assert len(trade_requests(exchange)) == before
+        assert len(trade_requests(daemon.exchange)) == before
         await end(process)
 
 
 async def test_status_asks_the_running_daemon_how_its_live_side_stands(tmp_path: Path) -> None:
     """Its state file is written every 15 s only; a lag of that age says nothing."""
-    async with live_exchange(100) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache")
-        process = daemon.start("run")
-        await until_attached(daemon)
-        exchange.streams.cut(Cut.RESET)
+    async with live_daemon(tmp_path, 100) as (daemon, process):
+        daemon.exchange.streams.cut(Cut.RESET)
         await followed(daemon, 300)
         live = json.loads((await daemon.run("status", "--json")).stdout)["live"]
         assert (live["attached"], live["connects"], list(live["instruments"])) == (1, 2, [str(BTC)])
@@ -208,10 +211,7 @@ async def test_a_silent_stream_is_found_by_rest_and_left_for_the_next_address(tm
 
 @pytest.mark.parametrize("how", ["kill", "term"])
 async def test_a_daemon_that_ends_is_followed_through_its_restart(tmp_path: Path, how: str) -> None:
-    async with live_exchange(100) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache")
-        process = daemon.start("run")
-        await until_attached(daemon)
+    async with live_daemon(tmp_path, 100) as (daemon, process):
         ids: list[int] = []
         async with trio.open_nursery() as nursery:
 
@@ -232,10 +232,7 @@ async def test_a_follower_says_where_it_stopped_when_no_daemon_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backfilld.services.following.RETURN_WAIT_S", 1.0)
-    async with live_exchange(100) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache")
-        process = daemon.start("run")
-        await until_attached(daemon)
+    async with live_daemon(tmp_path, 100) as (daemon, process):
         got: list[pl.DataFrame] = []
         with pytest.raises(FollowEnded) as stopped, trio.fail_after(30):
             async with aclosing(follow(BTC, settings=settings_of(daemon))) as frames:
@@ -252,10 +249,7 @@ async def test_a_follower_of_a_frozen_daemon_says_so_and_goes_on_when_it_thaws(
 ) -> None:
     monkeypatch.setattr("backfilld.adapters.live_socket.STILL_S", 1.0)
     monkeypatch.setattr("backfilld.services.following.RETURN_WAIT_S", 2.0)
-    async with live_exchange(100) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache")
-        process = daemon.start("run")
-        await until_attached(daemon)
+    async with live_daemon(tmp_path, 100) as (daemon, process):
         process.send_signal(signal.SIGSTOP)
         try:
             assert "it stands still" in (await daemon.run("status")).stdout
@@ -310,12 +304,9 @@ async def test_a_reload_adds_an_instrument_to_the_connection_that_stands(tmp_pat
 
 
 async def test_a_ban_during_a_hole_ends_in_a_whole_file(tmp_path: Path) -> None:
-    async with live_exchange(100) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache", LIVE_PATIENCE_SECONDS="2", POLL_SECONDS="2")
-        process = daemon.start("run")
-        await until_attached(daemon)
-        exchange.ban(Pool.SPOT, 5)
-        exchange.streams.cut(Cut.RESET)
+    async with live_daemon(tmp_path, 100, LIVE_PATIENCE_SECONDS="2", POLL_SECONDS="2") as (daemon, process):
+        daemon.exchange.ban(Pool.SPOT, 5)
+        daemon.exchange.streams.cut(Cut.RESET)
         assert is_contiguous(await followed(daemon, 900)), "nobody could ask, so nothing was given up"
         await end(process)
         assert_equals_tape(daemon, 900)
@@ -349,10 +340,7 @@ async def test_an_outage_that_takes_longer_to_heal_than_the_patience_gives_nothi
 
 
 async def test_tail_prints_trades_as_json_from_an_id_on(tmp_path: Path) -> None:
-    async with live_exchange(200) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache")
-        process = daemon.start("run")
-        await until_attached(daemon)
+    async with live_daemon(tmp_path, 200) as (daemon, process):
         first_id = int(daemon.tape_of_today()["a"][0])
         lines = await lines_of(daemon, 1200, "tail", str(BTC), "--from-id", str(first_id), "--json")
         rows = [json.loads(line) for line in lines]
@@ -362,10 +350,7 @@ async def test_tail_prints_trades_as_json_from_an_id_on(tmp_path: Path) -> None:
 
 
 async def test_a_tail_that_nobody_reads_ends_when_it_is_stopped(tmp_path: Path) -> None:
-    async with live_exchange(200) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache")
-        process = daemon.start("run")
-        await until_attached(daemon)
+    async with live_daemon(tmp_path, 200) as (daemon, process):
         first_id = int(daemon.tape_of_today()["a"][0])
         async with trio.open_nursery() as nursery:
             arguments = ("tail", str(BTC), "--from-id", str(first_id))
@@ -411,14 +396,11 @@ async def start_captured(daemon: Daemon, arguments: tuple[str, ...], task_status
 async def test_a_flood_loses_nothing_and_pings_are_answered(tmp_path: Path) -> None:
     """20,000 messages a second for more than five seconds; the exchange ends a connection without pongs."""
     pinged = replace(PROMPT, pings=dict.fromkeys(Market, (1.0, 3.0)))
-    async with live_exchange(20_000, pinged) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache")
-        process = daemon.start("run")
-        await until_attached(daemon)
+    async with live_daemon(tmp_path, 20_000, pinged) as (daemon, process):
         ids = await followed(daemon, 100_000)
         assert is_contiguous(ids)
         await end(process)
-        assert len(exchange.streams.records) == 1
+        assert len(daemon.exchange.streams.records) == 1
         assert_equals_tape(daemon, 100_000)
 
 
@@ -442,10 +424,7 @@ async def test_older_days_do_not_hold_up_the_live_side(tmp_path: Path) -> None:
 
 async def test_midnight_parts_the_days_and_no_follower_notices(tmp_path: Path) -> None:
     """The exchange's midnight comes ten seconds in; both days' files together are the tape."""
-    async with live_exchange(200, hour=24 - 10 / 3600) as exchange:
-        daemon = streamed(exchange, tmp_path / "cache", DAYS="1")
-        process = daemon.start("run")
-        await until_attached(daemon)
+    async with live_daemon(tmp_path, 200, hour=24 - 10 / 3600, DAYS="1") as (daemon, process):
         ids = await followed(daemon, 4000)
         assert is_contiguous(ids)
         await end(process)
