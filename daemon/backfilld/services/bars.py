@@ -90,6 +90,16 @@ def _decimal(units: pl.Expr) -> pl.Expr:
     return pl.when(units < 2**53).then(units.cast(pl.Float64) / divisor).otherwise(apart)
 
 
+_MARKED_BINS = {
+    "bin": pl.Int64(),
+    "q": pl.Int128(),
+    "bought": pl.Int128(),
+    "is_poc": pl.Boolean(),
+    "inside": pl.Boolean(),
+}
+"""The columns of what :func:`_marked` returns."""
+
+
 def profile(
     instrument: Instrument | str,
     start: Moment,
@@ -117,23 +127,7 @@ def profile(
     if not 0 < value_area <= 1:
         raise SettingsError(f"value_area = {value_area}: it must be above 0 and at most 1")
     trades = scan(instrument, start, stop, cache_dir=cache_dir, settings=settings, incomplete=incomplete)
-    # The small part of a bin keeps a price that lies exactly on an edge in the bin above it.
-    index = (pl.col("p") / bin_size + 1e-6).floor().cast(pl.Int64)
-    quantity = (pl.col("q") * UNITS).round().cast(pl.Int128)
-    by_bin = (
-        trades.filter(~MARKER)
-        .group_by(bin=index)
-        .agg(q=quantity.sum(), bought=(quantity * (~pl.col("m")).cast(pl.Int64)).sum())
-        .sort("bin")
-    )
-    schema = {
-        "bin": pl.Int64(),
-        "q": pl.Int128(),
-        "bought": pl.Int128(),
-        "is_poc": pl.Boolean(),
-        "inside": pl.Boolean(),
-    }
-    marked = by_bin.map_batches(lambda bins: _marked(bins, value_area), schema=schema)
+    marked = _by_bin(trades, bin_size).map_batches(lambda bins: _marked(bins, value_area), schema=_MARKED_BINS)
     return marked.select(
         price=(pl.col("bin") * bin_size).round(10),
         volume=_decimal(pl.col("q")),
@@ -141,6 +135,19 @@ def profile(
         taker_sell_volume=_decimal(pl.col("q") - pl.col("bought")),
         is_poc="is_poc",
         in_value_area="inside",
+    )
+
+
+def _by_bin(trades: pl.LazyFrame, bin_size: float) -> pl.LazyFrame:
+    """The units traded, and of them those that takers bought, in each bin, ascending."""
+    # The small part of a bin keeps a price that lies exactly on an edge in the bin above it.
+    index = (pl.col("p") / bin_size + 1e-6).floor().cast(pl.Int64)
+    quantity = (pl.col("q") * UNITS).round().cast(pl.Int128)
+    return (
+        trades.filter(~MARKER)
+        .group_by(bin=index)
+        .agg(q=quantity.sum(), bought=(quantity * (~pl.col("m")).cast(pl.Int64)).sum())
+        .sort("bin")
     )
 
 

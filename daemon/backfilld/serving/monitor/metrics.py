@@ -36,7 +36,7 @@ class _Daemon(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family, from one look."""
         view = self._look()
-        for families in (_of_live, _of_holes, _of_weight, _of_endpoint, _of_store):
+        for families in (_of_live_instruments, _of_live, _of_holes, _of_weight, _of_endpoint, _of_store):
             yield from families(view)
         yield InfoMetricFamily(f"{PREFIX}build", "The version of backfilld.", {"version": view.version})
 
@@ -56,6 +56,13 @@ class Metrics:
 
 
 def _of_live(view: View) -> Iterator[Metric]:
+    live = view.daemon.live
+    yield _counter("live_duplicates", "Trades that a stream brought again.", {(): live.duplicates})
+    yield _counter("live_connects", "Connections to streams that were opened.", {(): live.connects})
+    yield _counter("live_overflows", "Trades of streams that found no room; REST brings them.", {(): live.overflowed})
+
+
+def _of_live_instruments(view: View) -> Iterator[Metric]:
     live = view.daemon.live.instruments.items()
     yield _counter(
         "live_trades",
@@ -63,7 +70,6 @@ def _of_live(view: View) -> Iterator[Metric]:
         {(str(name),): each.trades for name, each in live},
         "instrument",
     )
-    yield _counter("live_duplicates", "Trades that a stream brought again.", {(): view.daemon.live.duplicates})
     yield _gauge(
         "live_attached",
         "1 while a stream brings the instrument's trades, 0 while it is polled.",
@@ -91,10 +97,6 @@ def _of_live(view: View) -> Iterator[Metric]:
             if each.complete_ms is not None
         },
         "instrument",
-    )
-    yield _counter("live_connects", "Connections to streams that were opened.", {(): view.daemon.live.connects})
-    yield _counter(
-        "live_overflows", "Trades of streams that found no room; REST brings them.", {(): view.daemon.live.overflowed}
     )
 
 
