@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 DOCS_ENV := NO_MKDOCS_2_WARNING=1
 
-.PHONY: help setup demo docs test test-thorough fuzz test-faults test-clients test-s3 test-s3-long test-page test-fleet bench-fleet test-at test-systemd test-versions bench install uninstall lock clean
+.PHONY: help setup demo docs test test-thorough fuzz test-faults test-clients test-s3 test-s3-long test-page test-fleet bench-fleet test-at test-day test-systemd test-versions bench install uninstall lock clean
 help:
 	@echo "make demo          set up and run the main job on the embedded exchange: cold start, restart, live, summary"
 	@echo "make test          set up and run every check"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-fleet    the same server and Dask: a fleet of workers fills a bucket, whatever is done to them"
 	@echo "make bench-fleet   planning and reading at the size of all of Binance, simulated; some minutes"
 	@echo "make test-at       the end-to-end tests by a shifted clock; AT='00:01 20:00'"
+	@echo "make test-day      every test by a shifted clock: unit, end to end, faults, systemd; AT='00:01 23:58'"
 	@echo "make test-systemd  as root on Debian: install into a private tree, boot it, and try the service there"
 	@echo "make test-versions the wheel alone and with each extra alone, on each Python that is available; the least dependencies"
 	@echo "make docs          build the pages into build/docs, with every link checked"
@@ -100,6 +101,14 @@ bench-fleet: .venv/dev
 AT_TESTS ?= tests/e2e
 test-at: .venv/dev
 	$(BIN)/python -m tests.clock $(or $(AT),00:01 20:00) -n 4 --dist worksteal --timeout 300 $(AT_TESTS)
+
+# Every test at the times of day at which programs go wrong. About half an hour each.
+DAY_TIMES := $(or $(AT),00:01 03:00 12:00 17:59 20:00 23:58)
+test-day: .venv/dev
+	$(BIN)/python -m tests.clock $(DAY_TIMES) -n $(WORKERS) --dist loadfile --timeout 300 --ignore=tests/e2e tests
+	$(BIN)/python -m tests.clock $(DAY_TIMES) -n 4 --dist worksteal --timeout 300 tests/e2e
+	$(BIN)/python -m tests.clock $(DAY_TIMES) --timeout 300 -o python_files='fault_*.py' -rs tests/faults
+	$(BIN)/python -m tests.clock $(DAY_TIMES) -- $(BIN)/python tests/systemd/drive.py
 
 # Unmodified clients of Binance against the endpoint, in an environment of their own. Skips aloud where they are not available.
 test-clients: .venv/dev

@@ -1,7 +1,7 @@
-"""The end-to-end tests at other times of day: ``python -m tests.clock 00:01 23:58 [pytest arguments]``.
+"""The tests at other times of day: ``python -m tests.clock 00:01 23:58 [pytest arguments]``, or ``... -- COMMAND``.
 
-``now`` is the present time. At another one, the processes under test, and the embedded exchange in this one, see a wall
-clock that begins at that time today (UTC); see tests/shifted/sitecustomize.py.
+``now`` is the present time. At another one, pytest or the command, and every Python that it starts, see a wall clock
+that begins at that time today (UTC); see tests/shifted/sitecustomize.py.
 """
 
 import itertools
@@ -27,16 +27,18 @@ def shifted(time_of_day: str) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run pytest at each time that comes first; return the first exit code that is not 0."""
+    """Run pytest, or the command, at each time that comes first; return the first exit code that is not 0."""
     times = list(itertools.takewhile(re.compile(r"\d\d:\d\d|now").fullmatch, arguments))
     if not times:
         sys.stdout.write(f"{__doc__}\n")
         return 2
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(arguments[len(times) :] or ["tests/e2e"])]
+    rest = arguments[len(times) :] or ["tests/e2e"]
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    command = rest[1:] if rest[0] == "--" else [*pytest, *rest]
     for at in times:
-        sys.stdout.write(f"end to end at {at}:\n")
+        sys.stdout.write(f"at {at}:\n")
         sys.stdout.flush()
-        if code := subprocess.run(pytest, check=False, env=shifted(at)).returncode:
+        if code := subprocess.run(command, check=False, env=shifted(at)).returncode:
             return code
     return 0
 
