@@ -36,7 +36,7 @@ def status(
     check: bool,
     max_lag_s: float,
 ) -> None:
-    """Show what the cache holds, by instrument and day.
+    """Show what is stored, by instrument and day.
 
     Exit codes of --check: 0 complete and fresh; 1 an instrument is behind or not complete, named; 75 no daemon has
     reported for a minute; 78 a setting is wrong.

@@ -45,7 +45,7 @@ class Start:
 
 
 async def run_demo(trades: int, cache_dir: Path | None) -> int:
-    """Start the daemon twice on the same cache, then follow it live, and hold its day file against the exchange's tape;
+    """Start the daemon twice on the same cache, then follow it live, and compare its day file with the exchange's tape;
     return an exit code."""
     with tempfile.TemporaryDirectory(prefix="backfilld-demo-") as temporary:
         directory = cache_dir or Path(temporary)
