@@ -36,3 +36,10 @@ def test_a_process_sees_the_time_of_day_that_was_asked_for() -> None:
 def test_now_is_not_shifted() -> None:
     done = subprocess.run([sys.executable, "-c", LOOK], env=shifted("now"), capture_output=True, text=True, check=True)
     assert datetime.fromisoformat(json.loads(done.stdout)["now"]).date() >= date(2025, 1, 1)
+
+
+def test_a_command_runs_at_each_time() -> None:
+    look = "import time; print(time.gmtime(time.time()).tm_hour)"
+    command = [sys.executable, "-m", "tests.clock", "03:00", "12:00", "--", sys.executable, "-c", look]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:4] == ["at 03:00:", "3", "at 12:00:", "12"]
