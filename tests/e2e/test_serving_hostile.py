@@ -1,6 +1,7 @@
 """A crowd of hostile clients on both listeners: checkpoints come on time, the end too, and the file is whole."""
 
 import json
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,7 +40,7 @@ async def slow(port: int) -> None:
 
 async def stuck(port: int) -> None:
     """Asks for page after page, and reads none."""
-    ask = b"GET /api/v3/aggTrades?symbol=BTCUSDT&fromId=1000&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    ask = b"GET /api/v3/aggTrades?symbol=BTCUSDT&fromId=2000&limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with suppress(trio.BrokenResourceError):
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             await stream.send_all(ask * 200)
@@ -65,6 +66,38 @@ async def flooding(port: int) -> None:
         await trio.sleep(0.1)
 
 
+def refusals() -> list[tuple[bytes, int, bool]]:
+    """Requests to the endpoint or its streams as they arrive from pages of other sites and from giants, and the status
+    that each gets."""
+    ping = b"GET /api/v3/ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    rebound, cross_site = b"rebound.example", b"localhost\r\nOrigin: https://evil.example"
+    giants = b"X: " + b"y" * 40_000, b"".join(b"X%d: y\r\n" % number for number in range(100))
+    return [
+        (ping.replace(b"localhost", rebound), 421, False),
+        (ping.replace(b"localhost", cross_site), 403, False),
+        (ping.replace(b"ping", b"account?timestamp=1&signature=ab"), 403, False),
+        (ping.replace(b"ping", b"ping?x=" + b"y" * 9000), 414, False),
+        (ping.replace(b"localhost", b"localhost\r\n" + giants[0]), 431, False),
+        (ping.replace(b"localhost\r\n", b"localhost\r\n" + giants[1]), 431, False),
+        (ping.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n") + b"y" * 4096, 413, False),
+        (UPGRADE.replace(b"localhost", rebound), 421, True),
+        (UPGRADE.replace(b"localhost", cross_site), 403, True),
+    ]
+
+
+async def rude(api: int, streams: int, refused: Counter[int]) -> None:
+    """Sends what is refused, and counts the refusals."""
+    while True:
+        for text, status, is_stream in refusals():
+            with suppress(trio.BrokenResourceError, OSError), trio.move_on_after(5):
+                async with await trio.open_tcp_stream("127.0.0.1", streams if is_stream else api) as stream:
+                    await stream.send_all(text)
+                    words = (await stream.receive_some()).split(None, 2)
+                    assert not words or int(words[1]) == status, (text[:200], words)
+                    refused[status] += bool(words)
+        await trio.sleep(0.2)
+
+
 async def latest_checkpoints(daemon: Daemon, seconds: float) -> float:
     """The longest time in which nothing was saved."""
     directory, longest, before = daemon.cache_dir, 0.0, trio.current_time()
@@ -82,6 +115,7 @@ async def latest_checkpoints(daemon: Daemon, seconds: float) -> float:
 
 async def test_nothing_that_clients_do_delays_the_writer_or_the_end(tmp_path: Path) -> None:
     api, streams = free_port(), free_port()
+    refused: Counter[int] = Counter()
     listen = {"API_LISTEN": f"127.0.0.1:{api}", "STREAM_LISTEN": f"127.0.0.1:{streams}"}
     async with live_exchange(50.0) as exchange:
         daemon = streamed(exchange, tmp_path / "cache", GRACE_SECONDS=str(GRACE_S), SAVE_SECONDS="300", **listen)
@@ -93,11 +127,13 @@ async def test_nothing_that_clients_do_delays_the_writer_or_the_end(tmp_path: Pa
                     for _ in range(count):
                         nursery.start_soon(attack, port)
                 nursery.start_soon(flooding, streams)
+                nursery.start_soon(rude, api, streams, refused)
                 assert await latest_checkpoints(daemon, SECONDS) < LATE_S
                 with trio.fail_after(5):
                     async with await trio.open_tcp_stream("127.0.0.1", api) as stream:
                         await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                         assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+                assert refused.keys() == {status for _, status, _ in refusals()}
                 process.terminate()
                 assert await ended(process, GRACE_S + 1) == 0
                 nursery.cancel_scope.cancel()

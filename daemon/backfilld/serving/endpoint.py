@@ -94,7 +94,7 @@ class _Serving:
         self.tails = Tails()
         self.hub = Hub(pipeline.live, self.tails)
         clock = Clock(partial(_clock_bounds_ms, pipeline), self.hub.is_attached)
-        days = ServedDays(store.manager if isinstance(store, ParquetStore) else None)
+        days = ServedDays(store.manager if isinstance(store, ParquetStore) else None, nursery)
         relay = Relay(forwarder, settings.api_wait_seconds, nursery)
         self.sources = Sources(
             Library(days, self.tails, clock),

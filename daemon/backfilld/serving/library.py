@@ -12,7 +12,8 @@ from functools import partial
 import msgspec
 import polars as pl
 
-from backfilld.adapters.served_days import MOST_DAYS, ServedDays, Wanted, around_id, around_span
+from backfilld.adapters.served_days import ServedDays
+from backfilld.adapters.served_shelf import MOST_DAYS, Wanted, around_id, around_span
 from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES
 from backfilld.core.model import INT64_MAX, MS_PER_DAY, IdRange, Instrument, Market, day_of
@@ -151,7 +152,7 @@ class Library:
 
     def _wanted(self, question: TradesQuestion) -> Wanted:
         if question.from_id is not None:
-            return around_id(question.from_id)
+            return around_id(question.from_id, question.limit)
         now = day_of(self._clock.bounds_ms(question.instrument.market)[1])
         first_ms = question.start_ms if question.start_ms is not None else question.end_ms
         first = now if first_ms is None else min(now, day_of(first_ms))
