@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from backfilld.adapters import served_shelf
 from backfilld.adapters.served_days import USABLE_S, ServedDays
 from backfilld.adapters.served_shelf import FRESH_S, LONGEST_FRESH_S, Shelf, around_id, looked_at_disk
 from backfilld.core.day.addition import Addition
@@ -157,7 +156,7 @@ async def test_a_shutdown_does_not_wait_for_a_disk_that_hangs(disk: Disk) -> Non
 
 def test_a_day_that_takes_long_to_read_is_read_seldom(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.0, 0.2])
-    monkeypatch.setattr(served_shelf.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr("backfilld.adapters.served_shelf.time.perf_counter", lambda: next(times))
     manager = disk.manager(SPOT)
     shelf, days = looked_at_disk(manager, SPOT, Shelf(), FIRST, 100.0)
     assert shelf.known[DAY].fresh_s == pytest.approx(4.0)
