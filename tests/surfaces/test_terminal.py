@@ -76,6 +76,7 @@ def helps(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
 
 
 MONTH = ["--instruments", "spot:BTCUSDT", "--from", str(TODAY - timedelta(days=3)), "--to", YESTERDAY]
+MANY = "spot:1000000BOBUSDT,spot:1MBABYDOGEUSDT,um:BTCUSDT_261225,um:1000000MOGUSDT,cm:BTCUSD_261225,cm:ETHUSD_PERP"
 BUCKET = {"BACKFILL_REMOTE_URL": "s3://trades", "BACKFILL_REMOTE_ENDPOINT": "http://127.0.0.1:1"}
 BUCKET |= {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
 """A bucket that nobody answers for; ``make test-s3`` shows these commands with one that works."""
@@ -94,7 +95,9 @@ COMMANDS = {
     "rekey without encryption": ["rekey"],
     "rekey": ["rekey", "--decrypt"],
     "check-config": ["check-config"],
+    "check-config of many": ["check-config", "--instrument", MANY],
     "connect": ["connect", "ccxt"],
+    "connect binance-sdk": ["connect", "binance-sdk"],
     "connect freqtrade": ["connect", "freqtrade"],
     "chart": ["chart", "spot:BTCUSDT", "--day", YESTERDAY, "--out", "day.html"],
     "export": ["export", "spot:BTCUSDT", "--from", YESTERDAY, "--every", "1h", "--out", "bars.csv"],

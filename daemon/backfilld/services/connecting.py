@@ -29,13 +29,16 @@ client.FUTURES_URL = '{rest}/fapi'
 """
 
 BINANCE_SDK = """\
-from binance_common import configuration
+from binance_common.configuration import (
+    ConfigurationRestAPI,
+    ConfigurationWebSocketStreams,
+)
 from binance_sdk_spot.spot import Spot
 client = Spot(
-    config_rest_api=configuration.ConfigurationRestAPI(
+    config_rest_api=ConfigurationRestAPI(
         base_path='{rest}'
     ),
-    config_ws_streams=configuration.ConfigurationWebSocketStreams(
+    config_ws_streams=ConfigurationWebSocketStreams(
         stream_url='{streams}'
     ),
 )

@@ -8,7 +8,7 @@ import click
 
 from backfilld.core.model import Instrument
 from backfilld.services.check import check_cache
-from backfilld.surfaces.words import counted
+from backfilld.surfaces.words import counted, say
 
 
 def print_check(cache_dir: Path, instruments: tuple[Instrument, ...] | None, max_lag_s: float, *, as_json: bool) -> int:
@@ -19,8 +19,8 @@ def print_check(cache_dir: Path, instruments: tuple[Instrument, ...] | None, max
         click.echo(json.dumps(document, ensure_ascii=False))
     elif found.reasons:
         for reason in found.reasons:
-            click.echo(reason)
+            say(reason)
     else:
         behind = "" if found.lag_s is None else f", at most {found.lag_s:.1f} s behind"
-        click.echo(f"complete: {counted(found.instruments, 'instrument')}{behind} (process {found.pid})")
+        say(f"complete: {counted(found.instruments, 'instrument')}{behind} (process {found.pid})")
     return found.exit_code

@@ -155,17 +155,22 @@ def check_config(config: Path | None, instruments: tuple[str, ...], cache_dir: s
         for name in names:
             click.echo(_assignment(name, values[name]))
     from backfilld.core.polling import polling_weights  # noqa: PLC0415 - --help needs none of it
+    from backfilld.surfaces.words import say  # noqa: PLC0415
 
     for each in polling_weights(settings.instrument_list(), settings.poll_seconds, settings.weight_share):
-        click.echo(f"# {'WARNING, ' if each.is_too_much else ''}{each}")
+        say(f"# {'WARNING, ' if each.is_too_much else ''}{each}", indent="# ")
 
 
 def _assignment(name: str, value: object) -> str:
-    """A line of TOML; a list of addresses that is longer than the terminal stands one below the other."""
+    """A line of TOML; a list that is longer than the terminal stands one below the other."""
     from backfilld.surfaces.table import terminal_width  # noqa: PLC0415
 
     line, width = f"{name} = {_toml(value)}", terminal_width()
-    if width is None or len(line) <= width or not isinstance(value, str) or ", " not in value:
+    if width is None or len(line) <= width:
+        return line
+    if isinstance(value, list):
+        return "\n".join([f"{name} = [", *(f"  {_toml(each)}," for each in value), "]"])
+    if not isinstance(value, str) or ", " not in value:
         return line
     return f'{name} = """\n  ' + value.replace(", ", ",\n  ") + '"""'
 

@@ -153,8 +153,14 @@ class _Words(Formatter):
             return counted(value, _COUNTS[key])
         if key == "bytes" and isinstance(value, int):
             return size(value)
+        if key in _FOREIGN:
+            # The sentence goes on after it.
+            return str(value).removesuffix(".")
         return _listed(value) if isinstance(value, list | tuple) else value
 
+
+_FOREIGN = frozenset({"error", "reason"})
+"""Fields with a sentence of the exchange or of a library."""
 
 _COUNTS: Mapping[int | str, str] = {"trades": "trade", "requests": "request", "chunks": "request"}
 """Fields that are counts, and of what."""

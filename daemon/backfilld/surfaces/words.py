@@ -35,7 +35,7 @@ def fitted(text: str, *, indent: str = "  ") -> str:
     return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line, on stderr if ``err``; on a terminal it goes on below where it is too long."""
+def say(text: str, *, err: bool = False, indent: str = "  ") -> None:
+    """Print a line, on stderr if ``err``; on a terminal it goes on below, after ``indent``, where it is too long."""
     stream = sys.stderr if err else sys.stdout
-    print(fitted(text) if stream.isatty() else text, file=stream)
+    print(fitted(text, indent=indent) if stream.isatty() else text, file=stream)
