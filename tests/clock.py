@@ -15,15 +15,20 @@ from pathlib import Path
 SHIFTED = Path(__file__).with_name("shifted")
 
 
-def shifted(time_of_day: str) -> dict[str, str]:
-    """The environment of a Python whose wall clock begins at ``HH:MM`` of today, UTC, or is right (``now``)."""
-    if time_of_day == "now":
-        return dict(os.environ)
+def shift_to(time_of_day: str) -> dict[str, str]:
+    """What sets the wall clock of a Python to ``HH:MM`` of today, UTC, in its environment."""
     now = datetime.now(UTC)
     hour, minute = map(int, time_of_day.split(":"))
     ahead_s = (now.replace(hour=hour, minute=minute, second=0, microsecond=0) - now).total_seconds()
+    # The clock of this process may be shifted itself.
+    ahead_s += float(os.environ.get("CLOCK_AHEAD_S", "0"))
     path = os.pathsep.join([str(SHIFTED), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"CLOCK_AHEAD_S": str(ahead_s), "PYTHONPATH": path}
+    return {"CLOCK_AHEAD_S": str(ahead_s), "PYTHONPATH": path}
+
+
+def shifted(time_of_day: str) -> dict[str, str]:
+    """The environment of a Python whose wall clock begins at ``HH:MM`` of today, UTC, or is right (``now``)."""
+    return dict(os.environ) if time_of_day == "now" else os.environ | shift_to(time_of_day)
 
 
 def main(arguments: list[str]) -> int:

@@ -80,6 +80,7 @@ class Terminal:
         while not until(lines := self.shown()):
             if time.monotonic() > ends_at:
                 self.process.kill()
+                self.process.wait()
                 raise AssertionError("\n".join(lines))
             time.sleep(0.05)
         return lines

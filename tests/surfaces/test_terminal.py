@@ -5,28 +5,28 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import polars as pl
 import pytest
 
 from backfilld.surfaces.cli import cli
+from tests.clock import shift_to
 from tests.surfaces.terminal import Terminal
 
-TODAY = datetime.now(UTC).date()
-YESTERDAY = str(TODAY - timedelta(days=1))
 WIDTHS = [80, 60]
 
 
 @contextmanager
-def exchange(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def exchange(*arguments: str, **environment: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """An exchange in a process of its own, which can be killed, and its URL."""
     command = [sys.executable, "-m", "binance_simulator", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment) as process:
         assert process.stdout is not None
         try:
             yield process, json.loads(process.stdout.readline())["url"]
@@ -50,21 +50,35 @@ def live_exchange(instrument: str) -> Iterator[tuple["subprocess.Popen[str]", di
             process.kill()
 
 
+class World(NamedTuple):
+    """A directory with a cache of the three days before ``today``, and the settings for its exchange."""
+
+    directory: Path
+    environment: dict[str, str]
+    today: date
+
+    def dated(self, words: Iterable[str]) -> list[str]:
+        """The words, ``today-3`` as the day."""
+        return [
+            str(self.today - timedelta(days=int(word.removeprefix("today-")))) if word.startswith("today-") else word
+            for word in words
+        ]
+
+
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
-    """A directory with a cache of three days, and the settings for its exchange."""
-    directory = tmp_path_factory.mktemp("t")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory, today = tmp_path_factory.mktemp("t"), datetime.now(UTC).date()
     markets = ["--instrument", "spot:BTCUSDT", "--instrument", "um:ETHUSDT"]
     with exchange("--days", "4", "--daily-trades", "20000", *markets) as (_, url):
         environment = {f"BACKFILL_{name}_URL": url for name in ("SPOT", "UM", "CM", "ARCHIVE")}
         environment |= {"BACKFILL_CACHE_DIR": "cache", "BACKFILL_LIVE": "false"}
         environment |= {"BACKFILL_INSTRUMENTS": "spot:BTCUSDT um:ETHUSDT"}
-        fill = [sys.executable, "-m", "backfilld", "fill", "--from", str(TODAY - timedelta(days=3))]
+        fill = [sys.executable, "-m", "backfilld", "fill", "--from", str(today - timedelta(days=3))]
         subprocess.run(fill, cwd=directory, env=os.environ | environment, check=True, capture_output=True, timeout=60)
         (directory / "old_files").mkdir()
-        (day,) = (directory / "cache").glob(f"market=spot/*/*{YESTERDAY}.parquet")
+        (day,) = (directory / "cache").glob(f"market=spot/*/*{today - timedelta(days=1)}.parquet")
         pl.read_parquet(day, hive_partitioning=False).write_parquet(directory / "old_files" / day.name)
-        yield directory, environment
+        yield World(directory, environment, today)
 
 
 def helps(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
@@ -75,7 +89,7 @@ def helps(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
             yield from helps(each, *path, name)
 
 
-MONTH = ["--instruments", "spot:BTCUSDT", "--from", str(TODAY - timedelta(days=3)), "--to", YESTERDAY]
+MONTH = ["--instruments", "spot:BTCUSDT", "--from", "today-3", "--to", "today-1"]
 MANY = "spot:1000000BOBUSDT,spot:1MBABYDOGEUSDT,um:BTCUSDT_261225,um:1000000MOGUSDT,cm:BTCUSD_261225,cm:ETHUSD_PERP"
 BUCKET = {"BACKFILL_REMOTE_URL": "s3://trades", "BACKFILL_REMOTE_ENDPOINT": "http://127.0.0.1:1"}
 BUCKET |= {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"}
@@ -84,8 +98,8 @@ COMMANDS = {
     "status": ["status"],
     "status of one": ["status", "--instrument", "um:ETHUSDT"],
     "status check": ["status", "--check"],
-    "dry run": ["fill", "--from", str(TODAY - timedelta(days=4)), "--to", YESTERDAY, "--dry-run"],
-    "fill": ["fill", "--from", YESTERDAY],
+    "dry run": ["fill", "--from", "today-4", "--to", "today-1", "--dry-run"],
+    "fill": ["fill", "--from", "today-1"],
     "run once": ["run", "--once"],
     "verify": ["verify"],
     "verify against the archive": ["verify", "--against", "archive"],
@@ -99,15 +113,15 @@ COMMANDS = {
     "connect": ["connect", "ccxt"],
     "connect binance-sdk": ["connect", "binance-sdk"],
     "connect freqtrade": ["connect", "freqtrade"],
-    "chart": ["chart", "spot:BTCUSDT", "--day", YESTERDAY, "--out", "day.html"],
-    "export": ["export", "spot:BTCUSDT", "--from", YESTERDAY, "--every", "1h", "--out", "bars.csv"],
-    "export to stdout": ["export", "spot:BTCUSDT", "--from", YESTERDAY, "--every", "6h"],
+    "chart": ["chart", "spot:BTCUSDT", "--day", "today-1", "--out", "day.html"],
+    "export": ["export", "spot:BTCUSDT", "--from", "today-1", "--every", "1h", "--out", "bars.csv"],
+    "export to stdout": ["export", "spot:BTCUSDT", "--from", "today-1", "--every", "6h"],
     "demo": ["demo", "--trades", "2000"],
     "fleet plan": ["fleet", "plan", *MONTH],
     "fleet fill": ["fleet", "fill", *MONTH],
     "fleet status": ["fleet", "status"],
     "push": ["push"],
-    "pull": ["pull", "--from", YESTERDAY, "--to", YESTERDAY],
+    "pull": ["pull", "--from", "today-1", "--to", "today-1"],
     "catalog": ["catalog"],
     "status of the bucket": ["status", "--remote"],
     "verify the bucket": ["verify", "--remote"],
@@ -126,10 +140,10 @@ FAILS |= {"status check": 75, "rekey without encryption": 78, "push without a bu
 
 @pytest.mark.parametrize("columns", WIDTHS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_fits_the_terminal(name: str, columns: int, world: tuple[Path, dict[str, str]]) -> None:
-    directory, environment = world
+def test_a_command_fits_the_terminal(name: str, columns: int, world: World) -> None:
     bucket = BUCKET if name in IN_BUCKET | {"fleet plan"} else {}
-    terminal = Terminal(columns, *COMMANDS[name], cwd=directory, environment=environment | bucket)
+    words = world.dated(COMMANDS[name])
+    terminal = Terminal(columns, *words, cwd=world.directory, environment=world.environment | bucket)
     code = terminal.end()
     lines = terminal.scrollback()
     # A daemon that ended within a minute counts as one that is behind.
@@ -150,8 +164,10 @@ def test_two_markets_and_an_outage(columns: int, tmp_path: Path) -> None:
     """Each instrument has its row, the one whose host is gone says so, and at the end no row is left behind."""
     spot_options = ["--trades", "150000", "--latency", "0.05"]
     um_options = ["--instrument", "um:ETHUSDT", "--trades", "60000", "--latency", "0.05"]
-    with exchange(*spot_options) as (_, spot), exchange(*um_options) as (futures, um):
-        environment = {"BACKFILL_SPOT_URL": spot, "BACKFILL_UM_URL": um, "BACKFILL_ARCHIVE_URL": spot}
+    # Shortly after midnight today has few trades.
+    noon = shift_to("12:00")
+    with exchange(*spot_options, **noon) as (_, spot), exchange(*um_options, **noon) as (futures, um):
+        environment = noon | {"BACKFILL_SPOT_URL": spot, "BACKFILL_UM_URL": um, "BACKFILL_ARCHIVE_URL": spot}
         environment |= {"BACKFILL_LIVE": "false", "BACKFILL_POLL_SECONDS": "1", "BACKFILL_CACHE_DIR": "cache"}
         arguments = ["run", "--instrument", "spot:BTCUSDT,um:ETHUSDT"]
         terminal = Terminal(columns, *arguments, cwd=tmp_path, environment=environment)
