@@ -37,6 +37,9 @@ log = structlog.get_logger()
 
 _FLEETING = {"paused_ms", "bans_ms_ago", "wait_ms", "granted", "oldest_sent_ms", "window_ms", "met", "answers"}
 
+SHOWN_EVERY_S = 0.25
+"""How often statistics are published while requests come and go."""
+
 MOST_ENDPOINTS = 100
 """Endpoints whose requests are counted apart; other programs may name any."""
 
@@ -57,8 +60,9 @@ async def run_governor(
     async with inbox:
         while True:
             wait_s = governor.grant(_now_ms())
-            shown.value = governor.statistics()
-            with trio.move_on_after(wait_s):
+            if governor.shows_at() <= trio.current_time():
+                shown.value = governor.statistics()
+            with trio.move_on_at(min(trio.current_time() + wait_s, governor.shows_at())):
                 try:
                     message = await inbox.receive()
                 except trio.EndOfChannel:
@@ -111,8 +115,11 @@ class _Governor:
             budget.forget_flights(_now_ms())
         self._announced: dict[Pool, object] = {}
         self._stopping = False
+        self._is_shown, self._is_urgent, self._shown_at = False, True, -math.inf
 
     def handle(self, message: GovernorMessage) -> None:
+        # A pause, and what is learned of weights, is to be on disk at once.
+        self._is_urgent |= not isinstance(message, AcquireWeight | ReportUsage | ReturnPermit)
         match message:
             case AcquireWeight(rank=rank, claimant=claimant):
                 pool = self._pool(message.market)
@@ -142,6 +149,7 @@ class _Governor:
 
     def grant(self, now_ms: float) -> float:
         """Grant what may be granted; return the seconds until the next permit can be, infinite if nobody waits."""
+        self._is_shown = False
         while True:
             candidates = [each for pool in self._pools.values() for each in self._candidates(pool, now_ms)]
             if not candidates:
@@ -205,8 +213,14 @@ class _Governor:
         pool.granted += 1
         request.reply.answered.set()
 
+    def shows_at(self) -> float:
+        """When the statistics are due, in trio's time: now and then while requests are on their way, else at once."""
+        is_seldom = any(self._in_flight.values()) and not self._is_urgent
+        return math.inf if self._is_shown else self._shown_at + (SHOWN_EVERY_S if is_seldom else 0)
+
     def statistics(self) -> GovernorStatistics:
         """Every budget whose limits are known; a change that an operator should know of is logged."""
+        self._is_shown, self._is_urgent, self._shown_at = True, False, trio.current_time()
         now_ms = _now_ms()
         known = {name: (pool, pool.budget.statistics(now_ms)) for name, pool in self._pools.items()}
         result = {
@@ -241,6 +255,7 @@ class _Governor:
                 ticket.sent_ms, report.received_ms, usage.server_ms, usage.precision_ms
             )
         if budget.settle(ticket, report.received_ms, usage.used, accepted=report.accepted):
+            self._is_urgent = True
             weights = {str(name): budget.weights[name] for name in {ticket.endpoint, *budget.weights.learned}}
             log.warning("weight_changed", market=str(report.market), weights=weights)
 

@@ -56,8 +56,6 @@ other requests may still leave: it comes with the head, or it is not worth a req
 _TARGET = re.compile(r"/[\x21\x22\x24-\x7e]{0,8192}")
 """A path with its query: printable ASCII, no fragment."""
 
-_HEADERS = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": "backfilld"}
-
 
 def opener(base_urls: Mapping[Market, Sequence[str]], timeout_s: float) -> OpenRestClient:
     """A function that opens one client of the exchange, for each fetcher its own.
@@ -141,9 +139,7 @@ class BinanceRest:
         usage = Usage()
         try:
             with trio.fail_after(self._timeout_s):
-                response = await route.transport.handle_async_request(
-                    httpx.Request("GET", f"{base}{target}", headers=_HEADERS | dict(headers or {}))
-                )
+                response = await route.transport.handle_async_request(route.get(target, headers))
                 try:
                     answer = Answer(
                         base, target.partition("?")[0], response.status_code, headers_in(response.headers.raw)

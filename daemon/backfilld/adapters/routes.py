@@ -8,7 +8,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, cached_property
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,6 +18,8 @@ from backfilld.core.text import plain
 from backfilld.errors import SettingsError
 
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
+
+_HEADERS = {"accept": "*/*", "accept-encoding": "gzip", "user-agent": "backfilld"}
 
 _KEPT_CONNECTIONS = 10
 """Idle connections that one transport keeps open."""
@@ -44,6 +46,19 @@ _KINDS: dict[type[Exception], str] = {
 }
 
 
+class _Target(httpx.URL):
+    """A path with its query below a base URL. httpx takes longer to parse and encode one than to send it."""
+
+    def __init__(self, base: httpx.URL, target: str) -> None:
+        super().__init__(base)
+        self._target = base.raw_path.rstrip(b"/") + target.encode("ascii")
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path with its query, as it is sent."""
+        return self._target
+
+
 class Route:
     """The way to one base URL; ``transport`` sends requests on it."""
 
@@ -63,6 +78,19 @@ class Route:
             raise SettingsError(
                 f"the proxy {shown(self.proxy or '')}: SOCKS needs the package socksio, pip install 'httpx[socks]'"
             ) from error
+
+    def get(self, target: str, headers: Mapping[str, str] | None = None) -> httpx.Request:
+        """A request for a path with its query, percent-encoded; one with ``headers`` is another program's, and encoded
+        by httpx. Raises httpx.InvalidURL."""
+        if headers is not None:
+            return httpx.Request("GET", f"{self.base}{target}", headers=_HEADERS | dict(headers))
+        request = httpx.Request("GET", self._ours.url, headers=self._ours.headers, stream=self._ours.stream)
+        request.url = _Target(self._ours.url, target)
+        return request
+
+    @cached_property
+    def _ours(self) -> httpx.Request:
+        return httpx.Request("GET", self.base, headers=_HEADERS)
 
     def failure(self, error: BaseException) -> str:
         """The sentence about a failed request: which host, through which proxy, and why."""

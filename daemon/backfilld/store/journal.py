@@ -26,7 +26,15 @@ from backfilld.core.timespan import StoredSpan
 from backfilld.store.atomic import translated
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.keys import NO_KEYS, KeyRing
-from backfilld.store.journal_records import HEADER, Note, Place, encoded_record, read_record, whole_records
+from backfilld.store.journal_records import (
+    HEADER,
+    Note,
+    Place,
+    decoded_record,
+    encoded_record,
+    read_record,
+    whole_records,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +96,10 @@ class JournalWriter:
             self._descriptor = -1
 
     def _begin(self) -> None:
-        places = list(whole_records(self._descriptor))
         is_ours = os.pread(self._descriptor, len(HEADER), 0) == HEADER
-        self.size_bytes = places[-1].stop if places else len(HEADER)
+        self.size_bytes = len(HEADER)
+        for place, _, _ in whole_records(self._descriptor):
+            self.size_bytes = place.stop
         if not is_ours:
             os.ftruncate(self._descriptor, 0)
             _write_all(self._descriptor, HEADER, 0)
@@ -113,7 +122,7 @@ def reading_journal(path: Path, keys: KeyRing = NO_KEYS) -> Iterator[list[Record
         return
     try:
         with translated(path, "read"):
-            records = [_record(descriptor, place, path, keys) for place in whole_records(descriptor)]
+            records = [_record(descriptor, *each, path, keys) for each in whole_records(descriptor)]
         yield records
     finally:
         os.close(descriptor)
@@ -170,8 +179,8 @@ def _joined(frames: Iterable[pl.DataFrame]) -> Iterator[Merged]:
         yield deduplicate(rows)
 
 
-def _record(descriptor: int, place: Place, path: Path, keys: KeyRing) -> Record:
-    note, trades = read_record(descriptor, place, path, keys)
+def _record(descriptor: int, place: Place, text: bytes, batch: bytes, path: Path, keys: KeyRing) -> Record:
+    note, trades = decoded_record(place, text, batch, path, keys)
     # Rows that are not at hand are read again: a journal may have twice those of its day.
     return Record(note, tuple(spans_of(trades)), lambda: read_record(descriptor, place, path, keys)[1])
 

@@ -9,7 +9,6 @@ metadata.
 
 import os
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import REST, Source, Suspicion
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
+from backfilld.core.inflate import crc32
 from backfilld.core.model import MAX_ID, IdRange
 from backfilld.store.format.dayfile import ARROW_SCHEMA, arrow_table
 from backfilld.store.format.footer import UntrustedFile
@@ -57,7 +57,7 @@ class Note(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record stands in the journal, in bytes: its note, its rows, its end."""
+    """Where a record stands in the journal, in bytes: its note, its rows, its end; and how many rows it has."""
 
     note: int
     batch: int
@@ -71,13 +71,15 @@ def encoded_record(note: Note, trades: pl.DataFrame, path: Path, keys: KeyRing) 
     text, batch, magic = msgspec.json.encode(note), _batch_of(trades), _PLAIN
     if keys.writing is not None:
         metadata = {_NOTE_KEY: text.decode()}
-        batch = table_as_bytes(_cell_of(batch), keys, metadata=metadata, aad=_place_of(path), codec="none")
+        batch = memoryview(table_as_bytes(_cell_of(batch), keys, metadata=metadata, aad=_place_of(path), codec="none"))
         text, magic = b"", _ENCRYPTED
-    return _PREFIX.pack(magic, len(text), len(batch), trades.height, _check(trades.height, text, batch)) + text + batch
+    prefix = _PREFIX.pack(magic, len(text), len(batch), trades.height, _check(trades.height, text, batch))
+    return b"".join((prefix, text, batch))
 
 
-def whole_records(descriptor: int) -> Iterator[Place]:
-    """The records up to the first that is torn or damaged. Raises UntrustedFile for a journal of another version."""
+def whole_records(descriptor: int) -> Iterator[tuple[Place, bytes, bytes]]:
+    """The records up to the first that is torn or damaged, each with the bytes of its note and of its rows. Raises
+    UntrustedFile for a journal of another version."""
     size = os.fstat(descriptor).st_size
     header = os.pread(descriptor, len(HEADER), 0)
     if header != HEADER and len(header) == len(HEADER) and header.startswith(_ANY_HEADER):
@@ -86,14 +88,14 @@ def whole_records(descriptor: int) -> Iterator[Place]:
     while header == HEADER and at + _PREFIX.size <= size:
         magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack(os.pread(descriptor, _PREFIX.size, at))
         note = at + _PREFIX.size
-        batch, stop = note + note_bytes, note + note_bytes + batch_bytes
-        if magic not in {_PLAIN, _ENCRYPTED} or stop > size:
+        place = Place(note, note + note_bytes, note + note_bytes + batch_bytes, rows, magic == _ENCRYPTED)
+        if magic not in {_PLAIN, _ENCRYPTED} or place.stop > size:
             return
-        text, rest = os.pread(descriptor, note_bytes, note), os.pread(descriptor, batch_bytes, batch)
-        if len(rest) != batch_bytes or _check(rows, text, rest) != check:
+        text, batch = _content(descriptor, place)
+        if len(batch) != batch_bytes or _check(rows, text, batch) != check:
             return
-        yield Place(note, batch, stop, rows, magic == _ENCRYPTED)
-        at = stop
+        yield place, text, batch
+        at = place.stop
 
 
 def has_first_record(path: Path) -> bool:
@@ -110,8 +112,11 @@ def has_first_record(path: Path) -> bool:
 def read_record(descriptor: int, place: Place, path: Path, keys: KeyRing) -> tuple[Note, pl.DataFrame]:
     """The note and the rows of a record of the journal at this path. Raises UntrustedFile for what this program did not
     write, and DayLocked for a record that no key opens."""
-    text = os.pread(descriptor, place.batch - place.note, place.note)
-    body = os.pread(descriptor, place.stop - place.batch, place.batch)
+    return decoded_record(place, *_content(descriptor, place), path, keys)
+
+
+def decoded_record(place: Place, text: bytes, body: bytes, path: Path, keys: KeyRing) -> tuple[Note, pl.DataFrame]:
+    """The same, of a record whose bytes are at hand."""
     batch = pa.py_buffer(body)
     if place.is_encrypted:
         text, batch = _decrypted(body, path, keys)
@@ -122,14 +127,20 @@ def read_record(descriptor: int, place: Place, path: Path, keys: KeyRing) -> tup
     return note, _trades_of(batch, place.rows)
 
 
-def _batch_of(trades: pl.DataFrame) -> bytes:
+def _content(descriptor: int, place: Place) -> tuple[bytes, bytes]:
+    """The bytes of the note, and of the rows."""
+    text = os.pread(descriptor, place.batch - place.note, place.note)
+    return text, os.pread(descriptor, place.stop - place.batch, place.batch)
+
+
+def _batch_of(trades: pl.DataFrame) -> memoryview:
     # Not select(): it wakes the thread pool, which costs more than the rest of an append.
     table = arrow_table(trades[ARROW_SCHEMA.names])
     batches = table.combine_chunks().to_batches()
-    return batches[0].serialize().to_pybytes() if batches else b""
+    return memoryview(batches[0].serialize() if batches else b"")
 
 
-def _cell_of(batch: bytes) -> pa.Table:
+def _cell_of(batch: memoryview) -> pa.Table:
     """A table of one value. From buffers: Arrow would load pandas, where it is installed, to look at a list."""
     offsets = struct.pack("<ii", 0, len(batch))
     cell = pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(batch)])
@@ -172,6 +183,6 @@ def _place_of(path: Path) -> bytes:
     return "/".join(path.parts[-3:]).encode()
 
 
-def _check(rows: int, text: bytes, batch: bytes) -> int:
+def _check(rows: int, text: bytes, batch: bytes | memoryview) -> int:
     lengths = struct.pack("<III", len(text), len(batch), rows)
-    return zlib.crc32(batch, zlib.crc32(text, zlib.crc32(lengths)))
+    return crc32(batch, crc32(text, crc32(lengths, 0)))

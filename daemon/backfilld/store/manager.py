@@ -7,6 +7,7 @@ adapter puts it on a thread.
 import datetime as dt
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -159,28 +160,29 @@ class BackfillCacheManager(StoredDays):
         moving aside a file that is not as it was written, and for a file that is gone if there are no trades to begin
         another.
         """
-        before = self._checked(day)
-        if before is None and new.is_empty():
-            raise DayDamaged(f"{self.get_cache_path(day)} is gone")
-        known = before.provenance() if before else Provenance()
-        starts = {*day_starts, *known.day_starts}
-        earlier, later = self.nearest(day)
-        last_id = max(before.last_id if before else -1, new["a"][-1] if new.height else -1)
         tally = Tally()
-        # A day that goes on needs no digest, which would cost a fifth of writing it.
-        is_over = later is not None or any(start.first_id > last_id for start in starts)
-        with rewriting(self.get_cache_path(day), day, self.instrument, self.encoding, digested=is_over) as writer:
-            for piece in spliced(self._trusted_groups(day, tally), iter([new]), tally):
-                writer.add(piece)
-            if refuse_conflicts:
-                _refuse_conflicts(tally.conflicts)
-            refused = IdSet.of_ids(tally.conflicts["a"].unique().sort()).ranges
-            known = replace(
-                known.with_news(day_starts, absent, suspected),
-                source=source,
-                conflicting=(*known.conflicting, *refused),
-            )
-            certificate = writer.finish(known, earlier, later)
+        with self._trusted(day, tally) as stored:
+            before = stored.certificate if stored else None
+            if before is None and new.is_empty():
+                raise DayDamaged(f"{self.get_cache_path(day)} is gone")
+            known = before.provenance() if before else Provenance()
+            starts = {*day_starts, *known.day_starts}
+            earlier, later = self.nearest(day)
+            last_id = max(before.last_id if before else -1, new["a"][-1] if new.height else -1)
+            # A day that goes on needs no digest, which would cost a fifth of writing it.
+            is_over = later is not None or any(start.first_id > last_id for start in starts)
+            with rewriting(self.get_cache_path(day), day, self.instrument, self.encoding, digested=is_over) as writer:
+                for piece in spliced(stored.row_groups() if stored else iter(()), iter([new]), tally):
+                    writer.add(piece)
+                if refuse_conflicts:
+                    _refuse_conflicts(tally.conflicts)
+                refused = IdSet.of_ids(tally.conflicts["a"].unique().sort()).ranges
+                known = replace(
+                    known.with_news(day_starts, absent, suspected),
+                    source=source,
+                    conflicting=(*known.conflicting, *refused),
+                )
+                certificate = writer.finish(known, earlier, later)
         remove_journal(self.journal_path(day))
         cached = before.rows if before else 0
         return Appended(certificate, writer.bytes, cached, tally.duplicates, tally.conflicts)
@@ -192,25 +194,21 @@ class BackfillCacheManager(StoredDays):
         except DayDamaged:
             self.append(day, new, refuse_conflicts=True)
 
-    def _checked(self, day: dt.date) -> Certificate | None:
-        """The certificate of a day whose file is as it was written; None if nothing is stored of it. Rows that somebody
-        altered are never written anew, which would make them look right."""
+    @contextmanager
+    def _trusted(self, day: dt.date, tally: Tally) -> Iterator[JoinedDay | None]:
+        """Yield a day whose file is as it was written; None if nothing is stored of it. Rows that somebody altered are
+        never written anew, which would make them look right: a file that turns out to be damaged, then or in the block,
+        is moved aside."""
         if not self.is_stored(day):
-            return None
+            yield None
+            return
         try:
-            with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
-                return reader.checked()
+            with translated(self.get_cache_path(day), "read"), self.open_day(day, tally) as reader:
+                reader.checked()
+                yield reader
         except UntrustedFile as error:
             self.distrust(day, str(error))
             raise self.damaged(day, error) from error
-
-    def _trusted_groups(self, day: dt.date, tally: Tally) -> Iterator[pl.DataFrame]:
-        """As ``row_groups``; a file that turns out to be damaged is moved aside."""
-        try:
-            yield from self.row_groups(day, tally)
-        except DayDamaged as error:
-            self.distrust(day, str(error))
-            raise
 
     def _overlap(self, certificate: Certificate) -> str | None:
         """Why the file cannot be right beside its nearest neighbours: no two days have an id in common."""

@@ -67,12 +67,9 @@ def _frames(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> It
     try:
         with (
             unpacking(archive, member) as packed,
-            closing(ahead(_blocks(packed, has_header=shape.has_header))) as blocks,
+            closing(ahead(map(shape.checked, _blocks(packed, has_header=shape.has_header)))) as frames,
         ):
-            for block in blocks:
-                frame = _typed(shape.parsed(block))
-                _refuse_impossible(frame)
-                yield frame
+            yield from frames
     except (pa.ArrowInvalid, _Impossible) as error:
         place = _place_of_the_fault(archive, member, shape) or str(error).splitlines()[0][:200]
         raise ArchiveError(f"{path.name}: {plain(member.filename, 80)}: {plain(place)}", kind="value") from error
@@ -100,7 +97,7 @@ def _blocks(packed: IO[bytes], *, has_header: bool) -> Iterator[bytes]:
 
 def ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """The same, the next one being made by a thread while the one before is used."""
-    with ThreadPoolExecutor(1, "unpacker") as thread:
+    with ThreadPoolExecutor(1, "parser") as thread:
         pending = thread.submit(next, items, None)
         while (item := pending.result()) is not None:
             pending = thread.submit(next, items, None)
@@ -116,6 +113,12 @@ class _Shape:
 
     columns: tuple[str, ...]
     has_header: bool
+
+    def checked(self, block: bytes) -> pl.DataFrame:
+        """The rows of whole lines as trades, of which none is impossible."""
+        frame = _typed(self.parsed(block))
+        _refuse_impossible(frame)
+        return frame
 
     def parsed(self, block: bytes) -> pa.Table:
         """The rows of whole lines. Nothing stands for a null, so an empty field is an error."""
