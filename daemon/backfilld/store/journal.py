@@ -174,9 +174,11 @@ def _below(trades: pl.DataFrame, trade_id: int) -> int:
 
 def _joined(frames: Iterable[pl.DataFrame]) -> Iterator[Merged]:
     """The rows of the frames as one piece, of two under one id that of the earlier frame; none for no rows."""
-    rows = pl.concat([empty_trades(), *frames], rechunk=False)
-    if rows.height:
-        yield deduplicate(rows)
+    pieces = [each for each in frames if each.height]
+    if len(pieces) == 1:
+        yield Merged(pieces[0], 0, empty_trades())
+    elif pieces:
+        yield deduplicate(pl.concat(pieces, rechunk=False))
 
 
 def _record(descriptor: int, place: Place, text: bytes, batch: bytes, path: Path, keys: KeyRing) -> Record:
