@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_util import AsyncValue
 
-from backfilld.actors.governor import GovernorStatistics, run_governor
+from backfilld.actors.governor import SHOWN_EVERY_S, GovernorStatistics, run_governor
 from backfilld.actors.messages import StopRequested
 from backfilld.actors.permits import (
     AcquireWeight,
@@ -326,15 +326,44 @@ async def test_a_stop_releases_all_who_wait_with_empty_hands(autojump_clock: Moc
 async def test_levels_show_what_is_used_of_what_is_allowed(autojump_clock: MockClock) -> None:
     async with governing(share=0.8) as desk:
         await desk.ask(30).answered.wait()
+        await trio.sleep(SHOWN_EVERY_S)
         await wait_all_tasks_blocked()
         level = desk.shown.value[Pool.SPOT]
         assert (level.used, level.allowed, level.limit, level.interval, level.paused_ms) == (30, 80, 100, "1m", 0)
         desk.pause(5_000)
         await wait_all_tasks_blocked()
-        assert desk.shown.value[Pool.SPOT].paused_ms == 5_000
+        assert desk.shown.value[Pool.SPOT].paused_ms == 5_000 - SHOWN_EVERY_S * 1000
         desk.send.send_nowait(SetLimits(Market.SPOT, ()))
         await wait_all_tasks_blocked()
         assert desk.shown.value[Pool.SPOT].limit == 6000, "none named means that the documented ones stay"
+
+
+async def test_levels_are_published_four_times_a_second_and_a_pause_at_once(autojump_clock: MockClock) -> None:
+    """A request more or less is of no consequence while others are on their way; what a restart must know is."""
+    async with governing(limit=10_000) as desk:
+        long = desk.ask(1)
+        published = 0
+        async with trio.open_nursery() as watching:
+
+            async def count() -> None:
+                nonlocal published
+                async for _ in desk.shown.eventual_values():
+                    published += 1
+
+            watching.start_soon(count)
+            for _ in range(100):
+                slot = desk.ask(1)
+                desk.report(await ticket_of(slot), Usage(), trio.current_time() * 1000)
+                await trio.sleep(0.01)
+            assert 4 <= published <= 7, "in a second"
+            before = published
+            desk.pause(5_000)
+            await wait_all_tasks_blocked()
+            assert published == before + 1
+            watching.cancel_scope.cancel()
+        desk.report(long.ticket, Usage(), trio.current_time() * 1000)
+        await wait_all_tasks_blocked()
+        assert desk.shown.value[Pool.SPOT].answers == {"1": {"accepted": 101}}, "what is over is shown at once"
 
 
 async def test_it_ends_when_its_inbox_does_though_someone_waits(autojump_clock: MockClock) -> None:
@@ -373,6 +402,7 @@ async def test_clients_use_up_their_share_and_then_the_backfill_goes_on(autojump
         slots = [desk.ask(25, rank=Rank.CLIENT) for _ in range(3)]
         older = desk.ask(30, rank=Rank.OLDER)
         assert await granted([*slots, older]) == [True, True, False, True]
+        await trio.sleep(SHOWN_EVERY_S)
         await wait_all_tasks_blocked()
         level = desk.shown.value[Pool.SPOT]
         assert (level.clients, level.own, level.used) == (50, 30, 80)

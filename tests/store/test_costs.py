@@ -39,8 +39,17 @@ class Costs:
 
 def _written() -> int:
     """The bytes that this process has handed to the kernel."""
+    return _counted("wchar")
+
+
+def _read() -> int:
+    """The bytes that this process has got from the kernel."""
+    return _counted("rchar")
+
+
+def _counted(name: str) -> int:
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
-    return int(fields["wchar"])
+    return int(fields[name])
 
 
 @pytest.fixture
@@ -61,16 +70,16 @@ class Daemon:
 
     def __init__(self, cache: Path, save_s: float = SAVE_S) -> None:
         self.manager = BackfillCacheManager(instrument_directory(cache, SPOT), SPOT)
-        self._days = WaitingDays(save_s)
+        self.days = WaitingDays(save_s)
         self.rewrites: list[int] = []
         self.now_s = 0.0
 
     def save(self, trades: pl.DataFrame) -> bool:
         """Save what came; return whether it went into the journal. The writer rewrites what is due."""
         starts = starts_at(DAY, 1000)
-        done = self._days.append(self.manager, Addition(SPOT, DAY, trades, starts), self.now_s)
-        if done.is_in_journal and any(at <= self.now_s for at in self._days.due_at().values()):
-            done = self._days.rewrite(self.manager, Addition(SPOT, DAY, trades[:0], starts))
+        done = self.days.append(self.manager, Addition(SPOT, DAY, trades, starts), self.now_s)
+        if done.is_in_journal and any(at <= self.now_s for at in self.days.due_at().values()):
+            done = self.days.rewrite(self.manager, Addition(SPOT, DAY, trades[:0], starts))
         if not done.is_in_journal:
             self.rewrites.append(done.record.rows)
         return done.is_in_journal
@@ -119,5 +128,15 @@ def test_a_backfill_encodes_each_row_a_few_times_however_long_the_day(tmp_path: 
     daemon = Daemon(tmp_path, save_s=math.inf if pages < 100 else 1e9)
     for number in range(pages):
         daemon.save(day_frame(range(1000 + 100 * number, 1100 + 100 * number)))
-    daemon._days.rewrite(daemon.manager, Addition(SPOT, DAY, day_frame([]), starts_at(DAY, 1000)))
+    daemon.days.rewrite(daemon.manager, Addition(SPOT, DAY, day_frame([]), starts_at(DAY, 1000)))
     assert sum(daemon.rewrites) + 100 * pages <= 2.6 * 100 * pages
+
+
+def test_a_rewrite_reads_the_journal_twice(tmp_path: Path) -> None:
+    """Once to see what is in it, and once to pass the rows on: they are not kept in memory in between."""
+    daemon = Daemon(tmp_path, math.inf)
+    for first_id in range(1000, 41_000, 10_000):
+        daemon.save(day_frame(range(first_id, first_id + 10_000)))
+    size, before = daemon.manager.journal_path(DAY).stat().st_size, _read()
+    daemon.days.rewrite(daemon.manager, Addition(SPOT, DAY, day_frame([])))
+    assert _read() - before < 2.1 * size
