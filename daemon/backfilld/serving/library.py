@@ -86,7 +86,8 @@ class Library:
         return None
 
     async def _trades(self, question: TradesQuestion, digits: Digits) -> Found | None:
-        timeline = await self._timeline(question.instrument, self._wanted(question))
+        upto_id = None if question.from_id is None else question.from_id + 2 * question.limit
+        timeline = await self._timeline(question.instrument, self._wanted(question), upto_id)
         chosen = await self._selected(select(question, timeline))
         if chosen is None:
             return None
@@ -159,11 +160,13 @@ class Library:
         back = 0 if question.start_ms is not None else 1
         return around_span(first - timedelta(days=back), first)
 
-    async def _timeline(self, instrument: Instrument, wanted: Wanted) -> Timeline:
+    async def _timeline(self, instrument: Instrument, wanted: Wanted, upto_id: int | None = None) -> Timeline:
+        """What is stored, with the live trades behind it. Those make no difference to a question that ends before the
+        first of them, at ``upto_id``; to make pieces of the newest takes as long as a page."""
         stored = await self._days.timeline(instrument, wanted)
         tail = self._tails.of.get(instrument)
-        live = [] if tail is None else tail.pieces()
-        is_live = tail is not None and tail.is_fresh() and self._clock.is_attached(instrument)
+        live = [] if tail is None or tail.begins_behind(upto_id) else tail.pieces()
+        is_live = bool(live) and tail is not None and tail.is_fresh() and self._clock.is_attached(instrument)
         pieces = _joined(stored.pieces, live)
         is_first = bool(pieces) and pieces[0].ids.first_id == RULES[instrument.market].first_id
         return replace(stored, pieces=pieces, is_live=is_live, is_first=is_first)

@@ -61,6 +61,11 @@ class Tail:
         self.loose, self.rows, self._loose = [], 0, []
         self.heard_at = float("-inf")
 
+    def begins_behind(self, trade_id: int | None) -> bool:
+        """Whether the first trade has a higher id; None is behind all."""
+        first_id = self.packed[0][0].ids.first_id if self.packed else self.loose[0].a if self.loose else None
+        return trade_id is not None and first_id is not None and first_id > trade_id
+
     def is_fresh(self) -> bool:
         """Whether the stream has spoken of late."""
         return bool(self.rows) and trio.current_time() - self.heard_at < FRESH_S
