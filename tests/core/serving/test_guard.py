@@ -55,6 +55,14 @@ def test_two_hosts_are_none() -> None:
     assert found.reason == "host"
 
 
+@pytest.mark.parametrize(("name", "other"), [("origin", "http://localhost"), ("sec-fetch-site", "none")])
+def test_two_origins_are_nobody_s(name: str, other: str) -> None:
+    head = Head("GET", "/", "", [("host", "localhost"), (name, "https://evil.example"), (name, other)])
+    found = denial(head, HOSTS)
+    assert found is not None
+    assert found.reason == "origin"
+
+
 @given(st.text(max_size=20), st.sampled_from(["signature", "SIGNATURE", "Signature", "%73ignature", "listenKey"]))
 def test_a_signature_anywhere_in_the_query_is_seen(before: str, name: str) -> None:
     plain = "".join(each for each in before if each.isalnum())

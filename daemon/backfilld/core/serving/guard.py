@@ -13,6 +13,9 @@ MOST_HEADERS = 64
 MOST_HEADER_BYTES = 16_384
 METHODS = frozenset(("GET", "HEAD"))
 
+_OF_PAGES = frozenset(("origin", "sec-fetch-site"))
+"""Headers by which a browser says whose page asks; it sends each once."""
+
 SIGNED = "backfilld serves public market data only; send signed requests to Binance"
 
 _SIGNED_PREFIXES = ("/sapi/", "/papi/", "/wapi/")
@@ -105,7 +108,8 @@ def foreign(headers: Sequence[tuple[str, str]], hosts: frozenset[str]) -> Denial
     names = [value for name, value in headers if name == "host"]
     if len(names) != 1 or host_name(names[0]) not in hosts:
         return Denial(421, 0, "this Host is not served here; name it in api_hosts", "host")
-    if not is_own_origin(dict(headers), hosts):
+    origins = [name for name, _ in headers if name in _OF_PAGES]
+    if len(origins) > len(set(origins)) or not is_own_origin(dict(headers), hosts):
         return Denial(403, 0, "requests of other sites are refused", "origin")
     return None
 
