@@ -41,7 +41,7 @@ from backfilld.settings.usable import unusable
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
 from backfilld.store.layout import archive_directory, state_directory
-from backfilld.store.lock import CacheLock, locked
+from backfilld.store.lock import CacheLock, Role, locked
 from backfilld.supervisor_governor import GovernorRoom, governor_room
 from backfilld.supervisor_live import LiveDoor, LiveWorld
 from backfilld.supervisor_remote import Remote
@@ -66,6 +66,7 @@ class Assembly:
     pipeline: Pipeline
     outcomes: trio.MemoryReceiveChannel[Outcome]
     store: TradeStore
+    lock: CacheLock | None
 
 
 @contextmanager
@@ -75,17 +76,17 @@ def assembled(
     once: bool,
     instruments: tuple[Instrument, ...] | None = None,
     window: TimeSpan | None = None,
-    locks: bool = True,
+    locks_as: Role | None = "command",
     uses_archive: bool = True,
 ) -> Iterator[Assembly]:
     """Build a pipeline from settings. Needs a running trio loop.
 
-    The cache and STATE_DIR are locked meanwhile, unless the caller ``locks`` them itself. Without ``uses_archive`` the
-    exchange alone is asked. Raises CacheLocked if another instance holds one of them, SettingsError if nothing may be
-    written there, StoreError if a directory cannot be used otherwise.
+    The cache and STATE_DIR are locked meanwhile, ``locks_as`` None if the caller has locked them. Without
+    ``uses_archive`` the exchange alone is asked. Raises CacheLocked if another instance holds one of them,
+    SettingsError if nothing may be written there, StoreError if a directory cannot be used otherwise.
     """
     with ExitStack() as stack:
-        lock = _locked(settings, stack) if locks and settings.cache_enabled else None
+        lock = _locked(settings, stack, locks_as) if locks_as and settings.cache_enabled else None
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
         spec = spec_of(settings, once=once, instruments=instruments, window=window)
         spec = spec if uses_archive else replace(spec, uses_archive=False)
@@ -109,12 +110,12 @@ def assembled(
             disk=disk,
             live=_live_world(settings, once=once),
         )
-        yield Assembly(pipeline, outcomes, store)
+        yield Assembly(pipeline, outcomes, store, lock)
 
 
-def _locked(settings: Settings, stack: ExitStack) -> CacheLock:
+def _locked(settings: Settings, stack: ExitStack, role: Role) -> CacheLock:
     try:
-        return stack.enter_context(locked(settings.cache_dir, settings.state_path))
+        return stack.enter_context(locked(settings.cache_dir, settings.state_path, role))
     except StoreError as error:
         raise unusable(settings, error) from error
 

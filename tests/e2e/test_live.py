@@ -19,6 +19,7 @@ import trio
 
 from backfilld import FollowEnded, Settings, follow
 from backfilld.core.model import Instrument
+from backfilld.store.lock import writer_of
 from binance_simulator import Cut, Exchange, ExchangeOptions, Market, Pool, StreamOptions, Tape, open_exchange
 from binance_simulator.exchange import host_ms
 from tests.e2e.world import BTC, START_MS, Daemon, at_hour, ended, kill, trade_requests
@@ -272,6 +273,21 @@ async def test_without_a_daemon_a_follower_brings_its_own_stream_and_leaves_the_
         again = daemon.start("run")
         await until_attached(daemon)
         await end(again)
+
+
+async def test_a_follower_leaves_the_cache_to_a_daemon_that_starts_and_goes_on_with_it(tmp_path: Path) -> None:
+    async with live_exchange(200) as exchange:
+        daemon, ids, frames_of_daemon = streamed(exchange, tmp_path / "cache"), list[int](), 0
+        async with aclosing(follow(BTC, settings=settings_of(daemon))) as frames:
+            ids += (await anext(frames))["a"].to_list()
+            process = daemon.start("run")
+            with trio.fail_after(60):
+                while frames_of_daemon < 3:
+                    ids += (await anext(frames))["a"].to_list()
+                    frames_of_daemon += writer_of(daemon.cache_dir) == process.pid
+        assert is_contiguous(ids)
+        await end(process)
+        assert not (daemon.cache_dir / ".backfilld" / "lock.wanted").exists()
 
 
 async def test_a_reload_adds_an_instrument_to_the_connection_that_stands(tmp_path: Path) -> None:

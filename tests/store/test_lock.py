@@ -27,11 +27,21 @@ with locked(Path(sys.argv[1])):
     sys.stdin.read()
 """
 
+FOLLOWER = """
+import sys, time
+from pathlib import Path
+from backfilld.store.lock import locked
+with locked(Path(sys.argv[1]), role="follower") as lock:
+    print("held", flush=True)
+    while not lock.is_wanted():
+        time.sleep(0.02)
+"""
+
 
 @contextmanager
-def other_holder(cache_dir: Path) -> Iterator[subprocess.Popen[str]]:
+def other_holder(cache_dir: Path, code: str = HOLDER) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the cache until its stdin is closed."""
-    command = [sys.executable, "-c", HOLDER, str(cache_dir)]
+    command = [sys.executable, "-c", code, str(cache_dir)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None
@@ -48,6 +58,24 @@ def test_a_second_process_is_refused_by_the_name_of_the_first(tmp_path: Path) ->
         holder.communicate(timeout=30)
         with locked(tmp_path):
             pass
+
+
+def test_a_follower_lets_go_for_a_daemon_and_for_nobody_else(tmp_path: Path) -> None:
+    with other_holder(tmp_path, FOLLOWER) as follower:
+        for role in ("command", "follower"):
+            with pytest.raises(CacheLocked, match=rf"process {follower.pid}$"):
+                locked(tmp_path, role=role).__enter__()
+        with locked(tmp_path, role="daemon"):
+            assert writer_of(tmp_path) == os.getpid()
+        assert not (tmp_path / ".backfilld" / "lock.wanted").exists()
+
+
+def test_the_wish_of_a_daemon_that_died_is_none(tmp_path: Path) -> None:
+    with locked(tmp_path, role="follower") as lock:
+        wish = tmp_path / ".backfilld" / "lock.wanted"
+        for text, is_wanted in ((f"{os.getpid()}\n", True), ("4194305\n", False), ("", False), ("../tmp", False)):
+            wish.write_text(text)
+            assert lock.is_wanted() == is_wanted
 
 
 def test_the_lock_dies_with_a_killed_holder(tmp_path: Path) -> None:

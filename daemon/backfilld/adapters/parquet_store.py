@@ -144,7 +144,7 @@ class ParquetStore:
 
     def waiting(self) -> Mapping[tuple[Instrument, date], float]:
         """When the file of each day is to be rewritten that has rows in its journal."""
-        return {(instrument, day): at for (instrument, day), at in self._waiting.due_at().items() if instrument}
+        return self._waiting.due_at()
 
     async def _saved(self, addition: Addition, save: Callable[[], Appended]) -> Saved:
         instrument, day = addition.instrument, addition.day

@@ -17,6 +17,9 @@ q quantity, f and l first and last trade id, m whether the buyer was the maker, 
 has no such field)."""
 
 
+_EMPTY = pl.DataFrame(schema=SCHEMA)
+
+
 def empty_trades() -> pl.DataFrame:
     """A trade frame of no rows."""
-    return pl.DataFrame(schema=SCHEMA)
+    return _EMPTY.clone()

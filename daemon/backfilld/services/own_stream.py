@@ -1,13 +1,14 @@
 """A stream of our own, where no daemon runs: a pipeline for one instrument in the background.
 
-Owns the life of that pipeline. It is a system task, because a generator that is left at a yield cannot have a nursery
-around it; nothing that goes wrong in it goes anywhere but to its reader.
+Owns the life of that pipeline, which ends when a daemon wants the cache. It is a system task, because a generator that
+is left at a yield cannot have a nursery around it; nothing that goes wrong in it goes anywhere but to its reader.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import trio
+from trio_util import periodic
 
 from backfilld.actors.live_messages import Ended, Frame
 from backfilld.adapters.library_log import library_logging
@@ -18,6 +19,8 @@ from backfilld.settings import Settings
 from backfilld.supervisor import cause_of, run_pipeline
 
 LOOK_S = 0.05
+YIELD_LOOK_S = 0.5
+"""Between looks for a daemon that wants the cache."""
 
 
 @asynccontextmanager
@@ -27,9 +30,10 @@ async def own_stream(
     """The frames of a pipeline that runs while the context is open. Raises CacheLocked, StoreError, SettingsError."""
     if not (settings.live and settings.cache_enabled):
         raise SettingsError("no daemon runs, and following without one needs live = true and cache_enabled = true")
-    with library_logging(), assembled(settings, once=False, instruments=(instrument,)) as assembly:
+    with library_logging(), assembled(settings, once=False, instruments=(instrument,), locks_as="follower") as assembly:
         run = _Run(assembly)
         trio.lowlevel.spawn_system_task(run.run)
+        trio.lowlevel.spawn_system_task(run.yield_to_daemon)
         try:
             async with aclosing(run.frames(instrument, from_id)) as frames:
                 yield frames
@@ -43,6 +47,7 @@ async def own_stream(
 class _Run:
     def __init__(self, assembly: Assembly) -> None:
         self._pipeline = assembly.pipeline
+        self._lock = assembly.lock
         self.done = trio.Event()
         self.scope = trio.CancelScope()
         self._failure: BaseException | None = None
@@ -58,6 +63,13 @@ class _Run:
             self._failure = error
         finally:
             self.done.set()
+
+    async def yield_to_daemon(self) -> None:
+        """Stop once a daemon waits for the cache."""
+        async for _ in periodic(YIELD_LOOK_S):
+            if self.done.is_set() or (self._lock is not None and self._lock.is_wanted()):
+                self._pipeline.stop.set()
+                return
 
     async def frames(self, instrument: Instrument, from_id: int | None) -> AsyncGenerator[Frame, None]:
         """The frames of the pipeline; what stopped it is raised."""

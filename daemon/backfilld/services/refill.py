@@ -43,7 +43,7 @@ async def run_once(
 ) -> list[Outcome]:
     """Run the pipeline over the window; return what it came to for each instrument. Raises StoreError."""
     with assembled(
-        settings, once=True, instruments=instruments, window=window, locks=False, uses_archive=uses_archive
+        settings, once=True, instruments=instruments, window=window, locks_as=None, uses_archive=uses_archive
     ) as assembly:
         async with _attended(assembly.pipeline, beside):
             await run_pipeline(assembly.pipeline)

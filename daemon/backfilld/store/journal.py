@@ -14,7 +14,8 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -36,10 +37,15 @@ from backfilld.store.journal_records import (
     whole_records,
 )
 
+KEPT_ROWS = 32_768
+"""Rows of a journal that stay in memory once they are read. A journal may have twice those of its day: the others are
+read again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One save: its note, and the spans of its rows, which stay on disk. Usable inside of :func:`reading_journal`."""
+    """One save: its note, the spans of its rows, and the rows, which may be read again. Usable inside of
+    :func:`reading_journal`."""
 
     note: Note
     spans: tuple[StoredSpan, ...]
@@ -122,7 +128,7 @@ def reading_journal(path: Path, keys: KeyRing = NO_KEYS) -> Iterator[list[Record
         return
     try:
         with translated(path, "read"):
-            records = [_record(descriptor, *each, path, keys) for each in whole_records(descriptor)]
+            records = list(_records(descriptor, path, keys))
         yield records
     finally:
         os.close(descriptor)
@@ -181,10 +187,17 @@ def _joined(frames: Iterable[pl.DataFrame]) -> Iterator[Merged]:
         yield deduplicate(pl.concat(pieces, rechunk=False))
 
 
-def _record(descriptor: int, place: Place, text: bytes, batch: bytes, path: Path, keys: KeyRing) -> Record:
-    note, trades = decoded_record(place, text, batch, path, keys)
-    # Rows that are not at hand are read again: a journal may have twice those of its day.
-    return Record(note, tuple(spans_of(trades)), lambda: read_record(descriptor, place, path, keys)[1])
+def _records(descriptor: int, path: Path, keys: KeyRing) -> Iterator[Record]:
+    rows = 0
+    for place, text, batch in whole_records(descriptor):
+        note, trades = decoded_record(place, text, batch, path, keys)
+        record = Record.of(note, trades)
+        rows += place.rows
+        yield record if rows <= KEPT_ROWS else replace(record, read=partial(_rows, descriptor, place, path, keys))
+
+
+def _rows(descriptor: int, place: Place, path: Path, keys: KeyRing) -> pl.DataFrame:
+    return read_record(descriptor, place, path, keys)[1]
 
 
 def _opened(path: Path, flags: int) -> int:

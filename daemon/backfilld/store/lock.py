@@ -5,6 +5,9 @@ Both locks are needed where STATE_DIR lies elsewhere. The one in the state direc
 daemon per machine. The one in the cache keeps out a daemon of another machine, or with another STATE_DIR.
 
 A lock file is opened without following links, readable by its owner alone: who can open it can lock it.
+
+A program that follows trades where no daemon runs has the locks too. It lets go of them when a daemon wants to start:
+the daemon writes its process into ``lock.wanted`` beside the lock, and waits.
 """
 
 import fcntl
@@ -14,13 +17,21 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Literal
 
 from backfilld.errors import CacheLocked, StoreError
 from backfilld.store.atomic import translated
 from backfilld.store.layout import STATE_DIRECTORY
 
-_LOOKS = 20
-"""At the lock file, a twentieth of a second apart, for the process that has it."""
+Role = Literal["command", "follower", "daemon"]
+FOLLOWER: Role = "follower"
+"""Who takes the locks: a follower lets go of them for a daemon, and for nobody else."""
+
+_LOOKS, _LOOK_S = 20, 0.05
+"""At the lock file, for the process that has it."""
+
+_YIELD_S = 20.0
+"""Seconds that a daemon waits for a follower, which saves its trades first."""
 
 
 class CacheLock:
@@ -39,15 +50,21 @@ class CacheLock:
         """Whether no directory was removed or replaced: another process can lock a new one."""
         return all(each.is_still_ours() for each in self._locks)
 
+    def is_wanted(self) -> bool:
+        """Whether a daemon waits for one of the locks."""
+        return any(each.is_wanted() for each in self._locks)
+
 
 class _Lock:
     """The lock in a directory, taken. It protects ``owner``; ``held`` and ``used`` are its names in messages."""
 
-    def __init__(self, directory: Path, owner: Path, held: str, used: str) -> None:
+    def __init__(self, directory: Path, owner: Path, held: str, used: str, role: Role) -> None:
         self._owner = owner
+        self._role = role
         self._held = f"the {held} {owner}"
         self._used = f"use the {used}"
         self._path = directory / "lock"
+        self._wish = directory / "lock.wanted"
         self._descriptor = self._taken()
 
     def is_still_ours(self) -> bool:
@@ -67,6 +84,14 @@ class _Lock:
         os.close(self._descriptor)
         self._descriptor = again
 
+    def is_wanted(self) -> bool:
+        """Whether a daemon that lives waits for this lock."""
+        try:
+            process = self._wish.read_text(errors="replace").strip()
+        except OSError:
+            return False
+        return process.isdecimal() and Path("/proc", process).exists()
+
     def close(self) -> None:
         """Let go."""
         os.close(self._descriptor)
@@ -76,33 +101,65 @@ class _Lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _opened(self._path)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                process = _process_of(descriptor) or "unknown"
-                raise CacheLocked(f"{self._held} is held by another backfilld, process {process}") from error
-            with translated(self._path, "write"):
-                os.fchmod(descriptor, 0o600)
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            self._take(descriptor)
+            role = f"{FOLLOWER}\n" if self._role == FOLLOWER else ""
+            _write(descriptor, self._path, f"{os.getpid()}\n{role}")
         except BaseException:
             os.close(descriptor)
             raise
         return descriptor
 
+    def _take(self, descriptor: int) -> None:
+        if not (_is_taken(descriptor) or self._is_yielded(descriptor)):
+            process = _process_of(descriptor) or "unknown"
+            raise CacheLocked(f"{self._held} is held by another backfilld, process {process}")
+
+    def _is_yielded(self, descriptor: int) -> bool:
+        """For a daemon: ask the follower that has the lock to let go, and wait for it."""
+        if self._role != "daemon" or _words_of(descriptor)[1:] != [FOLLOWER]:
+            return False
+        wish = _opened(self._wish)
+        try:
+            _write(wish, self._wish, f"{os.getpid()}\n")
+            until_s = time.monotonic() + _YIELD_S
+            while not (is_ours := _is_taken(descriptor)) and time.monotonic() < until_s:
+                time.sleep(_LOOK_S)
+            return is_ours
+        finally:
+            os.close(wish)
+            self._wish.unlink(missing_ok=True)
+
+
+def _write(descriptor: int, path: Path, text: str) -> None:
+    with translated(path, "write"):
+        os.fchmod(descriptor, 0o600)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+
+
+def _is_taken(descriptor: int) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
 
 @contextmanager
-def locked(cache_dir: Path, state_dir: Path | None = None) -> Iterator[CacheLock]:
+def locked(cache_dir: Path, state_dir: Path | None = None, role: Role = "command") -> Iterator[CacheLock]:
     """Lock the cache directory, and the state directory if it is another one than the cache's own. Raises CacheLocked
     naming the process that has it, StoreError if a directory cannot be used."""
     own = cache_dir / STATE_DIRECTORY
     with ExitStack() as stack:
+
+        def take(directory: Path, owner: Path, held: str, used: str) -> _Lock:
+            return stack.enter_context(closing(_Lock(directory, owner, held, used, role)))
+
         taken = []
         if state_dir is not None and not _is_same(state_dir, own):
-            taken.append(
-                stack.enter_context(closing(_Lock(state_dir, state_dir, "state directory", "state directory")))
-            )
-        taken.append(stack.enter_context(closing(_Lock(own, cache_dir, "cache", "cache directory"))))
+            taken.append(take(state_dir, state_dir, "state directory", "state directory"))
+        taken.append(take(own, cache_dir, "cache", "cache directory"))
         yield CacheLock(taken)
 
 
@@ -151,8 +208,13 @@ def _process_of(descriptor: int) -> str:
     """Which process has the lock: the number in the file, once that is of a process that lives. One that has just taken
     it may not have written its own yet."""
     for _ in range(_LOOKS):
-        process = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+        process = "".join(_words_of(descriptor)[:1])
         if process.isdecimal() and Path("/proc", process).exists():
             return process
-        time.sleep(0.05)
+        time.sleep(_LOOK_S)
     return process if process.isdecimal() else ""
+
+
+def _words_of(descriptor: int) -> list[str]:
+    """The process that has or had the lock, and its role if that is to follow."""
+    return os.pread(descriptor, 64, 0).decode(errors="replace").split()

@@ -69,12 +69,12 @@ class WaitingDays:
     def __init__(self, save_s: float) -> None:
         self._save_s = save_s
         self._days: dict[Key, _Day] = {}
+        self._turns: dict[tuple[Instrument, date], float] = {}
 
-    def due_at(self) -> Mapping[Key, float]:
+    def due_at(self) -> Mapping[tuple[Instrument, date], float]:
         """When the file of each day is to be rewritten that has rows in its journal; infinite if the end of a round is
         soon enough."""
-        turns = ((key, each, each.turn_s) for key, each in self._days.items())
-        return {key: math.inf if each.is_over else turn_s for key, each, turn_s in turns if turn_s is not None}
+        return self._turns
 
     def append(self, manager: BackfillCacheManager, addition: Addition, now_s: float) -> Appended:
         """Save this in the journal or in the file."""
@@ -121,7 +121,7 @@ class WaitingDays:
             suspected=absence.suspected,
         )
         if not done.record.sealed:
-            self._days[manager.instrument, day] = _Day(stamp_of(manager.get_cache_path(day)), done.record)
+            self._keep(manager.instrument, day, _Day(stamp_of(manager.get_cache_path(day)), done.record))
         return done
 
     def loaded(self, manager: BackfillCacheManager, day: date, now_s: float) -> None:
@@ -130,11 +130,21 @@ class WaitingDays:
         if manager.journal_path(day).exists() and (known := self._known(manager, day)) is not None:
             turn_s = math.inf if math.isinf(self._save_s) else now_s
             is_over = not known.certificate.sealed and manager.days_beside(day)[1] is not None
-            self._days[manager.instrument, day] = replace(known, turn_s=turn_s, is_over=is_over)
+            self._keep(manager.instrument, day, replace(known, turn_s=turn_s, is_over=is_over))
 
     def forget(self, manager: BackfillCacheManager, day: date) -> None:
         """Look at the files again before the next save."""
-        self._days.pop((manager.instrument, day), None)
+        self._keep(manager.instrument, day, None)
+
+    def _keep(self, instrument: Instrument | None, day: date, known: _Day | None) -> None:
+        """What is known of a day, None for nothing. Turns stand apart: they are looked at between any two messages."""
+        self._days.pop((instrument, day), None)
+        if instrument is not None:
+            self._turns.pop((instrument, day), None)
+        if known is not None:
+            self._days[instrument, day] = known
+            if instrument is not None and known.turn_s is not None:
+                self._turns[instrument, day] = math.inf if known.is_over else known.turn_s
 
     def _beside(self, manager: BackfillCacheManager, day: date) -> tuple[Certificate | None, Certificate | None]:
         """The certificates of the nearest stored days; the journal of one that this process writes is not read."""
@@ -169,13 +179,14 @@ class WaitingDays:
             journal.append(Note.of(addition), addition.trades)
             size = journal.size_bytes
         rows = known.journal_rows + addition.trades.height
-        self._days[manager.instrument, day] = replace(
+        noted = replace(
             known,
             certificate=after,
             journal_rows=rows,
             journal_bytes=size,
             turn_s=known.turn_with(str(manager.instrument), rows, now_s, self._save_s),
         )
+        self._keep(manager.instrument, day, noted)
 
 
 def _quarantine_unreadable(path: Path, keys: KeyRing) -> None:

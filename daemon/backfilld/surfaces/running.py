@@ -93,7 +93,7 @@ async def _run(
     outcomes: list[Outcome] = []
     unpushed: str | None = None
     try:
-        with assembled(settings, once=once, window=window) as assembly:
+        with assembled(settings, once=once, window=window, locks_as="command" if once else "daemon") as assembly:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(_gather, assembly, outcomes, show=not once))
                 service = Service(settings, assembly.pipeline, Notifier(), read_settings)
