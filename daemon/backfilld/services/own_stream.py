@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import trio
-from trio_util import periodic
 
 from backfilld.actors.live_messages import Ended, Frame
 from backfilld.adapters.library_log import library_logging
@@ -66,10 +65,11 @@ class _Run:
 
     async def yield_to_daemon(self) -> None:
         """Stop once a daemon waits for the cache."""
-        async for _ in periodic(YIELD_LOOK_S):
-            if self.done.is_set() or (self._lock is not None and self._lock.is_wanted()):
+        while not self.done.is_set():
+            with trio.move_on_after(YIELD_LOOK_S):
+                await self.done.wait()
+            if self._lock is not None and self._lock.is_wanted():
                 self._pipeline.stop.set()
-                return
 
     async def frames(self, instrument: Instrument, from_id: int | None) -> AsyncGenerator[Frame, None]:
         """The frames of the pipeline; what stopped it is raised."""
