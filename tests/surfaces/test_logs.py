@@ -142,6 +142,14 @@ def test_a_sentence_needs_only_fields_that_its_event_has() -> None:
         assert named - context <= PROMISED.get(name, set()), name
 
 
+def test_foreign_sentences_and_lists_of_reasons_read_on() -> None:
+    assert sentence({"event": "request_retried", "error": "Server disconnected."}) == "Server disconnected; asks again"
+    incomplete = {"event": "backfill_incomplete", "reasons": ["a is gone", "b", "c", "d", "e"]}
+    assert sentence(incomplete) == "incomplete: a is gone; b; c; and 2 more"
+    still = {"event": "request_retried", "error": "no answer within 20 s", "repeated": 11, "for_s": 40.4}
+    assert sentence(still) == "11 tries in 40 s: no answer within 20 s"
+
+
 def test_an_event_without_a_sentence_is_its_name_and_fields() -> None:
     assert sentence({"event": "day_saved", "level": "info", "trades": 5}) == "day saved trades=5"
 

@@ -139,8 +139,10 @@ def _still(event: Mapping[str, object]) -> str:
         what = "no stream"
     elif event["event"] == "backfill_incomplete":
         what = "incomplete"
+    elif "out of reach" in text:
+        what = "out of reach"
     else:
-        what = "out of reach" if "out of reach" in text else text
+        return f"{event['repeated']:,} tries in {event['for_s']:.0f} s: {text.removesuffix('.')}"
     return f"still {what}: {event['repeated']:,} tries in {event['for_s']:.0f} s"
 
 
@@ -156,8 +158,13 @@ class _Words(Formatter):
         if key in _FOREIGN:
             # The sentence goes on after it.
             return str(value).removesuffix(".")
-        return _listed(value) if isinstance(value, list | tuple) else value
+        if isinstance(value, list | tuple):
+            return _reasons(value) if key in _SENTENCES else _listed(value)
+        return value
 
+
+_SENTENCES = frozenset({"reasons", "causes"})
+"""Fields with a list of sentences: it has no span from the first to the last."""
 
 _FOREIGN = frozenset({"error", "reason"})
 """Fields with a sentence of the exchange or of a library."""
@@ -173,3 +180,8 @@ def _listed(values: Sequence[object]) -> str:
     if len(values) <= MOST_LISTED:
         return ", ".join(map(str, values))
     return f"{values[0]} to {values[-1]} ({len(values):,})"
+
+
+def _reasons(values: Sequence[object]) -> str:
+    more = f"; and {len(values) - MOST_LISTED:,} more" if len(values) > MOST_LISTED else ""
+    return "; ".join(map(str, values[:MOST_LISTED])) + more
