@@ -7,10 +7,12 @@ Owns the arithmetic of id ranges. Completeness is judged by ids alone: a pause i
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from backfilld.core.model import IdRange
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +27,14 @@ class IdSet:
         return cls(tuple(_joined(sorted(ranges))))
 
     @classmethod
-    def of_ids(cls, ids: pl.Series) -> "IdSet":
+    def of_ids(cls, ids: "pl.Series") -> "IdSet":
         """The ids of a strictly ascending int64 series."""
         if ids.is_empty():
             return cls()
         if ids[-1] - ids[0] + 1 == ids.len():
             return cls((IdRange(ids[0], ids[-1]),))
+        import polars as pl  # noqa: PLC0415 - a command that reads certificates alone starts without it
+
         after_hole = (ids.diff() > 1).arg_true()
         firsts = [ids[0], *ids.gather(after_hole)]
         lasts = [*ids.gather(after_hole.cast(pl.Int64) - 1), ids[-1]]
@@ -89,8 +93,10 @@ class IdSet:
                     break
                 at += 1
 
-    def marked(self, ids: pl.Series) -> pl.Series:
+    def marked(self, ids: "pl.Series") -> "pl.Series":
         """Which of the ids of an int64 series are in the set."""
+        import polars as pl  # noqa: PLC0415 - as above
+
         firsts = pl.Series([-1, *(each.first_id for each in self.ranges)], dtype=pl.Int64)
         lasts = pl.Series([-1, *(each.last_id for each in self.ranges)], dtype=pl.Int64)
         before = firsts.search_sorted(ids, side="right").cast(pl.Int64) - 1

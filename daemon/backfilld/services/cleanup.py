@@ -8,11 +8,10 @@ from backfilld.core.model import Instrument
 from backfilld.core.replication import PushNote, is_pushed
 from backfilld.core.retention import expired_days
 from backfilld.errors import SettingsError
-from backfilld.services.day_statuses import managers
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory, state_directory
 from backfilld.store.lock import locked
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.manager import BackfillCacheManager, managers
 from backfilld.store.push_notes import load_notes
 from backfilld.store.replica import digest_of
 

@@ -1,64 +1,80 @@
-"""What day files say of themselves, read from their footers. Reads, takes no lock, changes nothing."""
+"""What day files say of themselves, read from their footers. Reads, takes no lock, changes nothing.
 
-from collections.abc import Iterator, Mapping, Sequence
+Years of plain files are read without polars and Arrow, which are imported only for a day that needs them.
+"""
+
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument, iso
 from backfilld.errors import DayLocked, StoreError
 from backfilld.services.stored_days import DayStatus
-from backfilld.store.format.dayfile import Encoding
+from backfilld.store.atomic import translated
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.known_days import KnownDays
-from backfilld.store.layout import instrument_directory, instruments_in, state_directory
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.format.plain_footer import plain_certificate
+from backfilld.store.layout import day_file_name, days_in, instrument_directory, journal_directory, journals_in
+
+if TYPE_CHECKING:
+    from backfilld.store.format.dayfile import Encoding
+    from backfilld.store.manager import BackfillCacheManager
 
 
-def managers(
-    cache_dir: Path, instruments: Sequence[Instrument] | None, encoding: Encoding | None = None
-) -> Iterator[BackfillCacheManager]:
-    """The day files of each of the instruments (None: of all that the cache has)."""
-    for instrument in instruments_in(cache_dir) if instruments is None else instruments:
-        yield BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument, encoding)
+def day_statuses(cache_dir: Path, instrument: Instrument, encoding: "Encoding | None" = None) -> Iterator[DayStatus]:
+    """The state of every day stored of an instrument, from what the files say of themselves. Raises StoreError."""
+    directory = instrument_directory(cache_dir, instrument)
+    is_encrypting = encoding is not None and encoding.keys.writing is not None
+    manager: BackfillCacheManager | None = None
+    with translated(directory, "list"):
+        journals = journals_in(journal_directory(directory))
+        days = days_in(directory)
+    if journals:
+        manager = _manager(directory, instrument, encoding)
+        days = manager.days()
+    for day in days:
+        found = None if day in journals else plain_certificate(directory / day_file_name(day), day, instrument)
+        if found is not None:
+            yield _status(instrument, *found, unencrypted=is_encrypting)
+            continue
+        manager = manager or _manager(directory, instrument, encoding)
+        if (status := day_status(manager, day)) is not None:
+            yield status
 
 
-def day_statuses(manager: BackfillCacheManager) -> Iterator[DayStatus]:
-    """The state of every day stored of an instrument, from what the files say of themselves."""
-    days = manager.days()
-    known = _known(manager, days)
-    return (status for day in days if (status := day_status(manager, day, known.get(day))) is not None)
-
-
-def _known(manager: BackfillCacheManager, days: Sequence[date]) -> Mapping[date, Certificate]:
-    """What a daemon has noted of files that have not changed since. Where there are keys, each file is opened: only its
-    footer says whether it is encrypted."""
-    cache_dir = manager.directory.parent.parent
-    return {} if manager.encoding.keys.keys else KnownDays(state_directory(cache_dir), manager).certificates(days)
-
-
-def day_status(manager: BackfillCacheManager, day: date, known: Certificate | None = None) -> DayStatus | None:
-    """The state of one day, None if it was deleted since it was listed. It is not opened for a ``known`` certificate. A
-    day that is being fetched may have no file yet: its size is that of its journal."""
-    name, has_file = str(manager.instrument), known is not None or manager.get_cache_path(day).exists()
+def day_status(manager: "BackfillCacheManager", day: date) -> DayStatus | None:
+    """The state of one day, None if it was deleted since it was listed. A day that is being fetched may have no file
+    yet: its size is that of its journal."""
+    name, has_file = str(manager.instrument), manager.get_cache_path(day).exists()
     try:
         size = (manager.get_cache_path(day) if has_file else manager.journal_path(day)).stat().st_size
     except OSError:
         return None
     try:
-        facts, key = (known, None) if known is not None else manager.opened(day)
+        facts, key = manager.opened(day)
     except DayLocked as reason:
         return DayStatus(name, day.isoformat(), "locked", bytes=size, reason=str(reason))
     except (UntrustedFile, StoreError) as reason:
         return DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
+    is_encrypting = manager.encoding.keys.writing is not None
+    return _status(manager.instrument, facts, size, unencrypted=is_encrypting and key is None and has_file)
+
+
+def _manager(directory: Path, instrument: Instrument, encoding: "Encoding | None") -> "BackfillCacheManager":
+    from backfilld.store.manager import BackfillCacheManager  # noqa: PLC0415 - a third of a second
+
+    return BackfillCacheManager(directory, instrument, encoding)
+
+
+def _status(instrument: Instrument | None, facts: Certificate, size: int, *, unencrypted: bool) -> DayStatus:
     holes = facts.holes
-    missing = sum(map(len, holes))
     return DayStatus(
-        instrument=name,
-        day=day.isoformat(),
+        instrument=str(instrument),
+        day=facts.day.isoformat(),
         state="holes" if holes else "sealed" if facts.opened and facts.closed else "whole",
         trades=facts.rows,
-        missing=missing,
+        missing=sum(map(len, holes)),
         bytes=size,
         first_id=facts.first_id,
         last_id=facts.last_id,
@@ -68,7 +84,7 @@ def day_status(manager: BackfillCacheManager, day: date, known: Certificate | No
         absent=sum(map(len, facts.absent)),
         conflicts=facts.conflicts,
         findings=facts.findings,
-        unencrypted=key is None and has_file and manager.encoding.keys.writing is not None,
+        unencrypted=unencrypted,
         sources=sorted({each.source.name for each in facts.sources}),
         lowest_start=facts.lowest_start,
         highest_start=facts.highest_start,

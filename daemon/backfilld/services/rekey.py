@@ -15,13 +15,12 @@ from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key
 from backfilld.errors import DayLocked, ObjectRefused, SettingsError, StoreError
-from backfilld.services.day_statuses import managers
 from backfilld.services.progress import Progress, Watch, unwatched
 from backfilld.store.atomic import sweep_temporary_files
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.lock import locked
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.manager import BackfillCacheManager, managers
 from backfilld.store.upkeep.rekeying import drop_journal, journals_without_file, rekey_day, rekey_report, reports_in
 
 log = structlog.get_logger()

@@ -71,10 +71,10 @@ def _days(
     wanted = list(instruments_in(cache_dir)) if instruments is None else instruments
     if not any(days_in(instrument_directory(cache_dir, each)) for each in wanted):
         return
-    from backfilld.services.day_statuses import day_statuses, managers  # noqa: PLC0415 - a third of a second
+    from backfilld.services.day_statuses import day_statuses  # noqa: PLC0415 - not light
 
-    for manager in managers(cache_dir, wanted, encoding):
-        yield from day_statuses(manager)
+    for each in wanted:
+        yield from day_statuses(cache_dir, each, encoding)
 
 
 def _pools(state_dir: Path, activity: Activity | None) -> Iterator[tuple[Pool, PoolStatus]]:

@@ -20,11 +20,11 @@ from backfilld.core.day.division import astray
 from backfilld.core.day.start import DayStart
 from backfilld.core.ids import IdSet
 from backfilld.core.merge import deduplicate, typed
-from backfilld.core.model import IdRange
+from backfilld.core.model import IdRange, Instrument
 from backfilld.core.retention import expired_days
 from backfilld.errors import DayDamaged, SettingsError, StoreError, TradeConflict
 from backfilld.store.atomic import move_aside, translated
-from backfilld.store.format.dayfile import rewriting
+from backfilld.store.format.dayfile import Encoding, rewriting
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.joined_day import JoinedDay, Tally, spliced
 from backfilld.store.journal import remove_journal
@@ -232,6 +232,14 @@ class BackfillCacheManager(StoredDays):
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
         return None
+
+
+def managers(
+    cache_dir: Path, instruments: Iterable[Instrument] | None, encoding: Encoding | None = None
+) -> Iterator[BackfillCacheManager]:
+    """The day files of each of the instruments (None: of all that the cache has)."""
+    for instrument in instruments_in(cache_dir) if instruments is None else instruments:
+        yield BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument, encoding)
 
 
 def _refuse_whole_cache(directory: Path) -> None:

@@ -18,6 +18,7 @@ from backfilld.store.atomic import translated
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key
+from backfilld.store.format.plain_footer import plain_certificate
 from backfilld.store.joined_day import JoinedDay, Tally
 from backfilld.store.journal_records import has_first_record
 from backfilld.store.layout import day_file_name, days_in, instrument_of, journal_directory, journal_name, journals_in
@@ -73,6 +74,9 @@ class StoredDays:
 
     def opened(self, day: dt.date) -> tuple[Certificate, Key | None]:
         """The same, and the key that opened the file; None for a plain one."""
+        path = self.get_cache_path(day)
+        if not self.journal_path(day).exists() and (plain := plain_certificate(path, day, self.instrument)) is not None:
+            return plain[0], None
         with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
             return reader.certificate, reader.key
 

@@ -18,7 +18,6 @@ from backfilld.assembly import remote_days
 from backfilld.core.model import Instrument
 from backfilld.core.replication import DayName
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_TRY_LATER, DayLocked, StoreError
-from backfilld.services.day_statuses import managers
 from backfilld.services.remote import Transfers, days_between, make_manifests, pull_days, push_days
 from backfilld.services.remote_status import MARKS, RemoteStatus, bucket_status
 from backfilld.services.remote_verify import BucketVerified, Replacement, repair_bucket, verify_bucket
@@ -27,6 +26,7 @@ from backfilld.settings.encoding import encoding_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import instruments_in
 from backfilld.store.lock import locked
+from backfilld.store.manager import managers
 from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.words import counted, say
 

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,9 +68,9 @@ def _document(cache_dir: Path, status: CacheStatus) -> dict[str, object]:
         "cache_dir": str(cache_dir),
         "daemon_pid": status.daemon_pid,
         "daemon_stands_still": status.stands_still,
-        "days": [asdict(day) for day in status.days],
+        "days": msgspec.to_builtins(status.days),
         "budgets": msgspec.to_builtins(status.budgets),
-        "instruments": [asdict(total) for total in status.instruments],
+        "instruments": msgspec.to_builtins(status.instruments),
         "live": None if status.live is None else msgspec.to_builtins(status.live),
         "activity": None if activity is None else msgspec.to_builtins(activity) | {"hit_ratio": activity.hit_ratio},
     }

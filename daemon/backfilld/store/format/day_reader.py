@@ -23,16 +23,13 @@ from backfilld.core.frame import SCHEMA
 from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import DayLocked, StoreError
 from backfilld.store.format.bounds import check_row_group
-from backfilld.store.format.dayfile import ARROW_SCHEMA, ROW_GROUP_ROWS
+from backfilld.store.format.dayfile import ARROW_SCHEMA
 from backfilld.store.format.digest import FILE_DIGEST_KEY, file_digest_holds
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION, NewerSchema, UntrustedFile, decoded
 from backfilld.store.format.keys import ENCRYPTED_MAGIC, NO_KEYS, Key, KeyRing, KeyText, key_text_in
+from backfilld.store.format.plain_footer import MOST_GROUP_BYTES, ROW_GROUP_ROWS
 
 T = TypeVar("T")
-
-MOST_GROUP_BYTES = 32 << 20
-"""The most bytes of a row group before compression: eight columns of 131,072 values, their dictionaries, and as much
-again."""
 
 _FEW_ROWS = 16_384
 """Up to so many rows are decoded faster by one thread than handed to several."""

@@ -29,8 +29,7 @@ from backfilld.store.atomic import replacing
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, RowsDigest, stamp_file
 from backfilld.store.format.footer import METADATA_KEY, encoded
 from backfilld.store.format.keys import NO_KEYS, KeyRing, write_key_text
-
-ROW_GROUP_ROWS = 131_072
+from backfilld.store.format.plain_footer import ROW_GROUP_ROWS
 
 ARROW_SCHEMA: pa.Schema = empty_trades().to_arrow().schema
 
