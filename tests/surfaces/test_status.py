@@ -47,7 +47,7 @@ def manager(tmp_path: Path) -> BackfillCacheManager:
 
 
 def status_of(manager: BackfillCacheManager) -> InstrumentStatus:
-    (status,) = instrument_statuses(list(day_statuses(manager)))
+    (status,) = instrument_statuses(list(day_statuses(manager.directory.parent.parent, SPOT)))
     return status
 
 
@@ -85,7 +85,7 @@ def test_an_instrument_is_summed_up(manager: BackfillCacheManager) -> None:
 
 
 def test_a_day_tells_what_its_certificate_says(manager: BackfillCacheManager) -> None:
-    days = {day.day: day for day in day_statuses(manager)}
+    days = {day.day: day for day in day_statuses(manager.directory.parent.parent, SPOT)}
     partial, conflicted, newest = days["2025-10-31"], days["2025-11-02"], days["2025-11-05"]
     assert (partial.holes, partial.missing, partial.state, partial.mark) == ([(1004, 1005)], 2, "holes", "partial")
     assert (conflicted.conflicts, conflicted.state, conflicted.mark) == (1, "sealed", "conflicted")
