@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 MOST_LOOKED_AT = 30_000
-"""Objects at which a collection of garbage looks, which takes about 3 ms. Beyond, those that outlived one are not looked
-at again: the state of a thousand instruments would hold the loop for a tenth of a second each time."""
+"""Objects at which a collection of garbage looks, which takes about 3 ms. Beyond, it does not look again at those that
+outlived one: the state of a thousand instruments would hold the loop for a tenth of a second each time."""
 
 _OLDEST = 2
 """The number of the last generation, which a full collection looks at."""
