@@ -5,10 +5,11 @@ It records what the law needs: what it has shown, and what was sent to it while 
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 import polars as pl
+from msgspec.structs import replace
 
 from backfilld.core.backfill.outcome import TOO_OLD
 from backfilld.core.backfill.questions import At, Before, Newest, Page, Query, Since, Tail

@@ -158,6 +158,13 @@ class Desk:
         now_ms = trio.current_time() * 1000
         return Spent(1, weight, Usage({"1m": weight}, self.server_ms, 1), now_ms, now_ms)
 
+    def is_too_old(self, query: Query) -> bool:
+        """Whether it is a question by time that the exchange refuses."""
+        match query:
+            case Since(asked_ms) | Before(asked_ms):
+                return asked_ms < self.too_old_ms
+        return False
+
     def event_of(self, job: Job) -> SchedulerMessage:
         """What a fetcher would say of it."""
         if isinstance(job, DescribeMarket):
@@ -167,8 +174,7 @@ class Desk:
         if job.instrument not in self.tapes:
             return JobFailed(job, unknown_symbol(), self.spent())
         rows = self.tapes[job.instrument].until(self.server_ms).answer(job.query)
-        asked_ms = {Since: "start_ms", Before: "stop_ms"}.get(type(job.query))
-        if asked_ms is not None and getattr(job.query, asked_ms) < self.too_old_ms:
+        if self.is_too_old(job.query):
             return JobFailed(job, RequestRejected("-4166 Search window", status=400, code=-4166), self.spent())
         try:
             check_page(rows, job.query)

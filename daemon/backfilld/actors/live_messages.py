@@ -9,8 +9,8 @@ sequencer  -> scheduler   SyncEvent
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import trio
 
 from backfilld.actors.messages import (
@@ -29,8 +29,7 @@ from backfilld.core.sync.events import Offer
 from backfilld.ports import StreamBatch
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionName:
+class ConnectionName(msgspec.Struct, frozen=True):
     """A connection: its market, the group of instruments it serves, and its number in the group."""
 
     market: Market
@@ -38,15 +37,13 @@ class ConnectionName:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOpened:
+class StreamOpened(msgspec.Struct, frozen=True):
     """The connection stands, and the exchange knows what it is to bring. That proves nothing yet."""
 
     name: ConnectionName
 
 
-@dataclass(frozen=True, slots=True)
-class StreamHeard:
+class StreamHeard(msgspec.Struct, frozen=True):
     """What the connection brought. ``overflowed`` messages before it were dropped, as nobody took them in time."""
 
     name: ConnectionName
@@ -54,55 +51,48 @@ class StreamHeard:
     overflowed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEnded:
+class StreamEnded(msgspec.Struct, frozen=True):
     """The connection ended, or could not be opened; ``reason`` is None if that was asked for."""
 
     name: ConnectionName
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Resubscribe:
+class Resubscribe(msgspec.Struct, frozen=True):
     """Bring these instruments too, and those no more."""
 
     more: Sequence[Instrument] = ()
     less: Sequence[Instrument] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TradesSequenced:
+class TradesSequenced(msgspec.Struct, frozen=True):
     """Trades that follow what was given out before, contiguous by id."""
 
     instrument: Instrument
     trades: Sequence[LiveTrade]
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(msgspec.Struct, frozen=True):
     """The trades of the instrument are given out from ``next_id`` on."""
 
     instrument: Instrument
     next_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class HoleGivenUp:
+class HoleGivenUp(msgspec.Struct, frozen=True):
     """These ids are not given out: what follows is not contiguous with what was before."""
 
     instrument: Instrument
     ids: IdRange
 
 
-@dataclass(frozen=True, slots=True)
-class Unfollow:
+class Unfollow(msgspec.Struct, frozen=True):
     """The instrument is no longer wanted."""
 
     instrument: Instrument
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribed:
+class Subscribed(msgspec.Struct, frozen=True):
     """Somebody wants an instrument's trades from ``from_id`` on, None for what comes from now on. The first answer in
     ``frames`` is a :class:`Beginning`."""
 
@@ -111,15 +101,13 @@ class Subscribed:
     frames: trio.MemorySendChannel["Frame"]
 
 
-@dataclass(frozen=True, slots=True)
-class Beginning:
+class Beginning(msgspec.Struct, frozen=True):
     """The first id that the frames after this bring."""
 
     next_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """No frame follows; go on from ``next_id``."""
 
     next_id: int | None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Generic, TypeVar
 
+import msgspec
 import polars as pl
 
 from backfilld.core.backfill.questions import Found, Query
@@ -39,16 +40,14 @@ A_co = TypeVar("A_co", bound=Action, covariant=True)
 # -- syncs, which the scheduler runs, and everybody else
 
 
-@dataclass(frozen=True, slots=True)
-class SyncEvent:
+class SyncEvent(msgspec.Struct, frozen=True):
     """Something has happened to the sync of an instrument."""
 
     instrument: Instrument
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
-class SyncAction(Generic[A_co]):
+class SyncAction(msgspec.Struct, Generic[A_co], frozen=True):
     """The sync of an instrument wants something done."""
 
     instrument: Instrument
@@ -75,8 +74,7 @@ class FetchJob:
         return self.instrument.market
 
 
-@dataclass(frozen=True, slots=True)
-class DescribeMarket:
+class DescribeMarket(msgspec.Struct, frozen=True):
     """Read the limits and the tick sizes of a market's symbols; ``whole`` asks for all symbols that it lists."""
 
     market: Market
@@ -87,13 +85,12 @@ class DescribeMarket:
 Job = FetchJob | DescribeMarket
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(msgspec.Struct, frozen=True):
     """What a job cost, retries included, and what its last answer said of the server's clock."""
 
     requests: int = 0
     weight: int = 0
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = msgspec.field(default_factory=Usage)
     sent_ms: float = 0.0
     received_ms: float = 0.0
 
@@ -108,8 +105,7 @@ class Spent:
 # -- fetcher -> scheduler
 
 
-@dataclass(frozen=True, slots=True)
-class JobAnswered:
+class JobAnswered(msgspec.Struct, frozen=True):
     """The question was answered; the rows, if any, were handed to the merger before this was sent."""
 
     job: FetchJob
@@ -117,8 +113,7 @@ class JobAnswered:
     spent: Spent
 
 
-@dataclass(frozen=True, slots=True)
-class JobFailed:
+class JobFailed(msgspec.Struct, frozen=True):
     """The job was given up, for the reason that ``error`` says."""
 
     job: Job
@@ -126,15 +121,13 @@ class JobFailed:
     spent: Spent
 
 
-@dataclass(frozen=True, slots=True)
-class JobDropped:
+class JobDropped(msgspec.Struct, frozen=True):
     """The job was not done because the pipeline is stopping."""
 
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
-class MarketDescribed:
+class MarketDescribed(msgspec.Struct, frozen=True):
     """exchangeInfo was read."""
 
     job: DescribeMarket
@@ -145,8 +138,7 @@ class MarketDescribed:
 # -- fetcher, scheduler -> merger
 
 
-@dataclass(frozen=True, slots=True)
-class PageFetched:
+class PageFetched(msgspec.Struct, frozen=True):
     """A checked page: contiguous ids, strictly ascending, from one source."""
 
     instrument: Instrument
@@ -154,8 +146,7 @@ class PageFetched:
     source: Source = REST
 
 
-@dataclass(frozen=True, slots=True)
-class PagesStreamed:
+class PagesStreamed(msgspec.Struct, frozen=True):
     """Rows of any number of instruments that came by streams, contiguous in each page."""
 
     pages: tuple[PageFetched, ...]
@@ -164,8 +155,7 @@ class PagesStreamed:
 # -- puller -> writer
 
 
-@dataclass(frozen=True, slots=True)
-class DayPulled:
+class DayPulled(msgspec.Struct, frozen=True):
     """A day out of the bucket is on disk, checked, beside its place."""
 
     instrument: Instrument
@@ -176,8 +166,7 @@ class DayPulled:
 # -- writer -> replicator
 
 
-@dataclass(frozen=True, slots=True)
-class DaySealed:
+class DaySealed(msgspec.Struct, frozen=True):
     """A sealed day stands on disk."""
 
     instrument: Instrument
@@ -187,14 +176,13 @@ class DaySealed:
 # -- merger -> writer
 
 
-@dataclass(frozen=True, slots=True)
-class DayMerged:
+class DayMerged(msgspec.Struct, frozen=True):
     """An addition to one day. Before it was one, ``duplicates`` of its trades fell away, and the ``conflicts`` were
     refused. ``writes_file``: the journal of the day will not do."""
 
     addition: Addition
     duplicates: int = 0
-    conflicts: pl.DataFrame = field(default_factory=empty_trades)
+    conflicts: pl.DataFrame = msgspec.field(default_factory=empty_trades)
     writes_file: bool = False
 
     @property
@@ -208,8 +196,7 @@ class DayMerged:
         return self.addition.day
 
 
-@dataclass(frozen=True, slots=True)
-class DaysFlushed:
+class DaysFlushed(msgspec.Struct, frozen=True):
     """All that a Flush asked for stands before this in the channel."""
 
     instrument: Instrument
@@ -218,8 +205,7 @@ class DaysFlushed:
 # -- scheduler -> reader
 
 
-@dataclass(frozen=True, slots=True)
-class AddUp:
+class AddUp(msgspec.Struct, frozen=True):
     """Add up the figures of a span; ``tick`` is the width of the price bins. ``is_whole`` says that the span is all of
     the window."""
 
@@ -237,8 +223,7 @@ class AddUp:
         return cls(instrument, start_ms, stop_ms, tick, is_whole=start_ms == window.start_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class RetireDays:
+class RetireDays(msgspec.Struct, frozen=True):
     """Delete the days that are more than ``keep_days`` older than ``today``."""
 
     instruments: tuple[Instrument, ...]
@@ -249,8 +234,7 @@ class RetireDays:
 # -- reader -> scheduler
 
 
-@dataclass(frozen=True, slots=True)
-class FiguresRead:
+class FiguresRead(msgspec.Struct, frozen=True):
     """The figures of a span; None if a file turned out to be damaged. ``is_whole`` as in :class:`AddUp`."""
 
     instrument: Instrument
@@ -262,15 +246,13 @@ class FiguresRead:
 # -- supervisor -> scheduler, governor
 
 
-@dataclass(frozen=True, slots=True)
-class SpecChanged:
+class SpecChanged(msgspec.Struct, frozen=True):
     """Continue with this spec, and look whether another program has changed the day files."""
 
     spec: RunSpec
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(msgspec.Struct, frozen=True):
     """Finish what is in hand and begin nothing new."""
 
 

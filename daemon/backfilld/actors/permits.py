@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
+import msgspec
 import trio
 
 from backfilld.actors.messages import StopRequested
@@ -32,8 +33,7 @@ class PermitSlot:
     abandoned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AcquireWeight:
+class AcquireWeight(msgspec.Struct, frozen=True):
     """Ask for leave to send one request to ``endpoint``, which costs ``weight`` if that is more than what is known of
     the endpoint. A pause of more than ``patience_s`` is not sat out; within a rank the claimants take turns.
 
@@ -50,8 +50,7 @@ class AcquireWeight:
     until_s: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class ReportUsage:
+class ReportUsage(msgspec.Struct, frozen=True):
     """A request came to its end at ``received_ms``, answered or not; its ticket is given back. ``accepted`` says that
     the exchange answered it and did not refuse."""
 
@@ -62,16 +61,14 @@ class ReportUsage:
     accepted: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnPermit:
+class ReturnPermit(msgspec.Struct, frozen=True):
     """The request of this ticket was never sent."""
 
     market: Market
     ticket: Ticket
 
 
-@dataclass(frozen=True, slots=True)
-class PauseUntil:
+class PauseUntil(msgspec.Struct, frozen=True):
     """The exchange refused: nobody asks the market before ``until_ms``, or as long as the reason asks for if it named
     no time."""
 
@@ -80,16 +77,14 @@ class PauseUntil:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class SetLimits:
+class SetLimits(msgspec.Struct, frozen=True):
     """The limits that exchangeInfo names."""
 
     market: Market
     limits: tuple[Limit, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TellTime:
+class TellTime(msgspec.Struct, frozen=True):
     """An answer to a request sent and received at these local instants named the server's time, to the ms."""
 
     market: Market
@@ -98,8 +93,7 @@ class TellTime:
     server_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetShare:
+class SetShare(msgspec.Struct, frozen=True):
     """Use this share of the limits, with so many requests in flight; other programs use up ``client_share`` of it."""
 
     weight_share: float

@@ -10,13 +10,14 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from typing import TypeVar
 
 import structlog
 import trio
+from msgspec.structs import replace
 
 from backfilld.actors.disk import Disk
 from backfilld.actors.messages import (

@@ -7,13 +7,13 @@ client that assembly hands out; nothing else may import the one that it wraps.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
 import polars as pl
 import trio
+from msgspec.structs import replace
 
 from backfilld.actors.permits import Governor, SetLimits, TellTime
 from backfilld.core.backfill.questions import Query

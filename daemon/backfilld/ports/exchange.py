@@ -7,10 +7,10 @@ alone; an :class:`ExchangeClient` sends nothing without a permit of the governor
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
 import polars as pl
 
 from backfilld.core.backfill.questions import Query
@@ -22,18 +22,16 @@ from backfilld.errors import ExchangeError, RateLimited
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What an answer says beside its body: used weight by interval name (``1m``), and the server's time in ms, which is
     exact to ``precision_ms``. Empty where there was no answer."""
 
-    used: Mapping[str, int] = field(default_factory=dict)
+    used: Mapping[str, int] = msgspec.field(default_factory=dict)
     server_ms: int | None = None
     precision_ms: int = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(msgspec.Struct, frozen=True):
     """What it took to get a reply: how many requests, their weight, and when the last of them was sent and answered,
     in ms of trio's clock. No request where the governor granted none."""
 
@@ -49,8 +47,7 @@ class Cost:
         return Cost(self.requests + later.requests, self.weight + later.weight, later.sent_ms, later.received_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Urgency:
+class Urgency(msgspec.Struct, frozen=True):
     """How urgent a question is, and the longest pause by the exchange that it sits out, in s."""
 
     rank: Rank = Rank.TOP_UP
@@ -61,8 +58,7 @@ USUAL = Urgency()
 """As urgent as a top-up, and as patient as it takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply(Generic[T]):
+class Reply(msgspec.Struct, Generic[T], frozen=True):
     """A question's end: its usage, the result or the error it came to, and its cost; an accepted answer may still have
     to be decoded, which takes the loop a millisecond or more."""
 
@@ -75,15 +71,13 @@ class Reply(Generic[T]):
         return self.result.decode() if isinstance(self.result, Undecoded) else self.result
 
 
-@dataclass(frozen=True, slots=True)
-class Undecoded(Generic[T]):
+class Undecoded(msgspec.Struct, Generic[T], frozen=True):
     """An answer with status 200, as it came."""
 
     decode: Callable[[], T | ExchangeError]
 
 
-@dataclass(frozen=True, slots=True)
-class MarketInfo:
+class MarketInfo(msgspec.Struct, frozen=True):
     """What exchangeInfo says: the weight limits, and of each symbol asked for its tick size; the server's time in ms.
 
     ``onboard_ms`` is when a symbol was listed, where the exchange says it. No limit by weight in ``limits`` means that
@@ -93,11 +87,10 @@ class MarketInfo:
     limits: tuple[Limit, ...]
     ticks: Mapping[str, float]
     server_ms: int | None = None
-    onboard_ms: Mapping[str, int] = field(default_factory=dict)
+    onboard_ms: Mapping[str, int] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarded:
+class Forwarded(msgspec.Struct, frozen=True):
     """The exchange's own answer to a request of another program: the body is unpacked and otherwise as it came, header
     names are in lower case. ``refusal`` is what a 429, a 418 or a page of the CDN means to all of us."""
 

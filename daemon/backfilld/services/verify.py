@@ -6,11 +6,11 @@ Takes no lock and changes nothing.
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,17 +27,13 @@ from backfilld.store.layout import (
     journal_name,
 )
 from backfilld.store.upkeep.inspection import Finding, Inspected, chain_findings
-from backfilld.store.upkeep.small_days import TOGETHER, DayFile, inspect_days
+from backfilld.store.upkeep.small_days import DayFile, groups_of, inspect_days
 
 if TYPE_CHECKING:
     from backfilld.adapters.archive_comparison import Comparison
 
 MAX_WORKERS = 4
 """How many groups of files are read at a time. Each keeps a row group in memory; four of them keep a disk busy."""
-
-FILES_FOR_PROCESSES = 2000
-"""From this many files on, processes share the work: what surrounds the rows of small files is Python's, which threads
-do not do at the same time. Starting them takes about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +70,12 @@ def day_files(cache_dir: Path, instruments: Sequence[Instrument] | None) -> list
 def verify_files(files: Sequence[DayFile], watch: Watch = unwatched, keys: KeyRing = NO_KEYS) -> Verified:
     """Inspect the files, several at a time, and how neighbouring days join."""
     began = time.perf_counter()
-    total = sum(path.stat().st_size for path, *_ in files if path.exists())
+    sizes = [_size(path) for path, *_ in files]
+    total = sum(sizes)
     done: list[Inspected] = []
-    groups = [files[start : start + TOGETHER] for start in range(0, len(files), TOGETHER)]
-    if len(files) >= FILES_FOR_PROCESSES and keys == NO_KEYS:
-        pool, work = _processes(), inspect_days
-    else:
-        # Keys never leave this process.
-        pool, work = _threads(), partial(inspect_days, keys=keys)
-    with pool:
-        for inspected in chain.from_iterable(pool.map(work, groups)):
+    with ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1)) as pool:
+        groups = groups_of(zip(files, sizes, strict=True))
+        for inspected in chain.from_iterable(pool.map(partial(inspect_days, keys=keys), groups)):
             if inspected is not None:
                 done.append(inspected)
                 name = f"{inspected.instrument} {inspected.day}"
@@ -95,17 +87,10 @@ def verify_files(files: Sequence[DayFile], watch: Watch = unwatched, keys: KeyRi
     return Verified(tuple(done), _sorted(findings), time.perf_counter() - began)
 
 
-def _processes() -> Executor:
-    # Not forked: polars and Arrow have threads by now.
-    return ProcessPoolExecutor(_workers(), mp_context=get_context("spawn"))
-
-
-def _threads() -> Executor:
-    return ThreadPoolExecutor(_workers())
-
-
-def _workers() -> int:
-    return min(MAX_WORKERS, os.cpu_count() or 1)
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
 
 
 def _findings_of(comparisons: "Sequence[Comparison]") -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """One instrument's sync as a state machine: events in, actions out, by no clock but the test's."""
 
-from dataclasses import replace
 from datetime import date, timedelta
+
+from msgspec.structs import replace
 
 from backfilld.core.backfill.questions import Before, Found, Newest, Query, Since, Tail
 from backfilld.core.day.certificate import Certificate

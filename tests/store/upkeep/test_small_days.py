@@ -1,7 +1,7 @@
 """Small files inspected together get the verdicts that each would get by itself."""
 
 import json
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from backfilld import BackfillCacheManager
 from backfilld.core.day.addition import Addition
 from backfilld.services.verify import day_files, verify_files
-from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, stamp_file
+from backfilld.store.format.dayfile import DayWriter
+from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY
 from backfilld.store.format.footer import METADATA_KEY
 from backfilld.store.format.keys import NO_KEYS
 from backfilld.store.layout import instrument_directory
@@ -38,11 +39,10 @@ def filled(cache: Path) -> list[DayFile]:
 def forge(path: Path, trades: pl.DataFrame) -> None:
     """Other rows under the same certificate, in a file whose digest fits."""
     certificate = (pq.ParquetFile(path).metadata.metadata or {})[METADATA_KEY.encode()]
-    table = trades.to_arrow()
-    with pq.ParquetWriter(path, table.schema, store_schema=False, write_page_checksum=True) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({METADATA_KEY: certificate.decode(), FILE_DIGEST_KEY: BLANK})
-    stamp_file(path)
+    with DayWriter(path, DAY, SPOT) as writer:
+        writer._encode(trades)
+        writer._file.add_key_value_metadata({METADATA_KEY: certificate.decode(), FILE_DIGEST_KEY: BLANK})
+        writer._is_finished = True
     assert json.loads(certificate)["sealed"]
 
 
@@ -119,16 +119,14 @@ def test_the_rows_of_a_journal_count(tmp_path: Path) -> None:
     assert [each.rows for each in verify_files(day_files(tmp_path, None)).days] == [500]
 
 
-def test_processes_and_threads_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_file_among_groups_of_good_ones_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(tmp_path)
     files = day_files(tmp_path, None)
     files[1][0].write_text("cut")
-    by_threads = verify_files(files)
-    monkeypatch.setattr("backfilld.services.verify.FILES_FOR_PROCESSES", 1)
-    by_processes = verify_files(files)
-    assert (by_processes.days, by_processes.findings) == (by_threads.days, by_threads.findings)
-    assert [each.kind for each in by_processes.findings] == ["unreadable"]
-    assert by_processes.findings[0].day == date(2025, 11, 8)
+    monkeypatch.setattr("backfilld.store.upkeep.small_days.TOGETHER_FILES", 2)
+    verified = verify_files(files)
+    assert [each.day for each in verified.days] == DAYS
+    assert [(each.day, each.kind) for each in verified.findings] == [(DAYS[1], "unreadable")]
 
 
 @pytest.mark.parametrize("change", [("p", -1.0), ("q", float("inf")), ("T", 1), ("T", 1 << 42)])

@@ -6,12 +6,13 @@ Owns the vocabulary between planner, page check and client. Rules of selection: 
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from backfilld.core.ids import IdSet
 from backfilld.core.model import PAGE_ROWS, IdRange
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(msgspec.Struct, frozen=True):
     """A trade that is known. ``is_row`` if its row is stored or on its way there; else an answer has named it."""
 
     trade_id: int
@@ -55,16 +56,14 @@ class Tail:
     beside: tuple[Neighbour, ...] = field(default=(), compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Since:
+class Since(msgspec.Struct, frozen=True):
     """The first trade at or after ``start_ms``."""
 
     start_ms: int
     rows: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(msgspec.Struct, frozen=True):
     """The last trade before ``stop_ms``: the neighbour that proves which id is the first of a day."""
 
     stop_ms: int
@@ -81,8 +80,7 @@ class At:
     beside: tuple[Neighbour, ...] = field(default=(), compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Newest:
+class Newest(msgspec.Struct, frozen=True):
     """The newest trade, or the newest before ``stop_ms``. Its id cannot be below ``at_least_id``, which exists.
 
     With more ``rows`` those before it come too, and show at what pace trades come."""
@@ -101,16 +99,14 @@ def brings_rows(query: Query) -> bool:
     return isinstance(query, Page | Tail)
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """A question that was given up, and why, in a sentence."""
 
     query: Query
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """What the rows of an accepted answer are: the first and the last id, and the times of those rows in ms.
 
     ``skipped`` are the ids that the answer passed over, from the first id asked for to its last row. ``beyond_id`` is

@@ -5,8 +5,9 @@ events, and actions into messages to them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date
+
+import msgspec
 
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.backfill.questions import Found, Query
@@ -18,8 +19,7 @@ from backfilld.core.sync.spec import RunSpec
 from backfilld.errors import BackfillError, ExchangeError
 
 
-@dataclass(frozen=True, slots=True)
-class Instant:
+class Instant(msgspec.Struct, frozen=True):
     """One instant by three clocks: ``now_ms`` is the best guess of the exchange's time, ``server_ms`` the same once an
     answer has named it and None before, ``monotonic_s`` the loop's time. ``is_doubted`` while a second answer must
     judge whether the last one's time was right."""
@@ -33,8 +33,7 @@ class Instant:
 # -- events
 
 
-@dataclass(frozen=True, slots=True)
-class DaysLoaded:
+class DaysLoaded(msgspec.Struct, frozen=True):
     """What the day files hold that were asked for: None for a day without a file that can be trusted; and what an
     earlier process has kept of the newest trade that the exchange has shown."""
 
@@ -42,77 +41,66 @@ class DaysLoaded:
     shown: ShownEnd | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DaysUnreadable:
+class DaysUnreadable(msgspec.Struct, frozen=True):
     """A day file is there, and cannot be read now: no key opens it, or a newer program wrote it."""
 
     error: BackfillError
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """The exchange answered; rows that are to be kept are on their way to the disk."""
 
     query: Query
     found: Found
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """A question was given up."""
 
     query: Query
     error: ExchangeError
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+class Described(msgspec.Struct, frozen=True):
     """exchangeInfo lists the symbol, since ``listed_ms`` if it says so."""
 
     listed_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Undescribed:
+class Undescribed(msgspec.Struct, frozen=True):
     """exchangeInfo does not list the symbol, or could not be read."""
 
     error: ExchangeError
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """Rows that nobody asked for are on their way to the disk."""
 
     found: Found
 
 
-@dataclass(frozen=True, slots=True)
-class PassedOver:
+class PassedOver(msgspec.Struct, frozen=True):
     """The live side went on without these ids: the exchange answered with later rows only."""
 
     ids: IdRange
 
 
-@dataclass(frozen=True, slots=True)
-class IsFollowed:
+class IsFollowed(msgspec.Struct, frozen=True):
     """The live side looks after the newest end: it must not be polled."""
 
 
-@dataclass(frozen=True, slots=True)
-class DayStored:
+class DayStored(msgspec.Struct, frozen=True):
     """A day stands on disk as ``record`` describes it. ``conflicts`` counts the rows that were refused."""
 
     record: Certificate
     conflicts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Flushed:
+class Flushed(msgspec.Struct, frozen=True):
     """All rows that came before a Flush are on disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveDayEnded:
+class ArchiveDayEnded(msgspec.Struct, frozen=True):
     """The archive's day is stored, as ``record`` describes it, or there is nothing to store, as ``refusal`` says."""
 
     day: date
@@ -120,34 +108,29 @@ class ArchiveDayEnded:
     refusal: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DaysAltered:
+class DaysAltered(msgspec.Struct, frozen=True):
     """Somebody else has changed, added or deleted the files of these days."""
 
     days: frozenset[date]
 
 
-@dataclass(frozen=True, slots=True)
-class DayDeleted:
+class DayDeleted(msgspec.Struct, frozen=True):
     """The day has outlived its time: its file is gone."""
 
     day: date
 
 
-@dataclass(frozen=True, slots=True)
-class SpecReplaced:
+class SpecReplaced(msgspec.Struct, frozen=True):
     """Go on with this spec. One that does not name the instrument ends its sync."""
 
     spec: RunSpec
 
 
-@dataclass(frozen=True, slots=True)
-class ClockHeard:
+class ClockHeard(msgspec.Struct, frozen=True):
     """The exchange's time has become known, or a doubt about it is settled."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoundDue:
+class RoundDue(msgspec.Struct, frozen=True):
     """The rest is over."""
 
 
@@ -175,81 +158,69 @@ Event = (
 # -- actions
 
 
-@dataclass(frozen=True, slots=True)
-class LoadDays:
+class LoadDays(msgspec.Struct, frozen=True):
     """Read and check the files of these days; DaysLoaded answers."""
 
     days: tuple[date, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Describe:
+class Describe(msgspec.Struct, frozen=True):
     """Ask exchangeInfo about the symbol; Described or Undescribed answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class LookAtFiles:
+class LookAtFiles(msgspec.Struct, frozen=True):
     """See whether somebody else has changed the day files; DaysAltered answers if so."""
 
 
-@dataclass(frozen=True, slots=True)
-class Distrust:
+class Distrust(msgspec.Struct, frozen=True):
     """Move the file of a day aside."""
 
     day: date
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Prove:
+class Prove(msgspec.Struct, frozen=True):
     """Where days begin: write it with what is saved from now on."""
 
     day_starts: frozenset[DayStart]
 
 
-@dataclass(frozen=True, slots=True)
-class Flush:
+class Flush(msgspec.Struct, frozen=True):
     """Save all that came, note the ``absences`` of days, and write the files of the days in ``renew``; Flushed
     answers."""
 
     renew: frozenset[date] = frozenset()
-    absences: Mapping[date, AbsentIds] = field(default_factory=dict)
+    absences: Mapping[date, AbsentIds] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class TakeArchive:
+class TakeArchive(msgspec.Struct, frozen=True):
     """Take these days from the archive; ArchiveDayEnded answers for each. ``day_starts`` are known already."""
 
     days: tuple[date, ...]
     day_starts: frozenset[DayStart] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Remember:
+class Remember(msgspec.Struct, frozen=True):
     """Keep the newest trade that the exchange has shown: the next process must know it."""
 
     shown: ShownEnd
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True):
     """The newest trade is reached: the live side may go on from ``next_id``."""
 
     next_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class EndRound:
+class EndRound(msgspec.Struct, frozen=True):
     """A round is over; the outcome says what it came to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(msgspec.Struct, frozen=True):
     """The spec does not name the instrument any more, and all of it is saved."""
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(msgspec.Struct, frozen=True):
     """Write a line about the instrument."""
 
     level: str

@@ -7,6 +7,7 @@ one byte a value, 0 or 1. The digest is the sha256 of all blocks in a row.
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,14 +53,25 @@ class RowsDigest:
 
 def digest_of(trades: pl.DataFrame) -> str:
     """The digest of all rows of a day."""
-    if trades.height > BLOCK_ROWS:
-        digest = RowsDigest()
-        digest.add(trades)
-        return digest.hexdigest()
-    found = hashlib.sha256()
-    for name in SCHEMA:
-        found.update(_values(trades[name]))
-    return found.hexdigest()
+    if trades.height <= BLOCK_ROWS:
+        return next(digests_of(trades, [trades.height]))
+    digest = RowsDigest()
+    digest.add(trades)
+    return digest.hexdigest()
+
+
+def digests_of(trades: pl.DataFrame, rows: Iterable[int]) -> Iterator[str]:
+    """The digests of days that follow each other in one frame, each of so many ``rows``: a block at most."""
+    columns = [_values(trades[name]) for name in SCHEMA]
+    widths = [len(values) // max(1, trades.height) for values in columns]
+    start = 0
+    for count in rows:
+        stop = start + count
+        found = hashlib.sha256()
+        for values, width in zip(columns, widths, strict=True):
+            found.update(values[start * width : stop * width])
+        yield found.hexdigest()
+        start = stop
 
 
 def _values(column: pl.Series) -> memoryview:

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -33,8 +34,8 @@ _MORE = 0x80
 """The bit of a byte that says that the number goes on."""
 
 # Thrift's compact protocol. A number is bytes with the highest bit set, and one without.
-_NUMBER = rb"[\x80-\xff]{0,9}+[\x00-\x7f]"
-_TAKEN = rb"(" + _NUMBER + rb")"
+NUMBER = rb"[\x80-\xff]{0,9}+[\x00-\x7f]"
+TAKEN = rb"(" + NUMBER + rb")"
 _INT64, _DOUBLE, _BOOLEAN = b"\x04", b"\x0a", b"\x00"
 _COLUMNS = tuple(zip(b"TapqflmM", (_INT64,) * 2 + (_DOUBLE,) * 2 + (_INT64,) * 2 + (_BOOLEAN,) * 2, strict=True))
 _ENCODINGS = {_INT64: b"%\x06\x0a", _DOUBLE: b"5\x00\x06\x10", _BOOLEAN: b"%\x06\x00"}
@@ -47,46 +48,47 @@ _PAGES = {
 
 
 def _column(name: int, kind: bytes) -> bytes:
-    """The pattern of one column of a row group. It takes the number of values, the bytes of its pages before and after
-    compression, and the places of the page of values and of the dictionary, if it has one."""
+    """The pattern of one column of a row group. It takes the number of values, the bytes of its pages, and where the
+    page of values and the dictionary begin, if it has one."""
     value = rb"\x01." if kind == _BOOLEAN else rb"\x08.{8}"
-    dictionary = rb"&" + _TAKEN + rb"\x1c" if kind == _DOUBLE else rb"()<"
+    dictionary = rb"&" + TAKEN + rb"\x1c" if kind == _DOUBLE else rb"()<"
     return b"".join(
         (
             rb"&\x00\x1c\x15", re.escape(kind), rb"\x19", re.escape(_ENCODINGS[kind]), rb"\x19\x18\x01", bytes([name]),
-            rb"\x15.\x16", _TAKEN, rb"\x16", _TAKEN, rb"\x16", _TAKEN, rb"&", _TAKEN, dictionary,
+            rb"\x15[\x00-\x0f]\x16", TAKEN, rb"\x16", NUMBER, rb"\x16", TAKEN, rb"&", TAKEN, dictionary,
             rb"\x18", value, rb"\x18", value, rb"\x16\x00\(", value, rb"\x18", value, rb"\x11\x11\x00",
-            rb"\x19", re.escape(_PAGES[kind]), rb"<\)\x06\x19&\x00", _NUMBER, rb"\x00\x00\x00",
+            rb"\x19", re.escape(_PAGES[kind]), rb"<\)\x06\x19&\x00", NUMBER, rb"\x00\x00\x00",
         )
     )  # fmt: skip
 
 
-_TAKEN_OF_COLUMN = 5
+_TAKEN_OF_COLUMN = 4
 _HEAD = b"\x15\x04\x19\x9c5\x00\x18\x06schema\x15\x10\x00" + b"".join(
     b"\x15" + kind + b"%\x02\x18\x01" + bytes([name]) + b"\x00" for name, kind in _COLUMNS
 )
 _ROWS = re.compile(
-    rb"\x16" + _NUMBER + rb"\x19(?:([\x1c\x2c\x3c\x4c\x5c\x6c\x7c\x8c\x9c\xac\xbc\xcc\xdc\xec])|\xfc" + _TAKEN + rb")",
+    rb"\x16" + NUMBER + rb"\x19(?:([\x1c\x2c\x3c\x4c\x5c\x6c\x7c\x8c\x9c\xac\xbc\xcc\xdc\xec])|\xfc" + TAKEN + rb")",
     re.DOTALL,
 )
 _GROUP = re.compile(
     rb"\x19\x8c" + b"".join(_column(*each) for each in _COLUMNS)
-    + rb"\x16" + _TAKEN + rb"\x16" + _TAKEN + rb"&" + _NUMBER + rb"\x16" + _NUMBER + rb"\x00",
+    + rb"\x16" + TAKEN + rb"\x16" + TAKEN + rb"&" + NUMBER + rb"\x16" + NUMBER + rb"\x00",
     re.DOTALL,
 )  # fmt: skip
-_CERTIFICATE = re.compile(rb"\x19,\x18\x09backfilld\x18" + _TAKEN, re.DOTALL)
+_CERTIFICATE = re.compile(rb"\x19,\x18\x09backfilld\x18" + TAKEN, re.DOTALL)
 _REST = re.compile(
     rb"\x00\x18\x10backfilld_sha256\x18@([0-9a-f]{64})\x00\x18[\x00-\x7f][ -~]{0,127}\x19\x8c(?:\x1c\x00\x00){8}\x00"
 )
 
 
 class Chunk(NamedTuple):
-    """One column of a row group: where its pages begin and end in the file, and how many bytes they name."""
+    """One column of a row group: where its pages begin and end in the file, how many values it has, and whether its
+    first page is a dictionary."""
 
     start: int
     stop: int
-    bytes: int
     values: int
+    has_dictionary: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +103,21 @@ class PlainFooter:
     @property
     def rows(self) -> int:
         """The rows of all groups."""
-        return sum(_signed(group[group.re.groups]) for group in self.groups)
+        return sum(signed(group[group.re.groups]) for group in self.groups)
 
     def chunks(self) -> Iterator[Chunk]:
         """The columns of each row group."""
         for group in self.groups:
             for at in range(1, group.re.groups - 1, _TAKEN_OF_COLUMN):
-                values, plain, packed, data, dictionary = group.group(*range(at, at + _TAKEN_OF_COLUMN))
-                start = _signed(dictionary or data)
-                yield Chunk(start, start + _signed(packed), _signed(plain), _signed(values))
+                values, packed, data, dictionary = group.group(*range(at, at + _TAKEN_OF_COLUMN))
+                start = signed(dictionary or data)
+                yield Chunk(start, start + signed(packed), signed(values), bool(dictionary))
 
     def decoded(self, day: date, instrument: Instrument | None) -> Certificate | None:
         """The certificate, if it is of this day and this instrument, and the row groups are of possible sizes."""
         sizes = (group.group(group.re.groups - 1, group.re.groups) for group in self.groups)
         for size, rows in sizes:
-            if not (0 < _signed(rows) <= ROW_GROUP_ROWS and 0 <= _signed(size) <= MOST_GROUP_BYTES):
+            if not (0 < signed(rows) <= ROW_GROUP_ROWS and 0 <= signed(size) <= MOST_GROUP_BYTES):
                 return None
         try:
             found = decoded(self.certificate)
@@ -149,19 +151,28 @@ def plain_footer(footer: bytes) -> PlainFooter | None:
 def plain_certificate(path: Path, day: date, instrument: Instrument | None) -> tuple[Certificate, int] | None:
     """What a plain day file says of itself, and its size; None where :class:`DayReader` has to look."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with opened(path) as found:
+            footer = None if found is None else _read(*found)
     except OSError:
         return None
-    try:
-        found = os.fstat(descriptor)
-        footer = _read(descriptor, found.st_size) if stat.S_ISREG(found.st_mode) else None
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
     read = plain_footer(footer) if footer is not None else None
     certificate = read.decoded(day, instrument) if read is not None else None
-    return None if certificate is None else (certificate, found.st_size)
+    return None if certificate is None or found is None else (certificate, found[1])
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[int, int] | None]:
+    """The descriptor of a regular file, which no link names, and its size; None for no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        found = os.fstat(descriptor)
+        yield (descriptor, found.st_size) if stat.S_ISREG(found.st_mode) else None
+    finally:
+        os.close(descriptor)
 
 
 def footer_in(body: bytes) -> bytes | None:
@@ -188,7 +199,7 @@ def _number(varint: bytes) -> int:
     return value
 
 
-def _signed(varint: bytes) -> int:
-    """A number, whose sign is in the lowest bit."""
+def signed(varint: bytes) -> int:
+    """A number of Thrift's compact protocol, whose sign is in the lowest bit."""
     value = _number(varint)
     return (value >> 1) ^ -(value & 1)
