@@ -34,7 +34,8 @@ def day_statuses(cache_dir: Path, instrument: Instrument, encoding: "Encoding | 
         manager = _manager(directory, instrument, encoding)
         days = manager.days()
     for day in days:
-        found = None if day in journals else plain_certificate(directory / day_file_name(day), day, instrument)
+        path = f"{directory}/{day_file_name(day)}"
+        found = None if day in journals else plain_certificate(path, day, instrument)
         if found is not None:
             yield _status(instrument, *found, unencrypted=is_encrypting)
             continue

@@ -103,7 +103,7 @@ class Certificate:
     @property
     def rows(self) -> int:
         """How many trades are stored."""
-        return sum(len(span.ids) for span in self.spans)
+        return sum([len(span.ids) for span in self.spans])
 
     @property
     def first_id(self) -> int:
@@ -123,6 +123,8 @@ class Certificate:
     @property
     def holes(self) -> tuple[IdRange, ...]:
         """The ids missing between the first and the last, without those absent upstream."""
+        if len(self.spans) == 1:
+            return ()
         known = self.coverage | IdSet.of(self.absent)
         return known.missing(IdRange(self.first_id, self.last_id))
 

@@ -32,6 +32,9 @@ class NewerSchema(Exception):
         self.version = version
 
 
+_read = msgspec.json.Decoder(Certificate)
+
+
 def encoded(certificate: Certificate) -> str:
     """The certificate as it stands in the file: its fields, and for other readers what follows from them."""
     derived: dict[str, Any] = {
@@ -52,6 +55,8 @@ def decoded(text: bytes) -> Certificate:
     """The certificate in ``text``. Raises UntrustedFile, and NewerSchema for a newer version."""
     if len(text) > MOST_BYTES:
         raise UntrustedFile(f"its certificate has {len(text)} bytes, more than {MOST_BYTES}")
+    if (usual := _usual(text)) is not None:
+        return usual
     try:
         version = msgspec.json.decode(text, type=_Version).schema
         if version > SCHEMA_VERSION:
@@ -59,7 +64,7 @@ def decoded(text: bytes) -> Certificate:
         if version < SCHEMA_VERSION:
             raise UntrustedFile(f"it is of schema version {version}; this program reads version {SCHEMA_VERSION}")
         certificate = msgspec.json.decode(text, type=Certificate)
-        if _is_within_bounds(certificate) and _is_same(encoded(certificate).encode(), text):
+        if _is_within_bounds(certificate) and msgspec.json.decode(encoded(certificate)) == msgspec.json.decode(text):
             return certificate
     # ValueError covers what msgspec finds wrong, and text that is not UTF-8.
     except (ValueError, OverflowError, RecursionError) as error:
@@ -67,9 +72,14 @@ def decoded(text: bytes) -> Certificate:
     raise UntrustedFile("its certificate contradicts itself")
 
 
-def _is_same(ours: bytes, text: bytes) -> bool:
-    """Whether two texts say the same; mostly they are the same, byte for byte."""
-    return ours == text or bool(msgspec.json.decode(ours) == msgspec.json.decode(text))
+def _usual(text: bytes) -> Certificate | None:
+    """The certificate in a text that is byte for byte as this program writes it; None for any other."""
+    try:
+        certificate = _read.decode(text)
+        is_ours = _is_within_bounds(certificate) and encoded(certificate).encode() == text
+    except (ValueError, OverflowError, RecursionError):
+        return None
+    return certificate if is_ours else None
 
 
 def _is_within_bounds(certificate: Certificate) -> bool:

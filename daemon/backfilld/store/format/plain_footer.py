@@ -148,7 +148,7 @@ def plain_footer(footer: bytes) -> PlainFooter | None:
     return rest and PlainFooter(footer[named.end() : stop], rest[1], rest.start(1), tuple(groups))
 
 
-def plain_certificate(path: Path, day: date, instrument: Instrument | None) -> tuple[Certificate, int] | None:
+def plain_certificate(path: Path | str, day: date, instrument: Instrument | None) -> tuple[Certificate, int] | None:
     """What a plain day file says of itself, and its size; None where :class:`DayReader` has to look."""
     try:
         with opened(path) as found:
@@ -161,7 +161,7 @@ def plain_certificate(path: Path, day: date, instrument: Instrument | None) -> t
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[int, int] | None]:
+def opened(path: Path | str) -> Iterator[tuple[int, int] | None]:
     """The descriptor of a regular file, which no link names, and its size; None for no such file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
