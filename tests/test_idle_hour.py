@@ -1,4 +1,4 @@
-"""An hour in which little or nothing happens: what it syncs to the disk, and what it asks of the exchange.
+"""An hour in which nothing happens, and half an hour of few trades: what it syncs to the disk, and what it asks of the exchange.
 
 The whole pipeline on fakes and real files, on a virtual clock.
 """
@@ -67,8 +67,8 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     return found
 
 
-async def idle_hour(cache: Path, exchange: FakeExchange, counts: Counts) -> float:
-    """An hour of a daemon that has been there for ten minutes; return its weight a minute."""
+async def watched(cache: Path, exchange: FakeExchange, counts: Counts, seconds: float) -> float:
+    """Count what a daemon does that has been there for ten minutes; return its weight a minute."""
     instruments = tuple(exchange.tapes)
     store = ParquetStore(cache, Encoding())
     world = World(exchange, store, once=False, workers=2, instruments=instruments)  # type: ignore[arg-type]
@@ -78,35 +78,35 @@ async def idle_hour(cache: Path, exchange: FakeExchange, counts: Counts) -> floa
         await trio.sleep(START_S)
         counts.clear()
         spent = exchange.weight_by_minute.total()
-        await trio.sleep(HOUR_S)
+        await trio.sleep(seconds)
         spent = exchange.weight_by_minute.total() - spent
         found = Counts(counts)
         pipeline.stop.set()
     counts.clear()
     counts.update(found)
-    return spent / (HOUR_S / 60)
+    return spent / (seconds / 60)
 
 
 async def test_an_hour_without_trades_syncs_once_a_minute_at_most(
     tmp_path: Path, counts: Counts, autojump_clock: MockClock
 ) -> None:
-    names = [Instrument(Market.SPOT, f"COIN{number}USDT") for number in range(20)]
+    names = [Instrument(Market.SPOT, f"COIN{number}USDT") for number in range(4)]
     quiet = {each: Tape.even(50, start_ms=DAY_MS + 3_600_000, step_ms=60_000) for each in names}
-    weight = await idle_hour(tmp_path, FakeExchange(quiet, epoch_ms=NOON_MS), counts)
+    weight = await watched(tmp_path, FakeExchange(quiet, epoch_ms=NOON_MS), counts, HOUR_S)
     assert counts["append"] == counts["rewrite"] == 0
     assert counts["sync"] <= HOUR_S / 60
     # 500 of them may take 1,200 a minute; each is asked every five minutes at least.
     assert 0 < weight <= 1_200 / 500 * len(names)
 
 
-async def test_an_hour_of_few_trades_syncs_what_is_new(
+async def test_few_trades_sync_once_a_checkpoint_and_three_times_a_rewrite(
     tmp_path: Path, counts: Counts, autojump_clock: MockClock
 ) -> None:
-    """A trade every 20 s of each of three instruments."""
-    names = [Instrument(Market.SPOT, f"COIN{number}USDT") for number in range(3)]
-    times = range(NOON_MS - 3_600_000, NOON_MS + 2 * 3_600_000, 20_000)
+    """A trade every 20 s of each of two instruments, for half an hour."""
+    names = [Instrument(Market.SPOT, f"COIN{number}USDT") for number in range(2)]
+    times = range(NOON_MS - 600_000, NOON_MS + 2 * 3_600_000, 20_000)
     busy = {each: Tape.of(7, times) for each in names}
-    await idle_hour(tmp_path, FakeExchange(busy, epoch_ms=NOON_MS, grows=True), counts)
-    assert 3 * 60 <= counts["append"] <= 3 * 121
-    assert 3 * 10 <= counts["rewrite"] <= 3 * 13
-    assert counts["sync"] <= counts["append"] + 3 * counts["rewrite"] + HOUR_S / 60
+    await watched(tmp_path, FakeExchange(busy, epoch_ms=NOON_MS, grows=True), counts, HOUR_S / 2)
+    assert 2 * 59 <= counts["append"] <= 2 * 61
+    assert 2 * 5 <= counts["rewrite"] <= 2 * 7
+    assert counts["sync"] <= counts["append"] + 3 * counts["rewrite"] + HOUR_S / 2 / 60

@@ -63,6 +63,7 @@ class ParquetStore:
         self._seen: dict[tuple[Instrument, date], Stamp | None] = {}
         self._waiting = WaitingDays(save_s)
         self._known: dict[Instrument, KnownDays] = {}
+        self._remembered: set[Instrument] = set()
 
     def manager(self, instrument: Instrument) -> BackfillCacheManager:
         """The day files of an instrument, for one who reads them beside this store, on a thread."""
@@ -237,8 +238,11 @@ class ParquetStore:
         return await _on_thread(partial(load_shown, self._cache_dir, instrument))
 
     async def remember(self, instrument: Instrument, shown: ShownEnd) -> None:
-        """Keep it beside the lock."""
-        await in_thread(partial(save_shown, self._cache_dir, instrument, shown))
+        """Keep it beside the lock. It must outlive a loss of power while a trade is owed, and the first time: later,
+        the rows up to the end that was agreed on are on disk."""
+        synced = not (shown.is_settled and instrument in self._remembered)
+        await in_thread(partial(save_shown, self._cache_dir, instrument, shown, synced=synced))
+        self._remembered.add(instrument)
 
     async def altered(self, instrument: Instrument) -> frozenset[date]:
         """The days whose file is another one than was seen here last."""

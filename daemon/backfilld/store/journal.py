@@ -109,8 +109,8 @@ class JournalWriter:
         if not is_ours:
             os.ftruncate(self._descriptor, 0)
             _write_all(self._descriptor, HEADER, 0)
+        # The append that follows syncs the file.
         os.ftruncate(self._descriptor, self.size_bytes)
-        os.fsync(self._descriptor)
         _sync_directory(self._path.parent)
 
 

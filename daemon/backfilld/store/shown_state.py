@@ -34,9 +34,10 @@ def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
     return ShownEnd(*shown, *agreed, latest_ms, *first)
 
 
-def save_shown(cache_dir: Path, instrument: Instrument, shown: ShownEnd) -> None:
-    """Replace what was saved. Raises StoreError."""
-    write_state(_path(cache_dir, instrument), msgspec.json.encode(_Kept(**asdict(shown), version=VERSION)))
+def save_shown(cache_dir: Path, instrument: Instrument, shown: ShownEnd, *, synced: bool = True) -> None:
+    """Replace what was saved. Raises StoreError. ``synced`` as in :func:`replacing`."""
+    body = msgspec.json.encode(_Kept(**asdict(shown), version=VERSION))
+    write_state(_path(cache_dir, instrument), body, synced=synced)
 
 
 def _is_trade(trade_id: int | None, at_ms: int) -> bool:

@@ -38,8 +38,16 @@ class ShownEnd:
     @property
     def trade(self) -> str:
         """What was shown, for a sentence."""
-        is_latest = self.latest_ms <= self.shown_ms + OUT_OF_ORDER_MS
-        return f"id {self.shown_id}" if is_latest else f"id {self.shown_id} and lower ids of later times"
+        return f"id {self.shown_id}" if self._is_latest else f"id {self.shown_id} and lower ids of later times"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the trade that was shown is the end that was agreed on: nothing is owed."""
+        return self.agreed_id == self.shown_id and self._is_latest
+
+    @property
+    def _is_latest(self) -> bool:
+        return self.latest_ms <= self.shown_ms + OUT_OF_ORDER_MS
 
 
 class NewestShown:
