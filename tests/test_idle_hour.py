@@ -1,4 +1,4 @@
-"""An hour in which nothing happens, and half an hour of few trades: what it syncs to the disk, and what it asks of the exchange.
+"""An hour without trades, and half an hour of few: what a daemon syncs to the disk, and what it asks of the exchange.
 
 The whole pipeline on fakes and real files, on a virtual clock.
 """
