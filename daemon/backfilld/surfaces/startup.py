@@ -15,8 +15,9 @@ outlived one: the state of a thousand instruments would hold the loop for a tent
 _OLDEST = 2
 """The number of the last generation, which a full collection looks at."""
 
-UNUSED = ("h2", "numpy", "rich")
-"""What httpcore, Arrow and structlog import where it is installed, and use for nothing that a daemon asks of them."""
+UNUSED = ("h2", "numpy", "pygments", "rich")
+"""What Arrow, httpcore, httpx and structlog import where it is installed, and use for nothing that a daemon asks of
+them."""
 
 
 @contextmanager
