@@ -6,8 +6,8 @@ A rewrite costs what the day has; an append costs what is new. Owns the balance 
   day of a run that ends after its first round (``save_s`` is infinite): nobody waits for its files. With a ``save_s``
   of 0 nothing waits in a journal.
 * Today's file is written with its first rows, because other programs read only files.
-* It is written again once the journal has ``GROWTH`` times its rows, so that it grows by a constant factor: that alone
-  encodes at most ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length; and before the oldest row of the
+* It is written again once the journal has ``GROWTH`` times its rows, and ``LEAST_GROWTH_ROWS``, so that it grows by a
+  constant factor: that alone encodes at most ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length; and before the oldest row of the
   journal is ``save_s`` old, at the turn of its instrument: hundreds of instruments that began together take turns. An
   append never waits for these rewrites: a crash would lose what it has.
 * The end of a first round leaves nothing in the journal, and a shutdown as little as its grace allows: the callers ask
@@ -20,6 +20,10 @@ from zlib import crc32
 GROWTH = 2.0
 """How many times the rows of the file the journal may have. At 2 a day is encoded at most 2.5 times; a smaller factor
 encodes more, a larger one lets other programs see less of a long backfill."""
+
+LEAST_GROWTH_ROWS = 10_000
+"""A shorter journal makes no rewrite urgent: those of hundreds of live instruments would be, again and again, while the
+day is young."""
 
 REWRITE_SHARE = 0.1
 """While appends wait, rewrites whose turn has come take this part of the time: a busy disk does not delay them for
@@ -38,7 +42,7 @@ def is_rewrite_due(file_rows: int, save_s: float, *, is_over: bool = False) -> b
 
 def has_grown(journal_rows: int, file_rows: int) -> bool:
     """Whether the journal has so many rows that it is the turn of its file."""
-    return journal_rows >= GROWTH * file_rows
+    return journal_rows >= max(GROWTH * file_rows, LEAST_GROWTH_ROWS)
 
 
 def turn_of(name: str, since_s: float, save_s: float) -> float:
