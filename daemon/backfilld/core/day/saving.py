@@ -7,9 +7,9 @@ A rewrite costs what the day has; an append costs what is new. Owns the balance 
   of 0 nothing waits in a journal.
 * Today's file is written with its first rows, because other programs read only files.
 * It is written again once the journal has ``GROWTH`` times its rows, and ``LEAST_GROWTH_ROWS``, so that it grows by a
-  constant factor: that alone encodes at most ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length; and before the oldest row of the
-  journal is ``save_s`` old, at the turn of its instrument: hundreds of instruments that began together take turns. An
-  append never waits for these rewrites: a crash would lose what it has.
+  constant factor: that alone encodes at most ``1 + (GROWTH + 1) / GROWTH`` times the rows of a day of any length; and
+  before the oldest row of the journal is ``save_s`` old, at the turn of its instrument: hundreds of instruments that
+  began together take turns. An append never waits for these rewrites: a crash would lose what it has.
 * The end of a first round leaves nothing in the journal, and a shutdown as little as its grace allows: the callers ask
   for those rewrites.
 """
