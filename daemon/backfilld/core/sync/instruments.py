@@ -76,8 +76,10 @@ class Instruments:
         self._resting: dict[Instrument, float] = {}
         self._shares: dict[Instrument, Sums] = {}
         self._count = 0
-        self.sums = NO_SHARE
-        self.standings: dict[Instrument, Standing] = {}
+        self._sums = NO_SHARE
+        self._standings: dict[Instrument, Standing] = {}
+        self._changed: dict[Instrument, InstrumentSync] = {}
+        """Whose share of the sums and whose standing have to be looked at again once somebody asks for them."""
 
     def __iter__(self) -> Iterator[InstrumentSync]:
         return iter(self._syncs.values())
@@ -91,6 +93,12 @@ class Instruments:
     def __len__(self) -> int:
         return len(self._syncs)
 
+    @property
+    def sums(self) -> Sums:
+        """Over all of them."""
+        self._count_changes()
+        return self._sums
+
     def add(self, instrument: Instrument, spec: RunSpec, now: Instant, *, is_late: bool = False) -> list[Action]:
         """Begin the sync of an instrument; ``is_late`` if others run already."""
         sync = InstrumentSync(instrument, spec, now)
@@ -98,13 +106,15 @@ class Instruments:
         self._syncs[instrument] = sync
         actions = sync.begin(now)
         self._place(sync)
+        self._count_changes()
         return actions
 
     def drop(self, instrument: Instrument) -> None:
         """Forget an instrument."""
         self._turns.place(instrument, None)
-        self.standings.pop(instrument, None)
-        self.sums = self.sums.changed(self._shares.pop(instrument, NO_SHARE), NO_SHARE)
+        self._changed.pop(instrument, None)
+        self._standings.pop(instrument, None)
+        self._sums = self._sums.changed(self._shares.pop(instrument, NO_SHARE), NO_SHARE)
         self._resting.pop(instrument, None)
         del self._syncs[instrument]
 
@@ -123,7 +133,7 @@ class Instruments:
         if sync is not None:
             sync.requests += requests
             sync.weight += weight
-            self._place(sync)
+            self._changed[instrument] = sync
 
     def next_question(self, busy: Collection[Pool] = ()) -> tuple[Instrument, Query, Rank] | None:
         """The most urgent question that spends none of the ``busy`` pools; syncs with questions of the same rank take
@@ -154,7 +164,7 @@ class Instruments:
             archive_days=sums.archive_days,
             steps=steps,
             rests_until=self.next_round_at() if is_all_resting else -math.inf,
-            standings=dict(self.standings),
+            standings=dict(self._standings),
         )
 
     def next_round_at(self) -> float:
@@ -182,14 +192,19 @@ class Instruments:
             return self.sums.ended == count
         return self.sums.refused > 0 or self.sums.ended == self.sums.hopeless == count
 
+    def _count_changes(self) -> None:
+        for instrument, sync in self._changed.items():
+            self._standings[instrument] = sync.standing()
+            share, before = Sums.of(sync), self._shares.get(instrument, NO_SHARE)
+            if share != before:
+                self._sums = self._sums.changed(before, share)
+                self._shares[instrument] = share
+        self._changed.clear()
+
     def _place(self, sync: InstrumentSync) -> None:
         instrument = sync.instrument
         self._turns.place(instrument, sync.rank())
-        self.standings[instrument] = sync.standing()
-        share, before = Sums.of(sync), self._shares.get(instrument, NO_SHARE)
-        if share != before:
-            self.sums = self.sums.changed(before, share)
-            self._shares[instrument] = share
+        self._changed[instrument] = sync
         if sync.phase is not Phase.RESTING:
             self._resting.pop(instrument, None)
         elif self._resting.get(instrument) != sync.rests_until:
