@@ -27,9 +27,11 @@ class WantedIds:
         self._skipped_once = IdSet()
         self._skipped_twice = IdSet()
         self._given_up = IdSet()
-        self._asked: list[tuple[Paged, IdRange]] = []
+        self._asked: tuple[tuple[Paged, IdRange], ...] = ()
         self._lookback = Lookback()
         self._newest_first = newest_first
+        self._facts: object = None
+        self._left: tuple[IdRange, ...] = ()
 
     def missing(self, wanted: IdRange | None) -> tuple[IdRange, ...]:
         """The wanted ids that are not received, without those known to be absent."""
@@ -71,11 +73,12 @@ class WantedIds:
         """The question was put."""
         if isinstance(query, Page) and self._lookback.probe(self._unclaimed(wanted)) == query:
             self._lookback.took(query)
-        self._asked.append((query, asked_ids(query)))
+        self._asked += ((query, asked_ids(query)),)
 
     def came_back(self, query: Paged) -> None:
         """The question is not open any more."""
-        self._asked.remove((query, asked_ids(query)))
+        place = self._asked.index((query, asked_ids(query)))
+        self._asked = self._asked[:place] + self._asked[place + 1 :]
         self._lookback.came_back(asked_ids(query).first_id)
 
     def receive(self, present: IdSet) -> None:
@@ -116,10 +119,15 @@ class WantedIds:
         self._given_up = IdSet()
 
     def _unclaimed(self, wanted: IdRange | None) -> tuple[IdRange, ...]:
+        """The wanted ids that may be asked for; this is looked at several times for each page."""
         if wanted is None:
             return ()
-        asked = IdSet.of(ids for _, ids in self._asked)
-        return (self.received | self.absent | self._given_up | asked).missing(wanted)
+        facts = wanted, self.received, self.absent, self._given_up, self._asked
+        if facts != self._facts:
+            asked = IdSet.of(ids for _, ids in self._asked)
+            unclaimed = (self.received | self.absent | self._given_up | asked).missing(wanted)
+            self._facts, self._left = facts, unclaimed
+        return self._left
 
 
 def asked_ids(query: Paged) -> IdRange:
