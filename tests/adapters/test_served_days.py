@@ -1,7 +1,6 @@
 """What the endpoint knows of stored days is renewed beside the requests, which neither wait for it nor repeat it."""
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from backfilld.adapters.served_days import USABLE_S, ServedDays
-from backfilld.adapters.served_shelf import FRESH_S, LONGEST_FRESH_S, Shelf, around_id, looked_at_disk
+from backfilld.adapters.served_shelf import FRESH_S, LONGEST_FRESH_S, Shelf, around_id, looked_at_disk, timeline_of
 from backfilld.core.day.addition import Addition
 from backfilld.core.model import IdRange, Instrument, day_start_ms
 from backfilld.core.serving.questions import TradesQuestion
@@ -174,17 +173,19 @@ def stored(draw: st.DrawFn) -> dict[date, DayPieces]:
     """Some days, one after the other, each with some spans of ids."""
     found, next_id = {}, draw(st.integers(0, 20))
     for number, spans in enumerate(draw(st.lists(SPANS, min_size=1, max_size=5))):
-        day, pieces = DAY + timedelta(days=number), []
+        day, pieces, absent = DAY + timedelta(days=number), list[Piece](), list[IdRange]()
         for gap, rows in spans:
             ids = IdRange(next_id + gap, next_id + gap + rows - 1)
             pieces.append(Piece(ids, day_start_ms(day), day_start_ms(day), ids, day))
+            if gap and draw(st.booleans()):
+                absent.append(IdRange(next_id, next_id + gap - 1))
             next_id = ids.last_id + 1
-        found[day] = DayPieces((None, None), pieces)
+        found[day] = DayPieces((None, None), pieces, absent)
     return found
 
 
-def _answer(question: TradesQuestion, days: Sequence[DayPieces]) -> list[int] | None:
-    selecting = select(question, Timeline([piece for day in days for piece in day.pieces]))
+def _answer(question: TradesQuestion, timeline: Timeline) -> list[int] | None:
+    selecting = select(question, timeline)
     try:
         piece = next(selecting)
         while True:
@@ -195,11 +196,15 @@ def _answer(question: TradesQuestion, days: Sequence[DayPieces]) -> list[int] | 
 
 
 @settings(deadline=None)
-@given(stored(), st.integers(0, 400), st.integers(1, 60))
-def test_the_days_around_an_id_answer_as_all_days_do(days: dict[date, DayPieces], from_id: int, limit: int) -> None:
+@given(stored(), st.data(), st.integers(1, 60))
+def test_the_days_around_an_id_answer_as_all_days_do(
+    days: dict[date, DayPieces], data: st.DataObject, limit: int
+) -> None:
+    edges = [piece.ids.first_id for each in days.values() for piece in each.pieces]
+    from_id = max(0, data.draw(st.sampled_from(edges)) + data.draw(st.integers(-12, 50)))
     question = TradesQuestion(SPOT, limit, from_id=from_id)
     chosen = around_id(from_id, limit)(list(days), days.__getitem__)
-    every = _answer(question, list(days.values()))
-    found = _answer(question, [days[day] for day in chosen])
+    every = _answer(question, timeline_of(list(days.values())))
+    found = _answer(question, timeline_of([days[day] for day in chosen]))
     # A page over more days than are looked at is the exchange's.
     assert found == every or (found is None and len(chosen) > 2 and chosen[-1] < max(days))

@@ -68,7 +68,7 @@ class Shelf:
 
     def timeline(self, days: Sequence[date]) -> Timeline:
         """The pieces of these days."""
-        return _timeline([self.known[day].pieces for day in days])
+        return timeline_of([self.known[day].pieces for day in days])
 
 
 Wanted = Callable[[Sequence[date], Callable[[date], DayPieces]], Sequence[date]]
@@ -88,9 +88,10 @@ def around_id(trade_id: int, limit: int) -> Wanted:
             return days[-1:]
         pieces = look(days[at]).pieces
         begins = bool(pieces) and pieces[0].ids.first_id <= trade_id
-        # Of the ids that follow, the exchange may lack some.
-        ends = last_id(days[at]) >= trade_id + 2 * limit
-        return days[at if begins else max(0, at - 1) : at + 1 if ends else at + 3]
+        rows = sum(
+            each.ids.last_id + 1 - max(each.ids.first_id, trade_id) for each in pieces if each.ids.last_id >= trade_id
+        )
+        return days[at if begins else max(0, at - 1) : at + 1 if rows >= limit else at + 3]
 
     return wanted
 
@@ -147,7 +148,7 @@ def _read(manager: BackfillCacheManager, instrument: Instrument, day: date) -> D
         return DayPieces(stamps_of(manager, day), is_chronological=False)
 
 
-def _timeline(days: Sequence[DayPieces]) -> Timeline:
+def timeline_of(days: Sequence[DayPieces]) -> Timeline:
     """Days in a row. A day beside one whose times are out of order is not asked by time either: a filler row may lie on
     the other side of midnight."""
     ordered = [each.is_chronological for each in days]
