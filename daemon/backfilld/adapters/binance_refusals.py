@@ -7,6 +7,7 @@ own rules: 429 and 418 with Retry-After in whole seconds, error bodies ``{"code"
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated
 
@@ -47,9 +48,10 @@ _REFUSAL = msgspec.json.Decoder(_Refusal)
 
 def usage_of(answer: Answer) -> Usage:
     """Used weight by interval, and the server's clock, from the headers of an answer."""
-    found = ((_USED_WEIGHT.fullmatch(name), value) for name, value in answer.headers.items())
+    named = ((name, value) for name, value in answer.headers.items() if name.startswith("x-mbx-"))
+    found = ((_USED_WEIGHT.fullmatch(name), value) for name, value in named)
     used = [(match[1], int(value)) for match, value in found if match and _NUMBER.fullmatch(value)]
-    return Usage(dict(used[:MOST_USED_WEIGHTS]), _date_ms(answer))
+    return Usage(dict(used[:MOST_USED_WEIGHTS]), _date_ms(answer.headers.get("date", "")))
 
 
 def pause_of(answer: Answer) -> RateLimited | None:
@@ -133,15 +135,17 @@ def _retry_after_s(answer: Answer) -> float | None:
 
 def _ban_s(answer: Answer, text: str) -> float | None:
     """Seconds until the instant in ``banned until``, which is the server's time."""
-    until, server_ms = _BANNED_UNTIL.search(text), _date_ms(answer)
+    until, server_ms = _BANNED_UNTIL.search(text), _date_ms(answer.headers.get("date", ""))
     if until is None or server_ms is None:
         return None
     return min(LONGEST_PAUSE_S, max(0.0, (int(until[1]) - server_ms) / 1000))
 
 
-def _date_ms(answer: Answer) -> int | None:
-    """The server's time by its ``Date``; None for one that is not a date of our time."""
-    found = _DATE.fullmatch(answer.headers.get("date", ""))
+@lru_cache(maxsize=4)
+def _date_ms(date: str) -> int | None:
+    """The server's time by its ``Date``; None for one that is not a date of our time. It is the same for all answers of
+    a second."""
+    found = _DATE.fullmatch(date)
     if found is None or found[2] not in _MONTHS:
         return None
     day, month, year, hour, minute, second = found.groups()
