@@ -1,6 +1,7 @@
 """What each command imports before it does its work: a start is as fast as its libraries, and the count of them is the
 same on every machine."""
 
+import gc
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backfilld.surfaces import startup
 from tests.surfaces.commands import filled_cache
 
 HEAVY = (
@@ -98,3 +100,17 @@ import rich.console
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("phase", "generation", "most", "is_frozen"),
+    [("stop", 2, 0, True), ("stop", 2, 1 << 40, False), ("stop", 1, 0, False), ("start", 2, 0, False)],
+)
+def test_what_outlived_a_collection_is_left_out_of_the_next_ones_where_it_is_much(
+    phase: str, generation: int, most: int, is_frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen: list[bool] = []
+    monkeypatch.setattr(startup, "MOST_LOOKED_AT", most)
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(True))
+    startup._let_survivors_be(phase, {"generation": generation})
+    assert bool(frozen) is is_frozen

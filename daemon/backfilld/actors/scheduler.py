@@ -48,6 +48,9 @@ log = structlog.get_logger()
 SHOWN_EVERY_S = 0.25
 """How often statistics are published while there is work."""
 
+AT_ONCE = 16
+"""Events of syncs between two checkpoints: what concerns a thousand instruments at once does not hold the loop."""
+
 
 async def run_scheduler(
     ports: SchedulerPorts,
@@ -98,6 +101,7 @@ class _Scheduler:
         self._to_describe: list[Instrument] = []
         self._in_hand = JobsInHand()
         self._steps = 0
+        self._performed = 0
         self._shown_steps = 0
         self._shown_at = -math.inf
         self._last_error: str | None = None
@@ -256,6 +260,9 @@ class _Scheduler:
                 self._instruments.drop(instrument)
             else:
                 await self._ports.pass_on(instrument, action)
+        self._performed += 1
+        if self._performed % AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()
 
     async def _end_round(self, instrument: Instrument) -> None:
         sync = self._instruments[instrument]
