@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -221,7 +221,10 @@ def started_when_complete() -> Anomalies:
             time.sleep(0.1)
         start.kill()
     stored, shown = stored_ids(BTC), show()
+    now, started_at = datetime.now(UTC), json.loads(journal()[0]["MESSAGE"])["timestamp"]
     evidence = {
+        "here": now.isoformat(),
+        "there": started_at,
         "seconds": round(time.monotonic() - began, 2),
         "code": start.returncode,
         "wanted": len(wanted),
@@ -233,6 +236,7 @@ def started_when_complete() -> Anomalies:
     return require(
         evidence,
         start_succeeded=start.returncode == 0,
+        it_has_the_clock_of_these_trials=abs(now - datetime.fromisoformat(started_at)) < timedelta(minutes=2),
         it_was_seen_activating_with_less_than_the_day=any(
             state == "activating" and rows < len(wanted) for state, rows in states
         ),
