@@ -21,7 +21,7 @@ from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.surfaces.demo_live import FOLLOWED_S, STREAMS, Live, run_live
-from backfilld.surfaces.words import fitted
+from backfilld.surfaces.words import counted, fitted
 from binance_simulator import Exchange, ExchangeOptions, Tape, open_exchange
 
 log = structlog.get_logger()
@@ -138,9 +138,7 @@ def _print_table(starts: list[Start], live: Live, *, exact: bool) -> None:
     console = Console()
     console.print(table)
     order = "[green]every id once and in order" if live.is_good else "[red]NOT every id once and in order"
-    console.print(
-        f"Live: attached, {live.lost} connections lost, {live.healed} holes healed; a reader got {live.trades:,} "
-        f"trades, {order}."
-    )
+    lost, healed = counted(live.lost, "connection"), counted(live.healed, "hole")
+    console.print(f"Live: attached, {lost} lost, {healed} healed; a reader got {live.trades:,} trades, {order}.")
     verdict = "[green]identical to" if exact else "[red]DIFFERENT from"
     console.print(f"The day file is {verdict} the exchange's tape, row for row.")
