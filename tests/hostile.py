@@ -72,7 +72,8 @@ def odd_tape(
 @dataclass
 class HostileExchange(FakeExchange):
     """``lags_ms`` of its replicas, a ``page_cap``, a share of odd answers of each kind, a lookback, and a limit that it
-    lowers without a word. With ``other_days`` some odd answers have the right ids and the times of another day."""
+    lowers without a word. With ``other_days`` some odd answers have the right ids and the times of another day; with
+    ``other_rows`` they have those of another hour, or another symbol's prices and trade ids."""
 
     lags_ms: Sequence[int] = (0,)
     page_cap: int = 1000
@@ -80,6 +81,7 @@ class HostileExchange(FakeExchange):
     lookback_ms: int | None = None
     true_limit: int = 6000
     other_days: bool = False
+    other_rows: bool = False
     dice: Random = field(default_factory=lambda: Random(0))
     shown: dict[Instrument, set[int]] = field(default_factory=dict)
     banned_until_ms: float = 0.0
@@ -98,7 +100,7 @@ class HostileExchange(FakeExchange):
         rows = self.tapes[instrument].until(seen_ms).answer(query).head(self.page_cap)
         if self.dice.random() < self.odd_share:
             rows = self._odd(rows)
-        is_true = rows.join(self.tapes[instrument].frame, on=["a", "T"], how="anti").is_empty()
+        is_true = rows.join(self.tapes[instrument].frame, on=["a", "T", "p", "f"], how="anti").is_empty()
         if is_true and (rows["a"].diff().drop_nulls() > 0).all():
             # What an answer shows that contradicts itself, or has the times of another day, is nothing.
             self.shown.setdefault(instrument, set()).update(rows["a"])
@@ -157,6 +159,9 @@ class HostileExchange(FakeExchange):
         ]
         if self.other_days:
             odd += [rows.with_columns(pl.col("T") + shift) for shift in (-86_400_000, 86_400_000)]
+        if self.other_rows:
+            odd += [rows.with_columns(pl.col("T") + shift) for shift in (-3_600_000, 3_600_000)]
+            odd += [rows.with_columns(pl.col("p") * 40, pl.col("f", "l") * 7)]
         return self.dice.choice(odd)
 
     def _odd_usage(self, usage: Usage) -> Usage:

@@ -48,6 +48,7 @@ class Mixture:
     begins_again: bool
     other_days: bool = False
     window: TimeSpan | None = None
+    other_rows: bool = False
 
     def tape(self) -> OddTape:
         """Trades from before the window until after now."""
@@ -69,6 +70,7 @@ class Mixture:
             lookback_ms=self.lookback_ms,
             true_limit=self.true_limit,
             other_days=self.other_days,
+            other_rows=self.other_rows,
             dice=Random(self.seed),
         )
 
@@ -95,6 +97,7 @@ MIXTURES = st.builds(
     begins_again=st.sampled_from([False] * 7 + [True]),
     other_days=st.booleans(),
     window=WINDOWS,
+    other_rows=st.booleans(),
 )
 
 

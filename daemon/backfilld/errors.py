@@ -92,12 +92,13 @@ class UnexpectedAnswer(ExchangeError):
     """An answer with status 200 that is not what was asked for. Nothing of it may be merged.
 
     ``absent`` is the first and the last of the ids that the answer jumped over, where it jumped farther than one
-    answer may.
+    answer may. ``contradicts`` is the id of a stored trade beside which it cannot be true.
     """
 
-    def __init__(self, message: str, *, absent: tuple[int, int] | None = None) -> None:
+    def __init__(self, message: str, *, absent: tuple[int, int] | None = None, contradicts: int | None = None) -> None:
         super().__init__(message)
         self.absent = absent
+        self.contradicts = contradicts
 
 
 class StreamLost(ExchangeError):

@@ -216,6 +216,20 @@ async def test_a_flush_hands_over_its_instrument_and_ends_with_its_mark(autojump
         assert drained(desk.days) == [], "nothing is left to grow old"
 
 
+async def test_what_answers_brought_is_forgotten_and_what_the_stream_brought_is_not(autojump_clock: MockClock) -> None:
+    async with merging(rows=12) as desk:
+        await desk.page(Tape.even(10).frame)
+        await desk.send.send(SyncAction(BTC, Prove(frozenset({DayStart(DAY, 0)}))))
+        await desk.send.send(PagesStreamed((PageFetched(BTC, trades_at(20, DAY_MS + 500), STREAM),)))
+        first, mark = await desk.flush(SyncAction(BTC, Flush(forgets=True)))
+        assert isinstance(first, DayMerged)
+        assert first.addition.trades["a"].to_list() == [20]
+        assert first.addition.day_starts == frozenset()
+        assert mark == DaysFlushed(BTC)
+        await desk.page(Tape.even(10).frame)
+        assert drained(desk.days) == [], "rows that were forgotten are counted"
+
+
 async def test_rows_that_were_flushed_are_no_longer_counted(autojump_clock: MockClock) -> None:
     async with merging(rows=4) as desk:
         await desk.page(trades_at(0, DAY_MS, DAY_MS, DAY_MS))

@@ -1200,7 +1200,8 @@ async def test_no_day_is_deleted_by_a_host_clock_that_the_exchange_does_not_conf
     for back in (1, 2):
         hold(store, Tape.even(10, start_ms=DAY_MS - back * MS_PER_DAY, first_id=100 - 20 * back), opened=True)
     wall_error_ms = host_error_d * float(MS_PER_DAY)
-    async with scheduling(spec_for(keep_days=2), {BTC: Tape.even(100)}, store, wall_error_ms=wall_error_ms) as desk:
+    tape = Tape.even(100, first_id=90)
+    async with scheduling(spec_for(keep_days=2), {BTC: tape}, store, wall_error_ms=wall_error_ms) as desk:
         for _ in range(5):
             await desk.work()
             await trio.sleep(POLL_S)

@@ -4,7 +4,7 @@ Owns one connection and the patience with it. Must not merge, plan or judge budg
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -101,7 +101,7 @@ class _Fetcher:
 
     async def _fetch(self, job: FetchJob) -> JobAnswered:
         urgency = Urgency(job.rank, self._patience.longest_pause_s)
-        is_right = AnswerCheck(job.query)
+        is_right = AnswerCheck(job.query, is_wary=job.is_wary)
 
         def check(trades: pl.DataFrame) -> None:
             clocks_ms = (job.latest_ms, self._spent.usage.server_ms)
@@ -114,6 +114,7 @@ class _Fetcher:
             retries_lies=not isinstance(job.query, Before),
         )
         kept, found = cut(await self._insist(request), job.query, job.stop_ms)
+        found = replace(found, is_confirmed=is_right.is_confirmed)
         if not kept.is_empty():
             await self._ports.pages.send(PageFetched(job.instrument, kept))
         return JobAnswered(job, found, self._spent)

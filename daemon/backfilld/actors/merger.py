@@ -25,7 +25,7 @@ from backfilld.actors.messages import (
 )
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.addition import Addition
-from backfilld.core.day.certificate import Source
+from backfilld.core.day.certificate import REST, Source
 from backfilld.core.day.division import divided, starts_within
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
@@ -82,6 +82,11 @@ class _Waiting:
     def rows(self) -> int:
         return sum(page.height for _, page in self.pages)
 
+    def forget(self) -> None:
+        """Drop what questions have brought, and the day starts that follow from it."""
+        self.pages = [(source, page) for source, page in self.pages if source != REST]
+        self.day_starts.clear()
+
     def _taken(self) -> list[tuple[Source, pl.DataFrame]]:
         pages, self.pages = self.pages, []
         return pages
@@ -122,6 +127,8 @@ class _Merger:
         over as often as any of hundreds is flushed, each would be written a row at a time."""
         waiting = self._waiting[instrument]
         self.rows -= waiting.rows
+        if command.forgets:
+            waiting.forget()
         if not self.rows:
             self.oldest_at = float("inf")
         yield from waiting.hand_over(instrument)

@@ -60,13 +60,15 @@ class SyncAction(msgspec.Struct, Generic[A_co], frozen=True):
 @dataclass(frozen=True, slots=True)
 class FetchJob:
     """Ask one question about an instrument; rows at or after ``stop_ms`` are not wanted. ``rank`` is its urgency.
-    ``latest_ms`` is the later time of the host's and the exchange's clock, in ms since the epoch."""
+    ``latest_ms`` is the later time of the host's and the exchange's clock, in ms since the epoch. ``is_wary`` after
+    answers that contradict each other."""
 
     instrument: Instrument
     query: Query
     stop_ms: int | None = None
     rank: Rank = Rank.TODAY
     latest_ms: int | None = field(default=None, compare=False, repr=False)
+    is_wary: bool = False
 
     @property
     def market(self) -> Market:

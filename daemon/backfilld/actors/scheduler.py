@@ -189,8 +189,10 @@ class _Scheduler:
         if turn is None:
             return None
         instrument, query, rank = turn
-        stop_ms = self._instruments[instrument].attempt.window.stop_ms
-        return FetchJob(instrument, query, stop_ms, rank, self._clock.latest_ms())
+        sync = self._instruments[instrument]
+        return FetchJob(
+            instrument, query, sync.attempt.window.stop_ms, rank, self._clock.latest_ms(), is_wary=sync.is_wary
+        )
 
     def _came_back(self, job: Job, spent: Spent) -> None:
         self._in_hand.came_back(job)

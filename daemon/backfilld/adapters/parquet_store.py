@@ -173,7 +173,8 @@ class ParquetStore:
         manager, path = self._manager(instrument), Path(taken.published.path)
 
         def join() -> Taken:
-            beside = neighbourhood(manager, day, None if following is None else Path(following.path))
+            next_path = None if following is None else Path(following.path)
+            beside = neighbourhood(manager, day, next_path, known_starts=taken.day_starts)
             try:
                 within = ids_to_take(manager, day, path, beside.within, is_first=taken.is_first)
                 starts = beside.day_starts | taken.day_starts

@@ -35,6 +35,7 @@ SENTENCES = {
     "day_kept": "kept {day}: it is not in the bucket yet",
     "day_quarantined": "moved a bad file aside: {reason} ({moved_to})",
     "day_damaged": "{error}; fetches it again",
+    "answers_contradict": "answers of the exchange contradict each other; asks again for what they have brought",
     "day_lost_trades": "{day} has fewer trades than before; fetches them again",
     "files_changed": "another program changed {days}",
     "temporary_file_swept": "deleted a file that a crash left: {file}",

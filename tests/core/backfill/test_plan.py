@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backfilld.core.backfill.answers import check_page, cut
+from backfilld.core.backfill.answers import AnswerCheck, check_page, cut
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.paging import WORTH_ASKING_AGAIN
 from backfilld.core.backfill.plan import BackfillPlan
@@ -693,3 +693,51 @@ def test_where_later_trades_are_stored_no_empty_answers_prove_that_nothing_was_b
     assert bool(plan.failures) == (times > 1)
     if times == 1:
         assert plan.proven_first_id == 1200
+
+
+@pytest.mark.parametrize("kind", [Since, Tail, Page])
+@pytest.mark.parametrize("held", [0, 100])
+def test_one_answer_with_the_times_of_another_day_ends_no_closed_window(kind: type[Query], held: int) -> None:
+    """Its rows would seem to lie behind the window."""
+    tape, lies = Tape.even(3000, first_id=700), [kind]
+
+    def lie(query: Query, rows: pl.DataFrame) -> pl.DataFrame:
+        if type(query) not in lies or rows.is_empty():
+            return rows
+        lies.clear()
+        later = rows.with_columns(pl.col("T") + MS_PER_DAY)
+        try:
+            AnswerCheck(query)(later)
+        except UnexpectedAnswer:
+            return rows
+        return later
+
+    spans = [span_of(tape, 0, held)] if held else []
+    for open_questions in (1, 4):
+        plan = BackfillPlan(TimeSpan(DAY_MS, DAY_MS + 20_000), spans)
+        Model(tape, Random(1), open_questions, lie=lie).play(plan)
+        assert plan.is_complete
+        assert ids_of(plan.received) == tape.ids_in(plan.window)
+        assert plan.beyond_id == 2700
+        lies.append(kind)
+
+
+def test_what_was_proven_of_the_first_trade_takes_one_question_more() -> None:
+    tape, shown = Tape.even(50, first_id=700), NewestShown()
+    shown.recall(ShownEnd(749, DAY_MS + 490, 749, DAY_MS + 490, first_id=700, empty_from_ms=DAY_MS - MS_PER_DAY))
+    spans = [span_of(tape, 0, 50)]
+    plan = BackfillPlan(TimeSpan(DAY_MS - 1000), spans, now_ms=DAY_MS + 500, shown=shown)
+    asked = Model(tape, now_ms=DAY_MS + 500).play(plan).asked
+    assert plan.is_complete
+    assert [type(query) for query in asked if not isinstance(query, Newest | Tail)] == [Since]
+    assert plan.proven_first_id == 700
+
+
+def test_a_wrong_proof_of_the_first_trade_does_not_last() -> None:
+    tape, shown = Tape.even(50, first_id=700), NewestShown()
+    shown.recall(ShownEnd(749, DAY_MS + 490, 749, DAY_MS + 490, first_id=710, empty_from_ms=DAY_MS - MS_PER_DAY))
+    plan = BackfillPlan(TimeSpan(DAY_MS - 1000), [span_of(tape, 10, 50)], now_ms=DAY_MS + 500, shown=shown)
+    Model(tape, now_ms=DAY_MS + 500).play(plan)
+    assert plan.is_complete
+    assert plan.proven_first_id == 700
+    assert ids_of(plan.received) == set(tape.ids)

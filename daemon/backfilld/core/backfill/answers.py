@@ -5,13 +5,13 @@ answer 200 with another range or with nonsense; nothing of such a page is merged
 true as far as it goes: its rows are kept, and only the ids it skipped are in doubt.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 
 import polars as pl
 
-from backfilld.core.backfill.neighbours import AGREEING, Misfit, misfit
+from backfilld.core.backfill.adjoining import edge_of
+from backfilld.core.backfill.neighbours import AGREEING, Misfit, is_tied, misfit
 from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.day.division import first_row_from
 from backfilld.core.frame import empty_trades
@@ -43,19 +43,27 @@ def check_page(trades: pl.DataFrame, query: Query) -> None:
 
 
 class AnswerCheck:
-    """Checks the answers to one question, until one is accepted: times that fit no trade beside the ids, and those that
-    no clock has reached, need several that agree."""
+    """Checks the answers to one question, until one is accepted: rows that fit no trade beside the ids, and times that
+    no clock has reached, need several that agree. Who ``is_wary`` asks for rows until an answer has a trade that is
+    known already, or AGREEING say the same. ``is_confirmed`` if the one that was accepted does not stand alone."""
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: Query, *, is_wary: bool = False) -> None:
+        self.is_confirmed = False
         self._query = query
-        self._seen: Counter[tuple[int, int]] = Counter()
+        self._is_wary = is_wary and isinstance(query, Page | Tail)
+        self._doubtful: list[pl.DataFrame] = []
+        self._refused = 0
 
     def __call__(self, trades: pl.DataFrame, clocks_ms: Sequence[int] = ()) -> None:
         """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer. ``clocks_ms`` are the times that
         clocks show, as far as any is known. Where two agree, no page of later trades is ever believed, unless it fits
         one that is stored."""
         query = self._query
-        check_page(trades, query)
+        try:
+            check_page(trades, query)
+        except UnexpectedAnswer:
+            self._refused += 1
+            raise
         asked_id = _asked_id(query)
         if trades.is_empty():
             return
@@ -64,13 +72,30 @@ class AnswerCheck:
             beside = misfit(trades, asked_id, query.beside)
             is_vouched_for = beside is None and any(each.is_row for each in query.beside)
             found = None if is_vouched_for else found or beside
-        if found is None:
+        if found is None and not self._is_wary:
             return
-        first = trades["a"][0], trades["T"][0]
-        self._seen[first] += 1
-        is_certain = found.is_certain and isinstance(query, Page | Tail | At)
-        if is_certain or self._seen[first] < AGREEING:
-            raise UnexpectedAnswer(found.reason)
+        if found is not None or not (
+            isinstance(query, Page | Tail) and is_tied(trades, [each for each in query.beside if each.is_row])
+        ):
+            self._insist(trades, found or Misfit("only one answer has these rows", is_certain=False))
+        self.is_confirmed = True
+
+    def _insist(self, trades: pl.DataFrame, why: Misfit) -> None:
+        """Raise until enough answers say the same, and more than could not be used."""
+        self._doubtful.append(trades)
+        is_certain = why.is_certain and isinstance(self._query, Page | Tail | At)
+        agreeing = sum(_say_the_same(each, trades) for each in self._doubtful)
+        if is_certain or agreeing < why.answers or agreeing <= self._refused:
+            is_proof = is_certain and not self._refused and len(self._doubtful) > AGREEING
+            raise UnexpectedAnswer(why.reason, contradicts=why.against if is_proof else None)
+
+
+def _say_the_same(one: pl.DataFrame, other: pl.DataFrame) -> bool:
+    """Whether two answers have rows of the same ids, and these are equal."""
+    first_id, last_id = max(one["a"][0], other["a"][0]), min(one["a"][-1], other["a"][-1])
+    a = pl.col("a").is_between(first_id, last_id)
+    ours, theirs = one.filter(a), other.filter(a)
+    return not ours.is_empty() and ours.equals(theirs)
 
 
 def _from_the_future(trades: pl.DataFrame, clocks_ms: Sequence[int]) -> Misfit | None:
@@ -103,7 +128,17 @@ def _found(kept: pl.DataFrame, query: Query, trades: pl.DataFrame, beyond: int |
     ids, times = kept["a"], kept["T"]
     is_marker = kept["p"][-1] == 0 and kept["f"][-1] == -1
     lull_ms = _longest_lull_ms(times) if isinstance(query, Newest) and times.len() > 1 else 0
-    return Found(IdRange(ids[0], ids[-1]), times[0], times[-1], trades.height, beyond_id, is_marker, skipped, lull_ms)
+    return Found(
+        IdRange(ids[0], ids[-1]),
+        times[0],
+        times[-1],
+        trades.height,
+        beyond_id,
+        is_marker,
+        skipped,
+        lull_ms,
+        (edge_of(kept, 0), edge_of(kept, -1)),
+    )
 
 
 def _longest_lull_ms(times: pl.Series) -> int:
@@ -175,7 +210,8 @@ def _check_overlap(first_id: int, rows: int, query: Page) -> None:
     if first_id != query.first_id:
         raise UnexpectedAnswer(f"rows from id {first_id} on, though id {query.first_id} exists")
     if rows == 1:
-        raise UnexpectedAnswer(f"no rows behind id {first_id}, though id {query.next_id} exists")
+        exists = query.ids.last_id if query.next_id is None else query.next_id
+        raise UnexpectedAnswer(f"no rows behind id {first_id}, though id {exists} exists")
 
 
 def _check_first_id(first_id: int, rows: int, query: Page | Tail) -> None:
@@ -184,6 +220,8 @@ def _check_first_id(first_id: int, rows: int, query: Page | Tail) -> None:
     known_id = query.next_id if isinstance(query, Page) else query.known_id
     if isinstance(query, Page) and query.overlaps:
         _check_overlap(first_id, rows, query)
+    if isinstance(query, Tail) and query.overlaps and rows == 1 and known_id is not None and known_id > first_id:
+        raise UnexpectedAnswer(f"no rows behind id {first_id}, though id {known_id} exists")
     if first_id < asked_id:
         raise UnexpectedAnswer(f"rows from id {first_id} where {asked_id} was asked for")
     if known_id is not None and known_id >= asked_id and first_id > known_id:

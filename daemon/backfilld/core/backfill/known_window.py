@@ -3,8 +3,12 @@
 Owns the view that a plan gives of itself. Must not ask, and must not take answers; the plan does.
 """
 
-from backfilld.core.backfill.newest_shown import NewestShown
-from backfilld.core.backfill.questions import Before
+from collections.abc import Iterable
+
+from backfilld.core.backfill.neighbours import KnownTrades
+from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
+from backfilld.core.backfill.questions import Before, Found
+from backfilld.core.backfill.silence import Pace
 from backfilld.core.backfill.wanted_ids import WantedIds
 from backfilld.core.backfill.window_end import WindowEnd
 from backfilld.core.backfill.window_start import WindowStart
@@ -16,10 +20,21 @@ from backfilld.core.timespan import TimeSpan
 class KnownWindow:
     """The window between what is known of its start and of its end."""
 
-    def __init__(self, window: TimeSpan, ids: WantedIds, head: WindowStart, shown: NewestShown | None = None) -> None:
+    _pace: Pace
+    _open: int
+
+    def __init__(
+        self,
+        window: TimeSpan,
+        ids: WantedIds,
+        head: WindowStart,
+        trades: KnownTrades,
+        shown: NewestShown | None = None,
+    ) -> None:
         self.window = window
         self._ids = ids
         self._head = head
+        self._trades = trades
         self._end = WindowEnd(window.stop_ms, shown)
 
     @property
@@ -37,6 +52,20 @@ class KnownWindow:
         self._ids.absent = ids
 
     @property
+    def doubted(self) -> IdSet:
+        """The ids that came with answers that contradict each other."""
+        return self._trades.doubted
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a question that was taken has not come back."""
+        return self._open > 0
+
+    def doubt(self, trade_id: int) -> None:
+        """This trade is stored, and answers contradict it."""
+        self._trades.doubted |= IdSet((IdRange(trade_id, trade_id),))
+
+    @property
     def is_located(self) -> bool:
         """Whether both ends are known, and with them how much there is to fetch."""
         return self.first_id is not None and self.last_id is not None
@@ -48,7 +77,7 @@ class KnownWindow:
 
     @property
     def first_ms(self) -> int | None:
-        """The time of the window's first trade, where an answer has shown it."""
+        """The time of the window's first trade, where its row came."""
         return self._head.first_ms
 
     @property
@@ -89,10 +118,23 @@ class KnownWindow:
         """The ids between the window's first and last known id that are not held, without those known to be absent."""
         return self._ids.missing(self._wanted())
 
+    def shown_to_note(self) -> ShownEnd | None:
+        """What the next process must know of what the exchange has shown, if that is news."""
+        return self._end.shown.to_note(self.received.last_id if self.received else None, self._pace.last_ms)
+
+    def certify(self, absent: Iterable[IdRange]) -> None:
+        """These ids are known to be absent: they are not missing."""
+        self._ids.known_absent |= IdSet.of(absent)
+
     @property
     def _has_trades(self) -> bool:
         """Whether trades of the window are stored, or were shown."""
         return bool(self.received) or self._end.reaches(self.window.start_ms)
+
+    @property
+    def _to_page(self) -> IdRange | None:
+        """What pages may be asked of: nothing while the first page of the window is on its way."""
+        return None if self._head.is_open else self._wanted()
 
     def _wanted(self) -> IdRange | None:
         first_id, last_id = self.first_id, self.last_id
@@ -102,6 +144,15 @@ class KnownWindow:
         if first_id is None or last_id is None or first_id > last_id:
             return None
         return IdRange(first_id, last_id)
+
+    def _is_of_window(self, found: Found) -> bool:
+        """Whether there are rows of the window: by their times, or behind others of it, whatever their times say."""
+        is_behind = bool(self.received) and found.ids is not None and self.received.first_id < found.ids.first_id
+        return found.ids is not None and (is_behind or max(found.first_ms, found.last_ms) >= self.window.start_ms)
+
+    def _is_only_named(self, ids: IdRange) -> bool:
+        """Whether no row of the window is stored from these ids on."""
+        return not self.received or ids.first_id > self.received.last_id
 
     def _is_wanted(self, trade_id: int) -> bool:
         return self.last_id is not None and trade_id <= self.last_id and trade_id not in self.received

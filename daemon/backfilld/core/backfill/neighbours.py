@@ -1,23 +1,31 @@
-"""Whether the times of an answer fit the trades beside its ids.
+"""Whether an answer fits the trades that are known around its ids.
 
-Owns the times of the trades that are known around a page. An answer may have the ids that were asked for and the times
-of another day: every row of it would go to the wrong file, and the window would seem to end with it.
+Owns the trades that are known around a page. An answer may have the ids that were asked for and the times of another
+day: every row of it would go to the wrong file, and the window would seem to end with it. Or its rows are another
+symbol's.
 
-1. Times ascend with ids, but for less than HALF_DAY_MS. An answer that breaks this against a row that is stored is
-   never believed; against a trade that an answer only named, no more than one that fits no neighbour.
-2. How long the rows of a page take shows the pace, whatever day they claim. At up to PACE_FACTOR times that pace or a
+1. A trade that is known says the same in each answer; trades in sequence of their ids stand in a sequence that is
+   possible (:mod:`.adjoining`). Where an answer breaks this, AGREEING answers have to say the same. If it breaks it by
+   more than HALF_DAY_MS against a row that is sure, or gives that row another time, no number makes it true.
+2. An answer that begins more than A_JUMP ids behind the one asked for takes FOR_A_JUMP, unless it begins with a
+   trade that is known.
+3. How long the rows of a page take shows the pace, whatever day they claim. At up to PACE_FACTOR times that pace or a
    part of it, give or take HALF_DAY_MS, they have to reach the trade that is nearest by id. If they do not, AGREEING
    answers have to say the same.
+4. Pages that were on their way at the same time cannot be held against each other before both have come. Then, where
+   they contradict each other, those that are not sure are doubted: what came with them is to be asked for again.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import polars as pl
 
+from backfilld.core.backfill.adjoining import can_follow, is_same, named
 from backfilld.core.backfill.questions import At, Found, Neighbour, Page, Query, Tail, brings_rows
+from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
 from backfilld.core.timespan import StoredSpan
 
@@ -29,7 +37,11 @@ PACE_FACTOR = 10
 hours of a symbol differ by about as much."""
 
 AGREEING = 3
-"""Answers that it takes to believe times that fit no neighbour."""
+"""Answers that it takes to believe what fits no neighbour."""
+
+A_JUMP, FOR_A_JUMP = 100, 5
+"""That so many ids in a row do not exist takes so many answers, where the next one is not known: it may be another
+symbol's."""
 
 
 Paged = TypeVar("Paged", bound=Page | Tail | At)
@@ -37,40 +49,51 @@ Paged = TypeVar("Paged", bound=Page | Tail | At)
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """Why the times of an answer do not fit. ``is_certain`` if no number of answers makes it true."""
+    """Why the rows of an answer do not fit. So many ``answers`` must say the same to be believed; ``is_certain`` if no
+    number makes it true, as the trade that they are ``against`` is sure."""
 
     reason: str
     is_certain: bool
+    answers: int = AGREEING
+    against: int | None = None
 
 
-class KnownTimes:
-    """The times of trades that are known by id: the ends of stored spans and of answers."""
+class KnownTrades:
+    """The trades that are known by id: the ends of stored spans and of answers. ``doubted`` are the ids that came with
+    answers that contradict each other."""
 
     def __init__(self, spans: Iterable[StoredSpan]) -> None:
-        self._rows: list[tuple[int, int]] = []
-        self._named: list[tuple[int, int]] = []
-        self._newest = (-1, 0)
+        self.doubted = IdSet()
+        self._rows: list[Neighbour] = []
+        self._named: list[Neighbour] = []
+        self._newest: list[Neighbour] = []
         for span in spans:
-            self.receive(span.ids.first_id, span.first_ms, span.ids.last_id, span.last_ms)
+            self._receive(Neighbour(span.ids.first_id, span.first_ms, is_row=True))
+            self._receive(Neighbour(span.ids.last_id, span.last_ms, is_row=True))
 
     def learn(self, query: Query, found: Found) -> None:
         """The question was answered."""
         if found.ids is None:
             return
-        if brings_rows(query):
-            self.receive(found.ids.first_id, found.first_ms, found.ids.last_id, found.last_ms)
-        else:
-            insort(self._named, (found.ids.last_id, found.last_ms))
-
-    def receive(self, first_id: int, first_ms: int, last_id: int, last_ms: int) -> None:
-        """These rows came."""
-        for each in {(first_id, first_ms), (last_id, last_ms)}:
-            insort(self._rows, each)
+        first, last = _ends(found, found.ids, is_row=brings_rows(query))
+        if not brings_rows(query):
+            self._doubt_beside(last, self._rows)
+            insort(self._named, last, key=_place)
+            return
+        for end in (first, last):
+            self._doubt_beside(end, self._named)
+        self._named = [each for each in self._named if all(_agree(each, end) for end in (first, last))]
+        self._doubt(self._below(self._rows, first.trade_id - 1), first)
+        self._doubt(last, self._above(self._rows, last.trade_id + 1))
+        self._receive(first)
+        self._receive(last)
 
     def follow(self, found: Found) -> None:
         """Rows that nobody asked for came: only the newest is kept in mind."""
         if found.ids is not None:
-            self._newest = max(self._newest, (found.ids.last_id, found.last_ms))
+            last = _ends(found, found.ids, is_row=True)[1]
+            newest = Neighbour(last.trade_id, last.at_ms, is_row=True, edge=last.edge)
+            self._newest = [max([*self._newest, newest], key=_place)]
 
     def begin_round(self) -> None:
         """What was only named is not believed any longer than a round."""
@@ -78,42 +101,86 @@ class KnownTimes:
 
     def put_beside(self, query: Paged, ids: IdRange) -> Paged:
         """The question for these ids, with the trades beside them."""
-        return replace(query, beside=self._beside(ids.first_id, ids.last_id))
+        return replace(query, beside=tuple(self._beside(ids.first_id, ids.last_id)))
 
-    def _beside(self, first_id: int, last_id: int) -> tuple[Neighbour, ...]:
+    def _beside(self, first_id: int, last_id: int) -> Iterator[Neighbour]:
         """The nearest trades of each kind, up to ``first_id``, and the nearest from ``last_id`` on."""
-        newest = [] if self._newest[0] < 0 else [self._newest]
-        kinds = ((self._rows, True), (newest, True), (self._named, False))
-        below = [Neighbour(*trades[at - 1], is_row) for trades, is_row in kinds if (at := _up_to(trades, first_id))]
-        above = [
-            Neighbour(*trades[at], is_row)
-            for trades, is_row in kinds
-            if (at := bisect_left(trades, (last_id, 0))) < len(trades)
-        ]
-        return (*below, *above)
+        kinds = (self._rows, self._newest, self._named)
+        yield from (each for kind in kinds if (each := self._below(kind, first_id)) is not None)
+        yield from (each for kind in kinds if (each := self._above(kind, last_id)) is not None)
+
+    def _receive(self, row: Neighbour) -> None:
+        insort(self._rows, row, key=_place)
+
+    def _doubt_beside(self, trade: Neighbour, trades: list[Neighbour]) -> None:
+        self._doubt(self._below(trades, trade.trade_id), trade)
+        self._doubt(trade, self._above(trades, trade.trade_id))
+
+    def _doubt(self, one: Neighbour | None, other: Neighbour | None) -> None:
+        if one is not None and other is not None and not _agree(one, other):
+            self.doubted |= IdSet.of(each.came_with for each in (one, other) if each.came_with and not each.is_sure)
+
+    @staticmethod
+    def _below(trades: list[Neighbour], trade_id: int) -> Neighbour | None:
+        at = bisect_right(trades, trade_id, key=_id)
+        return trades[at - 1] if at else None
+
+    @staticmethod
+    def _above(trades: list[Neighbour], trade_id: int) -> Neighbour | None:
+        at = bisect_left(trades, trade_id, key=_id)
+        return trades[at] if at < len(trades) else None
 
 
-def _up_to(trades: list[tuple[int, int]], trade_id: int) -> int:
-    return bisect_right(trades, (trade_id, 2**63))
+def _id(trade: Neighbour) -> int:
+    return trade.trade_id
+
+
+def _place(trade: Neighbour) -> tuple[int, int]:
+    return trade.trade_id, trade.at_ms
+
+
+def _ends(found: Found, ids: IdRange, *, is_row: bool) -> tuple[Neighbour, Neighbour]:
+    first, last = found.edges or (None, None)
+    came_with, is_sure = (ids, found.is_confirmed) if is_row else (None, True)
+    return (
+        Neighbour(ids.first_id, found.first_ms, is_row, first, came_with, is_sure),
+        Neighbour(ids.last_id, found.last_ms, is_row, last, came_with, is_sure),
+    )
+
+
+def _agree(one: Neighbour, other: Neighbour) -> bool:
+    """Whether both can be true."""
+    if one.trade_id == other.trade_id:
+        return is_same(one, other)
+    return can_follow(*sorted((one, other), key=_id))
 
 
 def misfit(trades: pl.DataFrame, asked_id: int, beside: tuple[Neighbour, ...]) -> Misfit | None:
-    """Why the times of these rows, at least one, cannot be right beside these trades; None if they fit. They answer a
-    question for the ids from ``asked_id`` on: those before the first row do not exist, by that answer."""
+    """Why these rows, at least one, cannot be right beside these trades; None if they fit. They answer a question for
+    the ids from ``asked_id`` on: those before the first row do not exist, by that answer."""
+    first_id, last_id = trades["a"][0], trades["a"][-1]
+    if first_id - asked_id > A_JUMP and not is_tied(trades[:1], beside):
+        return Misfit(f"rows from id {first_id} where {asked_id} was asked for", is_certain=False, answers=FOR_A_JUMP)
     if not beside:
         return None
-    first_id, last_id = trades["a"][0], trades["a"][-1]
     pace_ms = max(0, trades["T"][-1] - trades["T"][0]) / max(1, last_id - first_id)
     gaps = [_gap(trades, asked_id, each) for each in beside]
-    broken = [each for each in gaps if each.ms < -HALF_DAY_MS]
+    broken = [each for each in gaps if not each.is_possible]
     nearest = min(gaps, key=lambda each: (each.distance, not each.trade.is_row))
     expected_ms = nearest.distance * pace_ms
     fits = expected_ms / PACE_FACTOR - HALF_DAY_MS <= nearest.ms <= expected_ms * PACE_FACTOR + HALF_DAY_MS
     if fits and not broken:
         return None
-    of = min(broken or [nearest], key=lambda each: (not each.trade.is_row, each.distance)).trade
-    reason = f"rows from T {trades['T'][0]} for ids from {first_id} on, beside id {of.trade_id} of T {of.at_ms}"
-    return Misfit(reason, is_certain=bool(broken) and of.is_row)
+    of = min(broken or [nearest], key=lambda each: (not each.is_proof, not each.trade.is_row, each.distance))
+    beside_it = f"id {of.trade.trade_id} of T {of.trade.at_ms}"
+    reason = f"rows from T {trades['T'][0]} for ids from {first_id} on, beside {beside_it}"
+    return Misfit(reason, is_certain=bool(broken) and of.is_proof, against=of.trade.trade_id)
+
+
+def is_tied(trades: pl.DataFrame, beside: Sequence[Neighbour]) -> bool:
+    """Whether these rows, which fit, have one of these trades."""
+    ids = trades["a"]
+    return any(each.trade_id in ids[bisect_left(ids, each.trade_id) :][:1] for each in beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +190,24 @@ class _Gap:
     trade: Neighbour
     distance: int
     ms: int
+    is_possible: bool
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether the answer is wrong: a trade that is sure has another time in it, or lies far on its other side."""
+        is_other = not self.distance and not self.is_possible
+        return self.trade.is_row and self.trade.is_sure and (is_other or self.ms < -HALF_DAY_MS)
 
 
 def _gap(trades: pl.DataFrame, asked_id: int, trade: Neighbour) -> _Gap:
-    ids, times = trades["a"], trades["T"]
+    ids = trades["a"]
     if trade.trade_id < ids[0]:
-        return _Gap(trade, max(1, min(ids[0], asked_id) - trade.trade_id), times[0] - trade.at_ms)
+        first = named(trades, 0)
+        distance = max(1, min(ids[0], asked_id) - trade.trade_id)
+        return _Gap(trade, distance, first.at_ms - trade.at_ms, can_follow(trade, first))
     if trade.trade_id > ids[-1]:
-        return _Gap(trade, trade.trade_id - ids[-1], trade.at_ms - times[-1])
-    row = bisect_left(ids, trade.trade_id)
-    return _Gap(trade, int(ids[row] != trade.trade_id), -abs(times[row] - trade.at_ms))
+        last = named(trades, -1)
+        return _Gap(trade, trade.trade_id - last.trade_id, trade.at_ms - last.at_ms, can_follow(last, trade))
+    row = named(trades, bisect_left(ids, trade.trade_id))
+    is_there = row.trade_id == trade.trade_id
+    return _Gap(trade, int(not is_there), -abs(row.at_ms - trade.at_ms), _agree(row, trade))

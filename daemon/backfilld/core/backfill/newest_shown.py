@@ -11,6 +11,9 @@ from backfilld.core.day.division import OUT_OF_ORDER_MS
 REFUTING = 2
 """Answers that it takes to give up a trade that one answer has shown."""
 
+MOST_IN_A_MINUTE = 1_000_000
+"""More ids than any symbol gets within OUT_OF_ORDER_MS: of two trades so far apart the later one is the higher one."""
+
 AGREED_FOR_MS = 3_600_000
 """So long after an end was agreed on, two answers that show nothing new are enough to agree on it again. A replica that
 froze there may be asked later than that."""
@@ -58,7 +61,7 @@ class NewestShown:
     def __init__(self) -> None:
         self.end = ShownEnd()
         self.now_ms: int | None = None
-        self._refuted = 0
+        self._refuted = self._latest_once_ms = 0
         self._noted = self.end
         self._has_noted = False
 
@@ -78,14 +81,22 @@ class NewestShown:
         be."""
         self._see(at_ms)
         shown_id = self.end.shown_id
-        if shown_id is not None and trade_id < shown_id and at_ms > self.end.shown_ms + OUT_OF_ORDER_MS:
+        if shown_id is None or trade_id >= shown_id:
+            return
+        is_far = shown_id - trade_id > MOST_IN_A_MINUTE
+        if at_ms > self.end.shown_ms + (-OUT_OF_ORDER_MS if is_far else OUT_OF_ORDER_MS):
             self._refuted += 1
             if self._refuted >= REFUTING:
                 self.end = replace(self.end, shown_id=trade_id, shown_ms=at_ms)
 
     def _see(self, at_ms: int) -> None:
-        if at_ms > self.end.latest_ms and (self.now_ms is None or at_ms <= self.now_ms + OUT_OF_ORDER_MS):
-            self.end = replace(self.end, latest_ms=at_ms)
+        if self.now_ms is not None and at_ms > self.now_ms + OUT_OF_ORDER_MS:
+            return
+        # One answer alone may have the times of another day: the second latest time counts.
+        seen_ms = min(at_ms, self._latest_once_ms)
+        self._latest_once_ms = max(at_ms, self._latest_once_ms)
+        if seen_ms > self.end.latest_ms:
+            self.end = replace(self.end, latest_ms=seen_ms)
 
     def agree(self, last_id: int, now_ms: int) -> None:
         """This is the newest trade, at this time."""
@@ -95,6 +106,10 @@ class NewestShown:
         """Nothing was traded from then on until this trade."""
         if self.end.first_id != first_id or empty_from_ms < self.end.empty_from_ms:
             self.end = replace(self.end, first_id=first_id, empty_from_ms=empty_from_ms)
+
+    def is_first(self, trade_id: int, start_ms: int) -> bool:
+        """Whether it was proven that nothing was traded from this time until this trade."""
+        return self.end.first_id == trade_id and self.end.empty_from_ms <= start_ms
 
     def is_behind(self, last_id: int | None, last_ms: int) -> bool:
         """Whether a trade behind this one was shown, by its id or by its time."""

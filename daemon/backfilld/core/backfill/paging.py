@@ -32,11 +32,13 @@ def next_page(missing: Sequence[IdRange], held: IdSet, *, newest_first: bool = F
     return Page(whole if held.missing(whole) == tuple(within) else page)
 
 
-def towards_end(page: Page, last_id: int, *, is_closed: bool) -> Page | Tail:
+def towards_end(page: Page, last_id: int, *, is_closed: bool, is_wary: bool = False) -> Page | Tail:
     """The page as it is asked for while the end of the window is open: the one that reaches ``last_id`` as a tail. Of a
     window that ``is_closed``, the page before leaves the tail ROOM rows: where time goes back over the end, they show
-    that the window was over before its last trade."""
+    that the window was over before its last trade. Who ``is_wary`` keeps the trade before the page in it."""
     if page.ids.last_id == last_id:
+        if is_wary and page.overlaps:
+            return Tail(page.first_id, known_id=last_id, overlaps=True)
         return Tail(page.ids.first_id + (ROOM if len(page.ids) == PAGE_ROWS else 0), known_id=last_id)
     if is_closed and len(page.ids) > ROOM and 0 < last_id - page.ids.last_id < ROOM:
         return replace(page, ids=IdRange(page.ids.first_id, last_id - ROOM))

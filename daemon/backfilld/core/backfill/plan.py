@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterable
 
 from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.known_window import KnownWindow
-from backfilld.core.backfill.neighbours import KnownTimes
-from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
+from backfilld.core.backfill.neighbours import KnownTrades
+from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.paging import towards_end
-from backfilld.core.backfill.questions import At, Before, Failure, Found, Newest, Page, Query, Since, Tail, brings_rows
+from backfilld.core.backfill.questions import At, Before, Failure, Found, Newest, Page, Query, Since, Tail
 from backfilld.core.backfill.silence import Pace
 from backfilld.core.backfill.wanted_ids import WantedIds, asked_ids
 from backfilld.core.backfill.window_start import WindowStart
@@ -55,20 +55,22 @@ class BackfillPlan(KnownWindow):
         proves_first: bool = True,
         shown: NewestShown | None = None,
         very_first: Collection[int] = (),
+        is_wary: bool = False,
     ) -> None:
         spans = joined(held)
         received = IdSet.of(span.ids for span in spans)
         super().__init__(
             window,
-            WantedIds(received, absent, postponed, newest_first=newest_first),
+            WantedIds(received, absent, postponed, newest_first=newest_first, is_wary=is_wary),
             WindowStart(window.start_ms, proves=proves_first, very_first=very_first),
+            KnownTrades(spans),
             shown,
         )
         self._failures: list[Failure] = []
         self._refusal: Failure | None = None
         self._open = 0
+        self._is_wary = is_wary
         self._start_was_doubted = False
-        self._times = KnownTimes(spans)
         self._pace = Pace(window.start_ms, spans, now_ms or None)
         self._begin(spans, first_is_proven=first_is_proven, last_is_proven=last_is_proven)
 
@@ -77,6 +79,8 @@ class BackfillPlan(KnownWindow):
         over_start = next((span for span in spans if span.first_ms < start_ms <= span.last_ms), None)
         if over_start or (spans and first_is_proven):
             self._head.hold((over_start or spans[0]).ids.first_id, reaches_over=over_start is not None)
+        elif spans and self._end.shown.is_first(spans[0].ids.first_id, start_ms):
+            self._head.check(spans[0].ids.first_id)
         else:
             self._head.ask(with_first=not spans)
         over_stop = None if stop_ms is None else next((span for span in spans if span.last_ms >= stop_ms), None)
@@ -98,11 +102,6 @@ class BackfillPlan(KnownWindow):
     def is_done(self) -> bool:
         """Whether nothing is left to ask in this round: complete, or as complete as the answers allowed."""
         return not self._open and self.next_question() is None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a question that was taken has not come back."""
-        return self._open > 0
 
     @property
     def is_complete(self) -> bool:
@@ -130,13 +129,13 @@ class BackfillPlan(KnownWindow):
         self._open += 1
         if isinstance(query, Page | Tail):
             self._ids.took(query, self._to_page)
-            query = self._times.put_beside(query, asked_ids(query))
+            query = self._trades.put_beside(query, asked_ids(query))
         if isinstance(query, Tail | Newest):
             self._end.took()
         elif isinstance(query, Before | Since | At):
             self._head.to_ask.remove(query)
             if isinstance(query, At):
-                query = self._times.put_beside(query, IdRange(query.trade_id, query.trade_id))
+                query = self._trades.put_beside(query, IdRange(query.trade_id, query.trade_id))
         return query
 
     # -- answers
@@ -145,21 +144,24 @@ class BackfillPlan(KnownWindow):
         """An answer was accepted; rows to keep are on their way to the disk. ``now_ms`` as for the plan, if known."""
         self._end.shown.now_ms = self._pace.now_ms = now_ms or self._pace.now_ms
         self._came_back(query)
-        self._times.learn(query, found)
+        self._trades.learn(query, found)
         if isinstance(query, Page | Tail):
             self._receive(query, found)
         self._heed_start(query, found)
         if isinstance(query, Page | Tail) and found.ids is not None:
             self._take_at_its_word(found, found.ids)
+        # What is stored of the window lies in it, unless an answer shows the same row behind it.
+        is_stored = found.beyond_id in self.received if found.beyond_id is not None else False
+        overlaps = isinstance(query, Page | Tail) and query.overlaps
         match query:
+            case _ if (overlaps or not is_stored) and self._end.show_behind(query, found):
+                pass
             case Tail():
                 self._end.tail_answered(query, found, self._pace)
             case Newest():
                 reason = self._end.newest_answered(query, found, self._pace)
                 if reason is not None:
                     self._failures.append(Failure(query, reason))
-            case _ if found.beyond_id is not None:
-                self._end.show_beyond(found.beyond_id)
         if self._head.is_missing and self._has_trades:
             self._doubt_start(query)
 
@@ -180,15 +182,10 @@ class BackfillPlan(KnownWindow):
         if self.first_id is not None and ids.first_id >= self.first_id:
             self._hold(found)
 
-    def _is_of_window(self, found: Found) -> bool:
-        """Whether there are rows of the window: by their times, or behind others of it, whatever their times say."""
-        is_behind = bool(self.received) and found.ids is not None and self.received.first_id < found.ids.first_id
-        return found.ids is not None and (is_behind or max(found.first_ms, found.last_ms) >= self.window.start_ms)
-
     def _heed_start(self, query: Query, found: Found) -> None:
-        self._head.show(found, by_row=brings_rows(query))
         match query:
             case Page() | Tail():
+                self._head.show(found)
                 self._head.take(found)
             case Before():
                 self._ids.neighbour_id = None if found.ids is None else found.ids.last_id
@@ -235,6 +232,20 @@ class BackfillPlan(KnownWindow):
         self._failures.append(Failure(query, reason))
         self._end.failed(query)
 
+    def refuted(self, query: Page | Tail, reason: str) -> bool:
+        """Whether a question that no answer fitted asked for ids of which one answer has named the last, and no row is
+        above them. Then they are given up for this round, and the newest trade is to be named anew."""
+        if not self._is_only_named(asked_ids(query)):
+            return False
+        self._came_back(query)
+        self._ids.give_up(query)
+        self._end.put_back(query)
+        if self._is_only_named(IdRange(self.last_id or 0, self.last_id or 0)):
+            self._end.refute(self.received.last_id if self.received else None, self._pace.last_ms)
+        if self._end.is_failed:
+            self._failures.append(Failure(query, reason))
+        return True
+
     def unanswered(self, query: Query, reason: str, *, too_old: bool = True) -> None:
         """The exchange answers nothing of so long ago, or of the symbol at all (not ``too_old``): what it refuses is
         not asked for again, and what is stored is all there is to know of the ends."""
@@ -257,24 +268,16 @@ class BackfillPlan(KnownWindow):
         """Rows that nobody asked for are on their way to the disk."""
         if found.ids is not None and self._is_of_window(found):
             self._hold(found)
-            self._times.follow(found)
+            self._trades.follow(found)
             if self.window.stop_ms is None:
                 self._end.show(found.ids.last_id, found.last_ms)
-
-    def shown_to_note(self) -> ShownEnd | None:
-        """What the next process must know of what the exchange has shown, if that is news."""
-        return self._end.shown.to_note(self.received.last_id if self.received else None, self._pace.last_ms)
-
-    def certify(self, absent: Iterable[IdRange]) -> None:
-        """These ids are known to be absent: they are not missing."""
-        self._ids.known_absent |= IdSet.of(absent)
 
     def top_up(self, *, asks_end: bool = True) -> None:
         """Begin a new round: ask for what is new, unless that arrives by itself, and again for what was given up."""
         self._failures.clear()
         self._start_was_doubted = False
         self._ids.begin_round()
-        self._times.begin_round()
+        self._trades.begin_round()
         self._end.begin_round((self.received.last_id, self._pace.last_ms) if self.received else None)
         if not asks_end and self.received and not self._end.shown.is_behind(self.received.last_id, self._pace.last_ms):
             self._end.settle(self.received.last_id)
@@ -288,13 +291,9 @@ class BackfillPlan(KnownWindow):
         if isinstance(query, Page | Tail):
             self._ids.came_back(query)
 
-    @property
-    def _to_page(self) -> IdRange | None:
-        """What pages may be asked of: nothing while the first page of the window is on its way."""
-        return None if self._head.is_open else self._wanted()
-
     def _next_page(self) -> Page | Tail | None:
         page = self._ids.next_page(self._to_page)
         if page is None or self.last_id is None or not self._end.wants_tail:
             return page
-        return towards_end(page, self.last_id, is_closed=self.window.stop_ms is not None)
+        is_closed = self.window.stop_ms is not None
+        return towards_end(page, self.last_id, is_closed=is_closed, is_wary=self._is_wary)

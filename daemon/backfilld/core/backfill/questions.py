@@ -5,6 +5,7 @@ Owns the vocabulary between planner, page check and client. Rules of selection: 
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,12 +13,28 @@ from backfilld.core.ids import IdSet
 from backfilld.core.model import PAGE_ROWS, IdRange
 
 
+class Edge(NamedTuple):
+    """What the row at an end of an answer says besides its id and its time: the price, and the first and the last of
+    the trades that it sums up. A marker has the price 0."""
+
+    price: float
+    first_trade_id: int
+    last_trade_id: int
+
+
 class Neighbour(msgspec.Struct, frozen=True):
-    """A trade that is known. ``is_row`` if its row is stored or on its way there; else an answer has named it."""
+    """A trade that is known. ``is_row`` if its row is stored or on its way there; else an answer has named it.
+
+    ``came_with`` are the ids of the answer that brought it in this plan, None for what was stored before. ``is_sure``
+    unless that answer stands alone: several answers have said the same, or an earlier process has stored it. ``edge``
+    is the rest of its row, where it is known."""
 
     trade_id: int
     at_ms: int
     is_row: bool
+    edge: Edge | None = None
+    came_with: IdRange | None = None
+    is_sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +123,16 @@ class Failure(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Found(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Found:
     """What the rows of an accepted answer are: the first and the last id, and the times of those rows in ms.
 
     ``skipped`` are the ids that the answer passed over, from the first id asked for to its last row. ``beyond_id`` is
     the id of the first row at or after the window's stop, from which on all was cut off, or None if there was none.
     ``rows`` counts what the exchange sent, cut rows included. ``is_marker`` says that the last row is one of the
     exchange's markers, whose time is another trade's. ``lull_ms`` is the longest time between two rows, where several
-    of the newest were asked for.
+    of the newest were asked for. ``edges`` are the rest of the first and the last row. ``is_confirmed`` if several
+    answers have said the same.
     """
 
     ids: IdRange | None
@@ -124,6 +143,8 @@ class Found(msgspec.Struct, frozen=True):
     is_marker: bool = False
     skipped: tuple[IdRange, ...] = ()
     lull_ms: int = 0
+    edges: tuple[Edge, Edge] | None = field(default=None, compare=False, repr=False)
+    is_confirmed: bool = field(default=False, compare=False, repr=False)
 
     @property
     def present(self) -> IdSet:

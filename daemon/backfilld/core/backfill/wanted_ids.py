@@ -15,9 +15,12 @@ Paged = Page | Tail
 
 
 class WantedIds:
-    """The ids of one window. ``absent`` are known not to exist, ``postponed`` not to be asked for now."""
+    """The ids of one window. ``absent`` are known not to exist, ``postponed`` not to be asked for now. Who ``is_wary``
+    asks for one page after the other, each with the trade before it, where that is known."""
 
-    def __init__(self, received: IdSet, absent: IdSet, postponed: IdSet, *, newest_first: bool) -> None:
+    def __init__(
+        self, received: IdSet, absent: IdSet, postponed: IdSet, *, newest_first: bool, is_wary: bool = False
+    ) -> None:
         self.received = received
         self.absent = absent | postponed
         """Ids that are not asked for: the exchange passed over them, lately or for good."""
@@ -29,7 +32,8 @@ class WantedIds:
         self._given_up = IdSet()
         self._asked: tuple[tuple[Paged, IdRange], ...] = ()
         self._lookback = Lookback()
-        self._newest_first = newest_first
+        self._newest_first = newest_first and not is_wary
+        self._is_wary = is_wary
         self._facts: object = None
         self._left: tuple[IdRange, ...] = ()
 
@@ -44,6 +48,8 @@ class WantedIds:
 
     def next_page(self, wanted: IdRange | None) -> Page | None:
         """The next page to ask for."""
+        if self._is_wary and self._asked:
+            return None
         unclaimed = self._unclaimed(wanted)
         reachable = self._lookback.within_reach(unclaimed)
         if not reachable:
@@ -51,12 +57,13 @@ class WantedIds:
         page = next_page(reachable, self.received, newest_first=self._newest_first)
         if self._newest_first and self._may_lie_in_a_jump(reachable[-1]):
             page = next_page(reachable[-1:], self.received)
-        if not IdSet((page.ids,)) & self._skipped_once:
+        if not self._is_wary and not IdSet((page.ids,)) & self._skipped_once:
             return page
         next_id = next((each.first_id for each in self.received.ranges if each.first_id > page.ids.last_id), None)
         before_id = page.ids.first_id - 1
         is_known = before_id in self.received or before_id == self.neighbour_id
-        if next_id is None or not is_known or self._lookback.is_refused(before_id):
+        needs_next = next_id is None and not self._is_wary
+        if needs_next or not is_known or self._lookback.is_refused(before_id):
             return Page(page.ids, next_id)
         return Page(
             IdRange(page.ids.first_id, min(page.ids.last_id, before_id + PAGE_ROWS - 1)), next_id, overlaps=True

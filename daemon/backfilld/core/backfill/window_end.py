@@ -7,7 +7,9 @@ went no further. So:
 
 1. Whatever names a higher id of the window wins: a page, a tail, the newest trade, a stream. The ids up to there are
    missing until they are stored.
-2. Of a window that is closed, the first trade behind it proves the end by itself: all ids before it are wanted.
+2. Of a window that is closed, the first trade behind it proves the end: all ids before it are wanted. That its time
+   lies behind the window, one answer alone does not prove: it has to show a trade too that another one has named or
+   brought, or a second question has to lead to it (:mod:`.behind`).
 3. Otherwise the end is where two independent questions agree: a tail ended there with nothing behind it, and the newest
    trade, asked for by itself, is that one. A tail that was asked for afterwards and went further agrees as well, if
    the trade that it ended with is recent: the market went on meanwhile.
@@ -24,6 +26,7 @@ went no further. So:
 Every round is bounded: each tail brings rows or ends, and the newest trade is asked for MOST_NEWEST times at most.
 """
 
+from backfilld.core.backfill.behind import FirstBehind
 from backfilld.core.backfill.far_ids import FarIds
 from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.questions import Found, Newest, Query, Tail
@@ -40,8 +43,8 @@ MOST_NEWEST = 24
 MOST_OWED = 8
 """How often, where it lies below a trade that was shown before, or none is named."""
 
-AGREEING = 2
-"""Answers to independent questions that make an end."""
+AGREEING, MOST_REFUTED = 2, 2
+"""Answers to independent questions that make an end, and ends that may turn out to be none in a round."""
 
 
 class WindowEnd:
@@ -52,13 +55,13 @@ class WindowEnd:
         self._last_id: int | None = None
         self._is_found = False
         self.last_ms = 0
-        self.beyond_id: int | None = None
-        """The first id behind the window, where the exchange has shown it."""
+        self.beyond_id: int | None = None  # The first id behind the window, once it is believed.
         self._stop_ms = stop_ms
         self._agreed_id: int | None = None
         self._held_id: int | None = None
         self._accepted_silence: int | None = None
         self._far_ids = FarIds()
+        self._behind = FirstBehind()
         self._begin(polls=False)
 
     def _begin(self, *, polls: bool) -> None:
@@ -68,7 +71,7 @@ class WindowEnd:
         self._named: int | None = None
         self._behind_id: int | None = None
         self._tail_end: int | None = None
-        self._votes = self._asked = self._unnamed = 0
+        self._votes = self._asked = self._unnamed = self._refuted = 0
 
     @property
     def last_id(self) -> int | None:
@@ -117,11 +120,17 @@ class WindowEnd:
             if self._named is not None and not by_tail:
                 self._named = None
 
-    def show_beyond(self, beyond_id: int) -> None:
-        """A trade behind the window has this id: the lowest counts, and all ids before it are the window's."""
+    def show_behind(self, query: Query, found: Found) -> bool:
+        """An answer may have shown a trade behind the window. Whether that is believed: then the lowest counts, and all
+        ids before it are the window's."""
+        beyond_id = self._behind.shown(query, found)
+        if beyond_id is None:
+            return False
         if self.beyond_id is None or beyond_id < self.beyond_id:
             self.beyond_id, self._last_id = beyond_id, beyond_id - 1
         self.is_agreed = self._is_found = True
+        self._waiting = False
+        return True
 
     def begin_round(self, held: tuple[int, int] | None) -> None:
         """Ask again what the end is; with one question, if it was agreed on. ``held`` is the last trade stored: what
@@ -153,9 +162,10 @@ class WindowEnd:
         return Tail(self._last_id or 0, known_id=self._last_id, overlaps=True)
 
     def _newest(self) -> Newest:
-        """The newest trade: of the window as long as its pages are to be found, of all once a tail has ended."""
+        """The newest trade: of the window as long as its pages are to be found, or to confirm what a tail has shown
+        behind it; of all once a tail has ended."""
         at_least_id = 0 if self._last_id is None else self._last_id
-        stop_ms = self._stop_ms if self._tail_end is None else None
+        stop_ms = self._stop_ms if self._tail_end is None or self._behind.is_doubtful else None
         return Newest(at_least_id, stop_ms, PAGE_ROWS if self._seeks_lull else 1)
 
     def took(self) -> None:
@@ -165,9 +175,6 @@ class WindowEnd:
     def tail_answered(self, query: Tail, found: Found, pace: Pace) -> None:
         """The rows that follow came, up to where this answer ends."""
         self._waiting = False
-        if found.beyond_id is not None:
-            self.show_beyond(found.beyond_id)
-            return
         if found.ids is not None:
             self.shown.name(found.ids.last_id, found.last_ms)
             self.show(found.ids.last_id, found.last_ms, by_tail=True)
@@ -199,6 +206,15 @@ class WindowEnd:
         """A question was given up for this round."""
         if isinstance(query, Tail | Newest):
             self._waiting, self.is_failed = False, True
+
+    def refute(self, last_id: int | None, last_ms: int) -> None:
+        """The last id known was only named, and the ids up to it do not come: the one before them counts again. The
+        newest trade has to be named anew, MOST_REFUTED times a round."""
+        self._last_id, self.last_ms, self._votes = last_id, last_ms, 0
+        self._named = self._tail_end = None
+        self._is_found &= last_id is not None
+        self._refuted += 1
+        self.is_failed |= self._refuted > MOST_REFUTED
 
     def put_back(self, query: Query) -> None:
         """The question led to another one."""

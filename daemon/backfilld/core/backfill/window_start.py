@@ -4,7 +4,8 @@ Owns the questions that find the first id by time: the last trade before the win
 and the first trade from the start on. They check each other:
 
     the first is the next id after the neighbour, or below it   proven; the lower one counts: nothing is passed over
-    there is a gap between them, or no neighbour was named      the trade right before the first is asked for by its id
+    there is a gap between them, or no neighbour was named,     the trade right before the first is asked for by its id
+    or one that is more than a page behind the first
 
 That trade proves the first one if it lies before the window, or does not exist, as no neighbour does. If it lies in the
 window, the answer that named the first had passed over trades. One empty answer proves nothing.
@@ -14,6 +15,7 @@ from collections import deque
 from collections.abc import Collection
 
 from backfilld.core.backfill.questions import At, Before, Failure, Found, Query, Since
+from backfilld.core.model import PAGE_ROWS
 
 MOST_RESETS = 3
 """How often a first id that is not of the window by its time is looked for again: then the exchange is believed."""
@@ -44,6 +46,7 @@ class WindowStart:
         self._before_id: int | None = None
         self._since_id: int | None = None
         self._very_first = {0, *very_first}
+        self._remembered_id: int | None = None
 
     def failure(self, *, has_trades: bool) -> Failure | None:
         """Why the first id is not proven, though the window ``has_trades``, it needs a proof, the exchange does not
@@ -60,22 +63,29 @@ class WindowStart:
 
     @property
     def first_ms(self) -> int | None:
-        """The time of the trade with the first id, where an answer has shown it."""
+        """The time of the trade with the first id, where its row came."""
         return self._shown[1] if self._shown is not None and self._shown[0] == self.first_id else None
 
-    def show(self, found: Found, *, by_row: bool = True) -> None:
-        """An answer began with this trade. The time of one that only locates is believed until its row comes."""
+    def show(self, found: Found) -> None:
+        """Rows came, of which this is the first."""
         if found.ids is not None and found.first_ms >= self._start_ms:
             shown = (found.ids.first_id, found.first_ms)
-            if self._shown is None or shown[0] < self._shown[0] + by_row:
+            if self._shown is None or shown[0] <= self._shown[0]:
                 self._shown = shown
 
     def hold(self, first_id: int, *, reaches_over: bool) -> None:
         """The first id is known from what is stored."""
         self.first_id, self.is_proven, self.reaches_over = first_id, True, reaches_over
 
+    def check(self, first_id: int) -> None:
+        """An earlier process has proven that this trade, which is stored, is the first. The exchange has to name it
+        once more: a wrong proof must not last."""
+        self._remembered_id = first_id
+        self.ask_first()
+
     def ask(self, *, with_first: bool) -> None:
         """Ask for the neighbour, and for the first trade itself unless it is held and would be sent again."""
+        self._remembered_id = None
         self.to_ask.clear()
         self._first_is_asked = self._awaits_first = self.is_missing = False
         self._neighbour_is_told = self._neighbour_failed = False
@@ -177,6 +187,8 @@ class WindowStart:
 
     def _conclude(self) -> None:
         """What the answers make of the first id, as soon as both are there, or no other will come."""
+        if self._remembered_id is not None and not self._awaits_first:
+            self._judge_remembered(self._remembered_id)
         if self._since_id is None:
             if self._before_id is not None and not self._awaits_first:
                 self._follow_neighbour(self._before_id)
@@ -184,12 +196,19 @@ class WindowStart:
         if self._awaits_first:
             return
         self.lower(self._since_id)
-        if self._before_id is not None and self._before_id + 1 >= self._since_id:
+        if self._before_id is not None and -1 <= self._before_id - self._since_id < PAGE_ROWS:
             self._follow_neighbour(self._before_id)
-        elif self._since_id in self._very_first:
+        elif self.is_proven or self._since_id in self._very_first:
             self.is_proven = True
         elif (self._neighbour_is_told or self._neighbour_failed) and not self._neighbour_is_refused:
             self.to_ask.append(At(self._since_id - 1))
+
+    def _judge_remembered(self, first_id: int) -> None:
+        self._remembered_id = None
+        if self._since_id == first_id:
+            self.is_proven = True
+        elif self._proves:
+            self.to_ask.append(self.neighbour)
 
     def lower(self, first_id: int) -> None:
         """The first id is not above this one."""

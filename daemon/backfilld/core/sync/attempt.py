@@ -28,7 +28,8 @@ class Attempt:
     ``is_stale``: an answer has shown that another plan is needed. ``error`` ends this round. ``distrusted`` is a day
     whose file contradicts the exchange, with the reason. ``is_out_of_reach``: the exchange answers nothing of so long
     ago. ``needs_seams``: only the archive can tell where the days at the ends begin and end. ``shown`` is what the
-    exchange has shown before; it goes on in the next attempt. ``listed_ms`` is when it listed the symbol, if it
+    exchange has shown before; it goes on in the next attempt. ``is_wary`` after answers that contradict each other.
+    ``listed_ms`` is when it listed the symbol, if it
     says so.
     """
 
@@ -43,6 +44,7 @@ class Attempt:
         listed_ms: int | None,
         *,
         seams_were_tried: bool,
+        is_wary: bool = False,
     ) -> None:
         self.instrument = instrument
         self.window = draft.window
@@ -58,10 +60,11 @@ class Attempt:
         # Where days before today are wanted too, today comes first.
         newest_first = draft.window.stop_ms is None and draft.window.start_ms < self._today_ms
         self.plan = self.known_days.plan(
-            now.now_ms, newest_first=newest_first, proves_first=draft.is_whole, shown=shown
+            now.now_ms, newest_first=newest_first, proves_first=draft.is_whole, shown=shown, is_wary=is_wary
         )
         self.cached = self.plan.received.rows
         self.is_stale = False
+        self._is_wary = is_wary
         self.error: BackfillError | None = None
         self.distrusted: tuple[date, str] | None = None
         self.is_out_of_reach = self.needs_seams = False
@@ -115,6 +118,7 @@ class Attempt:
         self.plan.answered(query, found, now_ms)
         self._see(found)
         self._check_seam(query, found)
+        self.is_stale |= bool(self.plan.doubted)
         if found.ids is not None and found.first_ms < self._today_ms:
             self._older_to_id = max(self._older_to_id, found.ids.first_id)
         if self.plan.is_located and not self._is_announced:
@@ -139,6 +143,13 @@ class Attempt:
         if isinstance(error, RequestRejected) and self._is_unanswerable(error):
             self._unanswered(query, error)
             return
+        if isinstance(error, UnexpectedAnswer) and absent is None and isinstance(query, Page | Tail):
+            if error.contradicts is not None and not self._is_wary:
+                self.plan.doubt(error.contradicts)
+                self.is_stale = True
+            elif self.plan.refuted(query, str(error)):
+                self.log.error("request_failed", query=repr(query), error=str(error))
+                return
         self.plan.failed(query, str(error), IdRange(*absent) if absent else None)
         if (query == self.plan.neighbour or isinstance(query, At)) and not _is_final(error):
             self.log.warning("first_id_unproven", error=str(error))

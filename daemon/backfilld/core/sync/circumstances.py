@@ -76,6 +76,10 @@ class Circumstances(SyncState):
 
     def _stored(self, record: Certificate, conflicts: int) -> None:
         self.certificates.stored(record)
+        for other in self.certificates.sharing(record):
+            # No two days have an id in common: one of them is wrong, and only a day that is proven at both ends is not.
+            self._doubted_days |= {each.day for each in (record, other) if not each.sealed}
+            self._is_stale |= bool(self._doubted_days)
         if self.attempt.known_days.saved(record):
             self.log.warning("day_lost_trades", day=record.day.isoformat())
             self._is_stale = True

@@ -187,10 +187,12 @@ class Prove(msgspec.Struct, frozen=True):
 
 class Flush(msgspec.Struct, frozen=True):
     """Save all that came, note the ``absences`` of days, and write the files of the days in ``renew``; Flushed
-    answers."""
+    answers. With ``forgets`` what answers to questions have brought, and is not on its way to the disk, is forgotten
+    before."""
 
     renew: frozenset[date] = frozenset()
     absences: Mapping[date, AbsentIds] = msgspec.field(default_factory=dict)
+    forgets: bool = False
 
 
 class TakeArchive(msgspec.Struct, frozen=True):

@@ -139,7 +139,8 @@ class InstrumentSync(Circumstances):
         if self.must_yield:
             if not (self.attempt.plan.is_waiting or self.archive_ends.is_out):
                 self.phase = Phase.YIELDING
-                self._actions.append(Flush(frozenset(self.certificates.unsealed) if self._is_removed else frozenset()))
+                renew = frozenset(self.certificates.unsealed) if self._is_removed else frozenset[date]()
+                self._actions.append(Flush(renew, forgets=self._has_doubts))
         elif self.phase is Phase.ASKING and self._has_asked_all and not now.is_doubted:
             self.phase = Phase.SAVING
             self.attempt.known_days.hand_over(self.attempt.plan.received)

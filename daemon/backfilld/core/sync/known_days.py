@@ -40,7 +40,13 @@ class KnownDays:
         self._handed_over = self._forgotten = IdSet()
 
     def plan(
-        self, now_ms: int, *, newest_first: bool, proves_first: bool, shown: NewestShown | None = None
+        self,
+        now_ms: int,
+        *,
+        newest_first: bool,
+        proves_first: bool,
+        shown: NewestShown | None = None,
+        is_wary: bool = False,
     ) -> BackfillPlan:
         """The plan for what is missing; ``shown`` is what the exchange has shown before."""
         return BackfillPlan(
@@ -55,6 +61,7 @@ class KnownDays:
             proves_first=proves_first,
             shown=shown,
             very_first=self.very_first,
+            is_wary=is_wary,
         )
 
     @property
@@ -75,8 +82,9 @@ class KnownDays:
         start_ms, stop_ms = self.window.start_ms, self.window.stop_ms
         first_id, beyond_id = plan.proven_first_id, plan.beyond_id
         if first_id is not None and start_ms % MS_PER_DAY == 0:
-            days = {day_of(start_ms), *(() if plan.first_ms is None else (day_of(plan.first_ms),))}
-            starts |= {DayStart(day, first_id) for day in days}
+            own = [record.day for record in self.records.values() if record.first_id == first_id]
+            own += [] if plan.first_ms is None else [day_of(plan.first_ms)]
+            starts |= {DayStart(day, first_id) for day in (day_of(start_ms), *own)}
         if beyond_id is not None and stop_ms is not None and stop_ms % MS_PER_DAY == 0:
             starts.add(DayStart(day_of(stop_ms), beyond_id))
         new = frozenset(starts - self._proven_starts)

@@ -63,7 +63,8 @@ class SyncState:
         self._is_unanswered = self._is_stale = self._is_removed = False
         self._is_listed = self.is_unlisted = self.has_answered = self.is_late = False
         self._asked_symbol = self._is_described_next = False
-        self.is_planned = False
+        self.is_planned = self.is_wary = False
+        self._doubted_days: set[date] = set()
         self._named: Answered | None = None
         self._is_planned_by_host, self._is_doubted = True, False
         self._locked: str | None = None
@@ -171,6 +172,7 @@ class SyncState:
             self.shown,
             self.listed_ms,
             seams_were_tried=self._is_unanswered,
+            is_wary=self.is_wary,
         )
 
     def _is_the_very_first(self, first_id: int | None) -> bool:
@@ -239,6 +241,8 @@ class SyncState:
             day, reason = attempt.distrusted
             self._actions.append(Distrust(day, reason))
             self.certificates.removed(day)
+        if self._has_doubts:
+            self._forget_what_is_doubted()
         self._is_unanswered |= attempt.needs_seams
         if attempt.is_out_of_reach:
             start_ms = attempt.window.start_ms
@@ -247,6 +251,21 @@ class SyncState:
             last_ms = day_start_ms(day_of((attempt.window.stop_ms or now.now_ms) - 1))
             within_ms = within_reach(start_ms, now.now_ms, self.instrument.market)
             self._reach_ms = min([within_ms, last_ms, *held_ms])
+
+    @property
+    def _has_doubts(self) -> bool:
+        """Whether answers contradict each other, or what is stored."""
+        return bool(self.attempt.plan.doubted or self._doubted_days)
+
+    def _forget_what_is_doubted(self) -> None:
+        doubted, days = self.attempt.plan.doubted, self._doubted_days
+        held = [record for record in self.certificates.by_day.values() if record.coverage & doubted]
+        self.log.warning("answers_contradict", ids=[(each.first_id, each.last_id) for each in doubted.ranges])
+        for day in sorted({*days, *(record.day for record in held)}):
+            self._actions.append(Distrust(day, "it has ids of which answers contradict each other"))
+            self.certificates.removed(day)
+        self._doubted_days = set()
+        self.is_wary = True
 
     def _undescribed(self, error: BackfillError) -> None:
         """What is stored of a symbol that is not listed any more may do."""

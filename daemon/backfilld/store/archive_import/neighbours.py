@@ -1,5 +1,6 @@
 """What the days beside a day say of its ends: which ids it can have, and which are known to begin a day."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -34,20 +35,25 @@ def neighbourhood(
     following: Path | None,
     before: Certificate | None = None,
     after: Certificate | None = None,
+    known_starts: Collection[DayStart] = (),
 ) -> Neighbourhood:
     """What the day files beside ``day`` say of it, and the published file of the day ``following`` it, if it is
-    there. ``before`` and ``after`` are certificates of its neighbours that are stored elsewhere."""
+    there. ``before`` and ``after`` are certificates of its neighbours that are stored elsewhere. No id of the day lies
+    outside of the ``known_starts`` of it and of other days: a file with the rows of another symbol has none within."""
     before = _facts(manager, day - ONE_DAY) or before
     after = _facts(manager, day + ONE_DAY) or after
     starts = set() if following is None else _starts_after(following, day)
-    first_id, last_id = ANY_ID.first_id, ANY_ID.last_id
+    first_id = max((each.first_id for each in known_starts if each.day <= day), default=ANY_ID.first_id)
+    last_id = min((each.first_id - 1 for each in known_starts if each.day > day), default=ANY_ID.last_id)
+    if first_id > last_id:
+        first_id, last_id = ANY_ID.first_id, ANY_ID.last_id
     if before is not None:
-        first_id = before.last_id + 1
-        start = first_id if before.next_first_id is None else before.next_first_id
+        first_id = max(first_id, before.last_id + 1)
+        start = before.last_id + 1 if before.next_first_id is None else before.next_first_id
         starts.add(DayStart(day, start))
     behind_id = INT64_MAX if after is None or after.first_id <= first_id else after.first_id
     if after is not None and after.first_id > first_id:
-        last_id = after.first_id - 1 if after.opened else last_id
+        last_id = min(last_id, after.first_id - 1) if after.opened else last_id
         starts.add(DayStart(after.day, after.first_id))
     return Neighbourhood(IdRange(first_id, last_id), behind_id, frozenset(starts))
 
