@@ -216,7 +216,9 @@ def shift_clock(tree: Path) -> None:
     if ahead_s is None:
         return
     (packages,) = (tree / "usr/local/lib/backfilld/lib").glob("python3.*/site-packages")
-    shutil.copy(PROJECT / "tests/shifted/sitecustomize.py", packages)
+    # Debian has a sitecustomize of its own, which comes first.
+    shutil.copy(PROJECT / "tests/shifted/sitecustomize.py", packages / "shifted_clock.py")
+    (packages / "shifted_clock.pth").write_text("import shifted_clock\n")
     settings = tree / "etc/systemd/system.conf.d"
     settings.mkdir(exist_ok=True)
     (settings / "clock.conf").write_text(f"[Manager]\nDefaultEnvironment=CLOCK_AHEAD_S={ahead_s}\n")

@@ -206,6 +206,12 @@ def strangers() -> list[str]:
     return [str(path) for path in [*(each for each in files if each.suffix != ".parquet"), *memory]]
 
 
+def clock_ahead_s() -> float:
+    """How far this program's clock is ahead of the kernel's, which stamps files."""
+    OUT.joinpath("now").touch()
+    return time.time() - OUT.joinpath("now").stat().st_mtime
+
+
 # -- the trials
 
 
@@ -237,6 +243,7 @@ def started_when_complete() -> Anomalies:
         evidence,
         start_succeeded=start.returncode == 0,
         it_has_the_clock_of_these_trials=abs(now - datetime.fromisoformat(started_at)) < timedelta(minutes=2),
+        the_clock_is_shifted_as_asked=abs(clock_ahead_s() - float(os.environ.get("CLOCK_AHEAD_S", "0"))) < 5,
         it_was_seen_activating_with_less_than_the_day=any(
             state == "activating" and rows < len(wanted) for state, rows in states
         ),
