@@ -73,7 +73,7 @@ class BackfillCacheManager(StoredDays):
     def save_trades_to_cache(self, trades: Trades, date: dt.date) -> Path:
         """Merge trades into the day's file and replace it; return its path.
 
-        Raises TradeConflict if a trade differs from another, given or held, under the same id, and StoreError if a
+        Raises TradeConflict if a trade differs from another, given or stored, under the same id, and StoreError if a
         trade is of another day or the disk refuses; the file is then as before.
         """
         day = utc_day(date)

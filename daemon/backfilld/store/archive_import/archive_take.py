@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What taking a published day came to: the day as it stands now, its file's size, how many rows it held before,
+    """What taking a published day came to: the day as it stands now, its file's size, how many rows it had before,
     how many of the zip's were among them, the rows that were refused or gave way, the report of both versions if there
     is one, what was found in the zip, and the days ``beside`` that got rows of it."""
 
@@ -65,8 +65,8 @@ def take_archive(
     """Merge the zip at ``path``, whose published checksum is ``sha256``, into the day's file, and replace it.
 
     ``day_starts`` say where days begin, and ``within`` those that this day can have: rows of others are left
-    out, published or held. So are rows near the end of the day from ``behind_id`` on, which the next day has, and rows
-    that cannot be trades.
+    out, published or stored. So are rows near the end of the day from ``behind_id`` on, which the next day has, and
+    rows that cannot be trades.
 
     Raises ArchiveError if the zip cannot be used and StoreError if the disk refuses; the day is then as before.
     """
@@ -120,10 +120,10 @@ def _known(manager: BackfillCacheManager, day: date) -> Provenance:
     return Provenance() if certificate is None else certificate.provenance()
 
 
-def _only(within: IdRange, held: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def _only(within: IdRange, stored: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     if within == ANY_ID:
-        return held
-    return (group.filter(pl.col("a").is_between(within.first_id, within.last_id)) for group in held)
+        return stored
+    return (group.filter(pl.col("a").is_between(within.first_id, within.last_id)) for group in stored)
 
 
 @dataclass(slots=True)
@@ -139,9 +139,9 @@ class _Join:
     conflicting: IdSet = field(default_factory=IdSet)
     _versions: list[pl.DataFrame] = field(default_factory=list)
 
-    def pieces(self, held: Iterator[pl.DataFrame], published: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    def pieces(self, stored: Iterator[pl.DataFrame], published: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """Both, in order of ``a``, each id once."""
-        ours, theirs = Feed(held, self._count), Feed(published)
+        ours, theirs = Feed(stored, self._count), Feed(published)
         while ours.rows.height and theirs.rows.height:
             last_id = min(ours.rows["a"][-1], theirs.rows["a"][-1])
             yield self._joined(ours.upto(last_id), theirs.upto(last_id))
@@ -159,16 +159,16 @@ class _Join:
         within = findings.conflicts.select(*SCHEMA, pl.lit(_named(self.source)).alias("source"), "kept")
         return pl.concat([*self._versions, within])
 
-    def _count(self, held: pl.DataFrame) -> None:
-        self.cached += held.height
+    def _count(self, stored: pl.DataFrame) -> None:
+        self.cached += stored.height
 
-    def _joined(self, held: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
-        merged = merge(held, published)
+    def _joined(self, stored: pl.DataFrame, published: pl.DataFrame) -> pl.DataFrame:
+        merged = merge(stored, published)
         self.duplicates += merged.duplicates
         if merged.conflicts.is_empty():
             return merged.trades
         refused = merged.conflicts
-        before = held.filter(pl.col("a").is_in(refused["a"].implode()))
+        before = stored.filter(pl.col("a").is_in(refused["a"].implode()))
         names = names_of_sources(before["a"], self.sources)
         gives_way = names.str.starts_with("archive")
         self._remember(before, refused, names, gives_way)
@@ -233,10 +233,10 @@ def _named(source: Source) -> str:
 def add_to_report(file: Path, versions: pl.DataFrame, keys: KeyRing = NO_KEYS) -> Path | None:
     """Add to the day's report of conflicts what is not in it; return its path, None if there is none."""
     path = file.with_name(file.name + REPORT_SUFFIX)
-    held = path.exists()
+    exists = path.exists()
     if versions.is_empty():
-        return path if held else None
-    earlier = _report(path, keys) if held else []
+        return path if exists else None
+    earlier = _report(path, keys) if exists else []
     whole = pl.concat([*earlier, versions]).unique(maintain_order=True).sort("a", maintain_order=True)
     with replacing(path) as temporary:
         temporary.write_bytes(table_as_bytes(whole, keys))

@@ -62,7 +62,7 @@ def adopt_file(manager: BackfillCacheManager, path: Path, day: date) -> Adopted:
     merged = deduplicate(trades)
     cut = dict(_by_day(merged.trades))
     for each, rows in cut.items():
-        manager.record(each)  # a held file that cannot be trusted is moved aside first
+        manager.record(each)  # a stored file that cannot be trusted is moved aside first
         _refuse_strangers(manager, each, rows)
     added, conflicts = 0, merged.conflicts.height
     for each, rows in cut.items():

@@ -27,7 +27,7 @@ ARCHIVE, REST = "archive", "rest"
 @dataclass(frozen=True, slots=True)
 class Differences:
     """``differs`` are ids under which the two have different rows, ``missing`` those that only the archive has;
-    ``settled`` counts the ids that differ and of which the exchange's own version is held."""
+    ``settled`` counts the ids that differ and of which the exchange's own version is stored."""
 
     differs: tuple[IdRange, ...] = ()
     missing: tuple[IdRange, ...] = ()
@@ -68,11 +68,11 @@ def compare_day(manager: BackfillCacheManager, path: Path, inspected: Inspected)
 
 
 def _differing(
-    held: Iterator[pl.DataFrame], published: Iterator[pl.DataFrame]
+    stored: Iterator[pl.DataFrame], published: Iterator[pl.DataFrame]
 ) -> tuple[tuple[IdRange, ...], tuple[IdRange, ...]]:
     """The ids whose rows differ, and those that are only published, of two streams that ascend strictly in ``a``."""
     differs, missing = IdTally(), IdTally()
-    ours, theirs = Feed(held), Feed(published)
+    ours, theirs = Feed(stored), Feed(published)
     while theirs.rows.height:
         if ours.rows.is_empty():
             missing.add(theirs.rest()["a"])
@@ -80,14 +80,14 @@ def _differing(
         last_id = min(ours.rows["a"][-1], theirs.rows["a"][-1])
         mine, others = ours.upto(last_id), theirs.upto(last_id)
         odd = others.join(mine, on=list(SCHEMA), how="anti", maintain_order="left")["a"]
-        is_held = odd.is_in(mine["a"].implode())
-        differs.add(odd.filter(is_held))
-        missing.add(odd.filter(~is_held))
+        is_stored = odd.is_in(mine["a"].implode())
+        differs.add(odd.filter(is_stored))
+        missing.add(odd.filter(~is_stored))
     return differs.finding().ranges, missing.finding().ranges
 
 
 def _settled(facts: Certificate | None) -> IdSet:
-    """The ids of which two versions came, and REST's is held."""
+    """The ids of which two versions came, and REST's is stored."""
     if facts is None:
         return IdSet()
     others = IdSet.of(each.ids for each in facts.sources if each.source.name != REST)

@@ -113,23 +113,23 @@ def inspect_day(
 def chain_findings(days: Iterable[Inspected]) -> Iterator[Finding]:
     """What is wrong between the days of one instrument: those that do not join, and those over but not sealed."""
     known = [(each, each.facts) for each in sorted(days, key=lambda each: each.day) if each.facts is not None]
-    held = {each.day for each, _ in known}
+    stored = {each.day for each, _ in known}
     for (earlier, before), (later, after) in pairwise(known):
         yield from _joint(earlier, before, later, after)
-        lack = _lack(earlier.day, before, held)
+        lack = _lack(earlier.day, before, stored)
         if lack is not None:
             yield Finding(earlier.instrument, earlier.day, "incomplete", f"the day is over and {lack}")
 
 
-def _lack(day: date, facts: Certificate, held: Collection[date]) -> str | None:
+def _lack(day: date, facts: Certificate, stored: Collection[date]) -> str | None:
     """What keeps a day that is over from being sealed. A day out of the archive that was taken only to prove where its
-    neighbour begins or ends may be open on its other side, where no day is held."""
+    neighbour begins or ends may be open on its other side, where no day is stored."""
     is_seam = all(each.source.name == "archive" for each in facts.sources)
     if facts.holes:
         return "has holes"
-    if not facts.closed and not (is_seam and day + ONE_DAY not in held):
+    if not facts.closed and not (is_seam and day + ONE_DAY not in stored):
         return "is not proven to its end"
-    if not facts.opened and not (is_seam and day - ONE_DAY not in held):
+    if not facts.opened and not (is_seam and day - ONE_DAY not in stored):
         return "lacks its start"
     return None
 
