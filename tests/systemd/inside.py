@@ -145,9 +145,10 @@ def forget() -> None:
 
 @contextmanager
 def exchange() -> Iterator[None]:
-    """The embedded exchange, with trades from yesterday's last hour until now, and some a second from then on."""
+    """The embedded exchange, with trades from shortly before midnight until now, at any hour nearly all of them of
+    today, and some a second from then on."""
     now = datetime.now(UTC)
-    hours = (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds() / 3600 + 1
+    hours = 1.05 * (now - now.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds() / 3600
     options = {"port": PORT, "hours": hours, "trades": TRADES, "latency": LATENCY_S, "live-rate": 5}
     arguments = [f"--{name}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "binance_simulator", *arguments, f"--instrument={BTC}", f"--instrument={ETH}"]

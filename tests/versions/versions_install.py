@@ -232,6 +232,9 @@ def test_the_least_versions(wheel: Path, url: str, tmp_path: Path) -> None:
 def _run_unit_tests(installed: Installed) -> None:
     tests = installed.directory / "tests"
     shutil.copytree(ROOT / "tests", tests, ignore=shutil.ignore_patterns("__pycache__"))
+    # Some compare what they see with what is documented.
+    for pages in ("docs", "config"):
+        shutil.copytree(ROOT / pages, installed.directory / pages)
     shutil.copy(ROOT / "pyproject.toml", installed.directory)
     chosen = [f"tests/{each}" for each in UNIT_TESTS]
     command = [installed.python, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", *chosen]
