@@ -64,6 +64,10 @@ class Instrument:
     def __str__(self) -> str:
         return f"{self.market}:{self.symbol}"
 
+    def __hash__(self) -> int:
+        # What is known is looked up by instrument, thousands of times a second; few symbols are in several markets.
+        return hash(self.symbol)
+
 
 MAX_ID = 2**53
 """No id of the exchange's is higher: its counters are JSON numbers, which carry integers exactly only up to here."""

@@ -36,6 +36,9 @@ def complete_at(now_s: float, standing: Standing, live: "LiveInstrument | None")
     return now_s - behind_s
 
 
+_UNKNOWN = Standing()
+
+
 class Completions:
     """Remembers up to when each instrument was last complete: what was once known to be stored stays so, also where a
     stream is lost and REST has not been asked yet."""
@@ -53,21 +56,22 @@ class Completions:
     ) -> Mapping[Instrument, Freshness]:
         """How fresh each instrument is at ``now_s``, which is ``wall_ms`` by the host's clock."""
         found = {
-            each: self._fresh(each, standings.get(each, Standing()), live.get(each), now_s, wall_ms)
+            each: self._fresh(each, standings.get(each, _UNKNOWN), live.get(each), now_s, wall_ms)
             for each in instruments
         }
-        self._complete_at = {each: at for each, at in self._complete_at.items() if each in found}
+        for removed in self._complete_at.keys() - found.keys():
+            del self._complete_at[removed]
         return found
 
     def _fresh(
         self, instrument: Instrument, standing: Standing, live: "LiveInstrument | None", now_s: float, wall_ms: float
     ) -> Freshness:
         is_attached = live is not None and live.is_attached
-        known = complete_at(now_s, standing, live), self._complete_at.get(instrument)
-        latest = max((each for each in known if each is not None), default=None)
+        now_complete, latest = complete_at(now_s, standing, live), self._complete_at.get(instrument)
+        if now_complete is not None and (latest is None or now_complete > latest):
+            self._complete_at[instrument] = latest = now_complete
         if latest is None:
             return Freshness(is_attached, None, standing.is_complete)
-        self._complete_at[instrument] = latest
         return Freshness(is_attached, wall_ms - max(0.0, now_s - latest) * 1000, standing.is_complete)
 
 
