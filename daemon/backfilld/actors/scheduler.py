@@ -49,7 +49,7 @@ SHOWN_EVERY_S = 0.25
 """How often statistics are published while there is work."""
 
 AT_ONCE = 16
-"""Events of syncs between two checkpoints: what concerns a thousand instruments at once does not hold the loop."""
+"""Events of syncs in a row before others may go on: what concerns a thousand instruments does not hold the loop."""
 
 
 async def run_scheduler(
@@ -144,6 +144,7 @@ class _Scheduler:
     async def handle(self, message: SchedulerMessage) -> None:
         """Pass on one message."""
         self._steps += 1
+        self._performed = 0
         match message:
             case JobAnswered() | JobFailed() | MarketDescribed():
                 self._came_back(message.job, message.spent)
