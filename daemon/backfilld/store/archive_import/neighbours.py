@@ -39,13 +39,14 @@ def neighbourhood(
 ) -> Neighbourhood:
     """What the day files beside ``day`` say of it, and the published file of the day ``following`` it, if it is
     there. ``before`` and ``after`` are certificates of its neighbours that are stored elsewhere. No id of the day lies
-    far outside of the ``known_starts`` of it and of other days: a file with the rows of another symbol has none within."""
+    far outside of the ``known_starts`` of it and of other days: a file with another symbol's rows has none within."""
     before = _facts(manager, day - ONE_DAY) or before
     after = _facts(manager, day + ONE_DAY) or after
     starts = set() if following is None else _starts_after(following, day)
     # Time may go back over a midnight, so that a start is a few ids off; those of another symbol are far away.
     first_id = max((each.first_id - PAGE_ROWS for each in known_starts if each.day <= day), default=ANY_ID.first_id)
     last_id = min((each.first_id - 1 + PAGE_ROWS for each in known_starts if each.day > day), default=ANY_ID.last_id)
+    first_id = max(first_id, ANY_ID.first_id)
     if first_id > last_id:
         first_id, last_id = ANY_ID.first_id, ANY_ID.last_id
     if before is not None:
