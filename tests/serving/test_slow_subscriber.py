@@ -4,6 +4,7 @@ import re
 
 import pytest
 import trio
+import trio.testing
 from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import connect
 
@@ -62,6 +63,36 @@ async def test_a_subscriber_that_never_reads_is_closed_with_the_id_to_go_on_from
             assert closed.value.rcvd.code == 1008
             assert closed.value.rcvd.reason == f"too slow; continue with fromId={next_id}"
             assert received == list(range(next_id))
+        nursery.cancel_scope.cancel()
+
+
+async def test_messages_are_sent_at_once_while_none_waits_and_arrive_whole_and_in_order() -> None:
+    """Pushed without a pause, so that the socket takes some in part and the writer the others."""
+    made: list[StreamConnection] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        made.append(
+            StreamConnection(stream, Everybody(), hosts_answered([]), lambda: 0, lambda _reason, _status, _path: None)
+        )
+        await made[0].serve()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws/btcusdt@aggTrade"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        async with connect(url, proxy=None, compression=None) as client:
+            await trio.testing.wait_all_tasks_blocked()
+            (connection,) = made
+            connection.push(message(0))
+            assert not connection.outbox.waiting, "the socket has taken it"
+            for trade_id in range(1, 300):
+                connection.push(message(trade_id))
+            assert connection.outbox.waiting, "more than the socket takes"
+            received: list[int] = []
+            with trio.fail_after(20):
+                while len(received) < 300:
+                    received.append(int(re.findall(r'"a":(\d+)', str(await client.recv()))[0]))
+            assert received == list(range(300))
         nursery.cancel_scope.cancel()
 
 

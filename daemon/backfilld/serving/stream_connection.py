@@ -113,7 +113,7 @@ class StreamConnection:
         """Send messages, unless the subscriber is too slow for them."""
         if self.end_reason is None:
             data = message.combined if self._is_combined else message.raw
-            self.outbox.push(data, message.first_id, message.frames)
+            self.outbox.send(self._stream.socket.fileno(), data, message.first_id, message.frames)
 
     def close(self, code: int, reason: str) -> None:
         """Say why, and end; nothing more is sent."""
