@@ -51,7 +51,7 @@ async def broken_by(program: str, case: Case, place: Path, *, banned: bool = Fal
         ("raise ValueError", "crashed"),
         ("raise SystemExit(3)", "ended with 3"),
         ("raise SystemExit(78)", "wrong settings"),
-        ("x = bytearray(500_000_000); raise SystemExit(1)", "MB"),
+        ("import time; x = bytearray(500_000_000); time.sleep(0.5); raise SystemExit(1)", "MB"),
         (f"{GET}\n[get() for _ in range(420)]; raise SystemExit(1)", "sent 420 requests"),
         ('print(\'{"event": "pipeline_crashed"}\'); raise SystemExit(1)', "pipeline crashed"),
         ("raise SystemExit(1)", None),
