@@ -1,6 +1,8 @@
 """A subscriber that does not read is closed, and what it reads afterwards ends just before the id that it was named."""
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -31,19 +33,26 @@ def message(trade_id: int) -> Encoded:
     return Encoded(frame, frame, trade_id)
 
 
-async def test_a_subscriber_that_never_reads_is_closed_with_the_id_to_go_on_from() -> None:
+@asynccontextmanager
+async def server() -> AsyncIterator[tuple[str, list[StreamConnection]]]:
+    """The URL of a stream, and the connections that are made to it."""
     made: list[StreamConnection] = []
 
     async def serve(stream: trio.SocketStream) -> None:
         made.append(
             StreamConnection(stream, Everybody(), hosts_answered([]), lambda: 0, lambda _reason, _status, _path: None)
         )
-        await made[0].serve()
+        await made[-1].serve()
 
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws/btcusdt@aggTrade"
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, serve, [listener])
+        yield f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws/btcusdt@aggTrade", made
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_subscriber_that_never_reads_is_closed_with_the_id_to_go_on_from() -> None:
+    async with server() as (url, made):
         async with connect(url, proxy=None, max_queue=1, compression=None) as client:
             (connection,) = made
             trade_id, next_id = 0, None
@@ -63,23 +72,11 @@ async def test_a_subscriber_that_never_reads_is_closed_with_the_id_to_go_on_from
             assert closed.value.rcvd.code == 1008
             assert closed.value.rcvd.reason == f"too slow; continue with fromId={next_id}"
             assert received == list(range(next_id))
-        nursery.cancel_scope.cancel()
 
 
 async def test_messages_are_sent_at_once_while_none_waits_and_arrive_whole_and_in_order() -> None:
     """Pushed without a pause, so that the socket takes some in part and the writer the others."""
-    made: list[StreamConnection] = []
-
-    async def serve(stream: trio.SocketStream) -> None:
-        made.append(
-            StreamConnection(stream, Everybody(), hosts_answered([]), lambda: 0, lambda _reason, _status, _path: None)
-        )
-        await made[0].serve()
-
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/ws/btcusdt@aggTrade"
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, serve, [listener])
+    async with server() as (url, made):
         async with connect(url, proxy=None, compression=None) as client:
             await trio.testing.wait_all_tasks_blocked()
             (connection,) = made
@@ -93,7 +90,6 @@ async def test_messages_are_sent_at_once_while_none_waits_and_arrive_whole_and_i
                 while len(received) < 300:
                     received.append(int(re.findall(r'"a":(\d+)', str(await client.recv()))[0]))
             assert received == list(range(300))
-        nursery.cancel_scope.cancel()
 
 
 async def test_one_that_stays_stuck_is_ended_with_its_socket() -> None:

@@ -24,8 +24,8 @@ from backfilld.store.atomic import translated
 from backfilld.store.layout import STATE_DIRECTORY
 
 Role = Literal["command", "follower", "daemon"]
-FOLLOWER: Role = "follower"
 """Who takes the locks: a follower lets go of them for a daemon, and for nobody else."""
+FOLLOWER: Role = "follower"
 
 _LOOKS, _LOOK_S = 20, 0.05
 """At the lock file, for the process that has it."""
@@ -87,8 +87,10 @@ class _Lock:
     def is_wanted(self) -> bool:
         """Whether a daemon that lives waits for this lock."""
         try:
-            process = self._wish.read_text(errors="replace").strip()
-        except OSError:
+            descriptor = os.open(self._wish, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with closing(os.fdopen(descriptor, "rb")):
+                process = "".join(_words_of(descriptor))
+        except OSError:  # there is none, or it is a link or a pipe
             return False
         return process.isdecimal() and Path("/proc", process).exists()
 
