@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,10 +139,11 @@ ARCHIVED = [DAY - timedelta(days=n) for n in range(8, 0, -1)]
 
 @dataclass
 class ZippedDays:
-    """The archive of a tape: a zip for each past day."""
+    """The archive of a tape: a zip for each past day with trades. It was asked in vain for those it ``lacked``."""
 
     tape: Tape
     root: Path
+    lacked: list[date] = field(default_factory=list)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["ZippedDays"]:
@@ -152,6 +153,9 @@ class ZippedDays:
         await trio.sleep(0.2)
         path = self.root / f"{day}.zip"
         rows = self.tape.frame.filter(pl.col("T") // MS_PER_DAY == (day - date(1970, 1, 1)).days)
+        if rows.is_empty():
+            self.lacked.append(day)
+            return None
         published(path, rows)
         return Published(str(path), "0" * 64, path.stat().st_size)
 
@@ -159,11 +163,17 @@ class ZippedDays:
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("once", [True, False])
+@pytest.mark.parametrize(("once", "days"), [(True, 8), (False, 8), (False, 5)], ids=["once", "daemon", "listed"])
 async def test_each_of_eight_archive_days_is_written_once_and_read_never_again(
-    once: bool, tmp_path: Path, rewrites: Counter[date], monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+    once: bool,
+    days: int,
+    tmp_path: Path,
+    rewrites: Counter[date],
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: MockClock,
 ) -> None:
-    """The oldest too: where it begins is asked before it is written. Most of the requests are of today's trades."""
+    """The oldest too, also where the symbol was listed in the window: where it begins is asked before it is written.
+    Most of the requests are of today's trades."""
     finish = dayfile.DayWriter.finish
 
     def finished(writer: dayfile.DayWriter, *args: Any) -> Certificate:
@@ -172,13 +182,13 @@ async def test_each_of_eight_archive_days_is_written_once_and_read_never_again(
 
     taken = Counter[date]()
     monkeypatch.setattr(dayfile.DayWriter, "finish", finished)
-    tape = Tape.even(
-        200_000, start_ms=DAY_MS - 8 * MS_PER_DAY - 3_600_000, step_ms=9 * MS_PER_DAY // 200_000, first_id=7
-    )
+    start_ms = DAY_MS - 8 * MS_PER_DAY - 3_600_000 if days == 8 else DAY_MS - 5 * MS_PER_DAY + 3_600_000
+    tape = Tape.even(200_000, start_ms=start_ms, step_ms=(DAY_MS + MS_PER_DAY - start_ms) // 200_000, first_id=7)
     exchange = FakeExchange({BTC: tape}, epoch_ms=DAY_MS + 3_600_000, latency_s=0.5)
     store = ParquetStore(tmp_path / "cache", Encoding(), SAVE_S)
     archive = ZippedDays(tape, tmp_path)
     world = World(exchange, store, checkpoint_s=10, days=8, once=once, open_archive=archive.open)  # type: ignore[arg-type]
     await (world.run() if once else world.run(stopped, 200))
-    assert {day: taken[day] for day in ARCHIVED} == dict.fromkeys(ARCHIVED, 1)
-    check_whole(world, tmp_path / "cache", ARCHIVED)
+    assert {day: taken[day] for day in ARCHIVED if taken[day]} == dict.fromkeys(ARCHIVED[-days:], 1)
+    check_whole(world, tmp_path / "cache", ARCHIVED[-days:])
+    assert archive.lacked == []

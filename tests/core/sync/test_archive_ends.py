@@ -4,14 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from backfilld.core.backfill.questions import Before, Found
+from backfilld.core.backfill.newest_shown import NewestShown
+from backfilld.core.backfill.questions import At, Before, Found, Query, Since
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import ONE_DAY, DayStart
-from backfilld.core.model import IdRange
+from backfilld.core.model import MS_PER_DAY, IdRange
 from backfilld.core.sync.archive_ends import ArchiveEnds, begins_unproven
 from backfilld.core.sync.events import Answered, Failed, TakeArchive
 from backfilld.core.timespan import StoredSpan, TimeSpan
-from backfilld.errors import TransientError
+from backfilld.errors import ExchangeError, TransientError
 from tests.fakes import DAY, DAY_MS
 
 DAYS = (DAY, DAY + ONE_DAY)
@@ -22,33 +23,79 @@ NOTHING = Found(None, 0, 0, 0)
 MARKER = Found(IdRange(9, 9), DAY_MS - 5, DAY_MS - 5, 1, is_marker=True)
 
 
+def row(trade_id: int, at_ms: int, *, is_marker: bool = False) -> Found:
+    return Found(IdRange(trade_id, trade_id), at_ms, at_ms, 1, is_marker=is_marker)
+
+
+def asked(
+    *answers: Found | ExchangeError, very_first: tuple[int, ...] = (), shown: NewestShown | None = None
+) -> tuple[ArchiveEnds, list[Query]]:
+    """What was asked until nothing was left to ask."""
+    ends = ArchiveEnds(shown or NewestShown())
+    ends.hold(DAYS, asks_start=True, very_first=very_first)
+    questions: list[Query] = []
+    for answer in answers:
+        assert not ends.is_ready
+        question = ends.take()
+        assert question is not None
+        assert ends.take() is None
+        assert ends.is_for(question)
+        assert not ends.is_for(Before(DAY_MS + 1))
+        ends.ended(Answered(question, answer) if isinstance(answer, Found) else Failed(question, answer))
+        questions.append(question)
+    assert ends.is_ready
+    return ends, questions
+
+
 @pytest.mark.parametrize(
-    ("event", "known"),
+    ("answers", "known"),
     [
-        (Answered(QUESTION, LAST), {DayStart(DAY, 10)}),
-        (Answered(QUESTION, NOTHING), set()),
-        (Answered(QUESTION, MARKER), set()),
-        (Failed(QUESTION, TransientError("timeout")), set()),
+        ([LAST], {DayStart(DAY, 10)}),
+        ([NOTHING, NOTHING], set()),
+        ([MARKER, NOTHING], {DayStart(DAY, 10)}),
+        ([MARKER, row(10, DAY_MS + 5)], {DayStart(DAY, 10)}),
+        ([TransientError("timeout")], set()),
+        ([NOTHING, TransientError("timeout")], set()),
+        ([NOTHING, row(10, DAY_MS + 5), row(10, DAY_MS + 5)], {DayStart(DAY, 10)}),
+        ([NOTHING, row(10, DAY_MS + 5), TransientError("timeout")], set()),
     ],
 )
-def test_days_are_taken_once_the_question_has_come_back_whatever_it_brought(
-    event: Answered | Failed, known: set[DayStart]
+def test_days_are_taken_once_the_questions_have_come_back_whatever_they_brought(
+    answers: list[Found | ExchangeError], known: set[DayStart]
 ) -> None:
-    ends = ArchiveEnds()
-    ends.hold(DAYS, asks_start=True)
-    assert not ends.is_ready
-    assert ends.take() == QUESTION
-    assert ends.take() is None
-    assert ends.is_for(QUESTION)
-    assert not ends.is_for(Before(DAY_MS + 1))
-    ends.ended(event)
-    assert ends.is_ready
+    ends, _ = asked(*answers)
+    assert ends.empty_days() == ()
     assert ends.taken(TODAY) == TakeArchive(DAYS, TODAY | known)
     assert not ends.is_ready
 
 
+@pytest.mark.parametrize(
+    ("first_id", "very_first", "proof"),
+    [(0, (), []), (1, (1,), []), (9, (), [At(8)])],
+    ids=["id 0", "the first id of the market", "no trade with the id below"],
+)
+def test_the_archive_is_asked_for_no_day_before_the_first_trade(
+    first_id: int, very_first: tuple[int, ...], proof: list[Query]
+) -> None:
+    first, shown = row(first_id, DAY_MS + MS_PER_DAY + 5), NewestShown()
+    ends, questions = asked(NOTHING, first, *(first for _ in proof), very_first=very_first, shown=shown)
+    assert questions == [QUESTION, Since(DAY_MS), *proof]
+    start = DayStart(DAYS[1], first_id)
+    assert (ends.first_trade, ends.empty_days()) == (start, DAYS[:1])
+    assert shown.is_first(first_id, DAY_MS), "the next plan asks for it only once more"
+    assert ends.taken(frozenset()) == TakeArchive(DAYS[1:], frozenset({start, DayStart(DAY, first_id)}))
+
+
+def test_a_first_trade_that_an_earlier_one_of_the_window_refutes_leaves_no_day_out() -> None:
+    """A replica named a later trade than the first. Asked again, no answer names the one below as the first."""
+    later, below = row(9, DAY_MS + MS_PER_DAY + 5), row(8, DAY_MS + 5)
+    ends, questions = asked(NOTHING, later, below, NOTHING, NOTHING)
+    assert questions == [QUESTION, Since(DAY_MS), At(8), QUESTION, Since(DAY_MS)]
+    assert (ends.first_trade, ends.empty_days()) == (None, ())
+
+
 def test_days_that_are_not_wanted_any_more_are_given_back_with_their_question() -> None:
-    ends = ArchiveEnds()
+    ends = ArchiveEnds(NewestShown())
     ends.hold(DAYS, asks_start=True)
     assert ends.release() == set(DAYS)
     assert ends.take() is None

@@ -1,14 +1,17 @@
-"""Where the days of the archive begin and end, as far as REST can tell before they are taken: the file of a day that is
-proven at both ends when it is written is written once.
+"""Where the days of the archive begin, as far as REST can tell before they are taken: a day that is proven at both ends
+when its file is written is written once.
 
-Owns the question for the beginning of the oldest day. Days that are not proven so are taken all the same: the next plan
-goes on from there.
+Owns the questions for the beginning of the oldest day, which are those for the beginning of a window: if nothing was
+traded before some later day, the archive is asked for nothing before that one. Days whose beginning stays unproven are
+taken all the same: the next plan goes on from there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 
-from backfilld.core.backfill.questions import Before, Query
+from backfilld.core.backfill.newest_shown import NewestShown
+from backfilld.core.backfill.questions import At, Before, Found, Query, Since
+from backfilld.core.backfill.window_start import WindowStart
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.model import day_of, day_start_ms
@@ -24,50 +27,92 @@ def begins_unproven(day: date, window: TimeSpan, records: Mapping[date, Certific
 
 
 class ArchiveEnds:
-    """The days that wait until their ends are known. ``is_out`` while the question is asked."""
+    """The days that wait until it is known where the first of them begins. ``shown`` remembers a first trade."""
 
-    def __init__(self) -> None:
-        self.is_out = self.is_pending = False
+    def __init__(self, shown: NewestShown) -> None:
+        self._shown = shown
         self._days: tuple[date, ...] = ()
-        self._starts: frozenset[DayStart] = frozenset()
+        self._start: WindowStart | None = None
+        self._first_shown: tuple[int, int] | None = None
+        self._out: Query | None = None
+
+    @property
+    def is_out(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._out is not None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether there is something to ask."""
+        return self._start is not None and bool(self._start.to_ask) and not self.is_out
 
     @property
     def is_ready(self) -> bool:
-        """Whether days wait, and not for the question."""
+        """Whether days wait, and not for an answer."""
         return bool(self._days) and not (self.is_pending or self.is_out)
 
-    @property
-    def _question(self) -> Before:
-        return Before(day_start_ms(self._days[0]))
-
-    def hold(self, days: tuple[date, ...], *, asks_start: bool) -> None:
-        """Hold these days back. ``asks_start`` if REST is to say where the first of them begins."""
-        self._days, self._starts, self.is_pending = days, frozenset(), asks_start
+    def hold(self, days: tuple[date, ...], *, asks_start: bool, very_first: Collection[int] = ()) -> None:
+        """Hold these days back. ``asks_start`` if REST is to say where the first of them begins. Before the ids of
+        ``very_first`` there is nothing."""
+        self._days, self._first_shown = days, None
+        self._start = WindowStart(day_start_ms(days[0]), very_first=very_first) if asks_start else None
+        if self._start is not None:
+            self._start.ask(with_first=False)
 
     def release(self) -> frozenset[date]:
-        """Forget the days, and the question, which is not out. Return the days."""
-        days, self._days, self.is_pending = self._days, (), False
+        """Forget the days and what would be asked of them. Return the days."""
+        days, self._days, self._start = self._days, (), None
         return frozenset(days)
 
-    def take(self) -> Before | None:
-        """The question, if it is to be asked; its answer must come back."""
-        if not self.is_pending:
+    def take(self) -> Query | None:
+        """The next question, if there is one; its answer must come back."""
+        if self._start is None or not self.is_pending:
             return None
-        self.is_pending, self.is_out = False, True
-        return self._question
+        self._out = self._start.to_ask.popleft()
+        return self._out
 
     def is_for(self, query: Query) -> bool:
         """Whether an answer to this question is awaited here."""
-        return self.is_out and query == self._question
+        return query == self._out
 
     def ended(self, event: Answered | Failed) -> None:
-        """The question has come back."""
-        self.is_out = False
-        found = event.found if isinstance(event, Answered) else None
-        if found is not None and found.ids is not None and not found.is_marker:
-            self._starts |= {DayStart(self._days[0], found.ids.last_id + 1)}
+        """The question has come back. A failure proves nothing."""
+        self._out = None
+        if isinstance(event, Failed):
+            self._start = None
+        elif self._start is not None:
+            self._heed(self._start, event.query, event.found)
+
+    def _heed(self, start: WindowStart, query: Query, found: Found) -> None:
+        match query:
+            case Before():
+                start.neighbour_answered(found, None)
+            case Since():
+                self._first_shown = None if found.ids is None else (found.ids.first_id, found.first_ms)
+                start.first_answered(found)
+            case At():
+                start.at_answered(query, found)
+        if self.first_trade is not None:
+            self._shown.begin(self.first_trade.first_id, day_start_ms(self._days[0]))
+
+    @property
+    def first_trade(self) -> DayStart | None:
+        """The first trade from the oldest day on and its day, if the exchange has named both and they are proven."""
+        start, shown = self._start, self._first_shown
+        if start is None or shown is None or not start.is_proven or start.first_id != shown[0]:
+            return None
+        return DayStart(day_of(shown[1]), shown[0])
+
+    def empty_days(self) -> tuple[date, ...]:
+        """Those of the days that have no trade: they are over before the first one."""
+        first = self.first_trade
+        return () if first is None else tuple(day for day in self._days if day < first.day)
 
     def taken(self, starts: frozenset[DayStart]) -> TakeArchive:
-        """Take the days now, with these day starts and what the answer has proven."""
-        known = self._starts | starts
-        return TakeArchive(tuple(sorted(self.release())), known)
+        """Take the days that are not empty now, with these day starts and those that the answers have proven."""
+        if self._start is not None and self._start.is_proven and self._start.first_id is not None:
+            starts |= {DayStart(self._days[0], self._start.first_id)}
+        if self.first_trade is not None:
+            starts |= {self.first_trade}
+        empty = self.empty_days()
+        return TakeArchive(tuple(sorted(self.release().difference(empty))), starts)

@@ -56,6 +56,8 @@ from backfilld.core.sync.state import Phase
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import BackfillError
 
+_HAS_NO_PLAN = {Phase.LOADING, Phase.YIELDING, Phase.GONE}
+
 _CAN_YIELD = {Phase.ASKING, Phase.RESTING, Phase.AWAITING_ARCHIVE}
 
 
@@ -68,7 +70,7 @@ class InstrumentSync(Circumstances):
         """How urgent the next question is, None if there is none. Pages wait for the market's limits and the day."""
         if self.must_yield:
             return None
-        if self._asks_archive_ends and self.phase in {Phase.ASKING, Phase.AWAITING_ARCHIVE}:
+        if self._asks_archive_ends and self.phase not in _HAS_NO_PLAN:
             return Rank.TODAY
         if self.phase is not Phase.ASKING:
             return None
@@ -161,7 +163,11 @@ class InstrumentSync(Circumstances):
         starts = frozenset[DayStart]()
         if not self.draft.is_whole and plan.first_id is not None:
             starts = frozenset({DayStart(day_of(self.attempt.window.start_ms), plan.first_id)})
-        self._actions.append(self.archive_ends.taken(starts))
+        self.archive.ended(*self.archive_ends.empty_days())
+        self._is_stale |= not self.archive.awaited
+        action = self.archive_ends.taken(starts)
+        if action.days:
+            self._actions.append(action)
 
     @property
     def _has_asked_all(self) -> bool:
@@ -220,7 +226,8 @@ class InstrumentSync(Circumstances):
             self.phase = Phase.AWAITING_ARCHIVE if self.draft.is_whole else Phase.ASKING
             self.log.info("archive_planned", days=[day.isoformat() for day in self.draft.archive])
         if new:
-            self.archive_ends.hold(new, asks_start=not self.spec.pulls and self._is_answered_before(new[0], now))
+            asks_start = not self.spec.pulls and self._is_answered_before(new[0], now)
+            self.archive_ends.hold(new, asks_start=asks_start, very_first=self.attempt.known_days.very_first)
         if not self._asked_symbol:
             self._asked_symbol = self._is_described_next = True
             self._actions.append(Describe())

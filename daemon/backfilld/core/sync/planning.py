@@ -50,11 +50,11 @@ class ArchiveState:
         self.asked |= self.awaited
         return new
 
-    def ended(self, day: date) -> None:
-        """The day is stored now, or the archive does not have it."""
-        self.asked -= {day}
-        self.answered |= {day}
-        self.awaited -= {day}
+    def ended(self, *days: date) -> None:
+        """These days are stored now, or the archive does not have them."""
+        self.asked -= {*days}
+        self.answered |= {*days}
+        self.awaited -= {*days}
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,8 +54,8 @@ class SyncState:
         self.requests = self.weight = self.cached = self.conflicts = 0
         self.began_at = now.monotonic_s
         self.archive = ArchiveState(now.monotonic_s)
-        self.archive_ends = ArchiveEnds()
         self.shown = NewestShown()
+        self.archive_ends = ArchiveEnds(self.shown)
         self.listed_ms: int | None = None
         self._has_recalled = self._has_remembered = False
         self.certificates = Certificates()
