@@ -237,7 +237,7 @@ def _run_unit_tests(installed: Installed) -> None:
         shutil.copytree(ROOT / pages, installed.directory / pages)
     shutil.copy(ROOT / "pyproject.toml", installed.directory)
     chosen = [f"tests/{each}" for each in UNIT_TESTS]
-    command = [installed.python, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", *chosen]
+    command = [installed.python, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *chosen]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("BACKFILL", "PYTHON"))}
     done = subprocess.run(
         command, cwd=installed.directory, env=environment | {"CI": "1"}, capture_output=True, text=True, check=False
