@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from backfilld.core.backfill.outcome import Outcome
+from backfilld.core.backfill.pace import FEWEST_ROWS
 from backfilld.core.backfill.questions import Before, Newest, Query
-from backfilld.core.backfill.silence import FEWEST_ROWS
 from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument

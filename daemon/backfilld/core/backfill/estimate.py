@@ -1,7 +1,7 @@
-"""About what a backfill of past days will cost: where each day comes from, requests, weight and bytes.
+"""Estimates what a backfill of past days costs: the source of each day, requests, weight and bytes.
 
-Owns the arithmetic: a page for each thousand ids that nothing has, and a few questions for the ends of each run of
-days. Asks nobody: what only the exchange or the archive can answer is an argument.
+Owns the arithmetic: a page for each thousand missing ids, and a few questions for the ends of each run of days. Asks
+nobody: facts that only the exchange or the archive knows are arguments.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,9 +16,9 @@ from backfilld.core.timespan import TimeSpan
 HELD, ARCHIVE, REST, NOWHERE = "held", "archive", "rest", "nowhere"
 
 QUESTIONS_PER_RUN = 1
-"""Requests beside the pages of a run of days, to find where it begins or ends. Measured: 0 to 3."""
+"""Requests in addition to the pages of a run of days, to find its ends. Measured: 0 to 3."""
 QUESTIONS_PER_FILL = 1
-"""Requests that show at the end that nothing newer belongs to the window."""
+"""Requests that prove at the end that nothing newer belongs to the window."""
 
 ONE_DAY = timedelta(days=1)
 
@@ -37,8 +37,8 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of one instrument and window. ``certificates`` are those on disk; ``sizes`` are the bytes of the
-    published days that are wanted from the archive."""
+    """What is known of one instrument and window. ``certificates`` are those on disk. ``sizes`` has the bytes of each
+    published day that is to come from the archive."""
 
     window: TimeSpan
     now_ms: int
@@ -47,7 +47,7 @@ class Known:
 
     @property
     def days(self) -> tuple[date, ...]:
-        """The days of the window, as far as they have begun, ascending."""
+        """The days of the window that have begun, ascending."""
         first = day_of(self.window.start_ms)
         stop_ms = min(self.now_ms, self.window.stop_ms or self.now_ms)
         return tuple(first + timedelta(days=n) for n in range((day_of(stop_ms - 1) - first).days + 1))
@@ -73,8 +73,8 @@ class Known:
 
 
 def estimate(known: Known, last_ids: Mapping[date, int], page_weight: int) -> Estimate:
-    """The estimate. ``last_ids`` are the last ids before a day begins, for each run that REST must bring: of the first
-    of its days that the exchange answers for (of none, if it answers for none), and of the day after its last."""
+    """Estimate. ``last_ids`` maps days to the last id before they begin. It has, for each run of days that REST must
+    bring, the first day that the exchange answers for, if there is one, and the day after the last."""
     days = {day: known.source(day) for day in known.days}
     requests, trades = QUESTIONS_PER_FILL, 0
     for first, last in known.rest_runs():

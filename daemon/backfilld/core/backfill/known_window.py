@@ -1,14 +1,14 @@
 """What is known of a window: its ends, the ids received, and those that are missing.
 
-Owns the view that a plan gives of itself. Must not ask, and must not take answers; the plan does.
+Owns the read-only side of a plan. Must not ask, and must not take answers; the plan does.
 """
 
 from collections.abc import Iterable
 
 from backfilld.core.backfill.neighbours import KnownTrades
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
+from backfilld.core.backfill.pace import Pace
 from backfilld.core.backfill.questions import Before, Found
-from backfilld.core.backfill.silence import Pace
 from backfilld.core.backfill.wanted_ids import WantedIds
 from backfilld.core.backfill.window_end import WindowEnd
 from backfilld.core.backfill.window_start import WindowStart
@@ -44,7 +44,7 @@ class KnownWindow:
 
     @property
     def absent(self) -> IdSet:
-        """Ids that are not asked for: the exchange passed over them, lately or for good."""
+        """Ids not to ask for: the exchange passed over them in this round, or is known not to have them."""
         return self._ids.absent
 
     @absent.setter
@@ -58,16 +58,16 @@ class KnownWindow:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a question that was taken has not come back."""
+        """Whether an answer is awaited."""
         return self._open > 0
 
     def doubt(self, trade_id: int) -> None:
-        """This trade is stored, and answers contradict it."""
+        """Doubt a stored trade that answers contradict."""
         self._trades.doubted |= IdSet((IdRange(trade_id, trade_id),))
 
     @property
     def is_located(self) -> bool:
-        """Whether both ends are known, and with them how much there is to fetch."""
+        """Whether both ends are known, and so how much there is to fetch."""
         return self.first_id is not None and self.last_id is not None
 
     @property
@@ -77,7 +77,7 @@ class KnownWindow:
 
     @property
     def first_ms(self) -> int | None:
-        """The time of the window's first trade, where its row came."""
+        """The time of the window's first trade, if its row came."""
         return self._head.first_ms
 
     @property
@@ -87,12 +87,12 @@ class KnownWindow:
 
     @property
     def reaches_end(self) -> bool:
-        """Whether the exchange has shown in this round that the last id known is the newest, or nearly."""
+        """Whether an answer of this round named the last known id as the newest, or ended with it."""
         return self._end.is_shown
 
     @property
     def beyond_id(self) -> int | None:
-        """The first id after the window, where the exchange has shown it."""
+        """The first id after the window, once the exchange has shown it."""
         return self._end.beyond_id
 
     @property
@@ -107,33 +107,33 @@ class KnownWindow:
 
     @property
     def proven_first_id(self) -> int | None:
-        """The id that is stored, or absent for good, and proven to be the first at or after the start; None where what
-        is held reaches over it."""
+        """The first id at or after the start, if that is proven and the id is stored or known to be absent. None if the
+        stored trades reach over the start."""
         if self.first_id is None or not self.first_is_proven or self._head.reaches_over:
             return None
         return self.first_id if self.first_id in (self.received | self._ids.known_absent) else None
 
     @property
     def missing(self) -> tuple[IdRange, ...]:
-        """The ids between the window's first and last known id that are not held, without those known to be absent."""
+        """The ids between the window's first and last known id that are neither received nor known to be absent."""
         return self._ids.missing(self._wanted())
 
     def shown_to_note(self) -> ShownEnd | None:
-        """What the next process must know of what the exchange has shown, if that is news."""
+        """What the next process must know of the trades that the exchange has shown; None if nothing changed."""
         return self._end.shown.to_note(self.received.last_id if self.received else None, self._pace.last_ms)
 
     def certify(self, absent: Iterable[IdRange]) -> None:
-        """These ids are known to be absent: they are not missing."""
+        """Note that these ids are known to be absent, so they are not missing."""
         self._ids.known_absent |= IdSet.of(absent)
 
     @property
     def _has_trades(self) -> bool:
-        """Whether trades of the window are stored, or were shown."""
+        """Whether trades of the window are stored, or an answer has shown one."""
         return bool(self.received) or self._end.reaches(self.window.start_ms)
 
     @property
     def _to_page(self) -> IdRange | None:
-        """What pages may be asked of: nothing while the first page of the window is on its way."""
+        """The ids that pages may ask for: none while the window's first trade is awaited."""
         return None if self._head.is_open else self._wanted()
 
     def _wanted(self) -> IdRange | None:
@@ -146,7 +146,8 @@ class KnownWindow:
         return IdRange(first_id, last_id)
 
     def _is_of_window(self, found: Found) -> bool:
-        """Whether there are rows of the window: by their times, or behind others of it, whatever their times say."""
+        """Whether there are rows of the window: by their times or, whatever those say, because they follow stored rows
+        of the window."""
         is_behind = bool(self.received) and found.ids is not None and self.received.first_id < found.ids.first_id
         return found.ids is not None and (is_behind or max(found.first_ms, found.last_ms) >= self.window.start_ms)
 

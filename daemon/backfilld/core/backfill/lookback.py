@@ -1,8 +1,8 @@
 """Which ids the exchange refuses to answer for, because they are too old.
 
-Owns the edge: futures answer only for the last days, and refuse a page by the age of its first id. A refused page may
-hold ids that the exchange still has, so the edge is looked for by halves among the ids that are missing: twelve
-requests for four thousand ids. Time moves the edge forward only: what was refused is never asked for again.
+Owns the edge between the two. The futures markets answer only for the last days, and refuse a page by the age of its
+first id. A refused page may hold ids that the exchange still has, so a binary search among the missing ids finds the
+edge: twelve requests for four thousand ids. The edge only moves forward, so a refused id is never asked for again.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from backfilld.core.model import PAGE_ROWS, IdRange
 
 
 class Lookback:
-    """The highest id that was refused, and the lowest one above it that was answered for."""
+    """The highest refused id, and the lowest id above it that the exchange answered for."""
 
     def __init__(self) -> None:
         self.refused_id: int | None = None
@@ -20,29 +20,29 @@ class Lookback:
         self._probe: int | None = None
 
     def refused(self, first_id: int) -> None:
-        """A question for the ids from this one on was refused."""
+        """The exchange refused a question for the ids from this one on."""
         self.refused_id = first_id if self.refused_id is None else max(first_id, self.refused_id)
         if self._answered_id is not None and self._answered_id <= self.refused_id:
             self._answered_id = None
 
     def is_refused(self, trade_id: int) -> bool:
-        """Whether the exchange does not answer for this id any more."""
+        """Whether the exchange no longer answers for this id."""
         return self.refused_id is not None and trade_id <= self.refused_id
 
     def answered(self, first_id: int) -> None:
-        """A question for the ids from this one on was answered."""
+        """The exchange answered a question for the ids from this one on."""
         if self.refused_id is not None and first_id > self.refused_id:
             self._answered_id = first_id if self._answered_id is None else min(first_id, self._answered_id)
 
     def within_reach(self, missing: Sequence[IdRange]) -> Sequence[IdRange]:
-        """The missing ids that were not refused and, once anything was, are surely answered for."""
+        """The missing ids that the exchange answers for: all of them until it has refused one."""
         if self.refused_id is None:
             return missing
         return () if self._answered_id is None else _above(self._answered_id - 1, missing)
 
     def probe(self, missing: Sequence[IdRange]) -> Page | None:
-        """The page that halves the missing ids that may be refused or not; None if there are none, or one is on its
-        way."""
+        """The page that halves the missing ids between the highest refused and the lowest answered one; None if there
+        are none, or if a probe has been sent and not come back."""
         if self.refused_id is None or self._probe is not None:
             return None
         doubtful = _above(self.refused_id, missing)
@@ -57,11 +57,11 @@ class Lookback:
         return None
 
     def took(self, page: Page) -> None:
-        """The probe was put."""
+        """The probe was sent."""
         self._probe = page.ids.first_id
 
     def came_back(self, first_id: int) -> None:
-        """A question for the ids from this one on is not open any more."""
+        """A question for the ids from this one on was answered or given up."""
         if self._probe == first_id:
             self._probe = None
 

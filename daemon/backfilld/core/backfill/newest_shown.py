@@ -1,7 +1,8 @@
 """The newest trade that the exchange has ever shown of a symbol, the end that was agreed on last, and the first trade.
 
-Owns what outlives a plan, a round and a process: a replica that lags cannot make us forget a trade that another one has
-shown. Two answers refute an id that came of a lie: they name lower ids of later times, which no replica that lags can.
+Owns the memory that outlives a plan, a round and a process: a replica that lags cannot make us forget a trade that
+another one has shown. Two answers refute an id that never was: they name lower ids of later times, which a replica that
+lags cannot do.
 """
 
 from dataclasses import dataclass, replace
@@ -9,26 +10,27 @@ from dataclasses import dataclass, replace
 from backfilld.core.day.division import OUT_OF_ORDER_MS
 
 REFUTING = 2
-"""Answers that it takes to give up a trade that one answer has shown."""
+"""How many answers it takes to give up a trade that one answer has shown."""
 
 MOST_IN_A_MINUTE = 1_000_000
-"""More ids than any symbol gets within OUT_OF_ORDER_MS: of two trades so far apart the later one is the higher one."""
+"""More ids than any symbol gets within OUT_OF_ORDER_MS. Of two trades whose ids are farther apart, the later one has
+the higher id."""
 
 AGREED_FOR_MS = 3_600_000
-"""So long after an end was agreed on, two answers that show nothing new are enough to agree on it again. A replica that
-froze there may be asked later than that."""
+"""For this long after an end was agreed on, in ms, two answers that show nothing new suffice to agree on it again.
+After that, the replica that answers may have frozen there."""
 
 NOTED_EVERY_MS = 600_000
-"""So often the time of an agreement is noted anew, where nothing else has changed."""
+"""How often the time of an agreement is noted, in ms, while nothing else changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownEnd:
-    """What is kept of it: an id and its time in ms, and the id that was agreed to be the newest one at ``agreed_ms``.
-    ``latest_ms`` is the latest time of any trade, whose id may be lower: ids that begin again. Between
-    ``empty_from_ms`` and the trade ``first_id`` nothing was traded.
+    """The values that are kept. ``shown_id`` is the highest id shown, of time ``shown_ms``. ``agreed_id`` was agreed to
+    be the newest id at ``agreed_ms``. ``latest_ms`` is the latest time of any trade; that trade may have a lower id,
+    where ids begin again. Nothing was traded between ``empty_from_ms`` and the trade ``first_id``.
 
-    Times are the exchange's. None where nothing was shown, or agreed on."""
+    Times are the exchange's, in ms. Ids are None until one is shown, or agreed on."""
 
     shown_id: int | None = None
     shown_ms: int = 0
@@ -40,12 +42,12 @@ class ShownEnd:
 
     @property
     def trade(self) -> str:
-        """What was shown, for a sentence."""
+        """The trade that was shown, as part of a sentence."""
         return f"id {self.shown_id}" if self._is_latest else f"id {self.shown_id} and lower ids of later times"
 
     @property
     def is_settled(self) -> bool:
-        """Whether the trade that was shown is the end that was agreed on: nothing is owed."""
+        """Whether the newest trade shown is the end that was agreed on."""
         return self.agreed_id == self.shown_id and self._is_latest
 
     @property
@@ -54,9 +56,9 @@ class ShownEnd:
 
 
 class NewestShown:
-    """What the exchange has shown so far. It may be shared by the plans of one instrument, one after the other.
+    """The newest trade that the exchange has shown so far. The successive plans of one instrument share it.
 
-    ``now_ms`` is the exchange's time, None while it is not known: no trade is later."""
+    ``now_ms`` is the exchange's time, None while it is not known. No trade is later than that."""
 
     def __init__(self) -> None:
         self.end = ShownEnd()
@@ -70,15 +72,15 @@ class NewestShown:
         self.end = self._noted = end
 
     def show(self, trade_id: int, at_ms: int) -> None:
-        """A trade has this id."""
+        """Note that a trade with this id exists."""
         self._see(at_ms)
         if self.end.shown_id is None or trade_id > self.end.shown_id:
             self.end = replace(self.end, shown_id=trade_id, shown_ms=at_ms)
             self._refuted = 0
 
     def name(self, trade_id: int, at_ms: int) -> None:
-        """An answer ends with this trade. If it is a later one than the one shown and has a lower id, that one cannot
-        be."""
+        """Note that an answer ends with this trade. If it is later than the one shown and has a lower id, the one shown
+        cannot exist."""
         self._see(at_ms)
         shown_id = self.end.shown_id
         if shown_id is None or trade_id >= shown_id:
@@ -92,18 +94,18 @@ class NewestShown:
     def _see(self, at_ms: int) -> None:
         if self.now_ms is not None and at_ms > self.now_ms + OUT_OF_ORDER_MS:
             return
-        # One answer alone may have the times of another day: the second latest time counts.
+        # One answer alone may have the times of another day, so the second latest time counts.
         seen_ms = min(at_ms, self._latest_once_ms)
         self._latest_once_ms = max(at_ms, self._latest_once_ms)
         if seen_ms > self.end.latest_ms:
             self.end = replace(self.end, latest_ms=seen_ms)
 
     def agree(self, last_id: int, now_ms: int) -> None:
-        """This is the newest trade, at this time."""
+        """Note that this was agreed to be the newest trade at this time."""
         self.end = replace(self.end, agreed_id=last_id, agreed_ms=now_ms)
 
     def begin(self, first_id: int, empty_from_ms: int) -> None:
-        """Nothing was traded from then on until this trade."""
+        """Note that nothing was traded from ``empty_from_ms`` until this trade."""
         if self.end.first_id != first_id or empty_from_ms < self.end.empty_from_ms:
             self.end = replace(self.end, first_id=first_id, empty_from_ms=empty_from_ms)
 
@@ -118,15 +120,14 @@ class NewestShown:
         return is_above or end.latest_ms > last_ms + OUT_OF_ORDER_MS
 
     def was_agreed(self, last_id: int, now_ms: int | None) -> bool:
-        """Whether this was agreed to be the newest trade, and lately."""
+        """Whether this was agreed to be the newest trade within the last AGREED_FOR_MS."""
         return self.end.agreed_id == last_id and (now_ms is None or now_ms - self.end.agreed_ms <= AGREED_FOR_MS)
 
     def to_note(self, held_id: int | None, held_ms: int) -> ShownEnd | None:
-        """What must be kept now, ``held_id`` being the highest id stored, and ``held_ms`` the latest time; None where
-        what is kept will do.
+        """What to write to disk now; None if what was written last suffices. ``held_id`` is the highest id stored, and
+        ``held_ms`` the latest time stored.
 
-        A trade that is stored needs no other memory. While trades come, the end that was agreed on is of interest only
-        now and then."""
+        A stored trade needs no other memory. While trades come, an agreement is written only every NOTED_EVERY_MS."""
         end, noted = self.end, self._noted
         is_owed = self.is_behind(held_id, held_ms) and end != noted
         is_first = not self._has_noted and end.agreed_id != noted.agreed_id

@@ -1,4 +1,4 @@
-"""What a backfill came to, and the exit code that says so."""
+"""The outcome of a backfill, and its exit code."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,21 +24,21 @@ from backfilld.errors import (
 UNKNOWN_SYMBOL = -1121
 """Binance's code for a symbol that it does not list."""
 TOO_OLD = -4166
-"""Binance's code for a question about a time, or an id, that it does not answer for any more."""
+"""Binance's code for a time or an id that it no longer answers for."""
 CLOSED_TO_US = 451
-"""HTTP's status for a host that is closed to our country; another host may not be."""
+"""HTTP status of a host that refuses our country. Another host may answer."""
 
 
 MOST_NAMED = 5
-"""The missing ranges that are named in sentences; the log has them all."""
+"""How many missing ranges the sentences name; the log has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One instrument's backfill: what is stored, what it cost, and what is missing and why.
 
-    ``trades`` are all held of the window, of which ``cached`` were on disk before; ``context`` has the figures of its
-    newest day; ``reasons`` are sentences.
+    ``trades`` counts the stored trades of the window; ``cached`` of them were on disk before. ``context`` has the
+    figures of its newest day. ``reasons`` are sentences.
     """
 
     instrument: Instrument
@@ -54,8 +54,8 @@ class Outcome:
     error: BackfillError | None = None
 
     def with_figures(self, figures: Figures | None, *, is_whole: bool) -> "Outcome":
-        """A copy with the figures of the window's newest day. If that ``is_whole`` the window, they know best how many
-        trades it has."""
+        """A copy with the figures of the window's newest day. If that day ``is_whole`` the window, their count of
+        trades replaces ours."""
         if figures is None or not is_whole:
             return replace(self, context=figures)
         fetched = self.trades - self.cached
@@ -68,24 +68,24 @@ class Outcome:
 
     @property
     def hit_ratio(self) -> float:
-        """The part of the trades that was on disk already; 1 for none at all."""
+        """The part of the trades that was on disk before; 1 if there are no trades."""
         return self.cached / self.trades if self.trades else 1.0
 
     @property
     def exit_code(self) -> int:
-        """The contract's exit code for this outcome."""
+        """The exit code for this outcome."""
         if self.complete:
             return EXIT_DONE
         return exit_code(self.error) if self.error else EXIT_INCOMPLETE
 
 
 def is_unknown_symbol(error: BaseException | None) -> bool:
-    """Whether the exchange has said that it does not list a symbol."""
+    """Whether the error says that the exchange does not list a symbol."""
     return isinstance(error, RequestRejected) and error.code == UNKNOWN_SYMBOL
 
 
 def missing_sentences(missing: Sequence[IdRange]) -> list[str]:
-    """What is missing, in a few sentences."""
+    """A few sentences that name the missing ranges."""
     named, others = missing[:MOST_NAMED], missing[MOST_NAMED:]
     sentences = [f"ids {ids.first_id} to {ids.last_id} are missing" for ids in named]
     if others:
@@ -94,7 +94,7 @@ def missing_sentences(missing: Sequence[IdRange]) -> list[str]:
 
 
 def exit_code(error: BaseException) -> int:
-    """The contract's exit code for an error: 78 what the operator must change, 75 what time may change, else 1."""
+    """The exit code for an error: 78 if the operator must act, 75 if time may mend it, else 1."""
     match error:
         case SettingsError() | DayLocked() | RemoteDenied():
             return EXIT_SETTINGS
@@ -107,6 +107,6 @@ def exit_code(error: BaseException) -> int:
 
 
 def overall_exit_code(outcomes: Iterable[Outcome]) -> int:
-    """The exit code for several instruments: the worst, where what the operator must change is worst of all."""
+    """The exit code for several instruments: the worst. 78 is worse than 1, and 1 is worse than 75."""
     codes = {outcome.exit_code for outcome in outcomes}
     return next((code for code in (EXIT_SETTINGS, EXIT_INCOMPLETE, EXIT_TRY_LATER) if code in codes), EXIT_DONE)

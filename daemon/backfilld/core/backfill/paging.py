@@ -8,16 +8,16 @@ from backfilld.core.ids import IdSet
 from backfilld.core.model import PAGE_ROWS, IdRange
 
 WORTH_ASKING_AGAIN = 4
-"""From so many holes on that one page can fill, the whole page is asked for, with what is stored between them. Holes
-that a crash leaves are whole pages; only a defective file has so many so close."""
+"""From this many holes within one page on, ask for the whole page, with the stored ids between the holes. A crash
+leaves holes of whole pages; only a defective file has so many so close together."""
 
 ROOM = 100
-"""Rows of a tail that are left for what is new since the newest trade was named, and rows of a closed window that its
-tail has at least."""
+"""How many rows of a tail are kept free for trades newer than the newest one named. The tail of a closed window has at
+least this many rows of the window."""
 
 
 def next_page(missing: Sequence[IdRange], held: IdSet, *, newest_first: bool = False) -> Page:
-    """A page of the ranges ``missing``, which ascend: its ids are missing, or held between several holes."""
+    """The next page for the ranges ``missing``, which ascend. Its ids are missing, or stored between several holes."""
     hole = missing[-1] if newest_first else missing[0]
     if newest_first:
         page = IdRange(max(hole.first_id, hole.last_id - PAGE_ROWS + 1), hole.last_id)
@@ -33,9 +33,12 @@ def next_page(missing: Sequence[IdRange], held: IdSet, *, newest_first: bool = F
 
 
 def towards_end(page: Page, last_id: int, *, is_closed: bool, is_wary: bool = False) -> Page | Tail:
-    """The page as it is asked for while the end of the window is open: the one that reaches ``last_id`` as a tail. Of a
-    window that ``is_closed``, the page before leaves the tail ROOM rows: where time goes back over the end, they show
-    that the window was over before its last trade. Who ``is_wary`` keeps the trade before the page in it."""
+    """The question for the page while the end of the window is not known for sure.
+
+    A page that reaches ``last_id`` becomes a tail. If the window ``is_closed``, the page before it leaves ROOM rows to
+    the tail: where time goes back over the end, those rows show that the window ended before its last trade. If
+    ``is_wary``, the tail keeps the trade before the page.
+    """
     if page.ids.last_id == last_id:
         if is_wary and page.overlaps:
             return Tail(page.first_id, known_id=last_id, overlaps=True)

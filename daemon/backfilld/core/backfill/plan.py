@@ -1,15 +1,15 @@
-"""What to ask next, so that every trade of a window is held and none is asked for twice.
+"""What to ask next, so that every trade of a window is stored and none is asked for twice.
 
 Owns the plan of one instrument: it takes what is stored and what was answered, and names the next question:
 
     start  Since(start)  the first id, and Before(start), whose id + 1 must be the same: :mod:`.window_start`
     end    Newest        the last id, and Tail(ids), where two must agree: :mod:`.window_end`
-    pages  Page(ids)     whatever is missing between the first and the last id known; the last page is a tail
+    pages  Page(ids)     ids that are missing between the first and the last one known; the last page is a tail
 
-Each page is derived from what is stored at that moment, so a short answer needs no special plan. Ids that an answer
-passes over are in doubt: they are asked for once more by themselves, and suspected to be absent when that answer names
-the next id too. Ids that are refused for their age are left out (:mod:`.lookback`). It never looks at a clock:
-:meth:`BackfillPlan.top_up` starts a new round of questions for an open window.
+Each page is derived from the ids that are missing at that moment, so a short answer needs no special plan. If an answer
+passes over ids, they are asked for once more by themselves; if the second answer passes over them too, they are
+suspected to be absent. Ids that the exchange refuses for their age are left out (:mod:`.lookback`). The plan never
+looks at a clock: :meth:`BackfillPlan.top_up` starts a new round of questions for an open window.
 """
 
 from collections.abc import Collection, Iterable
@@ -18,9 +18,9 @@ from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.known_window import KnownWindow
 from backfilld.core.backfill.neighbours import KnownTrades
 from backfilld.core.backfill.newest_shown import NewestShown
+from backfilld.core.backfill.pace import Pace
 from backfilld.core.backfill.paging import towards_end
 from backfilld.core.backfill.questions import At, Before, Failure, Found, Newest, Page, Query, Since, Tail
-from backfilld.core.backfill.silence import Pace
 from backfilld.core.backfill.wanted_ids import WantedIds, asked_ids
 from backfilld.core.backfill.window_start import WindowStart
 from backfilld.core.ids import IdSet
@@ -33,12 +33,13 @@ NOTHING = IdSet()
 class BackfillPlan(KnownWindow):
     """The plan for one instrument and window.
 
-    ``held`` are the spans on disk; ``first_is_proven`` and ``last_is_proven`` say that the lowest and the highest id
-    held are known to be the window's first and last. Ids in ``absent`` the exchange is known not to have; those in
+    ``held`` are the spans on disk. ``first_is_proven`` and ``last_is_proven``: the lowest and the highest of their ids
+    are known to be the window's first and last. The exchange is known not to have the ids in ``absent``; those in
     ``postponed`` are missing, but not to be asked for now. Without ``proves_first`` the first id need not be proven.
-    ``now_ms`` is about the exchange's time, 0 if it is not known. Pages are taken from the oldest on, or from the
-    newest. ``shown`` is what the exchange has shown before. Every question from :meth:`take` must be followed by
-    :meth:`answered`, :meth:`failed` or :meth:`unanswered`, in any order.
+    ``now_ms`` is roughly the exchange's time, 0 if it is not known. Pages are taken in ascending order, or
+    ``newest_first``. ``shown`` is the newest trade that the exchange has shown before. If ``is_wary``, an answer about
+    rows has to overlap a known trade, or several answers have to agree. Each question from :meth:`take` must be
+    followed by :meth:`answered`, :meth:`failed` or :meth:`unanswered`, in any order.
     """
 
     def __init__(
@@ -93,19 +94,19 @@ class BackfillPlan(KnownWindow):
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """The questions that were given up in this round, and the first one that was refused for its age."""
+        """The questions that were given up in this round, and the first one that the exchange refused for its age."""
         unproven = None if self._open or self._failures else self._head.failure(has_trades=self._has_trades)
         also = (self._refusal if self.missing else None, unproven)
         return (*self._failures, *(each for each in also if each is not None))
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to ask in this round: complete, or as complete as the answers allowed."""
+        """Whether nothing is left to ask in this round: the window is as complete as the answers allowed."""
         return not self._open and self.next_question() is None
 
     @property
     def is_complete(self) -> bool:
-        """Whether the window is held without a hole up to its end, which is proven, or agreed on in this round."""
+        """Whether the window is stored without a hole up to its end, which is proven, or agreed on in this round."""
         return self.is_done and not self.failures and not self.missing and self._end.is_agreed
 
     # -- asking
@@ -123,7 +124,7 @@ class BackfillPlan(KnownWindow):
         return query if query is not None or asks is Asks.LOCATING else page
 
     def take(self, asks: Asks = Asks.ALL) -> Query | None:
-        """The next question to put, or None if there is none for now."""
+        """The next question to ask, None if there is none for now."""
         if (query := self.next_question(asks)) is None:
             return None
         self._open += 1
@@ -141,16 +142,16 @@ class BackfillPlan(KnownWindow):
     # -- answers
 
     def answered(self, query: Query, found: Found, now_ms: int | None = None) -> None:
-        """An answer was accepted; rows to keep are on their way to the disk. ``now_ms`` as for the plan, if known."""
+        """Enter an accepted answer; its rows are on their way to the disk. ``now_ms`` as for the plan, if known."""
         self._end.shown.now_ms = self._pace.now_ms = now_ms or self._pace.now_ms
         self._came_back(query)
         self._trades.learn(query, found)
         if isinstance(query, Page | Tail):
             self._receive(query, found)
-        self._heed_start(query, found)
+        self._answer_start(query, found)
         if isinstance(query, Page | Tail) and found.ids is not None:
             self._take_at_its_word(found, found.ids)
-        # What is stored of the window lies in it, unless an answer shows the same row behind it.
+        # A stored id lies in the window, unless an answer that overlaps shows the same row after it.
         is_stored = found.beyond_id in self.received if found.beyond_id is not None else False
         overlaps = isinstance(query, Page | Tail) and query.overlaps
         match query:
@@ -178,11 +179,11 @@ class BackfillPlan(KnownWindow):
         self._pace.count(new.rows, found.first_ms, found.last_ms)
 
     def _take_at_its_word(self, found: Found, ids: IdRange) -> None:
-        """Where the start stands, rows behind it are what was asked for, whatever their times say."""
+        """Once the first id is known, rows from it on are of the window, whatever their times say."""
         if self.first_id is not None and ids.first_id >= self.first_id:
             self._hold(found)
 
-    def _heed_start(self, query: Query, found: Found) -> None:
+    def _answer_start(self, query: Query, found: Found) -> None:
         match query:
             case Page() | Tail():
                 self._head.show(found)
@@ -204,7 +205,7 @@ class BackfillPlan(KnownWindow):
                 pass
 
     def _doubt_start(self, query: Query) -> None:
-        """Where trades of the window were shown, the exchange must name a first one: it is asked again, once."""
+        """The exchange has shown trades of the window, so it must name a first one. Ask again, once."""
         was_doubted, self._start_was_doubted, self._head.is_missing = self._start_was_doubted, True, False
         if not was_doubted:
             self._head.doubt()
@@ -212,10 +213,10 @@ class BackfillPlan(KnownWindow):
             self._failures.append(Failure(query, "the exchange has trades of the window and names no first one"))
 
     def failed(self, query: Query, reason: str, absent: IdRange | None = None) -> None:
-        """A question was given up. ``absent``: the ids of a jump that no answer alone may make; they are believed to be
-        absent if the newest trade lies behind them.
+        """Enter that a question was given up. ``absent`` are the ids of a jump too long to believe one answer alone;
+        they are taken as absent if the newest trade comes after them.
 
-        Without the neighbour the window is held all the same, only its first id is not proven.
+        Without the neighbour the window is stored all the same; only its first id is not proven.
         """
         self._came_back(query)
         if isinstance(query, Since) and self._head.first_failed():
@@ -233,8 +234,8 @@ class BackfillPlan(KnownWindow):
         self._end.failed(query)
 
     def refuted(self, query: Page | Tail, reason: str) -> bool:
-        """Whether a question that no answer fitted asked for ids of which one answer has named the last, and no row is
-        above them. Then they are given up for this round, and the newest trade is to be named anew."""
+        """Give up ids that only one answer has named and no answer brings, if no row above them is stored; then the
+        newest trade has to be named anew. Return whether the question was of that kind."""
         if not self._is_only_named(asked_ids(query)):
             return False
         self._came_back(query)
@@ -247,8 +248,8 @@ class BackfillPlan(KnownWindow):
         return True
 
     def unanswered(self, query: Query, reason: str, *, too_old: bool = True) -> None:
-        """The exchange answers nothing of so long ago, or of the symbol at all (not ``too_old``): what it refuses is
-        not asked for again, and what is stored is all there is to know of the ends."""
+        """Enter that the exchange refuses to answer for a time so long ago (``too_old``), or for the symbol at all. Its
+        ids are not asked for again, and the ends stay as proven by what is stored."""
         self._came_back(query)
         first_held, last_held = (self.received.first_id, self.received.last_id) if self.received else (None, None)
         if isinstance(query, Since):
@@ -265,7 +266,7 @@ class BackfillPlan(KnownWindow):
             self._failures.append(Failure(query, reason))
 
     def arrived(self, found: Found) -> None:
-        """Rows that nobody asked for are on their way to the disk."""
+        """Enter rows that nobody asked for; they are on their way to the disk."""
         if found.ids is not None and self._is_of_window(found):
             self._hold(found)
             self._trades.follow(found)
@@ -273,7 +274,7 @@ class BackfillPlan(KnownWindow):
                 self._end.show(found.ids.last_id, found.last_ms)
 
     def top_up(self, *, asks_end: bool = True) -> None:
-        """Begin a new round: ask for what is new, unless that arrives by itself, and again for what was given up."""
+        """Begin a new round: ask again for ids that were given up and, with ``asks_end``, for new trades."""
         self._failures.clear()
         self._start_was_doubted = False
         self._ids.begin_round()

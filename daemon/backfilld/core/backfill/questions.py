@@ -1,7 +1,8 @@
-"""The six questions that are put to the exchange about an instrument, and what an answer says.
+"""The six questions that we ask the exchange about an instrument, and what an answer says.
 
-Owns the vocabulary between planner, page check and client. Rules of selection: both times inclusive on ``T``,
-``fromId`` inclusive, never both in one request; with a start the oldest rows are kept, with an end alone the newest.
+Owns the vocabulary between planner, answer check and client. The exchange selects rows by ``T``, both ends inclusive,
+or from ``fromId`` on, inclusive, never by both in one request. With a start it sends the oldest rows, with an end alone
+the newest.
 """
 
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from backfilld.core.model import PAGE_ROWS, IdRange
 
 
 class Edge(NamedTuple):
-    """What the row at an end of an answer says besides its id and its time: the price, and the first and the last of
-    the trades that it sums up. A marker has the price 0."""
+    """The rest of the row at an end of an answer, beside its id and time: the price, and the first and the last of the
+    trades that it aggregates. A marker has the price 0."""
 
     price: float
     first_trade_id: int
@@ -23,11 +24,11 @@ class Edge(NamedTuple):
 
 
 class Neighbour(msgspec.Struct, frozen=True):
-    """A trade that is known. ``is_row`` if its row is stored or on its way there; else an answer has named it.
+    """A known trade near the ids of a question. ``is_row`` if its row is stored or on its way there; else an answer has
+    only named it.
 
-    ``came_with`` are the ids of the answer that brought it in this plan, None for what was stored before. ``is_sure``
-    unless that answer stands alone: several answers have said the same, or an earlier process has stored it. ``edge``
-    is the rest of its row, where it is known."""
+    ``came_with`` are the ids of the answer that brought it in this plan, None if it was stored before. It ``is_sure``
+    if several answers agree on it, or an earlier process has stored it. ``edge`` is the rest of its row, if known."""
 
     trade_id: int
     at_ms: int
@@ -39,10 +40,10 @@ class Neighbour(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The trades with exactly these ids, at most PAGE_ROWS of them. ``next_id`` is an id behind them that is known to
-    exist, so that an answer cannot begin above it; None if none is known. With ``overlaps`` the trade before the ids,
-    which exists, is asked for as well: an answer without it is wrong, and it is not kept again. ``beside`` are trades
-    that are known around the ids."""
+    """The trades with exactly these ids, at most PAGE_ROWS of them. ``next_id`` is an id after them that is known to
+    exist, so no answer may begin above it; None if none is known. With ``overlaps`` the question includes the trade
+    before the ids, which exists: an answer without it is wrong. That trade is not kept again. ``beside`` are known
+    trades around the ids."""
 
     ids: IdRange
     next_id: int | None = None
@@ -62,9 +63,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Whatever follows: the trades from ``first_id`` on, up to a full page. ``known_id`` is an id that is known to
-    exist: where it is not below ``first_id``, an empty answer is a lie. With ``overlaps`` the first trade is stored: it
-    is asked for as a proof that the answer is not older, and not kept again. ``beside`` as for a page."""
+    """The trades from ``first_id`` on, up to a full page. ``known_id`` is an id that is known to exist: unless it is
+    below ``first_id``, an empty answer is wrong. With ``overlaps`` the first trade is stored already: it proves that
+    the answer does not come from an older replica, and is not kept again. ``beside`` as for a page."""
 
     first_id: int
     rows: int = PAGE_ROWS
@@ -89,8 +90,8 @@ class Before(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """The trade with this id, behind which one is known to exist; or that one, if there is none with this id. It shows
-    whether the trades from the next id on are the first ones. ``beside`` as for a page."""
+    """The trade with this id or, if there is none, the next one, which is known to exist. The answer shows whether the
+    next id is the window's first. ``beside`` as for a page."""
 
     trade_id: int
     rows: int = 1
@@ -100,7 +101,7 @@ class At:
 class Newest(msgspec.Struct, frozen=True):
     """The newest trade, or the newest before ``stop_ms``. Its id cannot be below ``at_least_id``, which exists.
 
-    With more ``rows`` those before it come too, and show at what pace trades come."""
+    With more ``rows`` the trades before it come too, and show the pace of trades."""
 
     at_least_id: int
     stop_ms: int | None = None
@@ -111,13 +112,13 @@ Query = Page | Tail | Since | Before | At | Newest
 
 
 def brings_rows(query: Query) -> bool:
-    """Whether the rows of the answer are kept. What answers a question by time only locates: nothing vouches for its
-    id, and the page that it leads to brings it."""
+    """Whether the rows of the answer are kept. The answer to a question by time only locates an id, which nothing
+    confirms; the page with that id brings the row."""
     return isinstance(query, Page | Tail)
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A question that was given up, and why, in a sentence."""
+    """A question that was given up, and the reason as a sentence."""
 
     query: Query
     reason: str
@@ -125,14 +126,13 @@ class Failure(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the rows of an accepted answer are: the first and the last id, and the times of those rows in ms.
+    """Summary of an accepted answer: its first and last id, and the times of those two rows in ms.
 
     ``skipped`` are the ids that the answer passed over, from the first id asked for to its last row. ``beyond_id`` is
-    the id of the first row at or after the window's stop, from which on all was cut off, or None if there was none.
-    ``rows`` counts what the exchange sent, cut rows included. ``is_marker`` says that the last row is one of the
-    exchange's markers, whose time is another trade's. ``lull_ms`` is the longest time between two rows, where several
-    of the newest were asked for. ``edges`` are the rest of the first and the last row. ``is_confirmed`` if several
-    answers have said the same.
+    the id of the first row at or after the window's stop, None if there is none; the rows from there on were cut off.
+    ``rows`` counts all rows that the exchange sent. ``is_marker``: the last row is one of the exchange's markers, which
+    have the time of another trade. ``lull_ms`` is the longest time between two rows, if several of the newest were
+    asked for. ``edges`` are the rest of the first and the last row. ``is_confirmed``: several answers agreed.
     """
 
     ids: IdRange | None
@@ -148,7 +148,7 @@ class Found:
 
     @property
     def present(self) -> IdSet:
-        """The ids that came."""
+        """The ids of the rows."""
         return IdSet() if self.ids is None else IdSet((self.ids,)) - IdSet(self.skipped)
 
 

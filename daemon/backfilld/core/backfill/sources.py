@@ -1,8 +1,7 @@
-"""Which source a past day is to come from: the exchange's archive, or its REST API.
+"""Chooses the source of a past day: the exchange's archive, or its REST API.
 
-Owns the choice. The archive costs no request weight but a download of the whole day; REST knows every id and costs
-weight by the page. So a day of which little is missing comes from REST, any other past day from the archive, and what
-the archive lacks from REST again.
+The archive costs no request weight, but a download of the whole day. REST has every id, and costs weight by the page.
+So a day with few missing trades comes from REST, any other past day from the archive, and the rest from REST again.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -14,15 +13,15 @@ from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, Market, day_of, day_star
 from backfilld.core.timespan import TimeSpan
 
 WORTH_A_DOWNLOAD = 20 * PAGE_ROWS
-"""From so many missing trades of a day on, the archive is cheaper: 20 pages are 80 of spot's 6000 weight a minute, and
-400 of the futures' 2400."""
+"""From this many missing trades of a day on, the archive is cheaper: 20 pages cost 80 of spot's 6000 weight a minute,
+and 400 of the futures' 2400."""
 
 
 def archive_days(
     window: TimeSpan, now_ms: int, records: Mapping[date, Certificate], refused: Collection[date] = ()
 ) -> tuple[date, ...]:
-    """The days of the window to take from the archive, ascending: whole, over, not yet held but for little, and not
-    ``refused`` by it."""
+    """The days of the window to take from the archive, ascending: whole days that are over, lack more than
+    WORTH_A_DOWNLOAD trades, and are not in ``refused``."""
     return tuple(
         day
         for day in whole_past_days(window, now_ms)
@@ -33,8 +32,9 @@ def archive_days(
 def seam_days(
     window: TimeSpan, now_ms: int, market: Market, records: Mapping[date, Certificate], *, unanswered: bool = False
 ) -> tuple[date, ...]:
-    """The days beside the window, where only the archive can tell where they end and begin: the futures answer nothing
-    of so long ago, and of some symbols the exchange answers nothing (``unanswered``). None that is stored or proven."""
+    """The days next to the window that must come from the archive, because only it can prove the window's ends: REST no
+    longer answers for them (the futures' lookback), or answers nothing for the symbol (``unanswered``). Days that are
+    stored, and ends that are proven, are left out."""
     lookback_ms = RULES[market].lookback_ms
     too_old_ms = now_ms if unanswered else -1 if lookback_ms is None else now_ms - lookback_ms
     seams = []
@@ -67,8 +67,8 @@ def within_reach(start_ms: int, now_ms: int, market: Market) -> int:
 
 
 def expected_missing(record: Certificate | None, day: date) -> float:
-    """About how many trades of a past day are missing: the known holes, and as many as the time not covered at either
-    end would hold at the pace of what is stored. Infinite if nothing is stored."""
+    """An estimate of how many trades of a past day are missing: the known holes, plus the uncovered time at both ends
+    at the pace of the stored trades. Infinite if nothing is stored."""
     if record is None:
         return float("inf")
     if record.sealed:

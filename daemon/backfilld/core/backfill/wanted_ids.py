@@ -1,7 +1,7 @@
-"""Which ids of a window are still to be asked for, and by which page.
+"""Which ids of a window to ask for next, and by which page.
 
-Owns what is received, what is on its way, and why some ids are not asked for: absent, given up in this round, or too
-old. Must not know where the window begins and ends; the range that is wanted is an argument.
+Owns the ids that were received, those that were asked for, and those not to ask for: absent, given up in this round, or
+too old. Must not know where the window begins and ends; the wanted range is an argument.
 """
 
 from backfilld.core.backfill.lookback import Lookback
@@ -15,18 +15,18 @@ Paged = Page | Tail
 
 
 class WantedIds:
-    """The ids of one window. ``absent`` are known not to exist, ``postponed`` not to be asked for now. Who ``is_wary``
-    asks for one page after the other, each with the trade before it, where that is known."""
+    """The ids of one window. Those in ``absent`` are known not to exist; those in ``postponed`` are not asked for now.
+    If ``is_wary``, pages are asked for one after the other, each with the trade before it where that is known."""
 
     def __init__(
         self, received: IdSet, absent: IdSet, postponed: IdSet, *, newest_first: bool, is_wary: bool = False
     ) -> None:
         self.received = received
         self.absent = absent | postponed
-        """Ids that are not asked for: the exchange passed over them, lately or for good."""
+        """Ids not to ask for: the exchange passed over them in this round, or is known not to have them."""
         self.known_absent = absent
         self.neighbour_id: int | None = None
-        """The trade right before the window, where an answer named it."""
+        """The trade right before the window, once an answer has named it."""
         self._skipped_once = IdSet()
         self._skipped_twice = IdSet()
         self._given_up = IdSet()
@@ -38,7 +38,7 @@ class WantedIds:
         self._left: tuple[IdRange, ...] = ()
 
     def missing(self, wanted: IdRange | None) -> tuple[IdRange, ...]:
-        """The wanted ids that are not received, without those known to be absent."""
+        """The wanted ids that were not received and are not known to be absent."""
         return (self.received | self.known_absent).missing(wanted) if wanted else ()
 
     @property
@@ -70,33 +70,35 @@ class WantedIds:
         )
 
     def _may_lie_in_a_jump(self, hole: IdRange) -> bool:
-        """Whether an answer passed over the ids at its end, or right behind it.
+        """Whether an answer passed over the last id of the hole, or the id right after it.
 
-        Then the first of its ids are asked for: that answer names the id after the jump, and settles all of it."""
+        Then ask for the first ids of the hole: that answer names the id after the jump, and settles all of it."""
         doubtful = self._skipped_once | self.absent
         return hole.last_id in doubtful or hole.last_id + 1 in doubtful
 
     def took(self, query: Paged, wanted: IdRange | None) -> None:
-        """The question was put."""
+        """The question was sent."""
         if isinstance(query, Page) and self._lookback.probe(self._unclaimed(wanted)) == query:
             self._lookback.took(query)
         self._asked += ((query, asked_ids(query)),)
 
     def came_back(self, query: Paged) -> None:
-        """The question is not open any more."""
+        """The question was answered or given up."""
         place = self._asked.index((query, asked_ids(query)))
         self._asked = self._asked[:place] + self._asked[place + 1 :]
         self._lookback.came_back(asked_ids(query).first_id)
 
     def receive(self, present: IdSet) -> None:
-        """These ids came."""
+        """Note that these ids came."""
         self.received |= present
         self.absent -= present
 
     def answered(self, query: Paged, found: Found) -> None:
-        """The question was answered: the ids that two answers of a round passed over are suspected to be absent, if the
-        second one showed the trade before them. It takes three answers that may have begun too late. What one passed
-        over and the next one has shows that the first was wrong, in the rest too."""
+        """Note which ids an answer passed over.
+
+        Ids that two answers of a round passed over are suspected to be absent, if the second answer has the trade
+        before them. If it does not, it may have begun too late, and a third answer is needed. If an answer has an id
+        that an earlier one passed over, the earlier answer was wrong, in its other ids too."""
         self._lookback.answered(query.first_id)
         skipped = IdSet(found.skipped) - self.received
         doubted = IdSet((asked_ids(query),)) & self._skipped_once
@@ -110,11 +112,11 @@ class WantedIds:
         self._skipped_once |= skipped
 
     def give_up(self, query: Paged) -> None:
-        """The ids are not asked for again in this round."""
+        """Ask for these ids no more in this round."""
         self._given_up |= IdSet((asked_ids(query),))
 
     def refused(self, query: Paged, *, too_old: bool) -> None:
-        """The exchange does not answer for the first of the ids any more (``too_old``), or for none of them."""
+        """The exchange no longer answers for the first of the ids (``too_old``), or answers for none of them."""
         if too_old:
             self._lookback.refused(query.first_id)
         else:
@@ -126,7 +128,7 @@ class WantedIds:
         self._given_up = IdSet()
 
     def _unclaimed(self, wanted: IdRange | None) -> tuple[IdRange, ...]:
-        """The wanted ids that may be asked for; this is looked at several times for each page."""
+        """The wanted ids that may be asked for. Kept between calls: each page needs them several times."""
         if wanted is None:
             return ()
         facts = wanted, self.received, self.absent, self._given_up, self._asked

@@ -29,8 +29,8 @@ Every round is bounded: each tail brings rows or ends, and the newest trade is a
 from backfilld.core.backfill.behind import FirstBehind
 from backfilld.core.backfill.far_ids import FarIds
 from backfilld.core.backfill.newest_shown import NewestShown
+from backfilld.core.backfill.pace import Pace
 from backfilld.core.backfill.questions import Found, Newest, Query, Tail
-from backfilld.core.backfill.silence import Pace
 from backfilld.core.model import PAGE_ROWS
 
 ANSWERS_IN_SILENCE = 12

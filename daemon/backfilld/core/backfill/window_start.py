@@ -8,7 +8,7 @@ and the first trade from the start on. They check each other:
     or one that is more than a page behind the first
 
 That trade proves the first one if it lies before the window, or does not exist, as no neighbour does. If it lies in the
-window, the answer that named the first had passed over trades. One empty answer proves nothing.
+window, the answer that named the first one passed over trades. One empty answer proves nothing.
 """
 
 from collections import deque
@@ -18,14 +18,14 @@ from backfilld.core.backfill.questions import At, Before, Failure, Found, Query,
 from backfilld.core.model import PAGE_ROWS
 
 MOST_RESETS = 3
-"""How often a first id that is not of the window by its time is looked for again: then the exchange is believed."""
+"""How often we look again for a first id whose time lies before the window. After that we believe the exchange."""
 
 
 class WindowStart:
-    """The first id of a window that begins at ``start_ms``. Without ``proves`` the neighbour is not asked for. Before
-    the ids of ``very_first`` there is nothing.
+    """The first id of a window that begins at ``start_ms``. Without ``proves`` the neighbour is not asked for. No trade
+    comes before an id of ``very_first``.
 
-    ``reaches_over`` says that what is stored begins before the window, so that its first id is not the window's alone.
+    ``reaches_over``: the stored trades begin before the window, so their first id is not the window's first.
     """
 
     def __init__(self, start_ms: int, *, proves: bool = True, very_first: Collection[int] = ()) -> None:
@@ -41,7 +41,7 @@ class WindowStart:
         self._start_ms = start_ms
         self._first_is_asked = False
         self._awaits_first = False
-        self._neighbour_is_told = False
+        self._neighbour_was_named = False
         self._neighbour_is_refused = self._neighbour_failed = False
         self._before_id: int | None = None
         self._since_id: int | None = None
@@ -49,8 +49,8 @@ class WindowStart:
         self._remembered_id: int | None = None
 
     def failure(self, *, has_trades: bool) -> Failure | None:
-        """Why the first id is not proven, though the window ``has_trades``, it needs a proof, the exchange does not
-        refuse to answer of so long ago, and nothing is left to ask."""
+        """Why the first id is not proven, once nothing is left to ask. None if it is proven or needs no proof, if the
+        window has no trades, and if the exchange refuses to answer for a time so long ago."""
         is_empty = self.first_id is None and not has_trades
         if self.is_proven or not self._proves or self._neighbour_is_refused or is_empty or self.to_ask:
             return None
@@ -58,12 +58,12 @@ class WindowStart:
 
     @property
     def is_open(self) -> bool:
-        """Whether the answer is awaited that names the first trade."""
+        """Whether we await the answer that names the first trade."""
         return self._awaits_first
 
     @property
     def first_ms(self) -> int | None:
-        """The time of the trade with the first id, where its row came."""
+        """The time of the trade with the first id, if its row came."""
         return self._shown[1] if self._shown is not None and self._shown[0] == self.first_id else None
 
     def show(self, found: Found) -> None:
@@ -78,17 +78,18 @@ class WindowStart:
         self.first_id, self.is_proven, self.reaches_over = first_id, True, reaches_over
 
     def check(self, first_id: int) -> None:
-        """An earlier process has proven that this trade, which is stored, is the first. The exchange has to name it
-        once more: a wrong proof must not last."""
+        """An earlier process has proven that this stored trade is the first. Ask the exchange for it once more: a wrong
+        proof must not last."""
         self._remembered_id = first_id
         self.ask_first()
 
     def ask(self, *, with_first: bool) -> None:
-        """Ask for the neighbour, and for the first trade itself unless it is held and would be sent again."""
+        """Ask for the neighbour and, ``with_first``, for the first trade itself. A trade that is stored would only be
+        sent again."""
         self._remembered_id = None
         self.to_ask.clear()
         self._first_is_asked = self._awaits_first = self.is_missing = False
-        self._neighbour_is_told = self._neighbour_failed = False
+        self._neighbour_was_named = self._neighbour_failed = False
         self._before_id = self._since_id = None
         if self._proves and not self._neighbour_is_refused:
             self.to_ask.append(self.neighbour)
@@ -96,7 +97,7 @@ class WindowStart:
             self.ask_first()
 
     def doubt(self) -> None:
-        """The exchange has trades of the window and named no first one: its answers may be old."""
+        """The exchange has trades of the window and named no first one: its answers may come from a stale replica."""
         self.first_id, self.is_proven = None, False
         self.ask(with_first=True)
 
@@ -106,10 +107,10 @@ class WindowStart:
         self.to_ask.append(Since(self._start_ms))
 
     def neighbour_answered(self, found: Found, held_id: int | None) -> None:
-        """The next id is the first. A marker has the time of another trade, and may stand behind the first. So may a
-        trade where time goes back over the start: the first trade itself has to be named too, unless ``held_id``, the
-        lowest that is stored, is the next."""
-        self._neighbour_is_told = True
+        """The id after the neighbour is the first. But a marker has the time of another trade, so it may come after the
+        first trade. So may any trade where time goes back over the start. Then ask for the first trade as well, unless
+        ``held_id``, the lowest stored id, is the next one."""
+        self._neighbour_was_named = True
         self._before_id = None if found.ids is None else found.ids.last_id
         is_apart = self._before_id is not None and held_id is not None and held_id != self._before_id + 1
         if (found.ids is None or found.is_marker or is_apart) and not self._first_is_asked:
@@ -117,7 +118,7 @@ class WindowStart:
         self._conclude()
 
     def proof_failed(self, query: Query) -> None:
-        """The neighbour, or the trade right before the first, cannot be had: the other one may do."""
+        """No answer came for the neighbour, or for the trade right before the first. The other one may suffice."""
         if not isinstance(query, At):
             self._neighbour_failed_to_answer()
         elif self._before_id is not None:
@@ -130,7 +131,8 @@ class WindowStart:
         self._conclude()
 
     def neighbour_refused(self, held_id: int | None) -> None:
-        """It lies too long ago, and will not come nearer: what is stored from ``held_id`` on is all that is known."""
+        """The exchange refuses to answer for a time so long ago, and will not answer later. What is stored from
+        ``held_id`` on is all that is known."""
         self._neighbour_is_refused = True
         if held_id is None:
             self._neighbour_failed_to_answer()
@@ -138,36 +140,36 @@ class WindowStart:
             self.lower(held_id)
 
     def first_answered(self, found: Found) -> None:
-        """The first trade from the start on, by the exchange's word; the neighbour has to prove it."""
+        """The exchange named the first trade from the start on. The neighbour has to prove it."""
         self._awaits_first = False
         first_id = found.ids.first_id if found.ids else found.beyond_id
         self._since_id, self.is_missing = first_id, first_id is None
         self._conclude()
 
     def first_failed(self) -> bool:
-        """Whether the first id can be found in another way."""
+        """Return whether the first id was found in another way."""
         self._awaits_first = False
         self._conclude()
         return self.first_id is not None
 
     def take(self, found: Found) -> None:
-        """Rows from before the window where its first were expected: the exchange did not name its last neighbour, as
-        its answers may lag. If the start lies among the rows, it is found."""
+        """Take rows that begin before the window although we asked for its first trades: the replica that named the
+        neighbour lagged. If the window starts among them, the first id is now known. Otherwise ask again."""
         if found.ids is None or found.first_ms >= self._start_ms or self.reaches_over:
             return
         if self.first_id is not None and found.ids.first_id > self.first_id:
-            # Time went back over the start: what goes before decides.
+            # Time went back over the start: the trades before these decide.
             return
         if found.last_ms >= self._start_ms:
             self.hold(found.ids.first_id, reaches_over=True)
         elif found.ids.first_id == self.first_id and self._resets < MOST_RESETS:
             self._resets += 1
-            self.first_id, self.is_proven, self._neighbour_is_told = None, False, False
+            self.first_id, self.is_proven, self._neighbour_was_named = None, False, False
             self._neighbour_failed, self._before_id = True, None
             self.ask_first()
 
     def at_answered(self, query: At, found: Found) -> None:
-        """The trade right before the first, or the first itself, if there is none with that id."""
+        """The answer is the trade right before the first, or the first itself if no trade has that id."""
         is_there = found.ids is not None and found.ids.first_id == query.trade_id
         if is_there and found.first_ms < self._start_ms:
             self.is_proven = True
@@ -178,15 +180,15 @@ class WindowStart:
         elif self._before_id is not None:
             self._follow_neighbour(self._before_id)
         else:
-            self.is_proven = self._neighbour_is_told and not is_there
+            self.is_proven = self._neighbour_was_named and not is_there
 
     def _follow_neighbour(self, before_id: int) -> None:
-        """The rows that follow on the neighbour are asked for: they show whether the first is among them."""
+        """Ask for the rows that follow the neighbour: they show whether the first trade is among them."""
         self.lower(before_id + 1)
         self.is_proven = True
 
     def _conclude(self) -> None:
-        """What the answers make of the first id, as soon as both are there, or no other will come."""
+        """Conclude which id is the first, once both answers are there or no other will come."""
         if self._remembered_id is not None and not self._awaits_first:
             self._judge_remembered(self._remembered_id)
         if self._since_id is None:
@@ -200,7 +202,7 @@ class WindowStart:
             self._follow_neighbour(self._before_id)
         elif self.is_proven or self._since_id in self._very_first:
             self.is_proven = True
-        elif (self._neighbour_is_told or self._neighbour_failed) and not self._neighbour_is_refused:
+        elif (self._neighbour_was_named or self._neighbour_failed) and not self._neighbour_is_refused:
             self.to_ask.append(At(self._since_id - 1))
 
     def _judge_remembered(self, first_id: int) -> None:
