@@ -63,6 +63,17 @@ async def test_a_ban_is_saved_at_once_and_a_count_now_and_then(autojump_clock: M
         assert memory.saved[2:] == [shown_of(12)]
 
 
+async def test_a_change_too_soon_after_a_save_waits_for_the_rest_of_the_interval_only(
+    autojump_clock: MockClock,
+) -> None:
+    memory = Memory()
+    async with keeping(memory) as value:
+        await trio.sleep(1)
+        value.value = changed = shown_of(4)
+        await trio.sleep(SHOWN_EVERY_S - 0.9)
+        assert memory.saved == [shown_of(0), changed]
+
+
 async def test_what_could_not_be_saved_is_saved_with_the_next_change(autojump_clock: MockClock) -> None:
     memory = Memory(fails=True)
     async with keeping(memory) as value:

@@ -42,10 +42,12 @@ async def run_keeper(
     saved_at = -SHOWN_EVERY_S
     is_failing = False
     seen: object = None
+    until_due_s = HEARTBEAT_S
     while True:
         if shown.value is seen:
-            with trio.move_on_after(HEARTBEAT_S):
+            with trio.move_on_after(until_due_s):
                 await shown.wait_transition()
+        until_due_s = HEARTBEAT_S
         seen = statistics = shown.value
         now = trio.current_time()
         of_consequence = {
@@ -54,6 +56,7 @@ async def run_keeper(
             for pool, each in statistics.items()
         }
         if of_consequence == lasting and now < saved_at + SHOWN_EVERY_S:
+            until_due_s = saved_at + SHOWN_EVERY_S - now
             continue
         try:
             with shielded():
