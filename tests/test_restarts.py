@@ -263,7 +263,7 @@ async def test_an_idle_instrument_that_is_removed_is_asked_for_no_more(autojump_
         assert {each for each, _ in world.exchange.asked} == {BTC}
 
 
-async def test_dismissed_and_taken_on_again_it_goes_on(autojump_clock: MockClock) -> None:
+async def test_removed_and_added_again_it_goes_on(autojump_clock: MockClock) -> None:
     """Before the first reload took effect, after it did, and while it does."""
     for pause_s in (0.0, 0.001, 0.03, 0.06, 5.0):
         world = daemon(60_000, workers=2, instruments=(BTC, ETH))
@@ -296,7 +296,7 @@ async def test_reloads_in_a_row_during_the_first_backfill_change_nothing(
 
 
 async def test_a_reload_while_a_plan_gives_way_is_applied(autojump_clock: MockClock) -> None:
-    """Its flush is under way, to a slow disk: meanwhile it is dismissed, taken on again, dismissed."""
+    """Its flush is under way, to a slow disk: meanwhile it is removed, added again, and removed."""
     world = daemon(60_000, workers=4, instruments=(BTC, ETH))
     async with running(world) as pipeline:
         await trio.sleep(0.5)

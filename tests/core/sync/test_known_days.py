@@ -14,13 +14,13 @@ from tests.fakes import DAY, DAY_MS
 UM_FIRST = frozenset({1})
 
 
-def holdings_of(first_id: int) -> KnownDays:
+def known_days_of(first_id: int) -> KnownDays:
     span = StoredSpan(IdRange(first_id, first_id + 9), DAY_MS + 5, DAY_MS + 50)
     return KnownDays(TimeSpan(DAY_MS), [Certificate(DAY, (span,))], DAY_MS + 100, UM_FIRST)
 
 
 def test_the_very_first_trade_of_a_symbol_needs_no_neighbour() -> None:
-    known_days = holdings_of(1)
+    known_days = known_days_of(1)
     plan = known_days.plan(DAY_MS + 100, newest_first=False, proves_first=True)
     assert plan.first_is_proven
     assert known_days.starts_to_prove(plan) == {DayStart(DAY, 1)}
@@ -48,7 +48,7 @@ def test_nothing_was_before_the_archives_first_row_of_the_day_of_the_listing(
 
 
 def test_any_other_first_trade_does() -> None:
-    known_days = holdings_of(2)
+    known_days = known_days_of(2)
     plan = known_days.plan(DAY_MS + 100, newest_first=False, proves_first=True)
     assert not plan.first_is_proven
     assert known_days.starts_to_prove(plan) == set()

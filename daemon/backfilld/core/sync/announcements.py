@@ -1,4 +1,4 @@
-"""The lines in the log that say how a backfill goes, as data. Each ``log`` is a :class:`Lines` or a real logger."""
+"""The log lines about a backfill. Each ``log`` is a :class:`Lines` or a real logger."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,25 +16,25 @@ class Lines:
         self._actions = actions
 
     def info(self, event: str, **fields: object) -> None:
-        """What happens as it should."""
+        """Log what happens as it should."""
         self._actions.append(Log("info", event, fields))
 
     def warning(self, event: str, **fields: object) -> None:
-        """What somebody may want to look at."""
+        """Log what somebody may want to look at."""
         self._actions.append(Log("warning", event, fields))
 
     def error(self, event: str, **fields: object) -> None:
-        """What leaves trades missing."""
+        """Log what leaves trades missing."""
         self._actions.append(Log("error", event, fields))
 
 
 def log_start(log: Any, start_ms: int, stop_ms: int, strategy: str) -> None:
-    """Say what is about to be done."""
+    """Log that a backfill begins."""
     log.info("backfill_started", start=iso(start_ms), stop=iso(stop_ms), strategy=strategy)
 
 
 def log_gap(log: Any, held_until_ms: int, now_ms: int, trades: int, missing_ids: int) -> None:
-    """Say how much is held and how far back it ends."""
+    """Log how much is stored and how long ago that ends."""
     log.info(
         "gap_found",
         day=day_of(held_until_ms).isoformat(),
@@ -45,13 +45,13 @@ def log_gap(log: Any, held_until_ms: int, now_ms: int, trades: int, missing_ids:
 
 
 def log_plan(log: Any, missing: Sequence[IdRange], max_concurrent: int) -> None:
-    """Say, once both ends are known, how much there is to fetch."""
+    """Log how much there is to fetch, once both ends are known."""
     chunks = sum(-(-len(ids) // PAGE_ROWS) for ids in missing)
     log.info("fetch_planned", chunks=chunks, trades=sum(map(len, missing)), max_concurrent=max_concurrent)
 
 
 def log_outcome(log: Any, outcome: Outcome) -> None:
-    """Say what a backfill came to."""
+    """Log the outcome."""
     if not outcome.complete:
         missing = [[ids.first_id, ids.last_id] for ids in outcome.missing]
         log.error("backfill_incomplete", reasons=list(outcome.reasons), missing=missing)

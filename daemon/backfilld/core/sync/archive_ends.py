@@ -1,9 +1,9 @@
-"""Where the days of the archive begin, as far as REST can tell before they are taken: a day that is proven at both ends
-when its file is written is written once.
+"""Where the days that come from the archive begin, found out by REST before they are taken.
 
-Owns the questions for the beginning of the oldest day, which are those for the beginning of a window: if nothing was
-traded before some later day, the archive is asked for nothing before that one. Days whose beginning stays unproven are
-taken all the same: the next plan goes on from there.
+A day whose ends are proven when its file is written is written only once. Owns the questions about the beginning of the
+oldest day, which are those about the beginning of a window. If nothing was traded before some later day, the archive is
+not asked for the days before that one. Days whose beginning stays unproven are taken all the same; the next plan goes
+on from there.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,7 +20,7 @@ from backfilld.core.timespan import TimeSpan
 
 
 def begins_unproven(day: date, window: TimeSpan, records: Mapping[date, Certificate]) -> bool:
-    """Whether the window begins with this day, and nothing stored tells with which id the day begins."""
+    """Whether the window begins with this day, and nothing stored proves the day's first id."""
     record = records.get(day)
     is_first = day == day_of(window.start_ms) and day_start_ms(day) == window.start_ms
     return is_first and day - ONE_DAY not in records and (record is None or not record.opened)
@@ -52,8 +52,8 @@ class ArchiveEnds:
         return bool(self._days) and not (self.is_pending or self.is_out)
 
     def hold(self, days: tuple[date, ...], *, asks_start: bool, very_first: Collection[int] = ()) -> None:
-        """Hold these days back. ``asks_start`` if REST is to say where the first of them begins. Before the ids of
-        ``very_first`` there is nothing."""
+        """Hold these days back. With ``asks_start``, REST is asked where the first of them begins. No trade comes
+        before an id of ``very_first``."""
         self._days, self._first_shown = days, None
         self._start = WindowStart(day_start_ms(days[0]), very_first=very_first) if asks_start else None
         if self._start is not None:
@@ -76,14 +76,14 @@ class ArchiveEnds:
         return query == self._out
 
     def ended(self, event: Answered | Failed) -> None:
-        """The question has come back. A failure proves nothing."""
+        """Enter what came of the question. A failure proves nothing."""
         self._out = None
         if isinstance(event, Failed):
             self._start = None
         elif self._start is not None:
-            self._heed(self._start, event.query, event.found)
+            self._enter(self._start, event.query, event.found)
 
-    def _heed(self, start: WindowStart, query: Query, found: Found) -> None:
+    def _enter(self, start: WindowStart, query: Query, found: Found) -> None:
         match query:
             case Before():
                 start.neighbour_answered(found, None)
@@ -97,14 +97,14 @@ class ArchiveEnds:
 
     @property
     def first_trade(self) -> DayStart | None:
-        """The first trade from the oldest day on and its day, if the exchange has named both and they are proven."""
+        """The first trade from the oldest day on and its day, once the exchange has named it and it is proven."""
         start, shown = self._start, self._first_shown
         if start is None or shown is None or not start.is_proven or start.first_id != shown[0]:
             return None
         return DayStart(day_of(shown[1]), shown[0])
 
     def empty_days(self) -> tuple[date, ...]:
-        """Those of the days that have no trade: they are over before the first one."""
+        """Those of the days that have no trade, because they end before the first one."""
         first = self.first_trade
         return () if first is None else tuple(day for day in self._days if day < first.day)
 

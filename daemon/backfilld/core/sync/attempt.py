@@ -1,7 +1,7 @@
-"""One plan of one instrument, and what the exchange's answers have made of it.
+"""One plan of one instrument, and the consequences of the exchange's answers.
 
-Owns what an answer or a refusal means beyond the ids that it brings: another sequence of ids, a day that cannot be
-right, a time that the exchange does not answer for. Must not know rounds; the sync does.
+Owns what an answer or a refusal means beyond the ids that it brings: another sequence of ids, a day file that cannot be
+right, a time that the exchange refuses to answer for. Must not know rounds; the sync does.
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,10 @@ class Attempt:
     """The plan for a draft, made from the certificates of ``records``.
 
     ``is_stale``: an answer has shown that another plan is needed. ``error`` ends this round. ``distrusted`` is a day
-    whose file contradicts the exchange, with the reason. ``is_out_of_reach``: the exchange answers nothing of so long
-    ago. ``needs_seams``: only the archive can tell where the days at the ends begin and end. ``shown`` is what the
-    exchange has shown before; it goes on in the next attempt. ``is_wary`` after answers that contradict each other.
-    ``listed_ms`` is when it listed the symbol, if it
-    says so.
+    whose file contradicts the exchange, with the reason. ``is_out_of_reach``: the exchange refuses to answer for the
+    start of the window. ``needs_seams``: only the archive can prove the ends of the window. ``shown`` is the newest
+    trade that the exchange has shown; the next attempt shares it. ``is_wary`` after answers that contradict each other.
+    ``listed_ms`` is when the exchange listed the symbol, None if it does not say.
     """
 
     def __init__(
@@ -78,8 +77,8 @@ class Attempt:
         self.newest_ms = self.known_days.until_ms
 
     @property
-    def first_after_silence(self) -> int | None:
-        """The first trade of the window, where it is proven and days before it are empty."""
+    def first_after_empty_days(self) -> int | None:
+        """The first trade of the window, if it is proven and days of the window before it are empty."""
         day = min(self.known_days.records, default=None)
         if day is None or day <= day_of(self.window.start_ms):
             return None
@@ -126,8 +125,8 @@ class Attempt:
             self._announce(now_ms, max_concurrent)
 
     def reuse(self, event: Answered, now_ms: int, max_concurrent: int) -> None:
-        """Let the answer count that an earlier plan has just had, if this one puts the same question: which trade is
-        the newest of all."""
+        """Use the answer that the last plan has just got, if this plan asks the same question: which trade is the
+        newest of all."""
         found, query = event.found, self.plan.next_question(Asks.NEWEST)
         is_named = isinstance(event.query, Newest) and event.query.stop_ms is None and event.query.rows == 1
         if not (is_named and isinstance(query, Newest) and query.rows == 1 and found.ids is not None):
@@ -137,7 +136,7 @@ class Attempt:
             self.answered(Answered(query, found), now_ms, max_concurrent)
 
     def failed(self, event: Failed) -> None:
-        """Enter a failure in the plan; one that is final for the instrument, or out of reach, ends its round."""
+        """Enter a failure. The round ends if it is final for the instrument, or the time is out of reach."""
         query, error = event.query, event.error
         absent = error.absent if isinstance(error, UnexpectedAnswer) else None
         if isinstance(error, RequestRejected) and self._is_unanswerable(error):
@@ -155,7 +154,7 @@ class Attempt:
             self.log.warning("first_id_unproven", error=str(error))
             return
         self.log.error("request_failed", query=repr(query), error=str(error))
-        # Of a symbol that is unknown exchangeInfo says more: which one is meant.
+        # For an unknown symbol, exchangeInfo's error says more: it may name the nearest one.
         if not isinstance(error, UnexpectedAnswer) and not is_unknown_symbol(self.error):
             self.error = error
 
@@ -175,8 +174,8 @@ class Attempt:
         log_plan(self.log, self.plan.missing, max_concurrent)
 
     def _check_seam(self, query: Query, found: Found) -> None:
-        """The last trade before the window and the first one of it, by the exchange's word: no day of the window can
-        hold an id below both. One alone does not suffice: time may go back over a midnight."""
+        """Distrust a day of the window that holds an id below both the last trade before the window and the first one
+        in it, as the exchange names them. One of them does not suffice: time may go back over a midnight."""
         if found.ids is not None and isinstance(query, Before) and not found.is_marker:
             self._before_id = found.ids.last_id
         if found.ids is not None and isinstance(query, Since):
@@ -195,14 +194,15 @@ class Attempt:
         return min(inside, key=lambda record: record.first_id, default=None)
 
     def _is_unanswerable(self, error: RequestRejected) -> bool:
-        """Whether asking is in vain and what is stored may do all the same: delisted symbols live on in the archive."""
+        """Whether the exchange will not answer, but the stored trades may suffice: delisted symbols stay in the
+        archive."""
         return error.code == TOO_OLD or (error.code == UNKNOWN_SYMBOL and bool(self.plan.received))
 
     def _unanswered(self, query: Query, error: RequestRejected) -> None:
         self.log.warning("unanswered", query=repr(query), error=str(error))
         self.plan.unanswered(query, str(error), too_old=error.code == TOO_OLD)
         if day_of(self.window.start_ms) in self.known_days.records:
-            # What is stored may have been cut short by the archive.
+            # The archive may have cut the stored days short.
             if query == self.plan.neighbour:
                 self.unproven_ends.add("begins")
             elif isinstance(query, Tail | Newest) and self.window.stop_ms is not None:

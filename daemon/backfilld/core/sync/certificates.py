@@ -1,4 +1,4 @@
-"""The certificates of one instrument's days, as far as they are in memory.
+"""The certificates of one instrument's days that are in memory.
 
 Owns which days must be read from disk before a plan is made. Must not read anything.
 """
@@ -11,8 +11,8 @@ from backfilld.core.day.certificate import Certificate
 
 
 class Certificates:
-    """``by_day`` has the days that are stored. ``unsealed`` are days whose rows may wait in a journal; those of a
-    sealed day are in its file."""
+    """``by_day`` has the stored days. Rows of the days in ``unsealed`` may wait in a journal; those of a sealed day are
+    in its file."""
 
     def __init__(self) -> None:
         self.by_day: dict[date, Certificate] = {}
@@ -28,13 +28,13 @@ class Certificates:
         return tuple(sorted(needed - self._read))
 
     def loaded(self, day: date, record: Certificate | None) -> None:
-        """A day was read; None if no file of it can be trusted."""
+        """Take the certificate of a day that was read, None if it has no file that can be trusted."""
         self._read.add(day)
         if record is not None:
             self.stored(record)
 
     def stored(self, record: Certificate) -> None:
-        """A day stands on disk."""
+        """Take the certificate of a day on disk."""
         self._read.add(record.day)
         if record.day not in self.by_day and self._ordered is not None:
             insort(self._ordered, record.day)
@@ -45,7 +45,7 @@ class Certificates:
             self.unsealed.add(record.day)
 
     def sharing(self, record: Certificate) -> tuple[Certificate, ...]:
-        """The nearest days that have ids in common with this one."""
+        """Those of the two nearest days that have ids in common with this one."""
         if self._ordered is None:
             self._ordered = sorted(self.by_day)
         at = bisect_left(self._ordered, record.day)
@@ -58,12 +58,12 @@ class Certificates:
         )
 
     def removed(self, day: date) -> None:
-        """A day has no file any more."""
+        """The file of the day is gone."""
         self.by_day.pop(day, None)
         self._ordered = None
 
     def altered(self, days: AbstractSet[date]) -> AbstractSet[date]:
-        """Read these days again. Return those that had been read."""
+        """Forget these days, so that they are read again. Return those that were known."""
         known = days & self._read
         self._read -= known
         self._ordered = None

@@ -1,6 +1,6 @@
-"""What happens around a sync, and what makes its plan stale.
+"""The events around a sync that may make its plan stale.
 
-Owns the events that change what is known and never the state: :mod:`backfilld.core.sync.instrument` decides where the
+Owns the events that change what is known, and never the phase: :mod:`backfilld.core.sync.instrument` decides where the
 sync stands after them.
 """
 
@@ -19,7 +19,7 @@ from backfilld.core.sync.state import SyncState
 
 
 class Circumstances(SyncState):
-    """A sync that takes note of what happens around it."""
+    """A sync that takes note of the events around it."""
 
     def _take_circumstance(self, event: Event, now: Instant) -> None:  # noqa: C901 - a table
         match event:
@@ -55,14 +55,14 @@ class Circumstances(SyncState):
             self._is_stale |= is_other_day or self.attempt.known_days.second_look_is_due(now.server_ms)
 
     def _is_answered_before(self, day: date, now: Instant) -> bool:
-        """Whether REST can tell with which id this day from the archive begins, and nothing else does."""
+        """Whether the first id of this archive day is unproven, and REST can prove it."""
         window = wanted_window(self.spec, day_of(now.now_ms))
         is_in_reach = not self._is_unanswered and self._reach_ms <= window.start_ms
         return is_in_reach and begins_unproven(day, window, self.certificates.by_day)
 
     def _judge_plan(self, now: Instant) -> None:
-        """Find out at the beginning of a round whether another plan is due: the window may begin a day later, ids that
-        were passed over may be there, and a day that the archive did not have may have been published."""
+        """Decide at the beginning of a round whether another plan is due: the window may begin a day later, ids that an
+        answer passed over may exist by now, and the archive may have published a day that it lacked."""
         known_days = self.attempt.known_days
         self._is_stale |= known_days.second_look_is_due(now.now_ms) or bool(known_days.unstored)
         if self.spec.window is None:
@@ -77,7 +77,7 @@ class Circumstances(SyncState):
     def _stored(self, record: Certificate, conflicts: int) -> None:
         self.certificates.stored(record)
         for other in self.certificates.sharing(record):
-            # No two days have an id in common: one of them is wrong, and only a day that is proven at both ends is not.
+            # No two days have an id in common, so one of the two is wrong: one that is not proven at both ends.
             self._doubted_days |= {each.day for each in (record, other) if not each.sealed}
             self._is_stale |= bool(self._doubted_days)
         if self.attempt.known_days.saved(record):
@@ -87,7 +87,7 @@ class Circumstances(SyncState):
         self.conflicts += conflicts
 
     def _archive_ended(self, day: date, record: Certificate | None, refusal: str | None) -> None:
-        """The day is stored now, or the archive does not have it. After the last one the whole window is planned."""
+        """The day is stored now, or the archive lacks it. After the last day the whole window is planned."""
         if refusal is not None:
             self.log.warning("archive_refused", day=day.isoformat(), reason=refusal)
         elif record is not None:

@@ -1,4 +1,4 @@
-"""What happens to a sync, and what it wants done: the vocabulary of :mod:`backfilld.core.sync.instrument`.
+"""The events and actions of a sync: the vocabulary of :mod:`backfilld.core.sync.instrument`.
 
 Events are past participles, actions are imperatives; all are values. The scheduler turns messages of other actors into
 events, and actions into messages to them.
@@ -20,9 +20,9 @@ from backfilld.errors import BackfillError, ExchangeError
 
 
 class Instant(msgspec.Struct, frozen=True):
-    """One instant by three clocks: ``now_ms`` is the best guess of the exchange's time, ``server_ms`` the same once an
-    answer has named it and None before, ``monotonic_s`` the loop's time. ``is_doubted`` while a second answer must
-    judge whether the last one's time was right."""
+    """One instant by three clocks. ``now_ms`` is the best guess of the exchange's time. ``server_ms`` is the same once
+    an answer has named the time, None before. ``monotonic_s`` is the loop's time. ``is_doubted``: a second answer must
+    confirm the time of the last one."""
 
     now_ms: int
     server_ms: int | None
@@ -34,21 +34,21 @@ class Instant(msgspec.Struct, frozen=True):
 
 
 class DaysLoaded(msgspec.Struct, frozen=True):
-    """What the day files hold that were asked for: None for a day without a file that can be trusted; and what an
-    earlier process has kept of the newest trade that the exchange has shown."""
+    """The certificates of the days that were asked for, None for a day without a file that can be trusted. ``shown`` is
+    the newest trade that the exchange has shown to an earlier process."""
 
     records: Mapping[date, Certificate | None]
     shown: ShownEnd | None = None
 
 
 class DaysUnreadable(msgspec.Struct, frozen=True):
-    """A day file is there, and cannot be read now: no key opens it, or a newer program wrote it."""
+    """A day file exists and cannot be read now: no key opens it, or a newer program wrote it."""
 
     error: BackfillError
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """The exchange answered; rows that are to be kept are on their way to the disk."""
+    """The exchange answered; the rows to keep are on their way to the disk."""
 
     query: Query
     found: Found
@@ -62,7 +62,7 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Described(msgspec.Struct, frozen=True):
-    """exchangeInfo lists the symbol, since ``listed_ms`` if it says so."""
+    """exchangeInfo lists the symbol, since ``listed_ms`` if it names that time."""
 
     listed_ms: int | None = None
 
@@ -80,17 +80,17 @@ class Arrived(msgspec.Struct, frozen=True):
 
 
 class PassedOver(msgspec.Struct, frozen=True):
-    """The live side went on without these ids: the exchange answered with later rows only."""
+    """The live side goes on without these ids: the exchange answered with later rows only."""
 
     ids: IdRange
 
 
 class IsFollowed(msgspec.Struct, frozen=True):
-    """The live side looks after the newest end: it must not be polled."""
+    """The live side follows the newest trades: do not poll for them."""
 
 
 class DayStored(msgspec.Struct, frozen=True):
-    """A day stands on disk as ``record`` describes it. ``conflicts`` counts the rows that were refused."""
+    """A day is on disk; ``record`` is its certificate. ``conflicts`` counts the rows that were refused."""
 
     record: Certificate
     conflicts: int = 0
@@ -101,7 +101,7 @@ class Flushed(msgspec.Struct, frozen=True):
 
 
 class ArchiveDayEnded(msgspec.Struct, frozen=True):
-    """The archive's day is stored, as ``record`` describes it, or there is nothing to store, as ``refusal`` says."""
+    """The archive's day is stored, with ``record`` as its certificate, or there is none, for the reason ``refusal``."""
 
     day: date
     record: Certificate | None = None
@@ -109,19 +109,19 @@ class ArchiveDayEnded(msgspec.Struct, frozen=True):
 
 
 class DaysAltered(msgspec.Struct, frozen=True):
-    """Somebody else has changed, added or deleted the files of these days."""
+    """Another program has changed, added or deleted the files of these days."""
 
     days: frozenset[date]
 
 
 class DayDeleted(msgspec.Struct, frozen=True):
-    """The day has outlived its time: its file is gone."""
+    """The day was older than KEEP_DAYS; its file was deleted."""
 
     day: date
 
 
 class SpecReplaced(msgspec.Struct, frozen=True):
-    """Go on with this spec. One that does not name the instrument ends its sync."""
+    """Go on with this spec. If it does not name the instrument, the sync ends."""
 
     spec: RunSpec
 
@@ -169,7 +169,7 @@ class Describe(msgspec.Struct, frozen=True):
 
 
 class LookAtFiles(msgspec.Struct, frozen=True):
-    """See whether somebody else has changed the day files; DaysAltered answers if so."""
+    """See whether another program has changed the day files; DaysAltered answers if so."""
 
 
 class Distrust(msgspec.Struct, frozen=True):
@@ -180,15 +180,15 @@ class Distrust(msgspec.Struct, frozen=True):
 
 
 class Prove(msgspec.Struct, frozen=True):
-    """Where days begin: write it with what is saved from now on."""
+    """Write these day starts with everything that is saved from now on."""
 
     day_starts: frozenset[DayStart]
 
 
 class Flush(msgspec.Struct, frozen=True):
-    """Save all that came, note the ``absences`` of days, and write the files of the days in ``renew``; Flushed
-    answers. With ``forgets`` what answers to questions have brought, and is not on its way to the disk, is forgotten
-    before."""
+    """Save all rows that came, note the ``absences`` of days, and write the files of the days in ``renew``; Flushed
+    answers. With ``forgets``, first drop the rows that answers to questions brought and that are not yet on their way
+    to the disk."""
 
     renew: frozenset[date] = frozenset()
     absences: Mapping[date, AbsentIds] = msgspec.field(default_factory=dict)
@@ -196,30 +196,30 @@ class Flush(msgspec.Struct, frozen=True):
 
 
 class TakeArchive(msgspec.Struct, frozen=True):
-    """Take these days from the archive; ArchiveDayEnded answers for each. ``day_starts`` are known already."""
+    """Take these days from the archive; ArchiveDayEnded answers for each. ``day_starts`` are those known so far."""
 
     days: tuple[date, ...]
     day_starts: frozenset[DayStart] = frozenset()
 
 
 class Remember(msgspec.Struct, frozen=True):
-    """Keep the newest trade that the exchange has shown: the next process must know it."""
+    """Write the newest trade that the exchange has shown to disk, for the next process."""
 
     shown: ShownEnd
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """The newest trade is reached: the live side may go on from ``next_id``."""
+    """All trades up to the newest one are stored: the live side may go on from ``next_id``."""
 
     next_id: int
 
 
 class EndRound(msgspec.Struct, frozen=True):
-    """A round is over; the outcome says what it came to."""
+    """A round is over: report the outcome."""
 
 
 class Leave(msgspec.Struct, frozen=True):
-    """The spec does not name the instrument any more, and all of it is saved."""
+    """The spec no longer names the instrument, and all its trades are saved."""
 
 
 class Log(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What time and which day it is at the exchange, by its answers, and whether the host's clock agrees.
+"""The exchange's time and day, by its answers, and whether the host's clock agrees.
 
 Owns the trust in a clock. One answer proves little: a proxy, a replica or a forger may stamp any date on it.
 

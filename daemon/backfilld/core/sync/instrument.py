@@ -67,7 +67,8 @@ class InstrumentSync(Circumstances):
     # -- what the scheduler asks
 
     def rank(self) -> Rank | None:
-        """How urgent the next question is, None if there is none. Pages wait for the market's limits and the day."""
+        """How urgent the next question is, None if there is none. Pages wait until the market's limits and the
+        exchange's day are known."""
         if self.must_yield:
             return None
         if self._asks_archive_ends and self.phase not in _HAS_NO_PLAN:
@@ -95,7 +96,7 @@ class InstrumentSync(Circumstances):
         return self._taken()
 
     def on(self, event: Event, now: Instant) -> list[Action]:
-        """Take one event into account; return what is to be done, in this sequence."""
+        """Take one event into account; return the actions to perform, in this sequence."""
         self._take(event, now)
         self._advance(now)
         return self._taken()
@@ -133,7 +134,7 @@ class InstrumentSync(Circumstances):
                 self._take_circumstance(event, now)
 
     def _advance(self, now: Instant) -> None:
-        """Go on as far as nothing has to be waited for."""
+        """Advance until something has to be awaited."""
         self._take_archive(now)
         if self.phase not in _CAN_YIELD:
             return
@@ -149,8 +150,8 @@ class InstrumentSync(Circumstances):
             self._actions.append(Flush())
 
     def _take_archive(self, now: Instant) -> None:
-        """Take the days from the archive, once it is known where today begins, or nothing more will tell. Not before an
-        answer has shown which day it is: a day outside of the window would stay on disk."""
+        """Take the days from the archive once we know where today begins, or no answer is left that could say so. Wait
+        until an answer has named the exchange's day: a day outside the window would stay on disk."""
         is_dated = not now.is_doubted and (now.server_ms is not None or not self._is_described_next)
         plan = self.attempt.plan
         is_waited_for = not self.draft.is_whole and plan.first_id is None and not plan.is_done
@@ -239,7 +240,7 @@ class InstrumentSync(Circumstances):
 
     def _flushed(self, now: Instant) -> None:
         if self.phase is Phase.YIELDING:
-            self._heed_answers(now)
+            self._apply_answers(now)
             if self._is_removed:
                 self._leave()
             else:
@@ -249,8 +250,8 @@ class InstrumentSync(Circumstances):
             self._flush_or_end(now)
 
     def _flush_or_end(self, now: Instant) -> None:
-        """Write what the day files do not say yet. Ids that are known to be absent may be what was between the ends of
-        two days, so the files are written after them: each once."""
+        """Write what the day files do not say yet. The ids between two days may all be absent, which proves the ends of
+        both; so absent ids are noted first, and each file is written once."""
         known_days = self.attempt.known_days
         absences = known_days.absences(self.attempt.plan, now.now_ms) if self.phase is Phase.SAVING else {}
         renew = frozenset[date]()
@@ -268,7 +269,7 @@ class InstrumentSync(Circumstances):
     def _end_round(self, now: Instant) -> None:
         self.phase = Phase.RESTING
         self.rests_until = now.monotonic_s + self.spec.poll_s
-        # Of a plan that gives way to another one, as when the last day has come from the archive, nothing is over.
+        # The round goes on with another plan, as when the last day has come from the archive.
         if self.archive.awaited or self.must_yield:
             return
         self._offer()

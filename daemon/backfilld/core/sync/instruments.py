@@ -1,6 +1,6 @@
-"""All syncs: whose turn it is to ask, who rests until when, and sums over all of them.
+"""All syncs: which asks next, which rests until when, and sums over all of them.
 
-Owns the set. Whatever happens to one instrument costs the same, however many others there are.
+Owns the set. An event of one instrument costs the same, however many others there are.
 """
 
 import heapq
@@ -21,9 +21,9 @@ from backfilld.core.weight.fair_queue import Rank
 
 
 class Sums(NamedTuple):
-    """Counts over some syncs: trades, requests and weight, syncs that are complete, days to come from the archive,
-    syncs that rest, that are through their first round, that load, that the exchange does not list, that cannot be
-    fetched as things stand, and that were refused at the start."""
+    """Counts over some syncs: trades, requests, weight and days to come from the archive; and how many syncs are
+    complete, rest, have ended their first round, load, are not listed by the exchange, are hopeless and are refused (as
+    :class:`~backfilld.core.sync.instrument.InstrumentSync` defines these)."""
 
     fetched: int = 0
     to_fetch: int = 0
@@ -41,7 +41,7 @@ class Sums(NamedTuple):
 
     @classmethod
     def of(cls, sync: InstrumentSync) -> "Sums":
-        """The share of one sync."""
+        """The counts of one sync."""
         return cls(
             sync.fetched,
             sync.to_fetch,
@@ -59,7 +59,7 @@ class Sums(NamedTuple):
         )
 
     def changed(self, before: "Sums", after: "Sums") -> "Sums":
-        """With one share replaced by another."""
+        """A copy with the counts of one sync replaced."""
         return Sums(*(total - old + new for total, old, new in zip(self, before, after, strict=True)))
 
 
@@ -79,7 +79,7 @@ class Instruments:
         self._sums = NO_SHARE
         self._standings: dict[Instrument, Standing] = {}
         self._changed: dict[Instrument, InstrumentSync] = {}
-        """Whose share of the sums and whose standing have to be looked at again once somebody asks for them."""
+        """The syncs whose counts and standing are computed again once somebody asks for them."""
 
     def __iter__(self) -> Iterator[InstrumentSync]:
         return iter(self._syncs.values())
@@ -100,7 +100,7 @@ class Instruments:
         return self._sums
 
     def add(self, instrument: Instrument, spec: RunSpec, now: Instant, *, is_late: bool = False) -> list[Action]:
-        """Begin the sync of an instrument; ``is_late`` if others run already."""
+        """Begin the sync of an instrument; ``is_late`` if others have begun before."""
         sync = InstrumentSync(instrument, spec, now)
         sync.is_late = is_late
         self._syncs[instrument] = sync
@@ -119,7 +119,7 @@ class Instruments:
         del self._syncs[instrument]
 
     def on(self, instrument: Instrument, event: Event, now: Instant) -> list[Action]:
-        """Tell a sync what happened; nothing for an instrument that is not there any more."""
+        """Pass an event to a sync. An instrument that has left gets none."""
         sync = self._syncs.get(instrument)
         if sync is None:
             return []
@@ -128,7 +128,7 @@ class Instruments:
         return actions
 
     def spend(self, instrument: Instrument, requests: int, weight: int) -> None:
-        """Add what a job has cost."""
+        """Add the cost of a job."""
         sync = self._syncs.get(instrument)
         if sync is not None:
             sync.requests += requests
@@ -148,7 +148,7 @@ class Instruments:
         return None if query is None else (instrument, query, rank)
 
     def statistics(self, steps: int, last_error: str | None) -> Statistics:
-        """How all instruments stand, after so many steps."""
+        """The progress of all instruments."""
         sums = self.sums
         is_all_resting = sums.resting == len(self)
         return Statistics(
@@ -174,7 +174,7 @@ class Instruments:
         return self._due[0][0] if self._due else math.inf
 
     def due(self, now_s: float) -> Instrument | None:
-        """An instrument whose rest is over; each is named once."""
+        """Take an instrument whose rest is over, None if there is none."""
         if self.next_round_at() > now_s:
             return None
         instrument = heapq.heappop(self._due)[2]
@@ -182,10 +182,10 @@ class Instruments:
         return instrument
 
     def is_over(self, *, once: bool) -> bool:
-        """Whether all that a spec asks for is done.
+        """Whether everything that the spec asks for is done.
 
-        A daemon has an end only where it cannot begin: the exchange does not list a symbol that it was started with, or
-        answers for none of them, and has not answered before.
+        A daemon ends by itself only if it cannot begin: the exchange does not list a symbol that the daemon was started
+        with, or answers for none of them, and has never answered before.
         """
         count = len(self._syncs)
         if once:

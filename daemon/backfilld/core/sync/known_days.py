@@ -1,6 +1,6 @@
-"""What stands on disk of one instrument around a window, what is proven of it, and what its files do not say yet.
+"""The stored days in and around a window: what is proven of them, and what their files do not say yet.
 
-Owns the day records for the sync. Must not ask anybody; the plan does.
+Owns the certificates for the sync. Must not ask anybody; the plan does.
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ from backfilld.core.timespan import TimeSpan
 
 
 class KnownDays:
-    """The day records of a window and of the days beside it. ``server_ms`` is the exchange's time, None while it is
-    unknown. ``very_first`` are ids that nothing can have been before."""
+    """The certificates of a window's days and of the days next to it. ``server_ms`` is the exchange's time, None while
+    it is unknown. No trade comes before an id of ``very_first``."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class KnownDays:
         self._known_starts: set[DayStart] | None = None
         starts = self._starts()
         self.held = stored_in(window, [record.proven_by(starts) for record in self.records.values()])
-        """What was held at the beginning."""
+        """What was stored at the beginning."""
         self._absences = Absences(self.held.suspected, server_ms)
         self._proven_starts: set[DayStart] = set()
         self._handed_over = self._forgotten = IdSet()
@@ -48,7 +48,7 @@ class KnownDays:
         shown: NewestShown | None = None,
         is_wary: bool = False,
     ) -> BackfillPlan:
-        """The plan for what is missing; ``shown`` is what the exchange has shown before."""
+        """The plan for what is missing. ``shown`` is the newest trade that the exchange has shown before."""
         return BackfillPlan(
             self.window,
             self.held.spans,
@@ -70,14 +70,14 @@ class KnownDays:
         return max((span.last_ms for span in self.held.spans), default=None)
 
     def saved(self, record: Certificate) -> bool:
-        """Take what a day holds now; returns whether it lacks anything that was held before."""
+        """Take the new certificate of a day. Return whether the day has lost trades."""
         before = self.records.get(record.day)
         self.records[record.day] = record
         self._known_starts = None
         return before is not None and (before.coverage | record.coverage) != record.coverage
 
     def starts_to_prove(self, plan: BackfillPlan) -> frozenset[DayStart]:
-        """The day starts that have become known since this was last asked."""
+        """The day starts that have become known since the last call."""
         starts = {each for record in self.records.values() for each in record.proven_starts()} | self._starts()
         start_ms, stop_ms = self.window.start_ms, self.window.stop_ms
         first_id, beyond_id = plan.proven_first_id, plan.beyond_id
@@ -92,23 +92,23 @@ class KnownDays:
         return new
 
     def hand_over(self, received: IdSet) -> None:
-        """All that was received is being saved: once that has ended, the days hold it."""
+        """Note that everything received so far is being saved; the days must hold it once that has ended."""
         self._handed_over = received
 
     @property
     def unstored(self) -> tuple[IdRange, ...]:
-        """The ids that were handed over and that no day holds."""
+        """The ids that were handed over and are stored in no day."""
         stored = IdSet.of(span.ids for record in self.records.values() for span in record.spans)
         return (self._handed_over - stored - self._forgotten).ranges
 
     def forget(self, day: date) -> None:
-        """The day is not wanted any more, and deleted."""
+        """The day was deleted, because it is no longer wanted."""
         if (record := self.records.pop(day, None)) is not None:
             self._forgotten |= record.coverage
         self._known_starts = None
 
     def _starts(self) -> set[DayStart]:
-        """What the days held prove of each other, and of the very first trade."""
+        """The day starts that follow from the stored days alone."""
         if self._known_starts is None:
             records = self.records.values()
             very_first = {DayStart(each.day, each.first_id) for each in records if each.first_id in self.very_first}
@@ -116,27 +116,27 @@ class KnownDays:
         return self._known_starts
 
     def days_to_renew(self) -> frozenset[date]:
-        """The days whose file does not say yet what is proven of them."""
+        """The days whose files do not say yet what is proven of them."""
         return frozenset(day for day, each in self.records.items() if each.proven_by(self._proven_starts) != each)
 
     def absences(self, plan: BackfillPlan, now_ms: int) -> dict[date, AbsentIds]:
-        """What the exchange passed over and the day files do not say yet, by day."""
+        """The ids that the exchange passed over and the day files do not name yet, by day."""
         return self._absences.by_day(plan.absent, self.records.values(), now_ms)
 
     def second_look_is_due(self, now_ms: int) -> bool:
-        """Whether ids that the exchange passed over may be asked for again."""
+        """Whether it is time to ask again for ids that the exchange passed over."""
         return self._absences.is_due(self.records.values(), now_ms)
 
     def may_slide_to(self, start_ms: int) -> bool:
-        """Whether the window may begin at ``start_ms``: its days before that are sealed, or a day overdue."""
+        """Whether the window may begin at ``start_ms``: its days before that are sealed, or it is a day late."""
         leaving = [each for day, each in self.records.items() if self.window.start_ms <= day_start_ms(day) < start_ms]
         is_overdue = self.window.start_ms + MS_PER_DAY < start_ms
         return self.window.start_ms < start_ms and (is_overdue or all(each.sealed for each in leaving))
 
     def unsealed(self, plan: BackfillPlan, today_ms: int) -> tuple[Certificate, ...]:
-        """The whole days of the window before today that are not sealed.
+        """The whole days of the window before today that should be sealed and are not.
 
-        The day of the newest trade of all need not be: nothing can show yet where it ends."""
+        The day of the newest trade of all cannot be sealed: nothing shows yet where it ends."""
         stop_ms = min(today_ms, self.window.stop_ms or today_ms)
         past = (each for day, each in sorted(self.records.items()) if self._is_before(day, stop_ms))
         return tuple(each for each in past if not (each.sealed or _is_last_of_all(each, plan)))
@@ -145,7 +145,7 @@ class KnownDays:
         return self.window.start_ms <= day_start_ms(day) and day_stop_ms(day) <= stop_ms
 
     def lacks_past(self, today_ms: int) -> bool:
-        """Whether a whole day of the window before today is not complete, as far as its file says."""
+        """Whether a whole day of the window before today is not sealed, by its file."""
         return any(not each.sealed and self._is_before(day, today_ms) for day, each in self.records.items())
 
 
@@ -157,8 +157,8 @@ def _is_last_of_all(record: Certificate, plan: BackfillPlan) -> bool:
 def very_first_ids(
     window: TimeSpan, records: Iterable[Certificate], market_first_id: int | None, listed_ms: int | None
 ) -> frozenset[int]:
-    """The ids that nothing can have been before: the one that all symbols of the market begin with, and that of the
-    first row of the archive on the day on which the symbol was listed."""
+    """The ids that no trade comes before: the first id of all symbols of the market, and the archive's first id on the
+    day on which the symbol was listed."""
     found = {market_first_id} if market_first_id is not None else set()
     earliest = min(records, key=lambda each: each.day, default=None)
     if earliest is not None and listed_ms is not None and window.start_ms <= listed_ms:

@@ -1,6 +1,6 @@
-"""Which days a sync must know, what it asks the archive for, and which part of its window REST is asked for now.
+"""Which days a sync must know, which it takes from the archive, and which part of its window it plans now.
 
-Owns the steps from a spec and what is stored to a plan. Must not remember anything; the sync does.
+Owns the steps from a spec and the stored days to a plan. Must not remember anything; the sync does.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,7 +27,8 @@ def days_of(window: TimeSpan, now_ms: int) -> tuple[date, ...]:
 
 
 def days_beside(window: TimeSpan) -> tuple[date, ...]:
-    """The days before and after the window where it is cut at a midnight: they may prove its ends, and it theirs."""
+    """The day before and the day after the window, if it begins or ends at a midnight: they may prove its ends, and it
+    theirs."""
     before = (day_of(window.start_ms - 1),) if window.start_ms % MS_PER_DAY == 0 else ()
     after = (day_of(window.stop_ms),) if window.stop_ms is not None and window.stop_ms % MS_PER_DAY == 0 else ()
     return before + after
@@ -35,8 +36,8 @@ def days_beside(window: TimeSpan) -> tuple[date, ...]:
 
 @dataclass(slots=True)
 class ArchiveState:
-    """What the archive was asked for. ``awaited`` are the days that are on their way for the plan in force; those
-    ``answered`` are not asked for again for a while. ``asked_at`` is when that while began, in the loop's time."""
+    """The days that the archive was asked for. The plan in force waits for those in ``awaited``. Those in ``answered``
+    are not asked for again within ARCHIVE_AGAIN_S from ``asked_at``, in the loop's time."""
 
     asked_at: float
     awaited: frozenset[date] = frozenset()
@@ -44,7 +45,7 @@ class ArchiveState:
     answered: frozenset[date] = frozenset()
 
     def await_days(self, days: Collection[date]) -> tuple[date, ...]:
-        """Await these days; return those that nobody was asked for yet."""
+        """Await these days. Return those that were not asked for yet."""
         self.awaited = frozenset(days)
         new = tuple(sorted(self.awaited - self.asked))
         self.asked |= self.awaited
@@ -59,8 +60,8 @@ class ArchiveState:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """``window`` is planned now. ``archive`` are the days to await meanwhile: they are planned around when they are
-    there. ``is_whole`` if the window is all that is wanted."""
+    """``window`` is planned now. ``archive`` are the days to await meanwhile; the plan that follows them fills what
+    they lack. ``is_whole`` if the window is all that is wanted."""
 
     window: TimeSpan
     archive: tuple[date, ...]
@@ -77,8 +78,8 @@ def drafted(
     answered: Collection[date],
     is_unanswered: bool,
 ) -> Draft:
-    """What to plan now. The exchange answers nothing of before ``reach_ms``; of a symbol that ``is_unanswered`` it
-    answers nothing at all."""
+    """What to plan now. REST answers for no time before ``reach_ms``. If the instrument ``is_unanswered``, REST does
+    not answer for it at all."""
     today = day_of(now_ms)
     window = wanted_window(spec, today)
     stop_ms = window.stop_ms or now_ms

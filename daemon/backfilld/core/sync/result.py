@@ -1,4 +1,4 @@
-"""What a sync has come to, and the sentences that say why it is not complete."""
+"""The outcome of a sync, with sentences that say why it is not complete."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from backfilld.errors import BackfillError
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a sync has done. ``is_part``: days are to come from the archive, or another plan is needed before the first
-    round is over. What lies before ``unreachable_before_ms`` is out of REST's reach."""
+    """What an outcome is made from. ``is_part``: days are to come from the archive, or another plan is needed before
+    the first round is over. REST does not answer for times before ``unreachable_before_ms``."""
 
     instrument: Instrument
     attempt: Attempt
@@ -27,7 +27,7 @@ class Account:
 
 
 def outcome_of(account: Account) -> Outcome:
-    """The outcome as things stand; it has no figures."""
+    """The outcome so far, without figures."""
     plan, error = account.attempt.plan, account.attempt.error
     doubts = tuple(_doubts(account))
     complete = plan.is_complete and not (doubts or account.is_part or error)
@@ -51,7 +51,7 @@ def outcome_of(account: Account) -> Outcome:
 
 
 def _doubts(account: Account) -> Iterator[str]:
-    """Why it is not complete though no id is missing between those that are known."""
+    """Why the window is not complete although no id is missing between the known ones."""
     if account.unreachable_before_ms is not None:
         until = iso(account.unreachable_before_ms)
         yield f"the exchange answers nothing of before {until}, and the archive has not all of it"
@@ -65,7 +65,7 @@ def _doubts(account: Account) -> Iterator[str]:
 
 
 def _unsealed(record: Certificate) -> str:
-    """Why a day that is over is not sealed. Its file says it: ids that other days hold leave it as it is."""
+    """Why a day that is over is not sealed, by its own file: ids that other days hold do not help it."""
     if record.holes:
         why = f"its file lacks ids {record.holes[0].first_id} to {record.holes[0].last_id}"
     else:

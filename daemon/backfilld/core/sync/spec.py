@@ -1,4 +1,4 @@
-"""What a pipeline is to do."""
+"""What a pipeline does: the settings in force, as the core needs them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,18 +18,16 @@ class LiveSpec:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """What the scheduler is to do.
+    """What the pipeline does.
 
     At most ``max_concurrent`` requests are in flight at a time; ``spare_fetchers`` send the next ones while the others
-    read their answers.
-    A crash loses at most ``checkpoint_s`` of download; what is not drained ``grace_s`` after a stop is cancelled;
-    ``weight_share`` of the exchange's limits may be used, and ``client_share`` of that by other programs.
-    ``uses_archive`` says that past days may come from there, and ``pulls`` that a bucket is asked before, whose days
-    prove where they begin.
-    ``window`` fixes the span for all instruments; without it, it is today and ``days`` whole days before, open-ended.
-    With ``once`` the first complete round ends the pipeline, else rounds follow every ``poll_s``. ``uncached`` only
-    chooses the words of the log. Day files older than ``keep_days`` are deleted, none for 0.
-    ``live`` says that streams take the place of polling, and how.
+    decode their answers. A crash loses at most ``checkpoint_s`` of download. ``grace_s`` after a stop, everything that
+    still runs is cancelled. ``weight_share`` of the exchange's limits may be used, and ``client_share`` of that by
+    other programs. With ``uses_archive`` past days may come from the archive; with ``pulls`` a bucket is asked before
+    it. ``window`` fixes the span for all instruments; without it, the window is today and ``days`` whole days before,
+    with an open end. With ``once`` the first complete round ends the pipeline, else rounds follow every ``poll_s``.
+    ``uncached`` only changes the words of the log. Day files older than ``keep_days`` are deleted, none if it is 0.
+    With ``live`` streams replace polling.
     """
 
     instruments: tuple[Instrument, ...]

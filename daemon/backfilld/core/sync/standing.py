@@ -1,4 +1,4 @@
-"""How one instrument stands, and all of them together, for those who show it: terminal, page, status."""
+"""The progress of one instrument, and of all together, as terminal, page and status show it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from backfilld.core.model import Instrument
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What came and what is missing: ``fetched`` of ``wanted`` trades since the start, beside ``cached`` ones.
+    """The progress of one instrument: ``fetched`` of ``wanted`` trades since the start, in addition to ``cached`` ones.
 
-    ``archive_days`` are still to come from the archive. ``error`` is why it was given up for this round.
-    ``rests_until`` is when it is looked at again, in trio's time; None while something is asked. ``newest_ms`` is the
-    time of the newest trade, by the exchange's clock; None before there is one. ``complete_at`` is up to when its
-    trades are known to be stored, in trio's time; None before that was ever so.
+    ``archive_days`` counts the days still to come from the archive. ``error`` is why this round was given up.
+    ``rests_until`` is when the next round begins, in trio's time; None during a round. ``newest_ms`` is the time of the
+    newest trade, by the exchange's clock; None if there is none. Up to ``complete_at``, in trio's time, all trades are
+    known to be stored; None before the first complete round.
     """
 
     wanted: int = 0
@@ -30,11 +30,12 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What is shown of a running backfill: sums over all instruments, of which ``complete`` are, and how each of them
-    stands. The exchange does not list ``unlisted`` ones. ``archive_days`` are still to come from the archive.
+    """The progress of a running backfill: sums over all instruments, and the ``standings`` of each. Of the instruments,
+    ``complete`` are complete, and ``unlisted`` are not listed by the exchange. ``archive_days`` counts the days still
+    to come from the archive.
 
-    ``steps`` counts what was done, whatever it was; ``rests_until`` is when there is something to do again, in trio's
-    time, and lies in the past while there is.
+    ``steps`` counts the messages handled. ``rests_until`` is when there is something to do again, in trio's time; it
+    lies in the past while there is.
     """
 
     wanted: int = 0

@@ -86,15 +86,16 @@ class SyncState:
 
     @property
     def unreachable_before_ms(self) -> int | None:
-        """What lies before is out of REST's reach, if anything is."""
+        """The time before which REST no longer answers, if the window reaches back to it; else None."""
         attempt = self.attempt
         is_at_reach = self._reach_ms == attempt.window.start_ms
         return self._reach_ms if is_at_reach and not self._is_the_very_first(attempt.plan.first_id) else None
 
     @property
     def _asks(self) -> Asks:
-        """Rows may be asked for once the limits of the market and its day are known. Until the exchange has named the
-        day, and twice if it is not the host's, only what is the same on any day is asked."""
+        """Which questions may be asked now. Rows may be asked for once the market's limits and the exchange's day are
+        known. Until the exchange has named the day, and twice if it is not the host's, we only ask for what is the same
+        on any day."""
         is_doubted = self._is_planned_by_host and self._is_doubted
         if self._is_listed and not is_doubted:
             return Asks.ALL
@@ -105,23 +106,23 @@ class SyncState:
 
     @property
     def must_yield(self) -> bool:
-        """Whether it is to give way, once nothing is out: to another plan made from what is on disk, or to none."""
+        """Whether the plan must end once every answer is back: another one replaces it, or the instrument leaves."""
         return self._is_stale or self._is_removed or self.attempt.is_stale
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether only the operator can help, and the exchange has never answered for the instrument."""
+        """Whether only the operator can mend the error, and the exchange has never answered for the instrument."""
         error = self.attempt.error
         return error is not None and exit_code(error) == EXIT_SETTINGS and not self.has_answered
 
     @property
     def is_refused(self) -> bool:
-        """Whether the exchange does not list the symbol and nothing of it is stored, though it was there at the start:
-        it must be misspelt."""
+        """Whether a symbol that the daemon was started with must be misspelt: the exchange does not list it, and
+        nothing of it is stored."""
         return self.is_unlisted and self.is_hopeless and not self.is_late
 
     def standing(self) -> Standing:
-        """How it stands now, for those who show it."""
+        """The standing, for display."""
         error = self.attempt.error
         return Standing(
             wanted=self.fetched + self.to_fetch,
@@ -137,7 +138,7 @@ class SyncState:
         )
 
     def outcome(self, now_s: float) -> Outcome:
-        """What it came to so far."""
+        """The outcome so far."""
         return outcome_of(
             Account(
                 self.instrument,
@@ -186,24 +187,24 @@ class SyncState:
         self._held_before = received
         self.rests_until = now.monotonic_s + rest_s(self.spec.poll_s, self._quiet_rounds)
         if self.is_complete:
-            # A quiet instrument is looked at more rarely on purpose: that makes it no older.
+            # We look at a quiet instrument less often on purpose; its data are not older for that.
             self.complete_at = self.rests_until - self.spec.poll_s
 
     def _offer(self) -> None:
-        """Where the live side may go on, if the newest end of an open window is reached."""
+        """Offer the live side to go on, once the newest trade of an open window is stored."""
         plan, received = self.attempt.plan, self.attempt.plan.received
         is_reached = bool(received) and plan.reaches_end and plan.last_id == received.last_id
         if is_reached and self.attempt.window.stop_ms is None and not self.is_followed:
             self._actions.append(Offer(received.last_id + 1))
 
     def _recall(self, shown: ShownEnd | None) -> None:
-        """Take what an earlier process has kept, once."""
+        """Take over what an earlier process has stored of the newest trade shown, once."""
         if shown is not None and not self._has_recalled:
             self.shown.recall(shown)
         self._has_recalled = True
 
     def _remember(self) -> None:
-        start = self.attempt.first_after_silence
+        start = self.attempt.first_after_empty_days
         if start is not None:
             self.shown.begin(start, self.attempt.window.start_ms)
         end = self.attempt.plan.shown_to_note()
@@ -211,15 +212,15 @@ class SyncState:
             self._actions.append(Remember(end))
 
     def _remember_what_is_owed(self) -> None:
-        """Once both ends of the first plan are known: whatever kills this process, the next one knows what is
-        missing."""
+        """Store what is missing once both ends of the first plan are known, so that the next process knows it whatever
+        kills this one."""
         if self.attempt.plan.is_located and not self._has_remembered:
             self._has_remembered = True
             self._remember()
 
     def _days_to_settle(self) -> frozenset[date]:
-        """The days whose files are to be written at the end of this round: after the first one all, then those that
-        are over. The store knows when today's file is due."""
+        """The days whose files to write at the end of this round: all after the first round, then those that are over.
+        The store knows when today's file is due."""
         stored = self.certificates.unsealed & self.attempt.known_days.records.keys()
         is_first = not self.rounds or self.spec.once
         return frozenset(stored if is_first else stored - {self.attempt.today})
@@ -233,9 +234,9 @@ class SyncState:
         self.log.info("instrument_removed")
         self._actions.append(Leave())
 
-    def _heed_answers(self, now: Instant) -> None:
-        """Where the exchange refused to answer for the start of a window, the next plan begins later; what it
-        contradicted is moved aside."""
+    def _apply_answers(self, now: Instant) -> None:
+        """Apply the answers of the plan that ends: the next plan begins later if the exchange refused to answer for the
+        start of the window, and files that the answers contradict are moved aside."""
         attempt = self.attempt
         if attempt.distrusted is not None:
             day, reason = attempt.distrusted
@@ -247,14 +248,14 @@ class SyncState:
         if attempt.is_out_of_reach:
             start_ms = attempt.window.start_ms
             held_ms = [day_start_ms(day) for day in attempt.known_days.records if day_start_ms(day) > start_ms]
-            # Not beyond the last day: where even that is refused, the round is lost, and nothing planned anew.
+            # Not beyond the last day: if the exchange refuses even that, the round is lost and no new plan is made.
             last_ms = day_start_ms(day_of((attempt.window.stop_ms or now.now_ms) - 1))
             within_ms = within_reach(start_ms, now.now_ms, self.instrument.market)
             self._reach_ms = min([within_ms, last_ms, *held_ms])
 
     @property
     def _has_doubts(self) -> bool:
-        """Whether answers contradict each other, or what is stored."""
+        """Whether answers contradict each other or the stored trades."""
         return bool(self.attempt.plan.doubted or self._doubted_days)
 
     def _forget_what_is_doubted(self) -> None:
@@ -268,12 +269,12 @@ class SyncState:
         self.is_wary = True
 
     def _undescribed(self, error: BackfillError) -> None:
-        """What is stored of a symbol that is not listed any more may do."""
+        """Take a symbol that exchangeInfo does not describe. If it was delisted, the stored trades may suffice."""
         is_unlisted = is_unknown_symbol(error)
         self._is_described_next = False
         self.is_unlisted |= is_unlisted
         if is_unlisted and is_unknown_symbol(self.attempt.error):
-            # This one may name the nearest symbol.
+            # This error may name the nearest symbol.
             self.attempt.error = error
         elif not (is_unlisted and self.attempt.plan.received):
             self.attempt.lose(error)

@@ -1,4 +1,4 @@
-"""What exchangeInfo says of the instruments, and what it is to be asked next.
+"""What exchangeInfo says about the instruments, and what to ask it next.
 
 Owns tick sizes, which symbols are not listed, and when each market was described. Must not know channels or syncs.
 """
@@ -14,10 +14,10 @@ from backfilld.core.model import Instrument, Market
 from backfilld.errors import ExchangeError
 
 DESCRIBE_EVERY_S = 86_400.0
-"""How often exchangeInfo is read again: limits change without a word."""
+"""How often to read exchangeInfo again: limits change without notice."""
 
 MOST_QUERY_BYTES = 6000
-"""How long the symbols of one question may be in its URL: servers refuse more than about 8 kB in all."""
+"""How many bytes of one URL the symbols may take: servers refuse URLs above about 8 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class SymbolQuestion:
 
 
 class SymbolInfo:
-    """Questions to exchangeInfo and what came of them."""
+    """Questions to exchangeInfo and their answers."""
 
     def __init__(self) -> None:
         self.ticks: dict[Instrument, float] = {}
@@ -39,13 +39,13 @@ class SymbolInfo:
         self._refused: dict[Instrument, ExchangeError] = {}
 
     def ask(self, *instruments: Instrument) -> None:
-        """Ask about instruments, those of a market in as few questions as fit into a URL."""
+        """Queue questions about instruments, as few per market as their URLs allow."""
         for market in dict.fromkeys(instrument.market for instrument in instruments):
             symbols = [each.symbol for each in instruments if each.market is market]
             self._questions.extend(SymbolQuestion(market, part) for part in _chunks(symbols))
 
     def refresh(self, asked: Instrument, instruments: Iterable[Instrument], now_s: float) -> None:
-        """Ask what is not known of an instrument, and of its whole market, which has these, once a day."""
+        """Ask about an instrument that was not described yet; once a day about all ``instruments`` of its market."""
         if asked not in self.ticks:
             self.ask(asked)
         market = asked.market
@@ -54,24 +54,24 @@ class SymbolInfo:
             self.ask(*(each for each in instruments if each.market is market))
 
     def next_question(self, busy: Collection[Pool] = ()) -> SymbolQuestion | None:
-        """The next question that spends none of the ``busy`` pools; it is then no longer to be put."""
+        """Take the next question that spends none of the ``busy`` pools."""
         found = next((each for each in self._questions if RULES[each.market].pool not in busy), None)
         if found is not None:
             self._questions.remove(found)
         return found
 
     def described(self, market: Market, ticks: Mapping[str, float], now_s: float) -> tuple[Instrument, ...]:
-        """Note what an answer says; return the instruments that it describes."""
+        """Take an answer; return the instruments that it describes."""
         self._described_at[market] = now_s
         new = {Instrument(market, symbol): tick for symbol, tick in ticks.items()}
         self.ticks |= new
         return tuple(new)
 
     def failed(self, asked: SymbolQuestion, error: ExchangeError) -> tuple[tuple[Instrument, ExchangeError], ...]:
-        """The instruments that the failure is final for, and why.
+        """Take a failure; return the instruments that it is final for, each with the error.
 
-        One unknown symbol spoils the answer for all: then each is asked for by itself. No single answer says that a
-        symbol is unknown: the whole list is looked at as well, which also has the nearest name.
+        One unknown symbol spoils the answer for all, so each is then asked for by itself. One answer does not prove
+        that a symbol is unknown: we ask for the whole list as well, which also has the nearest name.
         """
         instruments = tuple(Instrument(asked.market, symbol) for symbol in asked.symbols)
         is_unknown = is_unknown_symbol(error)

@@ -1,4 +1,4 @@
-"""Whose turn it is to ask: by rank, and within a rank one after the other."""
+"""Which instrument asks next: by rank, and within a rank one after the other."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ from backfilld.core.weight.fair_queue import Rank
 
 
 class Turns:
-    """The instruments that have a question. Each operation takes the same time, however many there are."""
+    """The instruments that have a question. Each operation takes constant time."""
 
     def __init__(self) -> None:
         self._queues: dict[Rank, dict[Pool, dict[Instrument, None]]] = {
@@ -17,7 +17,7 @@ class Turns:
         self._ranks: dict[Instrument, Rank] = {}
 
     def place(self, instrument: Instrument, rank: Rank | None) -> None:
-        """Its next question has this rank; None for no question. Who keeps its rank keeps its place."""
+        """Note the rank of its next question, None for no question. An unchanged rank keeps its place in the queue."""
         before = self._ranks.get(instrument)
         if before is rank:
             return
@@ -29,7 +29,7 @@ class Turns:
             self._ranks[instrument] = rank
 
     def next(self, busy: Collection[Pool] = ()) -> tuple[Instrument, Rank] | None:
-        """Whose turn it is, by the lowest rank, of the pools that are not ``busy``; it goes to the end of its queue."""
+        """The instrument that asks next, of the pools that are not ``busy``; it moves to the end of its queue."""
         for rank, pools in self._queues.items():
             for pool, queue in pools.items():
                 for instrument in queue if pool not in busy else ():
