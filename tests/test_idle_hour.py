@@ -87,16 +87,24 @@ async def watched(cache: Path, exchange: FakeExchange, counts: Counts, seconds: 
     return spent / (seconds / 60)
 
 
+def minutes_after(seconds: float) -> range:
+    """The minutes of the hour that begins so long after noon."""
+    first = (NOON_MS + int(seconds * 1000)) // 60_000
+    return range(first, first + 60)
+
+
 async def test_an_hour_without_trades_syncs_once_a_minute_at_most(
     tmp_path: Path, counts: Counts, autojump_clock: MockClock
 ) -> None:
     names = [Instrument(Market.SPOT, f"COIN{number}USDT") for number in range(4)]
     quiet = {each: Tape.even(50, start_ms=DAY_MS + 3_600_000, step_ms=60_000) for each in names}
-    weight = await watched(tmp_path, FakeExchange(quiet, epoch_ms=NOON_MS), counts, HOUR_S)
+    exchange = FakeExchange(quiet, epoch_ms=NOON_MS)
+    weight = await watched(tmp_path, exchange, counts, HOUR_S)
     assert counts["append"] == counts["rewrite"] == 0
     assert counts["sync"] <= HOUR_S / 60
-    # 500 of them may take 1,200 a minute; each is asked every five minutes at least.
+    # 500 of them may take 1,200 a minute; each is asked every five minutes at least, and not all in the same one.
     assert 0 < weight <= 1_200 / 500 * len(names)
+    assert max(exchange.weight_by_minute[minute] for minute in minutes_after(START_S)) <= 2 * 4
 
 
 async def test_few_trades_sync_once_a_checkpoint_and_three_times_a_rewrite(

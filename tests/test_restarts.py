@@ -16,6 +16,7 @@ from backfilld.core.backfill.questions import Page, Query
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import MS_PER_DAY, Instrument, Market
 from backfilld.core.retry import Restarts
+from backfilld.core.sync.rests import LONGEST_REST_S
 from backfilld.core.sync.spec import Reload
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import RateLimited, StoreError
@@ -515,7 +516,8 @@ async def test_yesterday_stays_open_until_the_first_trade_of_today_proves_its_en
         await trio.sleep(1400)
         assert await world.store.days(BTC) == [DAY]
         assert not world.store.record(BTC, DAY).closed
-        await trio.sleep(200)
+        # Its first trade comes after 1,500 s, and is asked for within LONGEST_REST_S.
+        await trio.sleep(100 + LONGEST_REST_S + 10)
         assert world.store.record(BTC, DAY).sealed
         assert world.store.record(BTC, TOMORROW).opened
 

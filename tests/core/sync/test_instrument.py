@@ -11,7 +11,6 @@ from backfilld.core.model import MS_PER_DAY, IdRange
 from backfilld.core.sync import events
 from backfilld.core.sync.events import Action, Instant
 from backfilld.core.sync.instrument import InstrumentSync
-from backfilld.core.sync.rests import LONGEST_REST_S, rest_s
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.sync.state import Phase
 from backfilld.core.timespan import StoredSpan
@@ -186,8 +185,3 @@ def test_a_removed_instrument_saves_and_leaves() -> None:
     assert names(sync.on(events.SpecReplaced(RunSpec((ETH,), 3)), at(NOON_S))) == ["LookAtFiles", "Flush"]
     assert names(sync.on(events.Flushed(), at(NOON_S))) == ["Leave"]
     assert sync.phase is Phase.GONE
-
-
-def test_a_quiet_instrument_rests_longer_and_longer_and_never_beyond_the_bound() -> None:
-    assert [rest_s(30.0, quiet) for quiet in range(6)] == [30.0, 60.0, 120.0, 240.0, LONGEST_REST_S, LONGEST_REST_S]
-    assert rest_s(600.0, 3) == 600.0

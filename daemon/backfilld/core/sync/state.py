@@ -6,6 +6,7 @@ Owns the memory of a sync between events, and what follows from it. How it chang
 
 from datetime import date
 from enum import Enum, auto
+from math import inf
 
 from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
@@ -18,7 +19,7 @@ from backfilld.core.sync.attempt import Attempt
 from backfilld.core.sync.certificates import Certificates
 from backfilld.core.sync.events import Action, Answered, Distrust, Instant, Leave, LookAtFiles, Offer, Remember
 from backfilld.core.sync.planning import ArchiveState, drafted
-from backfilld.core.sync.rests import rest_s
+from backfilld.core.sync.rests import phase_of, rest_s, rests_until
 from backfilld.core.sync.result import Account, outcome_of
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.sync.standing import Standing
@@ -185,7 +186,10 @@ class SyncState:
         has_news = self.rounds == 1 or received != self._held_before
         self._quiet_rounds = self._quiet_rounds + 1 if is_quiet and not has_news else 0
         self._held_before = received
-        self.rests_until = now.monotonic_s + rest_s(self.spec.poll_s, self._quiet_rounds)
+        poll_s, newest_ms = self.spec.poll_s, self.attempt.newest_ms
+        silent_s = inf if newest_ms is None else (now.now_ms - newest_ms) / 1000
+        rest = rest_s(poll_s, self._quiet_rounds, silent_s)
+        self.rests_until = rests_until(now.monotonic_s, poll_s, rest, phase_of(self.instrument))
         if self.is_complete:
             # We look at a quiet instrument less often on purpose; its data are not older for that.
             self.complete_at = self.rests_until - self.spec.poll_s
