@@ -89,8 +89,8 @@ def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None 
 def _clean_environment() -> dict[str, str]:
     """Ours, without settings of the daemon's, and with this package's parent importable.
 
-    Python may keep the bytecode of what it imports, as it does of an installed package: to compile 190 modules anew takes
-    0.15 s, which no user waits for.
+    Python may keep the bytecode of what it imports, as it does of an installed package: to compile 190 modules anew
+    takes 0.15 s, which no user waits for.
     """
     hidden = ("BACKFILL_", "PYTHONDONTWRITEBYTECODE")
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(hidden)}

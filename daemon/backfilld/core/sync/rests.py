@@ -37,8 +37,8 @@ def rest_s(poll_s: float, quiet_rounds: int, silent_s: float = 0.0) -> float:
 def rests_until(now_s: float, poll_s: float, rest: float, phase: float) -> float:
     """When a rest ends that begins now, by the same clock. ``phase`` is from 0 to below 1.
 
-    A rest that is longer than POLL_SECONDS ends at the instrument's phase of it, so that instruments do not ask together
-    because they began together. The wait is never longer than ``rest`` and never shorter than POLL_SECONDS.
+    A rest that is longer than POLL_SECONDS ends at the instrument's phase of it, so that instruments do not ask
+    together because they began together. The wait is never longer than ``rest`` and never shorter than POLL_SECONDS.
     """
     if rest <= poll_s:
         return now_s + poll_s
