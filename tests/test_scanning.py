@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -197,6 +200,58 @@ def test_the_cache_is_that_of_the_settings(cache: Path, monkeypatch: pytest.Monk
     assert of_settings.select(pl.len()).collect().item() == 144
     monkeypatch.setenv("BACKFILL_CACHE_DIR", str(cache))
     assert scan(SPOT, DAYS[0], DAYS[1]).select(pl.len()).collect().item() == 144
+
+
+@pytest.mark.parametrize("unit", ["D", "s", "us", "ns"])
+def test_an_instant_of_numpy_is_in_utc(cache: Path, unit: Any) -> None:
+    start, stop = (np.datetime64(str(day), unit) for day in DAYS[:2])
+    assert_frame_equal(scan(SPOT, start, stop, cache_dir=cache), scan(SPOT, DAYS[0], DAYS[1], cache_dir=cache))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [None, 5, 1.5, b"2025-11-07", ["2025-11-07"], np.datetime64("NaT"), np.datetime64(2**40, "D"), pd.NaT],
+    ids=repr,
+)
+def test_what_is_no_instant_is_refused_in_a_sentence(moment: Any, cache: Path) -> None:
+    for call in (scan, backfilld.bars, backfilld.profile, backfilld.fetch):
+        with pytest.raises(SettingsError, match="is not a moment: give a date, an aware datetime, or ISO 8601 text"):
+            call(SPOT, moment, DAYS[1])
+
+
+def test_text_without_a_zone_is_refused_with_what_to_write(cache: Path) -> None:
+    with pytest.raises(SettingsError, match="'2025-11-07 10:00' has no time zone: write 2025-11-07T10:00:00Z for UTC"):
+        scan(SPOT, "2025-11-07 10:00", DAYS[1], cache_dir=cache)
+
+
+@pytest.mark.parametrize("text", ["spot:btcusdt", "BTC/USDT", " Spot:BTC/USDT "])
+def test_an_instrument_is_spelled_as_on_the_command_line(text: str, cache: Path) -> None:
+    assert scan(text, DAYS[0], DAYS[1], cache_dir=cache).select(pl.len()).collect().item() == 144
+    assert backfilld.BinanceTradeHistory(Settings(cache_dir=cache), text).instrument == SPOT
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("BTCUSDT", "instrument 'BTCUSDT': write market:SYMBOL .* did you mean spot:BTCUSDT?"),
+        ("", "instrument '': write market:SYMBOL"),
+        (5, "5 is not an instrument: give text such as 'spot:BTCUSDT'"),
+        (None, "None is not an instrument"),
+        (b"spot:BTCUSDT", "is not an instrument"),
+        ([], "name at least one instrument"),
+    ],
+)
+def test_what_is_no_instrument_is_refused_in_a_sentence(given: Any, sentence: str, cache: Path) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        scan(given, DAYS[0], DAYS[1], cache_dir=cache)
+
+
+def test_a_refusal_names_the_cache_and_how_to_go_on(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackfillIncomplete, match=f"the cache {cache} does not hold all") as refused:
+        scan(SPOT, DAYS[0], DAYS[3], cache_dir=cache)
+    assert "backfill" in "".join(refused.value.__notes__)
+    with pytest.raises(BackfillIncomplete, match="nowhere, which is no directory, does not hold all"):
+        scan(SPOT, DAYS[0], DAYS[3], cache_dir=tmp_path / "nowhere")
 
 
 def test_a_naive_datetime_and_an_empty_span_are_refused(cache: Path) -> None:

@@ -12,11 +12,12 @@ import trio
 from backfilld.adapters.asyncio_threads import in_thread
 from backfilld.adapters.library_log import library_logging
 from backfilld.assembly import assembled
-from backfilld.core.model import Instrument
+from backfilld.core.model import Instrument, iso
 from backfilld.core.moments import Moment, moment_ms
 from backfilld.core.timespan import TimeSpan
 from backfilld.errors import BackfillIncomplete, SettingsError
 from backfilld.settings import Settings
+from backfilld.settings.rules import instrument_of
 from backfilld.supervisor import run_pipeline
 
 
@@ -32,9 +33,7 @@ class BinanceTradeHistory:
 
     def __init__(self, settings: Settings | None = None, instrument: Instrument | str | None = None) -> None:
         self.settings = settings or Settings()
-        if instrument is None:
-            instrument = self.settings.instrument_list()[0]
-        self.instrument = Instrument.parse(instrument) if isinstance(instrument, str) else instrument
+        self.instrument = self.settings.instrument_list()[0] if instrument is None else instrument_of(instrument)
 
     async def backfill_with_cache(self, start: Moment, end: Moment) -> pl.DataFrame:
         """Every trade with start <= T < end, by id, as a frame with the columns T a p q f l m M.
@@ -45,7 +44,7 @@ class BinanceTradeHistory:
         """
         start_ms, stop_ms = moment_ms(start), moment_ms(end)
         if start_ms >= stop_ms:
-            raise SettingsError(f"start {_text(start)} is not before end {_text(end)}")
+            raise SettingsError(f"start {iso(start_ms)} is not before end {iso(stop_ms)}")
         window = TimeSpan(start_ms, stop_ms)
         with (
             library_logging(),
@@ -56,10 +55,6 @@ class BinanceTradeHistory:
             if not outcome.complete:
                 raise outcome.error or BackfillIncomplete(f"{self.instrument}: {'; '.join(outcome.reasons)}")
             return await assembly.store.read(self.instrument, start_ms, stop_ms)
-
-
-def _text(moment: Moment) -> str:
-    return moment if isinstance(moment, str) else moment.isoformat()
 
 
 def fetch(

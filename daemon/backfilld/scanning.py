@@ -17,6 +17,7 @@ from backfilld.core.moments import Moment, moment_ms
 from backfilld.errors import BackfillIncomplete, SettingsError
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
+from backfilld.settings.rules import instrument_of
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.shelf import Shelf, lazy_of
 
@@ -44,15 +45,17 @@ def scan(
 ) -> pl.LazyFrame:
     """The trades with start <= T < stop, by id, read when collected; a filter on any column skips what it can.
 
-    ``start`` and ``stop`` are aware datetimes, ISO 8601 text of such, or dates for the midnight (UTC) at which they
-    begin. With ``times`` the column ``time`` has T as a datetime in UTC besides. Of a sequence of
-    instruments come the trades of one after the other, with the columns ``market`` and ``symbol`` besides. The cache is
-    ``cache_dir``, or that of the settings, or of the settings in force here. With ``remote`` the sealed days of the
-    bucket (REMOTE_URL) are read instead, each object once, by the manifests: nothing is listed.
+    ``start`` and ``stop`` are aware datetimes, ISO 8601 text of such, dates for the midnight (UTC) at which they begin,
+    or numpy's datetime64 in UTC. An instrument is ``market:SYMBOL``; ``BTC/USDT`` and lower case are understood. With
+    ``times`` the column ``time`` has T as a datetime in UTC besides. Of a sequence of instruments come the trades of
+    one after the other, with the columns ``market`` and ``symbol`` besides. The cache is ``cache_dir``, or that of the
+    settings, or of the settings in force here. With ``remote`` the sealed days of the bucket (REMOTE_URL) are read
+    instead, each object once, by the manifests: nothing is listed.
 
     Raises BackfillIncomplete if any trade of the time could be missing, naming what is, and DayLocked for a day that no
     key opens; with ``incomplete="warn"`` it gives what is stored and warns of the rest (IncompleteSpan). Raises
-    SettingsError for a naive datetime, and with ``remote`` RemoteError for the bucket.
+    SettingsError for a naive datetime, an empty span and what is no instrument, and with ``remote`` RemoteError for the
+    bucket.
 
     Examples:
         >>> import polars as pl
@@ -66,16 +69,17 @@ def scan(
     start_ms, stop_ms = moment_ms(start), moment_ms(stop)
     if start_ms >= stop_ms:
         raise SettingsError(f"the span from {start} to {stop} is empty: start must be before stop")
-    single = isinstance(instrument, Instrument | str)
-    wanted = [instrument] if isinstance(instrument, Instrument | str) else list(instrument)
-    instruments = [each if isinstance(each, Instrument) else Instrument.parse(each) for each in wanted]
+    wanted = [instrument] if isinstance(instrument, str | bytes) or not isinstance(instrument, Sequence) else instrument
+    instruments = list(map(instrument_of, wanted))
+    if not instruments:
+        raise SettingsError("name at least one instrument, such as spot:BTCUSDT")
     settings = settings or Settings()
     if remote:
         within = _in_bucket(instruments, start_ms, stop_ms, settings, incomplete)
     else:
         root = Path(cache_dir) if cache_dir is not None else settings.cache_dir
         within = _in_cache(root, encoding_of(settings), instruments, start_ms, stop_ms, incomplete)
-    chosen = within.select(list(SCHEMA)) if single else within
+    chosen = within.select(list(SCHEMA)) if wanted == [instrument] else within
     return chosen.with_columns(pl.col("T").cast(pl.Datetime("ms", "UTC")).alias("time")) if times else chosen
 
 
@@ -88,7 +92,11 @@ def _in_cache(
     incomplete: Incomplete,
 ) -> pl.LazyFrame:
     shelves = [Shelf(root, each, encoding, is_strict=incomplete == "raise") for each in instruments]
-    _tell([gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)], incomplete, "the cache")
+    _tell(
+        [gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)],
+        incomplete,
+        f"the cache {root}{'' if root.is_dir() else ', which is no directory,'}",
+    )
     frame = lazy_of([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
     if all(shelf.are_exactly(start_ms, stop_ms) for shelf in shelves):
         return frame
@@ -114,5 +122,7 @@ def _tell(gaps: Sequence[str], incomplete: Incomplete, where: str) -> None:
     more = f" and {len(gaps) - _NAMED} more" if len(gaps) > _NAMED else ""
     sentence = f"{where} does not hold all of the span: {'; '.join(gaps[:_NAMED])}{more}"
     if incomplete == "raise":
-        raise BackfillIncomplete(sentence)
+        error = BackfillIncomplete(sentence)
+        error.add_note("backfilld.fetch (or backfilld fill on the command line) fetches and stores what is missing")
+        raise error
     warnings.warn(sentence, IncompleteSpan, stacklevel=4)

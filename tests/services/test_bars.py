@@ -192,6 +192,12 @@ def test_text_that_names_no_instant_is_a_sentence(cache: Path) -> None:
         scan(BTC, "2026-11-22T10:00", NEXT, cache_dir=cache)
 
 
+@pytest.mark.parametrize("every", [60, None, timedelta(minutes=5), 1.5])
+def test_a_length_that_is_no_text_is_a_sentence(every: Any, cache: Path) -> None:
+    with pytest.raises(SettingsError, match=r"every = .*: write an interval such as 1s, 1m"):
+        bars(BTC, DAY, NEXT, every=every, cache_dir=cache)
+
+
 def test_times_are_a_column_of_datetimes(cache: Path) -> None:
     trades = scan(BTC, DAY, NEXT, cache_dir=cache, times=True).collect()
     assert trades.schema["time"] == pl.Datetime("ms", "UTC")

@@ -47,13 +47,15 @@ class Interval:
     every_ms: int | None
 
     @classmethod
-    def parse(cls, text: str) -> "Interval":
+    def parse(cls, text: object) -> "Interval":
         """Read ``1s``, ``5m``, ``1h``, ``3d``, ``1w`` or ``1M`` as Binance writes them. Raises SettingsError."""
-        match = re.fullmatch(r"([1-9]\d{0,4})([smhdw])", text)
+        match = re.fullmatch(r"([1-9]\d{0,4})([smhdw])", str(text))
         if text == "1M":
             return cls(None)
         if match is None:
-            raise SettingsError(f"every = {plain(text, 40)}: write an interval such as 1s, 1m, 5m, 1h, 1d, 1w or 1M")
+            raise SettingsError(
+                f"every = {plain(str(text), 40)}: write an interval such as 1s, 1m, 5m, 1h, 1d, 1w or 1M"
+            )
         return cls(int(match[1]) * _UNIT_MS[match[2]])
 
     @property

@@ -27,6 +27,7 @@ from backfilld.errors import (
 from backfilld.services.own_stream import own_stream
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
+from backfilld.settings.rules import instrument_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import instrument_directory, state_directory
 from backfilld.store.manager import BackfillCacheManager
@@ -67,7 +68,7 @@ async def follow(
         >>> trio.run(first_frame)
         ['T', 'a', 'p', 'q', 'f', 'l', 'm', 'M']
     """
-    wanted = Instrument.parse(instrument) if isinstance(instrument, str) else instrument
+    wanted = instrument_of(instrument)
     settings = settings or Settings()
     directory = instrument_directory(settings.cache_dir, wanted)
     manager = BackfillCacheManager(directory, wanted, encoding_of(settings))

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from backfilld.core.model import Instrument, Market
+from backfilld.core.text import plain
 from backfilld.errors import SettingsError
 
 _LEVELS = {"zstd": (1, 22), "gzip": (1, 9)}
@@ -28,6 +29,19 @@ def instrument_text(text: str) -> str:
         return str(Instrument.parse(f"{market.lower()}:{symbol}" if market else text))
     except SettingsError as error:
         raise ValueError(str(error)) from None
+
+
+def instrument_of(given: object) -> Instrument:
+    """The instrument, or the one that a text names in any of these spellings. Raises SettingsError."""
+    if isinstance(given, Instrument):
+        return given
+    if not isinstance(given, str):
+        raise SettingsError(f"{plain(repr(given), 60)} is not an instrument: give text such as 'spot:BTCUSDT'")
+    try:
+        return Instrument.parse(instrument_text(given.strip()))
+    except ValueError as error:
+        sentence = str(error)
+    raise SettingsError(sentence if sentence.startswith("instrument ") else f"instrument {given!r}: {sentence}")
 
 
 def is_loopback(host: str) -> bool:
