@@ -51,7 +51,7 @@ class Fetchers:
         self._scopes: list[trio.CancelScope] = []
 
     def grow(self, count: int) -> None:
-        """Have at least so many per pool."""
+        """Start fetchers until each pool has at least ``count``."""
         while self._count < count:
             self._count += 1
             for ports in self._ports.values():

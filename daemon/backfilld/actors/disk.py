@@ -1,4 +1,4 @@
-"""A disk that fails, or does not answer: how it is met by those who write to it.
+"""How those who write to a disk handle its failures, and a disk that does not answer.
 
 Owns the patience and its deadline. Must not know what is written.
 """
@@ -21,14 +21,14 @@ T = TypeVar("T")
 LONGEST_RETRY_S = 30.0
 
 SHOWN_AFTER_S = 30.0
-"""A disk that has not answered for so long is shown to whoever looks, in seconds."""
+"""After this many seconds without an answer the disk is shown as hanging."""
 
 SLOWEST_BYTES_PER_S = 1_000_000
-"""At least so many bytes of a file that is given to it a disk takes in, or the machine that joins it with others."""
+"""The slowest speed at which a working disk takes in a file, or the machine merges it with others."""
 
 
 class Disk:
-    """How a failing disk is met: with ``is_patient`` it is tried until it works, else the first failure is raised.
+    """How to handle a failing disk: with ``is_patient`` try until it works, else raise the first failure.
     ``trouble`` shows what is wrong; ``waits`` are those for its answers."""
 
     def __init__(self, *, is_patient: bool) -> None:
@@ -61,7 +61,7 @@ class Disk:
                 self._shields.remove(shield)
 
     async def attempt(self, save: Callable[[], Awaitable[T]], what: str, size_bytes: int = 0) -> T:
-        """Save ``what`` once, made from a file of so many bytes; a cancellation from outside does not reach it."""
+        """Save ``what`` once, made from a file of ``size_bytes``. A cancellation from outside does not reach it."""
         with self.shielded(what, size_bytes):
             return await save()
         raise StoreError("the disk did not answer in time: what was downloaded since the last checkpoint is not saved")

@@ -35,11 +35,11 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 PAUSES = 5
-"""One question sits out pauses for so many times the longest one, all together."""
+"""Give up a question after waiting this many times the longest pause in total."""
 
 AFTER_YOU_S = 0.002
-"""Before an answer is decoded, whoever got the permit that it freed sends: decoding holds the loop for about 1 ms, and
-a request on its way costs it nothing."""
+"""Yield for this long before decoding an answer. Decoding blocks the loop for about 1 ms; yielding first lets the
+fetcher that got the freed permit send its request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class _Request(Generic[T]):
     retries_lies: bool = True
 
     def believes(self, error: ExchangeError, failures: int, attempts: int) -> bool:
-        """Whether an answer that is not what was asked for will be none another time either."""
+        """Whether to accept a wrong answer as final, because asking again would bring no other."""
         if not isinstance(error, UnexpectedAnswer):
             return False
         return not self.retries_lies or (error.absent is not None and failures >= attempts)

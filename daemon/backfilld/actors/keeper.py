@@ -21,7 +21,7 @@ log = structlog.get_logger()
 SHOWN_EVERY_S = 5.0
 
 HEARTBEAT_S = 15.0
-"""Without a change it is saved so often all the same: a reader learns that the daemon runs, and how it stands."""
+"""The state is saved this often even without a change, so that a reader sees that the daemon runs."""
 
 
 def _shielded() -> AbstractContextManager[object]:

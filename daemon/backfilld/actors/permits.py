@@ -94,7 +94,8 @@ class TellTime(msgspec.Struct, frozen=True):
 
 
 class SetShare(msgspec.Struct, frozen=True):
-    """Use this share of the limits, with so many requests in flight; other programs use up ``client_share`` of it."""
+    """Use this share of the limits, with at most ``max_in_flight`` requests at a time. Other programs may use up to
+    ``client_share`` of it."""
 
     weight_share: float
     max_in_flight: int

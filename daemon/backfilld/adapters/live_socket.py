@@ -223,7 +223,7 @@ async def connect_live(
     """The frames of a running daemon, from ``from_id`` on as far as it remembers; None if none listens there.
 
     Raises StoreError if the socket belongs to somebody else. The iterator raises EOFError (GONE,
-    STILL, NONSENSE) where nothing more can be had from it.
+    STILL, NONSENSE) if it brings nothing more.
     """
     stream = await _connected(directory)
     if stream is None:

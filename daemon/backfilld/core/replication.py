@@ -23,7 +23,7 @@ STATE_FOLDER = ".backfilld"
 """Holds what is derived or for our own use; no pattern that names all day files reaches into it."""
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
-"""After a failure the bucket is left alone for so many seconds, twice as long each time."""
+"""How long to wait after the first failure of the bucket, and at most. The wait doubles with each failure."""
 
 _DAY_KEY = re.compile(r"market=([^/=]+)/symbol=([^/=]+)/backfill_(\d{4}-\d\d-\d\d)\.parquet")
 

@@ -66,7 +66,7 @@ __all__ = [
 @dataclass(slots=True)
 class StreamBatch:
     """What a stream brought at once: trades by instrument in order of arrival, the newest event time in ms, whether
-    the exchange announced the end of the connection, refused requests, and how many messages were of no use."""
+    the exchange announced the end of the connection, refused requests, and how many messages could not be used."""
 
     trades: dict[Instrument, list[LiveTrade]] = field(default_factory=dict)
     event_ms: int = 0

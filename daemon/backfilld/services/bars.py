@@ -82,7 +82,7 @@ def shown(candles: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _decimal(units: pl.Expr) -> pl.Expr:
-    """The number nearest to so many units of 1e-8. Beyond 2^53 units the whole part and the fraction are apart, as each
+    """The number nearest to ``units`` of 1e-8. Beyond 2^53 units the whole part and the fraction are apart, as each
     of them is exact."""
     # A column, because polars multiplies by the reciprocal of a single divisor, which is not the nearest number.
     divisor = (units * 0 + UNITS).cast(pl.Float64)

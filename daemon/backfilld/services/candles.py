@@ -25,7 +25,7 @@ _ROUNDS_RIGHT_BELOW = 2.0**25
 _INT64_BELOW = 2.0**62
 _CENT = 1_000_000
 PIECE_ROWS = 1 << 17
-"""So many trades are summed up at a time: what that takes stays in the processor's cache."""
+"""How many trades are summed up at a time: this many stay in the processor's cache."""
 
 _SUMS = ("q", "quote", "trades", "bought", "bought_quote")
 _PARTS: dict[str, pl.DataType] = {

@@ -10,7 +10,7 @@ from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_TRY_LATER
 from backfilld.store.daemon_state import peek_activity
 
 SILENT_S = 60.0
-"""A daemon reports every 15 s, also when nothing happens: one that has not for so long does not run, or is stuck."""
+"""A daemon reports every 15 s, also when nothing happens. After this long without a report it is stopped or stuck."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from backfilld.store.layout import archive_directory
 T = TypeVar("T")
 
 PATIENCE_S, FIRST_WAIT_S = 60.0, 0.5
-"""For so long a task waits for a bucket that does not answer; then it fails, and runs again elsewhere."""
+"""How long a task waits for a bucket that does not answer. Then it fails, and runs again elsewhere."""
 
 ONE_DAY = timedelta(days=1)
 

@@ -13,7 +13,7 @@ from backfilld.core.day.start import ONE_DAY, has_no_room
 
 MARKS = {"sealed": "#", "partial": "+", "empty": "-", "missing": ".", "conflicted": "!", "bad": "x", "locked": "L"}
 """How a day is drawn: complete and over; anything less; no file, as nothing was traded; no file; two versions of a
-trade; a file of no use; one that no key opens."""
+trade; a damaged file; one that no key opens."""
 
 
 @dataclass(frozen=True, slots=True)

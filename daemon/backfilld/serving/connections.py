@@ -29,7 +29,7 @@ HEADERS_WITHIN_S = 15.0
 """How long the head of a request may take, and an idle connection stays open."""
 
 STALLED_S = 10.0
-"""A client that takes nothing for so long is closed."""
+"""The connection of a client that takes nothing for this long is closed."""
 
 ANSWER_WITHIN_S = 60.0
 """The longest that an answer may take in all, unless it is a stream of events."""

@@ -68,7 +68,7 @@ class StreamServer:
             connection.shut_down()
 
     async def finish(self, wait_s: float) -> None:
-        """Wait so long for the announcements to leave."""
+        """Wait up to ``wait_s`` for the announcements to be sent."""
         with trio.move_on_after(wait_s):
             while self._open:
                 self._left = trio.Event()

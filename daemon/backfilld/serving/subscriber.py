@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 MOST_FRAMES = 4096
 MOST_BYTES = 8 << 20
 STALLED_S = 10.0
-"""A subscriber that takes nothing for so long is closed."""
+"""The connection of a subscriber that takes nothing for this long is closed."""
 
 BATCH_BYTES = 65_536
 """Bytes that are handed to the socket at once: progress is seen after each."""

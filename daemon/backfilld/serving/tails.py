@@ -21,7 +21,7 @@ PACKED_ROWS = 2048
 """Trades that make a frame: a trade as an object takes three times the memory."""
 
 FRESH_S = 10.0
-"""A stream that has brought no trade for so long may be dead: the newest trades are then the exchange's to name."""
+"""After this long without a trade the stream may be dead; the newest trades then come from the exchange."""
 
 
 @dataclass(slots=True)

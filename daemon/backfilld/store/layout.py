@@ -17,7 +17,7 @@ Stamp = tuple[int, int, int]
 
 _DAY_FILE = re.compile(r"backfill_(\d{4}-\d\d-\d\d)\.parquet")
 _NAMES_KEPT = 8192
-"""Of so many names the days are kept: those of 20 years. Each instrument has files of the same names."""
+"""For how many file names the parsed day is cached: 20 years of days. All instruments share the same names."""
 
 _JOURNAL = re.compile(r"(\d{4}-\d\d-\d\d)\.journal")
 

@@ -11,7 +11,7 @@ from backfilld.core.model import Instrument
 from backfilld.store.atomic import replacing
 
 FRESH_S = 6 * 3600
-"""For so long a listing is believed: the archive publishes a day once."""
+"""How long a listing stays valid: the archive publishes a day once."""
 
 
 class _Listing(msgspec.Struct, frozen=True):

@@ -79,7 +79,7 @@ def sealed_file(manager: BackfillCacheManager, day: date) -> SealedFile | None:
 
 
 def sound_file(manager: BackfillCacheManager, day: date) -> SealedFile | str:
-    """The day's file if nothing is wrong with it and it is sealed; else why it is of no use."""
+    """The day's file if it is sound and sealed; else the reason why it cannot be pushed."""
     assert manager.instrument is not None  # noqa: S101 - days without an instrument are in no bucket
     inspected = inspect_day(
         manager.get_cache_path(day), day, manager.instrument, keys=manager.encoding.keys.for_reading

@@ -50,7 +50,7 @@ class _Day:
         return self.certificate.rows - self.journal_rows
 
     def turn_with(self, name: str, journal_rows: int, now_s: float, save_s: float) -> float:
-        """When the file is to be rewritten if the journal has so many rows."""
+        """When to rewrite the file if the journal has ``journal_rows``."""
         turn_s = turn_of(name, now_s, save_s) if self.turn_s is None else self.turn_s
         return min(turn_s, now_s) if has_grown(journal_rows, self.file_rows) and not math.isinf(save_s) else turn_s
 

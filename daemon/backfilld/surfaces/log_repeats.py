@@ -18,9 +18,9 @@ FAILURES = frozenset(
 AGAIN_S = 30.0
 """How long after the first line of an outage the second one comes; then twice as long each time."""
 FORGOTTEN_S = 300.0
-"""Without a failure for so long an outage is over, even if nobody has reported it so."""
+"""An outage is over after this long without a failure, even if nobody has reported its end."""
 STEADY_S = 30.0
-"""A stream that is lost less than so long after it was connected again is still in the same trouble."""
+"""A stream that is lost within this long after it was connected again is still in the same outage."""
 MOST_TROUBLES = 1000
 """How many are remembered: error texts come from outside."""
 

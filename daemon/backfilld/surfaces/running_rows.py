@@ -14,7 +14,7 @@ from backfilld.surfaces.rows import Row, State, duration
 from backfilld.surfaces.words import counted
 
 RATE_OVER_S = 10.0
-"""A rate is that of so many seconds: long enough to be steady over a request's latency."""
+"""How many seconds a rate is computed over: long enough to be steady despite a request's latency."""
 LEAST_RATE_OVER_S = 1.0
 
 

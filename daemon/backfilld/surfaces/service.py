@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 1.0
 START_TAKES_S = 60.0
-"""While the first backfill runs, systemd is asked again and again to wait so much longer."""
+"""While the first backfill runs, we repeatedly ask systemd to wait this much longer."""
 STOPPING = "stopping: saving what is in hand"
 SLACK_S = 10.0
 """Slack beyond the longest request, and beyond the longest wait for a failing disk, in which nothing need move."""

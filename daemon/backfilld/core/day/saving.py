@@ -41,7 +41,7 @@ def is_rewrite_due(file_rows: int, save_s: float, *, is_over: bool = False) -> b
 
 
 def has_grown(journal_rows: int, file_rows: int) -> bool:
-    """Whether the journal has so many rows that it is the turn of its file."""
+    """Whether the journal has grown so long that the file is due."""
     return journal_rows >= max(GROWTH * file_rows, LEAST_GROWTH_ROWS)
 
 

@@ -77,7 +77,7 @@ class History:
         windows.append(seen)
 
     def saw_trades(self, now_ms: float, counts: Mapping[Instrument, int]) -> None:
-        """So many trades have been given out of each instrument since some beginning of its own."""
+        """Take the total of trades given out of each instrument; each total counts from a start of its own."""
         if self._counted_ms is not None and now_ms - self._counted_ms < STRETCH_MS:
             return
         if self._counted_ms is not None:

@@ -109,7 +109,7 @@ def _by_symbols(one: int, every: int, *steps: tuple[int, int]) -> Weight:
 
 
 def _a_symbol(each: int) -> Weight:
-    """So much for each symbol, up to a bound."""
+    """``each`` per symbol, up to MOST_SYMBOLS_WEIGHT."""
 
     def weight(given: Mapping[str, str]) -> int:
         return min(MOST_SYMBOLS_WEIGHT, each * (given.get("symbols", "").count(",") + 1))

@@ -20,9 +20,10 @@ DOUBTFUL_PART = 0.1
 BELIEVED_TIMES = 3
 """A reported count above this many times its limit is not believed."""
 MET_MS = 60 * MINUTE_MS
-"""How long a limit that was met below its name is respected. A refusal for another reason must not slow us for good."""
+"""How long to respect a limit that refused us below its documented value. A refusal for another reason must not slow us
+for good."""
 LEAST_MET_PART = 0.1
-"""A limit that was met counts as at least this part of the named one: one odd refusal must not stop us."""
+"""The least part of the documented limit that a refusal can lower it to: one odd refusal must not stop us."""
 LOOKS = 16
 """How finely the moment is searched when others leave room again: a window's length over two to this."""
 

@@ -15,7 +15,7 @@ ROW = "row-"
 """What the ids of rows begin with."""
 
 MANY_ROWS = 50
-"""From so many instruments on, figures are coarser and rows are sent less often."""
+"""From this many instruments on, figures are coarser and rows are sent less often."""
 
 MOODS = ("bad", "busy", "good")
 

@@ -26,7 +26,7 @@ MOST_INSTRUMENTS = 8
 """Instruments whose charts are kept; a busy day's takes about 20 MB."""
 
 LOOKED_AT_S = 120.0
-"""A chart that nobody has asked for in so long is dropped."""
+"""A chart is dropped after nobody has asked for it for this long."""
 
 DISK_EVERY_S = 5.0
 """How often the files are read while no stream brings the instrument."""

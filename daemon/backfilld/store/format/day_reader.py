@@ -32,10 +32,10 @@ from backfilld.store.format.plain_footer import MOST_GROUP_BYTES, ROW_GROUP_ROWS
 T = TypeVar("T")
 
 _FEW_ROWS = 16_384
-"""Up to so many rows are decoded faster by one thread than handed to several."""
+"""Up to this many rows, one thread decodes faster than several."""
 
 _SMALL_BYTES = 128 << 10
-"""So small a file is read whole when it is opened."""
+"""A file up to this size is read whole when it is opened."""
 
 _AGE = b"age-encryption.org/"
 """With these bytes a file begins that age has encrypted as a whole."""
