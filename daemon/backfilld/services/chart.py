@@ -87,33 +87,45 @@ def day_chart(trades: pl.DataFrame, title: str) -> Any:
     if not (trades["p"] > 0).any():
         raise SettingsError(f"{title}: there is no trade to draw")
     tables = chart_tables(trades)
-    utc, price = alt.Scale(type="utc"), alt.Scale(zero=False)
-    time = alt.X("time:T", title=None, scale=utc, axis=alt.Axis(format="%H:%M"))
+    top = alt.hconcat(_price(alt, tables), _volume_by_price(alt, tables), spacing=5).resolve_scale(y="shared")
+    subtitle = ["blue: price · dashed: VWAP · red bar: point of control · grey: missing ids"]
+    return alt.vconcat(top, _delta(alt, tables)).properties(
+        title=alt.TitleParams(title, subtitle=subtitle, anchor="start")
+    )
+
+
+def _time(alt: Any) -> Any:
+    return alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=alt.Axis(format="%H:%M"))
+
+
+def _price(alt: Any, tables: ChartTables) -> Any:
+    """Price and VWAP by time, on a ground that is shaded where ids are missing."""
+    time, utc, price = _time(alt), alt.Scale(type="utc"), alt.Scale(zero=False)
     points = alt.Chart(tables.points)
     line = points.mark_line(color=_PRICE, strokeWidth=1.2).encode(time, alt.Y("close:Q", title="price", scale=price))
     vwap = points.mark_line(color=_VWAP, strokeDash=[5, 3]).encode(time, alt.Y("vwap:Q", scale=price))
     holes = alt.Chart(tables.holes).mark_rect(color=_HOLE, opacity=0.35)
     shaded = holes.encode(alt.X("start:T", scale=utc), alt.X2("stop:T"), tooltip=["start:T", "stop:T", "missing:Q"])
-    profile = alt.Chart(tables.profile).mark_rect(opacity=0.7)
-    bars = profile.encode(
+    return alt.layer(shaded, line, vwap).properties(width=_WIDTH, height=_HEIGHT)
+
+
+def _volume_by_price(alt: Any, tables: ChartTables) -> Any:
+    price = alt.Scale(zero=False)
+    bars = alt.Chart(tables.profile).mark_rect(opacity=0.7)
+    return bars.encode(
         alt.Y("low:Q", title=None, scale=price, axis=alt.Axis(labels=False, ticks=False)),
         alt.Y2("high:Q"),
         alt.X("none:Q", title="volume by price"),
         alt.X2("volume:Q"),
         color=alt.condition("datum.is_poc", alt.value(_POC), alt.value(_PRICE)),
         tooltip=["low:Q", "high:Q", "volume:Q"],
-    )
-    delta = points.mark_area(line={"color": _BUY}, color=_BUY, opacity=0.3)
-    flow = delta.encode(time, alt.Y("delta:Q", title="cumulative delta"))
-    top = alt.hconcat(
-        alt.layer(shaded, line, vwap).properties(width=_WIDTH, height=_HEIGHT),
-        bars.properties(width=_PROFILE_WIDTH, height=_HEIGHT),
-        spacing=5,
-    ).resolve_scale(y="shared")
-    subtitle = ["blue: price · dashed: VWAP · red bar: point of control · grey: missing ids"]
-    return alt.vconcat(top, flow.properties(width=_WIDTH, height=_DELTA_HEIGHT)).properties(
-        title=alt.TitleParams(title, subtitle=subtitle, anchor="start")
-    )
+    ).properties(width=_PROFILE_WIDTH, height=_HEIGHT)
+
+
+def _delta(alt: Any, tables: ChartTables) -> Any:
+    area = alt.Chart(tables.points).mark_area(line={"color": _BUY}, color=_BUY, opacity=0.3)
+    flow = area.encode(_time(alt), alt.Y("delta:Q", title="cumulative delta"))
+    return flow.properties(width=_WIDTH, height=_DELTA_HEIGHT)
 
 
 def check_format(path: Path) -> None:

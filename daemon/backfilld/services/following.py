@@ -72,11 +72,7 @@ async def follow(
     settings = settings or Settings()
     directory = instrument_directory(settings.cache_dir, wanted)
     manager = BackfillCacheManager(directory, wanted, encoding_of(settings))
-    next_id = from_id
-    if start is not None:
-        if from_id is not None:
-            raise SettingsError("from_id and start exclude each other: give one of them")
-        next_id = _first_id(manager, moment_ms(start))
+    next_id = _begin(manager, from_id, start)
     lost_at: float | None = None
     while True:
         ended: Ended | None = None
@@ -96,6 +92,15 @@ async def follow(
             reason = "no daemon came back" if ended is None else ended.reason
             raise FollowEnded(f"{wanted}: {reason}; go on from id {next_id}", next_id=next_id)
         await trio.sleep(DISK_LOOK_S)
+
+
+def _begin(manager: BackfillCacheManager, from_id: int | None, start: Moment | None) -> int | None:
+    """The id to begin with, None for the next trade that comes."""
+    if start is None:
+        return from_id
+    if from_id is not None:
+        raise SettingsError("from_id and start exclude each other: give one of them")
+    return _first_id(manager, moment_ms(start))
 
 
 STOPPING = "the daemon is stopping"

@@ -75,7 +75,7 @@ def _good_ones(files: Sequence[DayFile], keys: KeyRing) -> Iterator[tuple[int, I
     if rows is None:
         return
     digests = digests_of(rows, [each.facts.rows for each in small])
-    for each, seen, digest in zip(small, _seen(small, rows), digests, strict=True):
+    for each, seen, digest in zip(small, _seen(_by_file(small, rows)), digests, strict=True):
         _, day, instrument, _ = files[each.place]
         if _is_as_claimed(each, seen, digest):
             yield each.place, Inspected(instrument, day, each.facts, each.facts.rows, each.size, ())
@@ -122,8 +122,8 @@ def _rows_of(small: Sequence[_Small]) -> pl.DataFrame | None:
     return frame if is_whole and frame.schema == SCHEMA else None
 
 
-def _seen(small: Sequence[_Small], trades: pl.DataFrame) -> list[dict[str, Any]]:
-    """What the rows of each file say, in one pass over all of them."""
+def _by_file(small: Sequence[_Small], trades: pl.DataFrame) -> pl.DataFrame:
+    """The rows of all files, each with its file and the ends of that file's day."""
     facts = pl.DataFrame(
         {
             "file": range(len(small)),
@@ -133,7 +133,11 @@ def _seen(small: Sequence[_Small], trades: pl.DataFrame) -> list[dict[str, Any]]
         }
     )
     of_row = facts.select(pl.col("file", "start_ms", "stop_ms").repeat_by("rows").explode())
-    rows = pl.concat([trades, of_row], how="horizontal")
+    return pl.concat([trades, of_row], how="horizontal")
+
+
+def _seen(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """What the rows of each file say, in one pass over all of them."""
     is_number = pl.all_horizontal([pl.col(name).is_finite() & (pl.col(name) >= 0) for name in ("p", "q")])
     is_inside = pl.col("T").is_between(pl.col("start_ms"), pl.col("stop_ms"), closed="left")
     marker_before = pl.col("is_marker").shift()
