@@ -28,8 +28,8 @@ from backfilld.ports import DayPublished, Saved
 from backfilld.store.atomic import sweep_state_directory, sweep_temporary_files, translated
 from backfilld.store.format.dayfile import Encoding, warm_up
 from backfilld.store.journal import remove_journal
-from backfilld.store.known_days import FullStamp, KnownDays, full_stamp
-from backfilld.store.layout import Stamp, instrument_directory, stamp_of, state_directory
+from backfilld.store.known_days import KnownDays
+from backfilld.store.layout import FullStamp, Stamp, full_stamp, instrument_directory, stamp_of, state_directory
 from backfilld.store.manager import Appended, BackfillCacheManager
 from backfilld.store.shown_state import load_shown, save_shown
 from backfilld.store.waiting_days import WaitingDays

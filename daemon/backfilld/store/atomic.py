@@ -41,13 +41,18 @@ def _reason(error: OSError) -> str:
 
 
 @contextmanager
-def replacing(path: Path, *, synced: bool = True) -> Iterator[Path]:
+def replacing(
+    path: Path, *, synced: bool = True, by: Path | None = None, keeping: Path | None = None
+) -> Iterator[Path]:
     """Yield a temporary path to fill; at the end of the block that file takes the place of ``path``. What need not
     outlive a loss of power is not ``synced``: readers see the old file or the new one all the same.
 
+    ``by`` names a temporary file that is there already. What is replaced stays under the name ``keeping``, if the file
+    system can link it.
+
     Raises StoreError. When the block, the disk or the rename fails, ``path`` is as before and the temporary file gone.
     """
-    temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
+    temporary = by or path.parent / temporary_name(path)
     with translated(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
         _in_hand.add(temporary)
@@ -55,6 +60,9 @@ def replacing(path: Path, *, synced: bool = True) -> Iterator[Path]:
             yield temporary
             if synced:
                 _sync(temporary, os.O_RDWR)
+            if keeping is not None:
+                with suppress(OSError):
+                    os.link(path, keeping, follow_symlinks=False)
             temporary.replace(path)
         except BaseException:
             with suppress(OSError):
@@ -64,6 +72,11 @@ def replacing(path: Path, *, synced: bool = True) -> Iterator[Path]:
             _in_hand.remove(temporary)
         if synced:
             _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def temporary_name(path: Path) -> str:
+    """A name that no other file has, for one that is to become ``path``."""
+    return f"{path.name}{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def sweep_temporary_files(directory: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from backfilld.store.format.day_reader import DayReader, GroupEdges
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, Key, KeyRing
+from backfilld.store.format.plain_footer import ROW_GROUP_ROWS
 from backfilld.store.journal import Record, ascending, reading_journal
 from backfilld.store.journal_records import Note
 
@@ -94,9 +95,10 @@ class JoinedDay:
             self._reader.checked()
         return self.certificate
 
-    def row_groups(self) -> Iterator[pl.DataFrame]:
-        """The trades, about a row group at a time, in strictly ascending sequence of ``a`` throughout."""
-        pieces = self._reader.row_groups() if self._reader else iter(())
+    def row_groups(self, after_id: int = -1) -> Iterator[pl.DataFrame]:
+        """The trades, about a row group at a time, in strictly ascending sequence of ``a`` throughout; of the file those
+        behind this id."""
+        pieces = self._reader.row_groups(after_id) if self._reader else iter(())
         return spliced(pieces, self._journaled(), self.tally) if self._records else pieces
 
     @property
@@ -113,6 +115,11 @@ class JoinedDay:
         if self._reader is None:
             raise UntrustedFile("it is gone")
         return self._reader.row_group(number)
+
+    def goes_on(self, new: pl.DataFrame) -> bool:
+        """Whether the file has more than a row group, and the journal and ``new`` have later ids alone."""
+        firsts = [*(each.spans[0].ids.first_id for each in self._records if each.spans), *new["a"][:1]]
+        return self.rows_in_file > ROW_GROUP_ROWS and all(each > self._in_file.last_id for each in firsts)
 
     def beside_file(self) -> pl.DataFrame:
         """The trades of the journal that the file lacks, by id."""

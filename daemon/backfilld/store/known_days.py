@@ -7,7 +7,6 @@ and the lines have the stamps alone.
 """
 
 import os
-import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -20,7 +19,7 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.errors import DayLocked, StoreError
 from backfilld.store.atomic import replacing, translated
 from backfilld.store.format.footer import SCHEMA_VERSION, UntrustedFile
-from backfilld.store.layout import journal_name, names_in
+from backfilld.store.layout import FullStamp, full_stamp, journal_name, names_in
 from backfilld.store.manager import BackfillCacheManager
 
 FOLDER = "known"
@@ -35,9 +34,6 @@ _NO_CERTIFICATE = b"-"
 
 _DAY = 2
 """Of these the day, counted with the check."""
-
-FullStamp = tuple[int, int, int, int]
-"""Inode, size, and times of change of content and of file, in ns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +131,6 @@ class KnownDays:
         with replacing(self._path) as temporary:
             temporary.write_bytes(b"".join(lines[day] for day in sorted(lines)))
         self._lines = len(lines)
-
-
-def full_stamp(path: Path) -> FullStamp | None:
-    """Which regular file stands at a path, and when it was last changed; None for no such file."""
-    try:
-        found = path.stat(follow_symlinks=False)
-    except OSError:
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _line(day: date, known: _Known) -> bytes:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,9 @@ STATE_DIRECTORY = ".backfilld"
 
 Stamp = tuple[int, int, int]
 """Inode, size and time of change in ns: another file at a path has another stamp."""
+
+FullStamp = tuple[int, int, int, int]
+"""Inode, size, and times of change of content and of file, in ns. Nobody can set the last one."""
 
 _DAY_FILE = re.compile(r"backfill_(\d{4}-\d\d-\d\d)\.parquet")
 _NAMES_KEPT = 8192
@@ -107,3 +111,14 @@ def stamp_of(path: Path) -> Stamp | None:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def full_stamp(path: Path) -> FullStamp | None:
+    """Which regular file stands at a path, and when it was last changed; None for no such file."""
+    try:
+        found = path.stat(follow_symlinks=False)
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -30,6 +30,7 @@ from backfilld.store.joined_day import JoinedDay, Tally, spliced
 from backfilld.store.journal import remove_journal
 from backfilld.store.layout import instrument_directory, instruments_in
 from backfilld.store.stored_days import StoredDays, utc_day
+from backfilld.store.twins import Twins
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -150,9 +151,10 @@ class BackfillCacheManager(StoredDays):
         absent: Iterable[IdRange] = (),
         suspected: Iterable[Suspicion] = (),
         refuse_conflicts: bool = False,
+        twins: Twins | None = None,
     ) -> Appended:
         """Merge trades that ascend strictly in ``a`` and came from ``source`` into the day's file, a row group at a
-        time, and replace it. What the nearest stored days prove of its ends is written with it.
+        time, and replace it, by its twin if it has one. What the nearest stored days prove of its ends is written with it.
 
         ``day_starts`` say where days begin; ``absent`` and ``suspected`` are added to what the file knows of.
         With no trades only the certificate is renewed. On a conflict the stored row stays and the other is returned, or
@@ -171,8 +173,15 @@ class BackfillCacheManager(StoredDays):
             last_id = max(before.last_id if before else -1, new["a"][-1] if new.height else -1)
             # A day that goes on needs no digest, which would cost a fifth of writing it.
             is_over = later is not None or any(start.first_id > last_id for start in starts)
-            with rewriting(self.get_cache_path(day), day, self.instrument, self.encoding, digested=is_over) as writer:
-                for piece in spliced(stored.row_groups() if stored else iter(()), iter([new]), tally):
+            place = self.get_cache_path(day), day, self.instrument, self.encoding
+            goes_on = not is_over and stored is not None and stored.goes_on(new)
+            opened = (
+                rewriting(*place, digested=is_over)
+                if twins is None
+                else twins.rewriting(*place, self.journals, digested=is_over, goes_on=goes_on)
+            )
+            with opened as writer:
+                for piece in spliced(stored.row_groups(writer.last_id) if stored else iter(()), iter([new]), tally):
                     writer.add(piece)
                 if refuse_conflicts:
                     _refuse_conflicts(tally.conflicts)

@@ -26,6 +26,7 @@ from backfilld.store.journal import JournalWriter, reading_journal
 from backfilld.store.journal_records import Note
 from backfilld.store.layout import Stamp, stamp_of
 from backfilld.store.manager import Appended, BackfillCacheManager
+from backfilld.store.twins import Twins
 
 Key = tuple[Instrument | None, date]
 
@@ -68,6 +69,7 @@ class WaitingDays:
 
     def __init__(self, save_s: float) -> None:
         self._save_s = save_s
+        self._twins = None if save_s == 0 or math.isinf(save_s) else Twins()
         self._days: dict[Key, _Day] = {}
         self._turns: dict[tuple[Instrument, date], float] = {}
 
@@ -119,6 +121,7 @@ class WaitingDays:
             source=addition.source,
             absent=absence.absent,
             suspected=absence.suspected,
+            twins=self._twins,
         )
         if not done.record.sealed:
             self._keep(manager.instrument, day, _Day(stamp_of(manager.get_cache_path(day)), done.record))

@@ -77,11 +77,11 @@ class DayReader:
     def __exit__(self, *_: object) -> None:
         self._handle.close()
 
-    def row_groups(self) -> Iterator[pl.DataFrame]:
-        """The trades, a row group at a time, in strictly ascending sequence of ``a`` throughout."""
+    def row_groups(self, after_id: int = -1) -> Iterator[pl.DataFrame]:
+        """The trades behind this id, a row group at a time, in strictly ascending sequence of ``a`` throughout."""
         self._check_count()
-        last_id = -1
-        for trades in self.pieces():
+        last_id = after_id
+        for trades in self.pieces() if after_id < 0 else self._pieces_after(after_id):
             ids = trades["a"]
             if ids.is_empty() or ids[0] <= last_id or not (ids.diff().drop_nulls() > 0).all():
                 raise UntrustedFile("its ids do not ascend")
@@ -93,6 +93,12 @@ class DayReader:
     def pieces(self) -> Iterator[pl.DataFrame]:
         """The rows as they stand, a row group at a time, their sequence unchecked."""
         return map(self._row_group, range(self._file.num_row_groups))
+
+    def _pieces_after(self, after_id: int) -> Iterator[pl.DataFrame]:
+        for number, edges in enumerate(self.edges()):
+            if edges.ids.last_id > after_id:
+                trades = self._row_group(number)
+                yield trades[int(trades["a"].search_sorted(after_id, side="right")) :]
 
     def edges(self) -> list[GroupEdges]:
         """The ends of each row group, as the file's footer has them: no row is decoded. Raises UntrustedFile for a file

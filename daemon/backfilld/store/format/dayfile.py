@@ -82,7 +82,7 @@ class DayWriter:
 
     def __init__(
         self,
-        path: Path | pa.BufferOutputStream,
+        path: Path | pa.NativeFile,
         day: date,
         instrument: Instrument | None = None,
         encoding: Encoding | None = None,
@@ -116,8 +116,12 @@ class DayWriter:
         self._spans: list[StoredSpan] = []
         self._digest = RowsDigest() if digested else None
         self._anomalies = Anomalies()
+        self._known_rows = 0
+        """So many of the rows to come were counted when they were written before."""
         self._is_finished = False
         self._uses = 1
+        self.last_id = -1
+        """The last id that the file has before the first piece."""
         self.bytes = 0
         """The size of the file, once it is closed."""
 
@@ -183,7 +187,9 @@ class DayWriter:
 
     def _encode(self, trades: pl.DataFrame) -> None:
         whole = trades.rechunk()
-        self._anomalies.add(whole)
+        news, self._known_rows = whole[self._known_rows :], 0
+        if news.height:
+            self._anomalies.add(news)
         if self._digest is not None:
             self._digest.add(whole)
         self._uses += _USES_PER_GROUP

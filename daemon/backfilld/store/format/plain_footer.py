@@ -8,7 +8,7 @@ and :class:`DayReader` says what the file is.
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument
+from backfilld.errors import StoreError
 from backfilld.store.format.footer import NewerSchema, UntrustedFile, decoded
 
 ROW_GROUP_ROWS = 131_072
@@ -28,10 +29,13 @@ _TAIL_BYTES = 4096
 """Read first: the footer of a day of 300,000 trades, and its certificate."""
 _MOST_FOOTER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
-_ENDING_BYTES = 8
+ENDING_BYTES = 8
 """The length of the footer, and the magic."""
 _MORE = 0x80
 """The bit of a byte that says that the number goes on."""
+
+_LIST, _LONG = 12, 15
+"""What a list of structs begins with: their number and a type in one byte; or, for so many or more, the number apart."""
 
 # Thrift's compact protocol. A number is bytes with the highest bit set, and one without.
 NUMBER = rb"[\x80-\xff]{0,9}+[\x00-\x7f]"
@@ -107,11 +111,16 @@ class PlainFooter:
 
     def chunks(self) -> Iterator[Chunk]:
         """The columns of each row group."""
-        for group in self.groups:
-            for at in range(1, group.re.groups - 1, _TAKEN_OF_COLUMN):
-                values, packed, data, dictionary = group.group(*range(at, at + _TAKEN_OF_COLUMN))
-                start = signed(dictionary or data)
-                yield Chunk(start, start + signed(packed), signed(values), bool(dictionary))
+        for number in range(len(self.groups)):
+            yield from self.chunks_of(number)
+
+    def chunks_of(self, number: int) -> Iterator[Chunk]:
+        """The columns of one row group."""
+        group = self.groups[number]
+        for at in range(1, group.re.groups - 1, _TAKEN_OF_COLUMN):
+            values, packed, data, dictionary = group.group(*range(at, at + _TAKEN_OF_COLUMN))
+            start = signed(dictionary or data)
+            yield Chunk(start, start + signed(packed), signed(values), bool(dictionary))
 
     def decoded(self, day: date, instrument: Instrument | None) -> Certificate | None:
         """The certificate, if it is of this day and this instrument, and the row groups are of possible sizes."""
@@ -150,14 +159,34 @@ def plain_footer(footer: bytes) -> PlainFooter | None:
 
 def plain_certificate(path: Path | str, day: date, instrument: Instrument | None) -> tuple[Certificate, int] | None:
     """What a plain day file says of itself, and its size; None where :class:`DayReader` has to look."""
+    read, size = footer_of(path)
+    certificate = read.decoded(day, instrument) if read is not None else None
+    return None if certificate is None else (certificate, size)
+
+
+def footer_of(path: Path | str) -> tuple[PlainFooter | None, int]:
+    """The footer of a plain day file, and its size; None for one of another form, and for no file."""
     try:
         with opened(path) as found:
-            footer = None if found is None else _read(*found)
+            footer, size = (None, 0) if found is None else (_read(*found), found[1])
     except OSError:
-        return None
-    read = plain_footer(footer) if footer is not None else None
-    certificate = read.decoded(day, instrument) if read is not None else None
-    return None if certificate is None or found is None else (certificate, found[1])
+        return None, 0
+    return plain_footer(footer) if footer is not None else None, size
+
+
+def with_groups_before(groups: Sequence[re.Match[bytes]], text: bytes, start: int) -> bytes:
+    """The footer ``text``, with these row groups before its own, which begin at ``start``. Raises StoreError for a
+    footer of another form."""
+    footer = plain_footer(text)
+    if footer is None or next(footer.chunks()).start != start:
+        raise StoreError("the footer of the rows that follow is of another form")
+    every = (*groups, *footer.groups)
+    count = (
+        bytes([len(every) << 4 | _LIST]) if len(every) < _LONG else bytes([_LONG << 4 | _LIST]) + _varint(len(every))
+    )
+    rows = sum(signed(group[group.re.groups]) for group in every)
+    head = _HEAD + b"\x16" + _varint(rows << 1) + b"\x19" + count
+    return head + b"".join(group[0] for group in every) + text[footer.groups[-1].end() :]
 
 
 @contextmanager
@@ -177,15 +206,15 @@ def opened(path: Path | str) -> Iterator[tuple[int, int] | None]:
 
 def footer_in(body: bytes) -> bytes | None:
     """The footer of a file of which all, or the end, is given; None if it is not in it."""
-    needed = int.from_bytes(body[-_ENDING_BYTES:-4], "little") + _ENDING_BYTES
+    needed = int.from_bytes(body[-ENDING_BYTES:-4], "little") + ENDING_BYTES
     if needed > len(body) or not body.endswith(_MAGIC):
         return None
-    return body[-needed:-_ENDING_BYTES]
+    return body[-needed:-ENDING_BYTES]
 
 
 def _read(descriptor: int, size: int) -> bytes | None:
     tail = os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
-    needed = int.from_bytes(tail[-_ENDING_BYTES:-4], "little") + _ENDING_BYTES
+    needed = int.from_bytes(tail[-ENDING_BYTES:-4], "little") + ENDING_BYTES
     if len(tail) < needed <= min(size, _MOST_FOOTER_BYTES):
         tail = os.pread(descriptor, needed, size - needed)
     return footer_in(tail)
@@ -197,6 +226,14 @@ def _number(varint: bytes) -> int:
     for place, byte in enumerate(varint):
         value |= (byte & ~_MORE) << 7 * place
     return value
+
+
+def _varint(number: int) -> bytes:
+    groups = bytearray()
+    while number >= _MORE:
+        groups.append(number & ~_MORE & 0xFF | _MORE)
+        number >>= 7
+    return bytes([*groups, number])
 
 
 def signed(varint: bytes) -> int:

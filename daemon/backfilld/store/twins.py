@@ -1,0 +1,127 @@
+"""The twin of a day file: the file that it replaced last, under a hidden name, which becomes the next one.
+
+A rewrite costs what the day has. Where only later rows came, it costs what is new: the twin lacks the rows of the last
+two rewrites, so its full row groups stay, its end is written anew, and it takes the place of the file, which becomes
+the twin. The file is byte for byte that of a full rewrite.
+
+| state   | on disk                            | the next rewrite                                                  |
+|---------|------------------------------------|-------------------------------------------------------------------|
+| none    | the file                           | is a full one; what it replaces is the twin if the day goes on    |
+| ready   | the file, the twin                 | extends the twin if both are as they were left, and nobody has it |
+|         |                                    | open; else deletes it, and is a full one                          |
+| in hand | the file, the twin with a torn end | ends: the twin replaces the file, ready; or fails: deleted, none  |
+
+The file is always whole: until the rename the old one, synced long ago; after it the new one, synced before. What has
+a second name, which is somebody's backup, is no twin. A process remembers its twins; those of a dead one are swept as
+the temporary files that they are by name. Encrypted files have none: Arrow cannot go on with one.
+
+Owns which twins there are. Must not decide when a day is rewritten (:mod:`backfilld.core.day.saving`).
+"""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from backfilld.core.model import Instrument
+from backfilld.store.atomic import replacing, temporary_name
+from backfilld.store.format.continued_day import Begun, ContinuedDayWriter, begun_in
+from backfilld.store.format.dayfile import DayWriter, Encoding
+from backfilld.store.layout import FullStamp, full_stamp
+from backfilld.store.open_files import is_known_to_be_closed
+
+
+@dataclass(frozen=True, slots=True)
+class _Twin:
+    """A twin, and both files as they were left."""
+
+    path: Path
+    stamp: FullStamp | None
+    file_stamp: FullStamp | None
+
+    def is_as_left(self, file: Path) -> bool:
+        """Whether nobody has changed the twin, linked it elsewhere, or changed the file."""
+        stamps = full_stamp(self.path), full_stamp(file)
+        return None not in stamps and stamps == (self.stamp, self.file_stamp) and self.path.stat().st_nlink == 1
+
+
+class Twins:
+    """The twins of the files that one process writes, which are deleted with it."""
+
+    def __init__(self) -> None:
+        self._ready: dict[Path, _Twin] = {}
+        weakref.finalize(self, _delete_all, self._ready)
+
+    @contextmanager
+    def rewriting(
+        self,
+        path: Path,
+        day: date,
+        instrument: Instrument | None,
+        encoding: Encoding,
+        directory: Path,
+        *,
+        digested: bool,
+        goes_on: bool,
+    ) -> Iterator[DayWriter]:
+        """As :func:`backfilld.store.format.dayfile.rewriting`. The writer may have rows already: up to its ``last_id``.
+
+        A day ``goes_on`` if it has row groups that stay, only later rows came, and its rows need no digest. The twin is
+        in ``directory``, which nobody else reads.
+        """
+        has_twin = goes_on and encoding.keys.writing is None
+        twin, begun = self._begun(path, day, instrument) if has_twin else self.drop(path)
+        left = directory / temporary_name(path) if has_twin else None
+        try:
+            with (
+                replacing(path, by=twin, keeping=left) as temporary,
+                _opened(temporary, begun, day, instrument, encoding, digested=digested) as writer,
+            ):
+                yield writer
+        except BaseException:
+            _delete(left)
+            raise
+        if left is not None:
+            self._ready[path] = _Twin(left, full_stamp(left), full_stamp(path))
+
+    def drop(self, path: Path) -> tuple[None, None]:
+        """Delete the twin of a file, if it has one."""
+        twin = self._ready.pop(path, None)
+        _delete(twin.path if twin else None)
+        return None, None
+
+    def give_way(self) -> None:
+        """Delete all twins: the disk may need the room."""
+        _delete_all(self._ready)
+
+    def _begun(self, path: Path, day: date, instrument: Instrument | None) -> tuple[Path, Begun] | tuple[None, None]:
+        """The twin, which is no longer ready then, and what stays of it; None for one that is not to be changed."""
+        twin = self._ready.get(path)
+        if twin is not None and twin.is_as_left(path) and is_known_to_be_closed(twin.path):
+            begun = begun_in(twin.path, day, instrument)
+            if begun is not None:
+                del self._ready[path]
+                return twin.path, begun
+        return self.drop(path)
+
+
+def _opened(
+    path: Path, begun: Begun | None, day: date, instrument: Instrument | None, encoding: Encoding, *, digested: bool
+) -> DayWriter:
+    if begun is None:
+        return DayWriter(path, day, instrument, encoding, digested=digested)
+    return ContinuedDayWriter(path, begun, instrument, encoding)
+
+
+def _delete_all(ready: dict[Path, _Twin]) -> None:
+    while ready:
+        _delete(ready.popitem()[1].path)
+
+
+def _delete(path: Path | None) -> None:
+    """A name that cannot be deleted is swept by the next process."""
+    if path is not None:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
