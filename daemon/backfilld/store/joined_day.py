@@ -96,8 +96,8 @@ class JoinedDay:
         return self.certificate
 
     def row_groups(self, after_id: int = -1) -> Iterator[pl.DataFrame]:
-        """The trades, about a row group at a time, in strictly ascending sequence of ``a`` throughout; of the file those
-        behind this id."""
+        """The trades, about a row group at a time, in strictly ascending sequence of ``a`` throughout; of the file's
+        those behind this id."""
         pieces = self._reader.row_groups(after_id) if self._reader else iter(())
         return spliced(pieces, self._journaled(), self.tally) if self._records else pieces
 

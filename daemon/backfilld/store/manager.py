@@ -154,7 +154,8 @@ class BackfillCacheManager(StoredDays):
         twins: Twins | None = None,
     ) -> Appended:
         """Merge trades that ascend strictly in ``a`` and came from ``source`` into the day's file, a row group at a
-        time, and replace it, by its twin if it has one. What the nearest stored days prove of its ends is written with it.
+        time, and replace it. What the nearest stored days prove of its ends is written with it. With ``twins`` only the
+        end of the file may have to be written.
 
         ``day_starts`` say where days begin; ``absent`` and ``suspected`` are added to what the file knows of.
         With no trades only the certificate is renewed. On a conflict the stored row stays and the other is returned, or

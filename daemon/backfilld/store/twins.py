@@ -29,7 +29,7 @@ from backfilld.core.model import Instrument
 from backfilld.store.atomic import replacing, temporary_name
 from backfilld.store.format.continued_day import Begun, ContinuedDayWriter, begun_in
 from backfilld.store.format.dayfile import DayWriter, Encoding
-from backfilld.store.layout import FullStamp, full_stamp
+from backfilld.store.layout import FullStamp, Stamp, full_stamp, stamp_of
 from backfilld.store.open_files import is_known_to_be_closed
 
 
@@ -39,11 +39,11 @@ class _Twin:
 
     path: Path
     stamp: FullStamp | None
-    file_stamp: FullStamp | None
+    file_stamp: Stamp | None
 
     def is_as_left(self, file: Path) -> bool:
         """Whether nobody has changed the twin, linked it elsewhere, or changed the file."""
-        stamps = full_stamp(self.path), full_stamp(file)
+        stamps = full_stamp(self.path), stamp_of(file)
         return None not in stamps and stamps == (self.stamp, self.file_stamp) and self.path.stat().st_nlink == 1
 
 
@@ -74,6 +74,7 @@ class Twins:
         has_twin = goes_on and encoding.keys.writing is None
         twin, begun = self._begun(path, day, instrument) if has_twin else self.drop(path)
         left = directory / temporary_name(path) if has_twin else None
+        replaced = stamp_of(path)
         try:
             with (
                 replacing(path, by=twin, keeping=left) as temporary,
@@ -83,8 +84,11 @@ class Twins:
         except BaseException:
             _delete(left)
             raise
-        if left is not None:
-            self._ready[path] = _Twin(left, full_stamp(left), full_stamp(path))
+        if left is not None and stamp_of(left) == replaced:
+            self._ready[path] = _Twin(left, full_stamp(left), stamp_of(path))
+        else:
+            # The disk links nothing; or a thread that was given up on replaced the file meanwhile.
+            _delete(left)
 
     def drop(self, path: Path) -> tuple[None, None]:
         """Delete the twin of a file, if it has one."""

@@ -4,7 +4,8 @@ Owns the choice between an append and a rewrite, for one process that has the ca
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -18,6 +19,7 @@ from backfilld.core.day.saving import has_grown, is_rewrite_due, turn_of
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.model import Instrument
+from backfilld.errors import StoreError
 from backfilld.store.atomic import move_aside
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
@@ -69,7 +71,7 @@ class WaitingDays:
 
     def __init__(self, save_s: float) -> None:
         self._save_s = save_s
-        self._twins = None if save_s == 0 or math.isinf(save_s) else Twins()
+        self._twins = Twins() if 0 < save_s < math.inf else None
         self._days: dict[Key, _Day] = {}
         self._turns: dict[tuple[Instrument, date], float] = {}
 
@@ -114,15 +116,16 @@ class WaitingDays:
         """Put this, and all that waits, into the file of the day."""
         day, absence = addition.day, addition.absence
         self.forget(manager, day)
-        done = manager.append(
-            day,
-            addition.trades,
-            addition.day_starts,
-            source=addition.source,
-            absent=absence.absent,
-            suspected=absence.suspected,
-            twins=self._twins,
-        )
+        with self._giving_way():
+            done = manager.append(
+                day,
+                addition.trades,
+                addition.day_starts,
+                source=addition.source,
+                absent=absence.absent,
+                suspected=absence.suspected,
+                twins=self._twins,
+            )
         if not done.record.sealed:
             self._keep(manager.instrument, day, _Day(stamp_of(manager.get_cache_path(day)), done.record))
         return done
@@ -138,6 +141,16 @@ class WaitingDays:
     def forget(self, manager: BackfillCacheManager, day: date) -> None:
         """Look at the files again before the next save."""
         self._keep(manager.instrument, day, None)
+
+    @contextmanager
+    def _giving_way(self) -> Iterator[None]:
+        """A disk that is full has room again without the twins."""
+        try:
+            yield
+        except StoreError:
+            if self._twins is not None:
+                self._twins.give_way()
+            raise
 
     def _keep(self, instrument: Instrument | None, day: date, known: _Day | None) -> None:
         """What is known of a day, None for nothing. Turns stand apart: they are looked at between any two messages."""
@@ -178,7 +191,8 @@ class WaitingDays:
         self, manager: BackfillCacheManager, known: _Day, addition: Addition, after: Certificate, now_s: float
     ) -> None:
         day = addition.day
-        with JournalWriter(manager.journal_path(day), known.journal_bytes, manager.encoding.keys) as journal:
+        path, keys = manager.journal_path(day), manager.encoding.keys
+        with self._giving_way(), JournalWriter(path, known.journal_bytes, keys) as journal:
             journal.append(Note.of(addition), addition.trades)
             size = journal.size_bytes
         rows = known.journal_rows + addition.trades.height

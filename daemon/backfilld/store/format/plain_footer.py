@@ -35,7 +35,7 @@ _MORE = 0x80
 """The bit of a byte that says that the number goes on."""
 
 _LIST, _LONG = 12, 15
-"""What a list of structs begins with: their number and a type in one byte; or, for so many or more, the number apart."""
+"""A list begins with its length and the type of structs in one byte; from this length on it stands apart."""
 
 # Thrift's compact protocol. A number is bytes with the highest bit set, and one without.
 NUMBER = rb"[\x80-\xff]{0,9}+[\x00-\x7f]"
