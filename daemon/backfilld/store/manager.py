@@ -175,12 +175,11 @@ class BackfillCacheManager(StoredDays):
             # A day that goes on needs no digest, which would cost a fifth of writing it.
             is_over = later is not None or any(start.first_id > last_id for start in starts)
             place = self.get_cache_path(day), day, self.instrument, self.encoding
-            goes_on = not is_over and stored is not None and stored.goes_on(new)
-            opened = (
-                rewriting(*place, digested=is_over)
-                if twins is None
-                else twins.rewriting(*place, self.journals, digested=is_over, goes_on=goes_on)
-            )
+            goes_on = stored is not None and not is_over and stored.goes_on(new) and self.encoding.keys.writing is None
+            if twins is not None and goes_on:
+                opened = twins.rewriting(*place, self.journals)
+            else:
+                opened = rewriting(*place, digested=is_over)
             with opened as writer:
                 for piece in spliced(stored.row_groups(writer.last_id) if stored else iter(()), iter([new]), tally):
                     writer.add(piece)
@@ -193,6 +192,8 @@ class BackfillCacheManager(StoredDays):
                     conflicting=(*known.conflicting, *refused),
                 )
                 certificate = writer.finish(known, earlier, later)
+        if twins is not None and not goes_on:
+            twins.drop(self.get_cache_path(day))
         remove_journal(self.journal_path(day))
         cached = before.rows if before else 0
         return Appended(certificate, writer.bytes, cached, tally.duplicates, tally.conflicts)

@@ -56,35 +56,25 @@ class Twins:
 
     @contextmanager
     def rewriting(
-        self,
-        path: Path,
-        day: date,
-        instrument: Instrument | None,
-        encoding: Encoding,
-        directory: Path,
-        *,
-        digested: bool,
-        goes_on: bool,
+        self, path: Path, day: date, instrument: Instrument | None, encoding: Encoding, directory: Path
     ) -> Iterator[DayWriter]:
-        """As :func:`backfilld.store.format.dayfile.rewriting`. The writer may have rows already: up to its ``last_id``.
+        """As :func:`backfilld.store.format.dayfile.rewriting`, of a day that goes on: it has row groups that stay, only
+        later rows came, and they need no digest. The writer may have rows already: up to its ``last_id``.
 
-        A day ``goes_on`` if it has row groups that stay, only later rows came, and its rows need no digest. The twin is
-        in ``directory``, which nobody else reads.
+        The twin is in ``directory``, which nobody else reads.
         """
-        has_twin = goes_on and encoding.keys.writing is None
-        twin, begun = self._begun(path, day, instrument) if has_twin else self.drop(path)
-        left = directory / temporary_name(path) if has_twin else None
-        replaced = stamp_of(path)
+        twin, begun = self._begun(path, day, instrument)
+        left, replaced = directory / temporary_name(path), stamp_of(path)
         try:
             with (
                 replacing(path, by=twin, keeping=left) as temporary,
-                _opened(temporary, begun, day, instrument, encoding, digested=digested) as writer,
+                _opened(temporary, begun, day, instrument, encoding) as writer,
             ):
                 yield writer
         except BaseException:
             _delete(left)
             raise
-        if left is not None and stamp_of(left) == replaced:
+        if stamp_of(left) == replaced:
             self._ready[path] = _Twin(left, full_stamp(left), stamp_of(path))
         else:
             # The disk links nothing; or a thread that was given up on replaced the file meanwhile.
@@ -92,8 +82,8 @@ class Twins:
 
     def drop(self, path: Path) -> tuple[None, None]:
         """Delete the twin of a file, if it has one."""
-        twin = self._ready.pop(path, None)
-        _delete(twin.path if twin else None)
+        if path in self._ready:
+            _delete(self._ready.pop(path).path)
         return None, None
 
     def give_way(self) -> None:
@@ -111,11 +101,9 @@ class Twins:
         return self.drop(path)
 
 
-def _opened(
-    path: Path, begun: Begun | None, day: date, instrument: Instrument | None, encoding: Encoding, *, digested: bool
-) -> DayWriter:
+def _opened(path: Path, begun: Begun | None, day: date, instrument: Instrument | None, encoding: Encoding) -> DayWriter:
     if begun is None:
-        return DayWriter(path, day, instrument, encoding, digested=digested)
+        return DayWriter(path, day, instrument, encoding, digested=False)
     return ContinuedDayWriter(path, begun, instrument, encoding)
 
 
@@ -124,8 +112,7 @@ def _delete_all(ready: dict[Path, _Twin]) -> None:
         _delete(ready.popitem()[1].path)
 
 
-def _delete(path: Path | None) -> None:
+def _delete(path: Path) -> None:
     """A name that cannot be deleted is swept by the next process."""
-    if path is not None:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
