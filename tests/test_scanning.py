@@ -213,7 +213,7 @@ def test_an_instant_of_numpy_is_in_utc(cache: Path, unit: Any) -> None:
     [None, 5, 1.5, b"2025-11-07", ["2025-11-07"], np.datetime64("NaT"), np.datetime64(2**40, "D"), pd.NaT],
     ids=repr,
 )
-def test_what_is_no_instant_is_refused_in_a_sentence(moment: Any, cache: Path) -> None:
+def test_what_is_not_an_instant_is_refused_in_a_sentence(moment: Any, cache: Path) -> None:
     for call in (scan, backfilld.bars, backfilld.profile, backfilld.fetch):
         with pytest.raises(SettingsError, match="is not a moment: give a date, an aware datetime, or ISO 8601 text"):
             call(SPOT, moment, DAYS[1])
@@ -241,7 +241,7 @@ def test_an_instrument_is_spelled_as_on_the_command_line(text: str, cache: Path)
         ([], "name at least one instrument"),
     ],
 )
-def test_what_is_no_instrument_is_refused_in_a_sentence(given: Any, sentence: str, cache: Path) -> None:
+def test_what_is_not_an_instrument_is_refused_in_a_sentence(given: Any, sentence: str, cache: Path) -> None:
     with pytest.raises(SettingsError, match=sentence):
         scan(given, DAYS[0], DAYS[1], cache_dir=cache)
 

@@ -392,7 +392,7 @@ def test_a_secret_of_another_program_is_never_in_a_sentence() -> None:
     assert "hunter2" not in refusal()
 
 
-def test_a_dotenv_that_is_no_text_is_refused_by_name() -> None:
+def test_a_dotenv_that_is_not_text_is_refused_by_name() -> None:
     Path(".env").write_bytes(b"BACKFILL_DAYS=\xff\n")
     assert ".env" in refusal()
 

@@ -398,7 +398,7 @@ async def test_a_crash_in_the_middle_of_a_fetch_comes_out_without_its_symptoms(
         await run_pipeline(world.pipeline())
 
 
-async def test_a_connection_that_cannot_even_be_opened_is_no_hang(autojump_clock: MockClock) -> None:
+async def test_a_connection_that_cannot_even_be_opened_does_not_hang(autojump_clock: MockClock) -> None:
     pipeline = world_of(workers=2).pipeline()
     object.__setattr__(pipeline, "open_client", no_connection)
     with pytest.raises(ExceptionGroup) as caught:

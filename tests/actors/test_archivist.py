@@ -103,7 +103,9 @@ async def test_a_day_that_is_not_published_is_refused_and_the_others_come(autoju
 
 
 @pytest.mark.parametrize("error", [ArchiveError("it is cut", kind="cut"), NO_ROUTE], ids=["of no use", "one failure"])
-async def test_a_single_day_that_cannot_be_had_costs_no_other(error: ExchangeError, autojump_clock: MockClock) -> None:
+async def test_a_single_day_that_cannot_be_downloaded_costs_no_other(
+    error: ExchangeError, autojump_clock: MockClock
+) -> None:
     async with archiving(archive_of(*DAYS[:3], n1=error)) as office:
         days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS[:3])))
     assert [each.day for each in days if isinstance(each, DayPublished)] == [DAYS[0], DAYS[2]]

@@ -374,7 +374,7 @@ async def test_it_ends_when_its_inbox_does_though_someone_waits(autojump_clock: 
     assert trio.current_time() == 0
 
 
-async def test_nothing_to_govern_is_no_reason_to_fail(autojump_clock: MockClock) -> None:
+async def test_nothing_to_govern_does_not_fail(autojump_clock: MockClock) -> None:
     async with governing(pools=0) as desk:
         desk.send.send_nowait(StopRequested())
         await wait_all_tasks_blocked()

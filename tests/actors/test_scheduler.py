@@ -285,7 +285,7 @@ async def test_a_cold_start_asks_for_the_market_and_the_ends_of_the_window_first
         ]
 
 
-async def test_a_cold_start_holds_everything_and_says_what_it_came_to(autojump_clock: MockClock) -> None:
+async def test_a_cold_start_stores_everything_and_reports_the_outcome(autojump_clock: MockClock) -> None:
     tape = Tape.even(3500)
     async with scheduling(spec_for(), {BTC: tape}) as desk:
         await desk.work()
@@ -674,7 +674,7 @@ async def test_the_poll_interval_counts_from_the_end_of_the_round(autojump_clock
         assert len(await desk.waiting_jobs()) == 1
 
 
-async def test_once_ends_only_when_every_instrument_has_had_its_round(autojump_clock: MockClock) -> None:
+async def test_once_ends_only_when_every_instrument_has_ended_its_round(autojump_clock: MockClock) -> None:
     tapes = {BTC: Tape.even(10), ETH: Tape.even(10)}
     spec = spec_for(BTC, ETH, once=True, max_concurrent=6)
     async with scheduling(spec, tapes, epoch_ms=DAY_MS + 1000) as desk:
@@ -816,7 +816,7 @@ async def test_a_daemon_with_one_good_instrument_goes_on(autojump_clock: MockClo
         assert not desk.stop.is_set()
 
 
-async def test_a_neighbour_that_cannot_be_had_leaves_a_complete_window(autojump_clock: MockClock) -> None:
+async def test_without_an_answer_for_the_neighbour_the_window_is_complete(autojump_clock: MockClock) -> None:
     """Futures look back only so far: the trade before the window may be out of reach when the window is not."""
     async with scheduling(spec_for(), {BTC: Tape.even(50, first_id=7)}) as desk:
         while jobs := await desk.waiting_jobs():

@@ -121,7 +121,7 @@ async def test_what_loses_rows_is_not_sealed_and_what_is_missing_is_reported(
         (ArchiveDefect.HTML_200, UnexpectedAnswer, None),
     ],
 )
-async def test_what_cannot_be_had_is_named(
+async def test_what_cannot_be_downloaded_is_named(
     tmp_path: Path, defect: ArchiveDefect, error: type[ExchangeError], kind: str | None
 ) -> None:
     async with published_days(tmp_path, [defect]) as (archive, _):

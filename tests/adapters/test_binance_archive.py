@@ -114,7 +114,7 @@ async def test_a_checksum_of_another_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe", b"abc  x.zip", b"0" * 5_000_000])
-async def test_what_is_no_checksum_is_refused(tmp_path: Path, body: bytes) -> None:
+async def test_what_is_not_a_checksum_is_refused(tmp_path: Path, body: bytes) -> None:
     async with archive(tmp_path, sent(response(200, body, {}))) as (source, _):
         with pytest.raises(UnexpectedAnswer, match="is not a checksum"):
             await source.checksum(SPOT, DAY)
@@ -251,7 +251,7 @@ async def test_a_checksum_published_during_the_download_counts(tmp_path: Path) -
         (sent(response(404)), ArchiveError),
     ],
 )
-async def test_what_is_no_file_is_named_and_not_kept(
+async def test_what_is_not_a_file_is_named_and_not_kept(
     tmp_path: Path, answer: Answer, error: type[ExchangeError]
 ) -> None:
     async with archive(tmp_path, answer) as (source, server):

@@ -303,7 +303,7 @@ async def test_our_address_is_left_out_of_messages(scripted: OpenPair, address: 
 
 
 @pytest.mark.parametrize("text", ["-1121 Invalid symbol.", "at 21:04:50 on 2022-01-11", "1.2.3", "ids 1 to 2"])
-def test_what_is_no_address_stays(text: str) -> None:
+def test_what_is_not_an_address_stays(text: str) -> None:
     assert without_addresses(text) == text
 
 
@@ -327,7 +327,7 @@ async def test_used_weight_of_any_interval_and_case_is_read(scripted: OpenPair) 
 
 
 @pytest.mark.parametrize("value", ["many", "", "-", "1.5"])
-async def test_a_used_weight_that_is_no_number_is_as_good_as_none(scripted: OpenPair, value: str) -> None:
+async def test_a_used_weight_that_is_not_a_number_is_as_good_as_none(scripted: OpenPair, value: str) -> None:
     """The rows beside it are good; the header says nothing."""
     headers = {"x-mbx-used-weight-1m": value, "x-mbx-used-weight-1d": "5"}
     async with scripted(sent(response(200, PAGE, headers))) as (client, _):
@@ -337,7 +337,7 @@ async def test_a_used_weight_that_is_no_number_is_as_good_as_none(scripted: Open
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Tue, 11 Jan 2022", "Tue, 99 Jan 2022 21:04:50 GMT", "0"])
-async def test_a_date_that_is_none_is_no_server_time(scripted: OpenPair, date: str) -> None:
+async def test_a_header_that_is_not_a_date_gives_no_server_time(scripted: OpenPair, date: str) -> None:
     async with scripted(sent(response(200, "[]", {"date": date}))) as (client, _):
         assert (await ask(client)).usage.server_ms is None
 
@@ -372,7 +372,7 @@ async def test_without_headers_there_is_no_usage(scripted: OpenPair) -> None:
         (b"[{}]", UnexpectedAnswer),
     ],
 )
-async def test_a_body_that_is_no_page_is_refused_though_its_status_is_200(
+async def test_a_body_that_is_not_a_page_is_refused_though_its_status_is_200(
     scripted: OpenPair, body: bytes, expected: type[ExchangeError]
 ) -> None:
     assert type(await error_of(scripted, sent(response(200, body)))) is expected
@@ -399,13 +399,15 @@ async def test_a_null_is_refused(scripted: OpenPair, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["a", "f", "l", "T"])
 @pytest.mark.parametrize("value", [2**63, 2**64, -2, 10**30, 1.5, "x", True, [], {}], ids=repr)
-async def test_an_id_or_time_that_is_no_int64_is_refused(scripted: OpenPair, name: str, value: object) -> None:
+async def test_an_id_or_time_that_is_not_an_int64_is_refused(scripted: OpenPair, name: str, value: object) -> None:
     assert isinstance(await error_of(scripted, page_of(**{name: value})), UnexpectedAnswer)
 
 
 @pytest.mark.parametrize("name", ["p", "q"])
 @pytest.mark.parametrize("value", ["", "1,5", "0x10", "1e", "abc", True, [], {}], ids=repr)
-async def test_a_price_or_quantity_that_is_no_number_is_refused(scripted: OpenPair, name: str, value: object) -> None:
+async def test_a_price_or_quantity_that_is_not_a_number_is_refused(
+    scripted: OpenPair, name: str, value: object
+) -> None:
     """By the decoder, or by the check of the page that follows it."""
     async with scripted(page_of(**{name: value})) as (client, _):
         result = (await ask(client)).read()
@@ -611,7 +613,7 @@ async def test_limits_on_orders_and_of_unknown_intervals_are_left_out(scripted: 
         (b"", TransientError),
     ],
 )
-async def test_a_body_that_is_no_exchange_info_is_refused(
+async def test_a_body_that_is_not_exchange_info_is_refused(
     scripted: OpenPair, body: bytes, expected: type[ExchangeError]
 ) -> None:
     result, _ = await info_of(scripted, sent(response(200, body)))
@@ -619,7 +621,7 @@ async def test_a_body_that_is_no_exchange_info_is_refused(
 
 
 @pytest.mark.parametrize("tick", ["0.00000000", "", "coarse", "NaN"])
-async def test_a_tick_size_that_is_none_does_not_stop_a_backfill(scripted: OpenPair, tick: str) -> None:
+async def test_a_tick_size_that_is_not_a_number_does_not_stop_a_backfill(scripted: OpenPair, tick: str) -> None:
     """It only bins the point of control: a hundredth stands in for it."""
     result, _ = await info_of(scripted, sent(response(200, info("BTCUSDT", tick=tick))))
     assert isinstance(result, MarketInfo)

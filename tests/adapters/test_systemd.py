@@ -92,7 +92,7 @@ def test_without_a_socket_nobody_listens_and_nothing_is_said(monkeypatch: pytest
             tell(notifier)
 
 
-def test_a_manager_that_is_gone_or_was_never_there_is_no_error_of_ours(manager: Manager, tmp_path: Path) -> None:
+def test_a_manager_that_is_gone_or_was_never_there_is_not_our_error(manager: Manager, tmp_path: Path) -> None:
     gone = Notifier({"NOTIFY_SOCKET": manager.address})
     manager.socket.close()
     for notifier in (

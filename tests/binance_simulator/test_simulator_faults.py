@@ -80,7 +80,7 @@ async def test_errors_and_pages_replace_the_answer(
         assert answer.json()["code"] == code
 
 
-async def test_bodies_that_are_no_rows(exchange: Exchange, client: httpx.AsyncClient) -> None:
+async def test_bodies_that_are_not_rows(exchange: Exchange, client: httpx.AsyncClient) -> None:
     plan = FaultPlan(by_number={1: Fault.OBJECT_BODY, 2: Fault.OBJECT_BODY, 3: Fault.GARBAGE_BODY})
     exchange.options = replace(exchange.options, faults=plan)
     assert [(await client.get(URL)).json() for _ in range(2)] == [{"code": 0}, {}]

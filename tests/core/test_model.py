@@ -34,7 +34,7 @@ def test_an_instrument_reads_back_as_it_is_written(text: str) -> None:
         ("spot:btcusdt", "write spot:BTCUSDT"),
     ],
 )
-def test_what_is_no_instrument_is_refused_with_the_text_and_the_rule(text: str, rule: str) -> None:
+def test_what_is_not_an_instrument_is_refused_with_the_text_and_the_rule(text: str, rule: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Instrument.parse(text)
     assert repr(text) in str(caught.value)

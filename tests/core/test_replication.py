@@ -48,7 +48,7 @@ def test_a_key_names_one_day_of_one_instrument(instrument: Instrument, day: date
         "",
     ],
 )
-def test_other_objects_are_no_days(key: str) -> None:
+def test_other_objects_are_not_days(key: str) -> None:
     assert day_of_key(key) is None
 
 

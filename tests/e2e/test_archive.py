@@ -167,7 +167,7 @@ async def test_whatever_is_wrong_with_the_archive_the_days_are_exact(
         assert len(exchange.requests) <= 3
 
 
-async def test_one_file_that_never_comes_whole_is_had_from_rest_and_the_others_from_the_archive(tmp_path: Path) -> None:
+async def test_one_file_that_never_comes_whole_comes_from_rest_and_the_others_from_the_archive(tmp_path: Path) -> None:
     defects = {f"{BTC}/{past(4)[1]}": [ArchiveDefect.CUT_TRANSFER]}
     async with exchange_at(16, {BTC: tape_of(4)}, replace(PROMPT, archive_defects=defects)) as exchange:
         daemon = daemon_of(exchange, tmp_path, 4)

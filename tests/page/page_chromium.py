@@ -120,7 +120,7 @@ async def test_it_is_right_without_script(tmp_path: Path) -> None:
         assert tab.complaints == []
 
 
-async def test_everything_can_be_had_by_keyboard(tmp_path: Path) -> None:
+async def test_everything_works_by_keyboard(tmp_path: Path) -> None:
     async with daemon_with_page(tmp_path) as url, browser_tab() as tab:
         await tab.look(1280)
         await tab.open(url)

@@ -105,7 +105,7 @@ async def test_other_rows_are_a_conflict_and_nothing_is_overwritten(tmp_path: Pa
     assert not bucket.is_pushed(BTC, DAY)
 
 
-async def test_an_object_that_is_no_day_is_a_conflict_too(tmp_path: Path, objects: TwinStore) -> None:
+async def test_an_object_that_is_not_a_day_is_a_conflict_too(tmp_path: Path, objects: TwinStore) -> None:
     seal(tmp_path)
     for body in (b"", b"PAR1", b"x" * 1000, b"x" * 100 + b"\xff\xff\xff\x7fPAR1"):
         objects.plant(KEY, body)

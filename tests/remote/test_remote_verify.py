@@ -56,7 +56,7 @@ async def test_nothing_is_wrong_with_what_was_pushed(tmp_path: Path, objects: Tw
 
 
 @pytest.mark.parametrize("kind", ["cut", "noise", "empty", "giant footer"])
-async def test_an_object_that_is_no_day_is_found_and_replaced_from_the_cache(
+async def test_an_object_that_is_not_a_day_is_found_and_replaced_from_the_cache(
     tmp_path: Path, objects: TwinStore, kind: str
 ) -> None:
     bucket = await pushed(objects, tmp_path)

@@ -193,7 +193,7 @@ def test_text_that_names_no_instant_is_a_sentence(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("every", [60, None, timedelta(minutes=5), 1.5])
-def test_a_length_that_is_no_text_is_a_sentence(every: Any, cache: Path) -> None:
+def test_a_length_that_is_not_text_is_refused_in_a_sentence(every: Any, cache: Path) -> None:
     with pytest.raises(SettingsError, match=r"every = .*: write an interval such as 1s, 1m"):
         bars(BTC, DAY, NEXT, every=every, cache_dir=cache)
 

@@ -261,7 +261,7 @@ def test_a_flipped_bit_is_found_wherever_it_is(tmp_path_factory: pytest.TempPath
     assert found_wrong(manager)
 
 
-def test_an_altered_page_is_no_day_though_the_plain_digest_was_made_to_fit(
+def test_an_altered_page_is_refused_though_the_plain_digest_was_made_to_fit(
     encrypted: BackfillCacheManager,
 ) -> None:
     """The digest in the plain part is for damage; against whoever writes the disk the encryption itself stands."""

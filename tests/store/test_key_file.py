@@ -74,7 +74,9 @@ def test_a_credential_of_systemd_may_show_an_access_control_list_as_a_group(key_
         (f"k {SECRET}\nn {SECRET}\n", "line 2 repeats the id or the key of line 1"),
     ],
 )
-def test_what_is_no_key_file_is_refused_without_showing_it(key_file: Callable[..., Path], text: str, said: str) -> None:
+def test_what_is_not_a_key_file_is_refused_without_showing_it(
+    key_file: Callable[..., Path], text: str, said: str
+) -> None:
     with pytest.raises(SettingsError, match=said) as refused:
         load_keys(key_file(text), encrypts=True, used=unused)
     assert SECRET[:8] not in str(refused.value)

@@ -351,7 +351,7 @@ def test_a_damaged_stretch_is_detected_or_harmless(
     _assert_detected_or_harmless(manager, content[:start] + noise + content[end:])
 
 
-def test_a_column_name_that_is_no_utf_8_is_detected(whole: tuple[BackfillCacheManager, bytes]) -> None:
+def test_a_column_name_that_is_not_utf_8_is_detected(whole: tuple[BackfillCacheManager, bytes]) -> None:
     """The footer has no checksum: the name of a column can be any byte."""
     manager, content = whole
     name = content.index(b"\x18\x01T", content.index(b"\x06schema")) + 2

@@ -212,7 +212,7 @@ def test_a_file_that_says_it_all_is_not_written_again(manager: BackfillCacheMana
     assert stamp_of(manager.get_cache_path(DAY)) != before
 
 
-def test_a_journal_that_a_crash_tore_off_within_its_first_record_is_no_day(manager: BackfillCacheManager) -> None:
+def test_a_journal_that_a_crash_tore_off_within_its_first_record_has_no_day(manager: BackfillCacheManager) -> None:
     hold_the_next_day(manager)
     appended(WaitingDays(SAVE_S), manager, range(1000, 1010))
     journal = manager.journal_path(DAY)

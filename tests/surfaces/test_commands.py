@@ -144,7 +144,7 @@ def test_help_and_version_are_answers_and_no_errors(tmp_path: Path, arguments: t
     assert done.stdout
 
 
-def test_a_reader_that_leaves_early_is_no_crash(tmp_path: Path) -> None:
+def test_a_reader_that_leaves_early_crashes_nothing(tmp_path: Path) -> None:
     """``backfilld check-config | head -1``: no traceback of a broken pipe."""
     command = f"{sys.executable} -m backfilld check-config | true"
     done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)

@@ -236,7 +236,7 @@ def test_the_same_host_makes_one_line_of_instruments_that_are_incomplete_but_in_
     assert [dropped(repeats, dict(missing)) for _ in range(2)] == [False, False]
 
 
-def test_what_a_host_that_is_out_of_reach_leaves_incomplete_is_no_line_of_its_own() -> None:
+def test_what_a_host_that_is_out_of_reach_leaves_incomplete_gets_no_line_of_its_own() -> None:
     repeats = Repeats(lambda: 0.0)
     error = "http://h:1 is out of reach: refused"
     incomplete: EventDict = {"event": "backfill_incomplete", "instrument": "um:A", "reasons": [error]}
@@ -361,7 +361,7 @@ def test_lines_that_go_to_the_journal_begin_with_their_priority(stream: str, tmp
     assert [json.loads(line)["level"] for line in written] == ["debug", "info", "warning", "error", "critical"]
 
 
-def test_a_stdout_that_is_no_file_is_no_journal(
+def test_a_stdout_that_is_not_a_file_is_not_the_journal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As under a test runner, or where it was closed."""

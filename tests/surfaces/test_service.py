@@ -165,7 +165,9 @@ async def test_started_is_enough_where_the_operator_says_so(autojump_clock: Mock
 
 
 @pytest.mark.parametrize("ready_when", ["complete", "started"])
-async def test_an_exchange_out_of_reach_is_no_completeness(ready_when: str, autojump_clock: MockClock) -> None:
+async def test_an_exchange_out_of_reach_never_makes_a_backfill_complete(
+    ready_when: str, autojump_clock: MockClock
+) -> None:
     """The service stays up, and asks for time, until the exchange is there."""
     world = daemon()
     offline = Misbehaviour(lose(TransientError("no route")), on=lambda *_: True, times=math.inf)
@@ -209,7 +211,7 @@ async def test_without_a_manager_nobody_attends(autojump_clock: MockClock) -> No
     assert trio.current_time() == 0
 
 
-async def test_a_stop_before_it_was_ready_is_no_readiness(autojump_clock: MockClock) -> None:
+async def test_a_stop_before_it_was_ready_does_not_make_it_ready(autojump_clock: MockClock) -> None:
     async with served(daemon(60_000, workers=1)) as scene:
         await trio.sleep(1)
         scene.service.stopping()

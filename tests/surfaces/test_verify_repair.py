@@ -159,7 +159,7 @@ async def test_a_published_file_of_no_use_is_said_and_is_nothing_against_us(
         assert report["reason"]
 
 
-async def test_what_the_archive_lacks_or_has_wrong_in_itself_is_no_finding(tmp_path: Path) -> None:
+async def test_days_that_the_archive_lacks_or_that_are_broken_there_are_not_findings(tmp_path: Path) -> None:
     """Holes, rows without a quantity, doubled and disordered rows are the archive's own trouble."""
     async with filled(tmp_path) as world:
         own = [
@@ -313,7 +313,7 @@ async def test_a_cache_in_use_is_not_repaired(tmp_path: Path) -> None:
         assert world.day_file(DAYS[0]).read_bytes() == b"cut"
 
 
-async def test_what_cannot_be_had_is_1_and_said(tmp_path: Path) -> None:
+async def test_what_cannot_be_fetched_ends_with_1_and_is_named(tmp_path: Path) -> None:
     """A hole that neither the exchange nor the archive can fill is left, with the reason; JSON stays one document."""
     async with filled(tmp_path) as world:
         ids = world.tape(DAYS[1])["a"]

@@ -76,9 +76,7 @@ def test_busy_hours_behind_quiet_ones_are_believed_at_once_within_a_tenfold_pace
     assert accepted_at(trades, Page(ids), KnownTrades([STORED]), ids) == asked
 
 
-def test_ids_that_an_answer_jumps_over_are_no_time_and_take_more_answers_unless_the_trade_behind_them_is_known() -> (
-    None
-):
+def test_ids_that_an_answer_jumps_over_take_more_answers_unless_the_trade_behind_them_is_known() -> None:
     known, ids = KnownTrades([STORED]), IdRange(200, 299)
     trades = rows(200_000, DAY_MS + HOUR_MS + 5, 100_000)
     assert accepted_at(trades, Page(ids), known, ids) == FOR_A_JUMP

@@ -105,7 +105,7 @@ def test_a_full_page_is_followed_by_another_question_at_once() -> None:
     assert attachment.question(30.1) == Ask(1000, Why.POLL)
 
 
-def test_a_hole_is_asked_for_once_it_is_no_shuffle_and_later_where_rest_was_behind() -> None:
+def test_a_hole_is_asked_for_once_it_cannot_be_a_shuffle_and_later_where_rest_was_behind() -> None:
     attachment = attached()
     attachment.heard([trade(12)], 101.0)
     assert attachment.due_at() == 101.0 + SHORTEST_DELAY_S

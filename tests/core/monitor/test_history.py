@@ -39,7 +39,7 @@ def test_an_hour_of_windows_is_kept_and_pools_are_apart() -> None:
     assert len(history.weight[Pool.FUTURES]) == 1
 
 
-def test_a_rate_is_over_the_time_that_passed_and_a_count_that_began_anew_is_no_loss() -> None:
+def test_a_rate_is_over_the_time_that_passed_and_a_count_that_began_anew_loses_nothing() -> None:
     history = History()
     history.saw_trades(0, {BTC: 100, ETH: 50})
     history.saw_trades(1_000, {BTC: 999, ETH: 50})

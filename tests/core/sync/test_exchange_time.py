@@ -66,7 +66,7 @@ def test_an_impossible_date_never_counts(server_ms: int) -> None:
 
 
 @pytest.mark.parametrize("wall_ms", [-1e15, 0.0, 1e18])
-def test_a_host_clock_beyond_all_bounds_is_no_crash(wall_ms: float) -> None:
+def test_a_host_clock_beyond_all_bounds_crashes_nothing(wall_ms: float) -> None:
     time = ExchangeTime(0.0, wall_ms)
     time.heard(stamp(1000.0), wall_ms)
     time.heard(stamp(2000.0), wall_ms)

@@ -220,7 +220,7 @@ def test_markers_stay_with_their_neighbours_whatever_their_time(tmp_path: Path) 
     assert findings.defects == {}
 
 
-def test_breaks_of_trade_ids_and_of_time_are_no_defect(tmp_path: Path) -> None:
+def test_breaks_of_trade_ids_and_of_time_are_not_defects(tmp_path: Path) -> None:
     at = pl.col("a")
     tape = day_frame(range(1000, 1100)).with_columns(
         f=pl.when(at == 1020).then(pl.col("f") + 1).otherwise(pl.col("f")),

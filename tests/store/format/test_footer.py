@@ -87,7 +87,7 @@ def test_rows_that_stood_keep_their_source(manager: BackfillCacheManager) -> Non
     )
 
 
-def test_absent_ids_are_no_holes_and_survive(manager: BackfillCacheManager) -> None:
+def test_absent_ids_are_not_holes_and_survive(manager: BackfillCacheManager) -> None:
     """1005 is absent upstream: the day is sealed without it. The neighbour is looked for beyond absent ids."""
     absent = [IdRange(1005, 1005), IdRange(1010, 1011)]
     manager.append(DAY, day_frame([*range(1000, 1005), *range(1006, 1010)]), starts_at(DAY, 1000, 1012), absent=absent)

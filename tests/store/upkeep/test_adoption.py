@@ -98,7 +98,7 @@ def test_what_cannot_be_trades_is_refused_with_the_row_and_the_rule(
 
 
 @pytest.mark.parametrize("content", [b"", b"T,a,p,q\n", b"PAR1" + bytes(100) + b"PAR1"])
-def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / day_file_name(DAY)
     path.write_bytes(content)
     with pytest.raises(NotTaken, match="it cannot be read"):

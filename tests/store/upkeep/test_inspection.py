@@ -100,7 +100,7 @@ def _half_open(ids: IdRange) -> tuple[int, int]:
     return ids.first_id, ids.last_id + 1
 
 
-def test_markers_of_another_time_are_no_finding(manager: BackfillCacheManager) -> None:
+def test_markers_of_another_time_are_not_findings(manager: BackfillCacheManager) -> None:
     marker = {"T": 0, "p": 0.0, "q": 0.0, "f": -1, "l": -1}
     trades = day_frame(range(1000, 1010)).with_columns(
         pl.when(pl.col("a") == 1005).then(value).otherwise(name).cast(SCHEMA[name]).alias(name)
@@ -128,7 +128,7 @@ def test_rows_of_another_day_are_found_at_either_end(manager: BackfillCacheManag
     assert kinds(manager.get_cache_path(DAY)) == {"time"}
 
 
-def test_a_file_that_is_gone_is_no_finding(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_not_a_finding(tmp_path: Path) -> None:
     """Retention may delete a file between the listing and the look."""
     assert inspect_day(tmp_path / "backfill_2025-11-07.parquet", DAY, SPOT) is None
 
@@ -260,7 +260,7 @@ def test_a_day_that_is_over_and_not_sealed_is_found(manager: BackfillCacheManage
     assert chain(manager) == [("2025-11-07", "incomplete")]
 
 
-def test_absent_ids_between_two_days_are_no_break(manager: BackfillCacheManager) -> None:
+def test_absent_ids_between_two_days_are_not_a_break(manager: BackfillCacheManager) -> None:
     manager.append(DAY, day_frame(range(1000, 1010)), starts_at(DAY, 1000, 1012), absent=[IdRange(1010, 1011)])
     manager.append(NEXT, day_frame(range(1012, 1020), NEXT), starts_at(NEXT, 1012))
     assert chain(manager) == []
