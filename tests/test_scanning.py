@@ -250,7 +250,7 @@ def test_a_refusal_names_the_cache_and_how_to_go_on(cache: Path, tmp_path: Path)
     with pytest.raises(BackfillIncomplete, match=f"the cache {cache} does not hold all") as refused:
         scan(SPOT, DAYS[0], DAYS[3], cache_dir=cache)
     assert "backfill" in "".join(refused.value.__notes__)
-    with pytest.raises(BackfillIncomplete, match="nowhere, which is no directory, does not hold all"):
+    with pytest.raises(BackfillIncomplete, match="nowhere, which is not a directory, does not hold all"):
         scan(SPOT, DAYS[0], DAYS[3], cache_dir=tmp_path / "nowhere")
 
 

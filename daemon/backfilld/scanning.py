@@ -95,7 +95,7 @@ def _in_cache(
     _tell(
         [gap for shelf in shelves for gap in shelf.gaps(start_ms, stop_ms)],
         incomplete,
-        f"the cache {root}{'' if root.is_dir() else ', which is no directory,'}",
+        f"the cache {root}{'' if root.is_dir() else ', which is not a directory,'}",
     )
     frame = lazy_of([source for shelf in shelves for source in shelf.sources(start_ms, stop_ms)])
     if all(shelf.are_exactly(start_ms, stop_ms) for shelf in shelves):

@@ -38,9 +38,9 @@ def refusal_of(answer: httpx.Response, *, partial: bool = False) -> ExchangeErro
         return RequestRejected(f"{where(answer)}: {status}, the archive is closed to us here", status=status, code=None)
     if httpx.codes.is_redirect(status):
         elsewhere = plain(answer.headers.get("location", "nowhere"))
-        reason = f"{where(answer)}: {status}, a redirect to {elsewhere}: this is no base URL of the archive"
+        reason = f"{where(answer)}: {status}, a redirect to {elsewhere}: not the base URL of the archive"
         return RequestRejected(reason, status=status, code=None)
-    return RequestRejected(f"{where(answer)}: {status}: this is no base URL of the archive", status=status, code=None)
+    return RequestRejected(f"{where(answer)}: {status}: not the base URL of the archive", status=status, code=None)
 
 
 def sha256_in(body: bytes, name: str, place: str) -> str:

@@ -30,7 +30,7 @@ MOST_NAMES = 16
 
 
 MOST_DIGITS = 18
-"""Of an integer; a longer one is no weight, limit or instant."""
+"""Of an integer. A longer one cannot be a weight, a limit or an instant."""
 
 
 @dataclass(frozen=True, slots=True)

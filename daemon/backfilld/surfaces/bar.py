@@ -1,4 +1,4 @@
-"""A progress bar on a terminal's stderr for use cases that take a while; nothing where stderr is no terminal."""
+"""A progress bar on a terminal's stderr for use cases that take a while; nothing if stderr is not a terminal."""
 
 import sys
 from collections.abc import Iterator

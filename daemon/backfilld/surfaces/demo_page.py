@@ -37,7 +37,7 @@ START_S = 30.0
 async def run_page_demo(trades: int, cache_dir: Path | None) -> int:
     """Show the page until SIGINT or SIGTERM; return an exit code."""
     tapes = {str(each): _tape(trades, place, rate) for place, (each, rate) in enumerate(LIVE_TRADES_PER_S.items())}
-    is_up = True  # Ctrl-C while it starts is no failure.
+    is_up = True  # Ctrl-C while it starts is not a failure.
     with (
         tempfile.TemporaryDirectory(prefix="backfilld-demo-") as temporary,
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,

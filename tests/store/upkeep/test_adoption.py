@@ -80,12 +80,12 @@ REFUSED: dict[str, Callable[[pl.DataFrame], pl.DataFrame]] = {
     "row 4 has no p that can be read: '1,5'": lambda trades: trades.with_columns(
         pl.col("p").cast(pl.String)
     ).with_columns(_at(3, "p", "1,5")),
-    "row 1 has a T that is no time in ms, id 1000": lambda trades: trades.with_columns(pl.col("T") * 1000),
+    "row 1 has a T that is not a time in ms, id 1000": lambda trades: trades.with_columns(pl.col("T") * 1000),
     "row 2 has a price that is not a positive number, id 1001": lambda trades: trades.with_columns(_at(1, "p", 0.0)),
     "row 3 has a quantity that is not a number of 0 or more": lambda trades: trades.with_columns(
         _at(2, "q", float("nan"))
     ),
-    "row 9 has trade ids f and l that are no range": lambda trades: trades.with_columns(_at(8, "f", 10**12)),
+    "row 9 has trade ids f and l that are not a range": lambda trades: trades.with_columns(_at(8, "f", 10**12)),
 }
 
 

@@ -294,9 +294,13 @@ def test_an_archive_day_after_a_span_may_be_open_at_its_end(manager: BackfillCac
 
 
 SPOILT: dict[str, tuple[str, pl.Expr, str]] = {
-    "a price that is no number": ("value", pl.lit(float("nan")).alias("p"), "a price or quantity that is none"),
-    "an infinite quantity": ("value", pl.lit(float("inf")).alias("q"), "a price or quantity that is none"),
-    "a negative quantity": ("value", pl.lit(-0.5).alias("q"), "a price or quantity that is none"),
+    "a price that is not a number": (
+        "value",
+        pl.lit(float("nan")).alias("p"),
+        "a price or quantity that is not a number",
+    ),
+    "an infinite quantity": ("value", pl.lit(float("inf")).alias("q"), "a price or quantity that is not a number"),
+    "a negative quantity": ("value", pl.lit(-0.5).alias("q"), "a price or quantity that is not a number"),
     "two days later": ("time", pl.lit(1_762_646_400_000).alias("T"), "T of another day"),
     "long before": ("time", pl.lit(1_762_387_199_999).alias("T"), "T of another day"),
 }

@@ -283,7 +283,7 @@ def _check_values(trades: pl.DataFrame) -> None:
         f"T outside {EARLIEST_MS} to {LATEST_MS} ms": ~t.is_between(EARLIEST_MS, LATEST_MS),
         "a price that is not a positive number": ~(p.is_finite() & ((p > 0) | marker)),
         "a quantity that is not a number of 0 or more": ~(q.is_finite() & (q >= 0)),
-        "trade ids f and l that are no range": ~(((f >= 0) & (f <= last)) | marker),
+        "trade ids f and l that are not a range": ~(((f >= 0) & (f <= last)) | marker),
     }
     found = trades.select(rule.any().alias(name) for name, rule in rules.items()).row(0, named=True)
     broken = [name for name, is_broken in found.items() if is_broken]

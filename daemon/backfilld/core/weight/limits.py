@@ -34,7 +34,7 @@ class Limit:
 
     @classmethod
     def unknown(cls, name: str) -> "Limit | None":
-        """The interval of a used-weight header whose limit nobody has named yet, or None if it is no interval."""
+        """The interval of a used-weight header whose limit nobody has named yet, or None if it is not an interval."""
         unit, digits = UNIT_OF_LETTER.get(name[-1:]), name[:-1]
         if unit is None or not (digits.isascii() and digits.isdecimal() and len(digits) <= MOST_DIGITS):
             return None

@@ -200,7 +200,7 @@ def _refuse_impossible(frame: pl.DataFrame) -> None:
     within = all(frame[name].min() >= least for name, least in lowest.items())  # type: ignore[operator]
     # NaN and the infinities survive a sum.
     if not (within and math.isfinite(frame["p"].sum()) and math.isfinite(frame["q"].sum())):
-        raise _Impossible("a value that is negative or no number")
+        raise _Impossible("a value that is negative or not a number")
 
 
 def _place_of_the_fault(archive: zipfile.ZipFile, member: zipfile.ZipInfo, shape: _Shape) -> str | None:
@@ -225,7 +225,7 @@ def _fault_in(line: str, columns: tuple[str, ...]) -> str | None:
         return f"{line[:120]!r}: {len(fields)} columns where the first line has {len(columns)}"
     for name, field in zip(columns, fields, strict=True):
         if not _is_possible(name, field):
-            return f"column {COLUMNS[name]}: {field[:60]!r} is no value of it"
+            return f"column {COLUMNS[name]}: {field[:60]!r} is not a value of it"
     return None
 
 

@@ -102,7 +102,7 @@ def read_legacy(path: Path) -> pl.DataFrame:
         raise NotTaken(f"it has no column {', '.join(missing)}")
     frame = pl.from_arrow(table.select([name for name in SCHEMA if name in table.column_names]))
     if not isinstance(frame, pl.DataFrame):
-        raise NotTaken("it is no table")
+        raise NotTaken("it is not a table")
     if "M" not in frame.columns:
         frame = frame.with_columns(M=pl.lit(value=True))
     typed = frame.select(_converted(frame, name) for name in SCHEMA)
@@ -142,10 +142,10 @@ def _check_rows(trades: pl.DataFrame) -> None:
     a, p, q, f, last, t = (pl.col(name) for name in ("a", "p", "q", "f", "l", "T"))
     rules = {
         "a negative aggregate trade id": a < 0,
-        "a T that is no time in ms": ~(t.is_between(EARLIEST_MS, LATEST_MS) | MARKER),
+        "a T that is not a time in ms": ~(t.is_between(EARLIEST_MS, LATEST_MS) | MARKER),
         "a price that is not a positive number": ~(p.is_finite() & ((p > 0) | MARKER)),
         "a quantity that is not a number of 0 or more": ~(q.is_finite() & (q >= 0)),
-        "trade ids f and l that are no range": ~(((f >= 0) & (f <= last)) | MARKER),
+        "trade ids f and l that are not a range": ~(((f >= 0) & (f <= last)) | MARKER),
     }
     for said, rule in rules.items():
         bad = trades.select(rule.arg_true()).to_series()

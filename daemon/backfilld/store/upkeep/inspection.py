@@ -230,7 +230,7 @@ class _Rows:
     def _check_values(self, piece: pl.DataFrame) -> None:
         numbers = [pl.col(name).is_finite() & (pl.col(name) >= 0) for name in ("p", "q")]
         self._report("time", "T of another day", piece.filter(astray(piece, self._found.day)))
-        self._report("value", "a price or quantity that is none", piece.filter(~pl.all_horizontal(numbers)))
+        self._report("value", "a price or quantity that is not a number", piece.filter(~pl.all_horizontal(numbers)))
 
     def _report(self, kind: Literal["time", "value"], what: str, rows: pl.DataFrame) -> None:
         if rows.height:
