@@ -5,7 +5,7 @@ Owns the set. An event of one instrument costs the same, however many others the
 
 import heapq
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from backfilld.core.backfill.questions import Query
@@ -40,11 +40,11 @@ class Sums(NamedTuple):
     refused: int = 0
 
     @classmethod
-    def of(cls, sync: InstrumentSync) -> "Sums":
-        """The counts of one sync."""
+    def of(cls, sync: InstrumentSync, standing: Standing) -> "Sums":
+        """The counts of one sync, which has this standing."""
         return cls(
-            sync.fetched,
-            sync.to_fetch,
+            standing.fetched,
+            standing.wanted - standing.fetched,
             sync.cached,
             sync.requests,
             sync.weight,
@@ -58,9 +58,10 @@ class Sums(NamedTuple):
             int(sync.is_refused and sync.rounds > 0),
         )
 
-    def changed(self, before: "Sums", after: "Sums") -> "Sums":
-        """A copy with the counts of one sync replaced."""
-        return Sums(*(total - old + new for total, old, new in zip(self, before, after, strict=True)))
+    def changed(self, before: "Sequence[Sums]", after: "Sequence[Sums]") -> "Sums":
+        """A copy with the counts of some syncs replaced."""
+        counts = zip(self, zip(*before, strict=True), zip(*after, strict=True), strict=True)
+        return Sums(*(total - sum(old) + sum(new) for total, old, new in counts))
 
 
 NO_SHARE = Sums()
@@ -114,7 +115,7 @@ class Instruments:
         self._turns.place(instrument, None)
         self._changed.pop(instrument, None)
         self._standings.pop(instrument, None)
-        self._sums = self._sums.changed(self._shares.pop(instrument, NO_SHARE), NO_SHARE)
+        self._sums = self._sums.changed([self._shares.pop(instrument, NO_SHARE)], [NO_SHARE])
         self._resting.pop(instrument, None)
         del self._syncs[instrument]
 
@@ -193,12 +194,14 @@ class Instruments:
         return self.sums.refused > 0 or self.sums.ended == self.sums.hopeless == count
 
     def _count_changes(self) -> None:
-        for instrument, sync in self._changed.items():
-            self._standings[instrument] = sync.standing()
-            share, before = Sums.of(sync), self._shares.get(instrument, NO_SHARE)
-            if share != before:
-                self._sums = self._sums.changed(before, share)
-                self._shares[instrument] = share
+        if not self._changed:
+            return
+        standings = {instrument: sync.standing() for instrument, sync in self._changed.items()}
+        shares = {each: Sums.of(sync, standings[each]) for each, sync in self._changed.items()}
+        before = [self._shares.get(each, NO_SHARE) for each in shares]
+        self._sums = self._sums.changed(before, list(shares.values()))
+        self._standings |= standings
+        self._shares |= shares
         self._changed.clear()
 
     def _place(self, sync: InstrumentSync) -> None:
