@@ -113,13 +113,15 @@ class _Scheduler:
             await self._perform(instrument, self._instruments.add(instrument, self._spec, self._clock.instant()))
 
     async def end(self) -> None:
-        """Report the syncs that the stop cut short."""
-        for sync in self._instruments:
-            if not sync.rounds:
-                self._first_rounds.ended(sync.outcome(trio.current_time()))
+        """Report the syncs that the stop cut short. All are freed few at a time: a thousand at once hold the loop."""
+        for sync in [each for each in self._instruments if not each.rounds]:
+            self._first_rounds.ended(sync.outcome(trio.current_time()))
         await self._first_rounds.report_all()
         if self._steps:
             self._publish()
+        for instrument in [sync.instrument for sync in self._instruments]:
+            self._instruments.drop(instrument)
+            await self._let_others_go_on()
 
     def deal(self) -> None:
         """Give every free fetcher a job. One question describes all instruments, so it waits until all are loaded."""
@@ -263,6 +265,9 @@ class _Scheduler:
                 self._instruments.drop(instrument)
             else:
                 await self._ports.pass_on(instrument, action)
+        await self._let_others_go_on()
+
+    async def _let_others_go_on(self) -> None:
         self._performed += 1
         if self._performed % AT_ONCE == 0:
             await trio.lowlevel.checkpoint()
