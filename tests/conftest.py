@@ -1,5 +1,12 @@
-"""What all tests share: how hard hypothesis tries. Each run draws the same cases; `make test-thorough` draws anew."""
+"""What all tests share: how hard hypothesis tries, and a place without settings.
 
+Each run draws the same cases; `make test-thorough` draws anew.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.effort import THOROUGH
@@ -13,3 +20,12 @@ settings.register_profile(
 )
 settings.register_profile("same", settings.get_profile("anew"), derandomize=True, print_blob=True)
 settings.load_profile("anew" if THOROUGH else "same")
+
+
+@pytest.fixture
+def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working directory and an environment without settings."""
+    for name in list(os.environ):
+        if name.upper().startswith("BACKFILL_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)

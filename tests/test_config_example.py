@@ -1,6 +1,5 @@
 """config/backfilld.toml is the documentation of the defaults: it holds every key, and exactly the defaults."""
 
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from backfilld import Settings
+
+pytestmark = pytest.mark.usefixtures("clean_place")
 
 EXAMPLE = Path(__file__).parents[1] / "config" / "backfilld.toml"
 WITHOUT_A_DEFAULT = {"compression_level", "state_dir", "key_file"}
@@ -17,14 +18,6 @@ WITHOUT_A_DEFAULT = {"compression_level", "state_dir", "key_file"}
 def _uncommented(text: str) -> str:
     """The text with the marks taken off lines that are commented settings: ``# key = value``."""
     return re.sub(r"^#\s?(?=[a-z_]+ = )", "", text, flags=re.MULTILINE)
-
-
-@pytest.fixture(autouse=True)
-def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.upper().startswith("BACKFILL_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 def test_the_example_as_it_is_changes_nothing() -> None:

@@ -38,6 +38,8 @@ from binance_simulator import (
 )
 from binance_simulator.exchange import host_ms
 
+pytestmark = pytest.mark.usefixtures("clean_place")
+
 DAY = date(2025, 11, 7)
 BTC = Instrument.parse("spot:BTCUSDT")
 ETH = Instrument.parse("um:ETHUSDT")
@@ -49,11 +51,6 @@ NOW_MS = START_MS + 12 * HOUR_MS
 def at(hour: float) -> datetime:
     """That hour of DAY, in UTC; before 0 of the day before."""
     return datetime(2025, 11, 7, tzinfo=UTC) + timedelta(hours=hour)
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -13,14 +13,7 @@ from pydantic import ValidationError
 from backfilld import Instrument, Settings, SettingsError
 from backfilld.core.model import Market
 
-
-@pytest.fixture(autouse=True)
-def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty working directory and an environment without settings."""
-    for name in list(os.environ):
-        if name.upper().startswith("BACKFILL_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("clean_place")
 
 
 def toml(text: str) -> Path:
