@@ -196,12 +196,13 @@ class Instruments:
     def _count_changes(self) -> None:
         if not self._changed:
             return
-        standings = {instrument: sync.standing() for instrument, sync in self._changed.items()}
-        shares = {each: Sums.of(sync, standings[each]) for each, sync in self._changed.items()}
-        before = [self._shares.get(each, NO_SHARE) for each in shares]
-        self._sums = self._sums.changed(before, list(shares.values()))
-        self._standings |= standings
-        self._shares |= shares
+        syncs = self._changed.values()
+        standings = [sync.standing() for sync in syncs]
+        shares = [Sums.of(sync, standing) for sync, standing in zip(syncs, standings, strict=True)]
+        before = [self._shares.get(instrument, NO_SHARE) for instrument in self._changed]
+        self._sums = self._sums.changed(before, shares)
+        self._standings.update(zip(self._changed, standings, strict=True))
+        self._shares.update(zip(self._changed, shares, strict=True))
         self._changed.clear()
 
     def _place(self, sync: InstrumentSync) -> None:

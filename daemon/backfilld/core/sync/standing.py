@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from backfilld.core.model import Instrument
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """The progress of one instrument: ``fetched`` of ``wanted`` trades since the start, in addition to ``cached`` ones.
 
     ``archive_days`` counts the days still to come from the archive. ``error`` is why this round was given up.
