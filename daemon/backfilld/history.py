@@ -61,7 +61,7 @@ def fetch(
     instrument: Instrument | str, start: Moment, stop: Moment, *, settings: Settings | None = None, times: bool = False
 ) -> pl.DataFrame:
     """Every trade with start <= T < stop, as ``BinanceTradeHistory.backfill_with_cache`` brings it, without an
-    event loop of the caller's. It blocks until all is there.
+    event loop of the caller's. It blocks until all is there. Raises the same, and RuntimeError under trio.
 
     With ``times`` the column ``time`` has T as a datetime in UTC besides.
 
@@ -73,6 +73,8 @@ def fetch(
         True
     """
     history = BinanceTradeHistory(settings, instrument)
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError("fetch blocks: under trio await BinanceTradeHistory(...).backfill_with_cache(start, stop)")
     trades = trio.run(history.backfill_with_cache, start, stop)
     return trades.with_columns(pl.col("T").cast(pl.Datetime("ms", "UTC")).alias("time")) if times else trades
 

@@ -67,6 +67,8 @@ def scan(
         backfilld.errors.BackfillIncomplete: ...
     """
     start_ms, stop_ms = moment_ms(start), moment_ms(stop)
+    if incomplete not in {"raise", "warn"}:
+        raise SettingsError(f"incomplete = {incomplete!r}: it must be 'raise' or 'warn'")
     if start_ms >= stop_ms:
         raise SettingsError(f"the span from {start} to {stop} is empty: start must be before stop")
     wanted = [instrument] if isinstance(instrument, str | bytes) or not isinstance(instrument, Sequence) else instrument

@@ -24,9 +24,12 @@ Moment = date | datetime | str | Datetime64
 
 def moment_ms(moment: Moment) -> int:
     """The instant in ms since the epoch, rounded down. Raises SettingsError for a time without a zone, for text that is
-    not ISO 8601, and for what is neither a date nor a time."""
+    not ISO 8601, for what is neither a date nor a time, and for what lies before 1970."""
     read = _read(moment)
-    return instant_ms(read) if isinstance(read, datetime) else day_start_ms(read)
+    time_ms = instant_ms(read) if isinstance(read, datetime) else day_start_ms(read)
+    if time_ms < 0:
+        raise SettingsError(f"{read} is before 1970, and before any trade")
+    return time_ms
 
 
 def _read(moment: Any) -> date:

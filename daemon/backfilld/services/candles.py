@@ -71,7 +71,8 @@ class Interval:
         return time - (time - origin_ms) % self.every_ms
 
     def openings(self, first: pl.Expr, last: pl.Expr) -> pl.Expr:
-        """The open times, in ms, from the first to the last."""
+        """The open times, in ms, from the first to the last; none where both are null."""
+        first, last = first.fill_null(0), last.fill_null(-1)
         if self.every_ms is not None:
             return pl.int_range(first, last + 1, self.every_ms)
         first, last = (pl.from_epoch(each, time_unit="ms") for each in (first, last))

@@ -41,14 +41,15 @@ FIRST_DAY = date(2017, 7, 14)
 """When Binance opened."""
 
 
-def fill_window(first: date, last: date, today: date) -> TimeSpan:
-    """The window of whole days, both ends included. Raises SettingsError for days that no exchange can have."""
+def fill_window(first: date, last: date, today: date, first_name: str = "--from", last_name: str = "--to") -> TimeSpan:
+    """The window of whole days, both ends included. Raises SettingsError for days that no exchange can have, by the
+    names of the options."""
     if first > last:
-        raise SettingsError(f"--from {first} is after --to {last}")
+        raise SettingsError(f"{first_name} {first} is after {last_name} {last}")
     if first < FIRST_DAY:
-        raise SettingsError(f"--from {first} is before {FIRST_DAY}: there was no exchange to trade on")
+        raise SettingsError(f"{first_name} {first} is before {FIRST_DAY}: there was no exchange to trade on")
     if last > today:
-        raise SettingsError(f"--to {last} lies in the future: the last day that has begun is {today}")
+        raise SettingsError(f"{last_name} {last} lies in the future: the last day that has begun is {today}")
     return TimeSpan(day_start_ms(first), day_stop_ms(last))
 
 

@@ -4,6 +4,7 @@ Owns the joint between the day files and what a daemon remembers. The daemon say
 the files give everything before that, and where they do not reach up to it yet, they are waited for.
 """
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 
@@ -13,7 +14,7 @@ import trio
 from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
 from backfilld.adapters.live_socket import GONE, STILL, TOO_SLOW, connect_live
 from backfilld.core.live.trades import frame_of
-from backfilld.core.model import Instrument, day_of, iso
+from backfilld.core.model import MAX_ID, Instrument, day_of, day_start_ms, iso
 from backfilld.core.moments import Moment, moment_ms
 from backfilld.errors import (
     BackfillIncomplete,
@@ -31,6 +32,7 @@ from backfilld.settings.rules import instrument_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import instrument_directory, state_directory
 from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.shelf import Shelf
 
 DISK_LOOK_S = 0.5
 """How often the files are looked at while they lack trades that a daemon has."""
@@ -40,6 +42,9 @@ DISK_WAIT_S = 90.0
 
 RETURN_WAIT_S = 30.0
 """How long a daemon that went away is waited for: a restart takes a few seconds."""
+
+AHEAD_S = 60.0
+"""How far ahead of this machine's clock a start may lie."""
 
 FRAME_ROWS = 100_000
 """Rows of a frame that comes from disk."""
@@ -96,11 +101,16 @@ async def follow(
 
 def _begin(manager: BackfillCacheManager, from_id: int | None, start: Moment | None) -> int | None:
     """The id to begin with, None for the next trade that comes."""
+    if from_id is not None and not (isinstance(from_id, int) and 0 <= from_id <= MAX_ID):
+        raise SettingsError(f"from_id = {from_id!r}: it must be a whole number from 0 to 2^53")
     if start is None:
         return from_id
     if from_id is not None:
         raise SettingsError("from_id and start exclude each other: give one of them")
-    return _first_id(manager, moment_ms(start))
+    start_ms = moment_ms(start)
+    if start_ms > (time.time() + AHEAD_S) * 1000:
+        raise SettingsError(f"start {start} lies in the future")
+    return _first_id(manager, start_ms)
 
 
 STOPPING = "the daemon is stopping"
@@ -198,6 +208,15 @@ def _contiguous(manager: BackfillCacheManager, next_id: int, stop_id: int) -> It
             continue
 
 
+def _refuse_missing_days(manager: BackfillCacheManager, start_ms: int, stop_ms: int) -> None:
+    """Raise BackfillIncomplete if a trade could be missing of the time before the first day that has any."""
+    if manager.instrument is not None:
+        root = manager.directory.parents[1]
+        shelf = Shelf(root, manager.instrument, manager.encoding, is_strict=True)
+        for gap in shelf.gaps(start_ms, stop_ms):
+            raise BackfillIncomplete(f"the cache does not reach back to {iso(start_ms)}: {gap}")
+
+
 def _first_id(manager: BackfillCacheManager, start_ms: int) -> int:
     """The first id stored at or after the instant, or the one after all stored. Raises BackfillIncomplete where an
     earlier trade could be missing."""
@@ -212,6 +231,8 @@ def _first_id(manager: BackfillCacheManager, start_ms: int) -> int:
             reaches_back |= bool((piece["T"] < start_ms).any())
             later = piece.filter(pl.col("T") >= start_ms)
             if not later.is_empty():
+                if day > day_of(start_ms):
+                    _refuse_missing_days(manager, start_ms, day_start_ms(day))
                 if not reaches_back:
                     raise BackfillIncomplete(f"{manager.instrument}: stored from {iso(int(piece['T'][0]))} only")
                 return int(later["a"][0])

@@ -13,7 +13,7 @@ from backfilld.actors.live_messages import Ended, Frame
 from backfilld.adapters.library_log import library_logging
 from backfilld.assembly import Assembly, assembled
 from backfilld.core.model import Instrument
-from backfilld.errors import BackfillError, SettingsError
+from backfilld.errors import BackfillError, RequestRejected, SettingsError
 from backfilld.settings import Settings
 from backfilld.supervisor import cause_of, run_pipeline
 
@@ -26,7 +26,8 @@ YIELD_LOOK_S = 0.5
 async def own_stream(
     settings: Settings, instrument: Instrument, from_id: int | None
 ) -> AsyncIterator[AsyncIterator[Frame]]:
-    """The frames of a pipeline that runs while the context is open. Raises CacheLocked, StoreError, SettingsError."""
+    """The frames of a pipeline that runs while the context is open. Raises CacheLocked, StoreError, SettingsError, and
+    RequestRejected for a symbol that the exchange does not list."""
     if not (settings.live and settings.cache_enabled):
         raise SettingsError("no daemon runs, and following without one needs live = true and cache_enabled = true")
     with library_logging(), assembled(settings, once=False, instruments=(instrument,), locks_as="follower") as assembly:
@@ -47,6 +48,7 @@ class _Run:
     def __init__(self, assembly: Assembly) -> None:
         self._pipeline = assembly.pipeline
         self._lock = assembly.lock
+        self._outcomes = assembly.outcomes
         self.done = trio.Event()
         self.scope = trio.CancelScope()
         self._failure: BaseException | None = None
@@ -71,6 +73,15 @@ class _Run:
             if self._lock is not None and self._lock.is_wanted():
                 self._pipeline.stop.set()
 
+    def _refuse_unknown(self) -> None:
+        """Raise RequestRejected for a symbol that the exchange does not list: the pipeline ended for it."""
+        if not self._outcomes.statistics().current_buffer_used:
+            return
+        outcome = self._outcomes.receive_nowait()
+        if isinstance(outcome.error, RequestRejected):
+            sentence = f"{outcome.instrument}: {'; '.join(outcome.reasons)}"
+            raise RequestRejected(sentence, status=outcome.error.status, code=outcome.error.code)
+
     async def frames(self, instrument: Instrument, from_id: int | None) -> AsyncGenerator[Frame, None]:
         """The frames of the pipeline; what stopped it is raised."""
         live = self._pipeline.live
@@ -83,10 +94,13 @@ class _Run:
                 continue
             async with frames:
                 async for frame in frames:
-                    yield frame
                     if isinstance(frame, Ended):
+                        self._refuse_unknown()
+                        yield frame
                         return
+                    yield frame
         if isinstance(self._failure, BackfillError):
             raise self._failure
+        self._refuse_unknown()
         if self._failure is not None:
             yield Ended(None, f"the pipeline failed: {self._failure!r}")

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from backfilld.core.model import Instrument
-from backfilld.errors import SettingsError
+from backfilld.errors import SettingsError, StoreError
 from backfilld.scanning import IncompleteSpan, scan
 from backfilld.services.chart import check_format, day_chart, write_chart
 from backfilld.settings import Settings
@@ -13,7 +13,8 @@ from backfilld.surfaces.words import fill_command, say
 
 
 def draw(settings: Settings, instrument: Instrument, day: date, out: Path | None) -> None:
-    """Write the chart of what is stored of a day to ``out``. Missing trades leave gaps in it. Raises SettingsError."""
+    """Write the chart of what is stored of a day to ``out``. Missing trades leave gaps in it. Raises SettingsError,
+    StoreError."""
     path = out or Path(f"{instrument.market}-{instrument.symbol}-{day}.html")
     check_format(path)
     with warnings.catch_warnings(record=True) as caught:
@@ -21,8 +22,12 @@ def draw(settings: Settings, instrument: Instrument, day: date, out: Path | None
         lazy = scan(instrument, day, day + timedelta(days=1), settings=settings, incomplete="warn")
     trades = lazy.collect()
     if trades.is_empty():
-        raise SettingsError(f"{instrument} {day}: there is no trade to draw; {fill_command(instrument, day, day)}")
+        command = fill_command(settings, instrument, day, day)
+        raise SettingsError(f"{instrument} {day}: there is no trade to draw; {command}")
     for each in caught:
         say(f"backfilld: {each.message}", err=True)
-    write_chart(day_chart(trades, f"{instrument} {day}"), path)
+    try:
+        write_chart(day_chart(trades, f"{instrument} {day}"), path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
     say(f"{path.absolute()}: {instrument} {day}")

@@ -1,6 +1,7 @@
 """The commands about stored days: what is there, is it right, and giving it away. They need no exchange, but for
 ``tail`` and repairs."""
 
+import math
 import sys
 from datetime import datetime, timedelta
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 import click
 
 from backfilld.errors import SettingsError
-from backfilld.surfaces.options import DAY, options, settings_of
+from backfilld.surfaces.options import DAY, instrument_of, options, settings_of
 from backfilld.surfaces.startup import settle, without
 
 
@@ -22,9 +23,7 @@ from backfilld.surfaces.startup import settle, without
     "--max-lag",
     "max_lag_s",
     type=click.FloatRange(min=20),
-    default=60.0,
-    show_default=True,
-    help="With --check: seconds that an instrument may be behind. A daemon reports every 15 s.",
+    help="With --check: seconds that an instrument may be behind. A daemon reports every 15 s.  [default: 60]",
 )
 def status(
     config: Path | None,
@@ -34,13 +33,18 @@ def status(
     as_json: bool,
     remote: bool,
     check: bool,
-    max_lag_s: float,
+    max_lag_s: float | None,
 ) -> None:
     """Show what is stored, by instrument and day.
 
     Exit codes of --check: 0 complete and fresh; 1 an instrument is behind or not complete, named; 75 no daemon has
     reported for a minute; 78 a setting is wrong.
     """
+    if max_lag_s is not None and not check:
+        raise SettingsError("--max-lag goes with --check")
+    max_lag_s = 60.0 if max_lag_s is None else max_lag_s
+    if not math.isfinite(max_lag_s):
+        raise SettingsError(f"--max-lag {max_lag_s}: it must be a number of seconds")
     settings = settings_of(config, instruments, cache_dir)
     wanted = settings.instrument_list() if instruments else None
     if cache_dir is not None and not settings.cache_dir.exists():
@@ -91,6 +95,8 @@ def verify(
     more; 1 something is; 75 the cache is in use (--repair), or the archive or the exchange out of reach; 78 a setting
     is wrong.
     """
+    if deep and not remote:
+        raise SettingsError("--deep goes with --remote: without it every day file is read whole anyway")
     settings = settings_of(config, instruments, cache_dir)
     wanted = settings.instrument_list() if instruments else None
     if remote:
@@ -129,11 +135,14 @@ def adopt(directory: Path, config: Path | None, cache_dir: str | None, instrumen
 @click.option("--out", type=click.Path(path_type=Path), help="FILE.html, FILE.png or FILE.svg.")
 def chart(instrument: str, config: Path | None, cache_dir: str | None, day: datetime | None, out: Path | None) -> None:
     """Draw a stored day: price, VWAP, volume profile, cumulative delta, missing trades. Needs the extra [chart]."""
-    from backfilld.services.estimate import today_utc  # noqa: PLC0415
+    from backfilld.services.estimate import fill_window, today_utc  # noqa: PLC0415
     from backfilld.surfaces.chart import draw  # noqa: PLC0415
 
     settings = settings_of(config, (instrument,), cache_dir)
-    draw(settings, settings.instrument_list()[0], day.date() if day else today_utc(), out)
+    today = today_utc()
+    wanted = day.date() if day else today
+    fill_window(wanted, wanted, today, "--day", "--day")  # no other day can be stored
+    draw(settings, instrument_of(settings), wanted, out)
 
 
 @click.command(short_help="Print trades as they come.")
@@ -158,14 +167,13 @@ def tail(
     """
     import trio  # noqa: PLC0415
 
-    from backfilld.core.model import Instrument  # noqa: PLC0415
     from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
     from backfilld.surfaces.tail import print_trades  # noqa: PLC0415
 
     settle()
-    settings = settings_of(config, (), cache_dir)
+    settings = settings_of(config, (instrument,), cache_dir)
     configure_logs(settings.log_format, "error")
-    wanted = Instrument.parse(instrument)
+    wanted = instrument_of(settings)
     try:
         trio.run(partial(print_trades, settings, wanted, from_id, start, as_json=as_json))
     except (KeyboardInterrupt, BrokenPipeError):
@@ -192,12 +200,14 @@ def export(
     out: Path | None,
 ) -> None:
     """Write stored days as bars or trades: CSV, Parquet or Feather."""
-    from backfilld.services.estimate import today_utc  # noqa: PLC0415
+    from backfilld.services.estimate import fill_window, today_utc  # noqa: PLC0415
     from backfilld.surfaces.export import export_days  # noqa: PLC0415
 
     settings = settings_of(config, (instrument,), cache_dir)
-    stop = (last.date() if last else today_utc() - timedelta(days=1)) + timedelta(days=1)
-    export_days(settings, settings.instrument_list()[0], first.date(), stop, every, form, out)
+    today = today_utc()
+    until = last.date() if last else today - timedelta(days=1)
+    fill_window(first.date(), until, today)  # no other day can be stored
+    export_days(settings, instrument_of(settings), first.date(), until + timedelta(days=1), every, form, out)
 
 
 @click.command(short_help="Delete old day files.")

@@ -11,10 +11,13 @@ _CLIENTS = ("ccxt", "python-binance", "binance-sdk", "freqtrade", "nautilus")
 
 
 @click.command(short_help="Print the lines that connect a client.")
-@click.argument("client", type=click.Choice(_CLIENTS))
+@click.argument("client", type=click.Choice(_CLIENTS), metavar="CLIENT")
 @options("config")
 def connect(client: str, config: Path | None) -> None:
-    """Print the lines that make CLIENT ask this daemon's endpoint instead of Binance."""
+    """Print the lines that make CLIENT ask this daemon's endpoint instead of Binance.
+
+    CLIENT is ccxt, python-binance, binance-sdk, freqtrade or nautilus.
+    """
     from backfilld.services.connecting import lines_for  # noqa: PLC0415
 
     settings = settings_of(config, (), None)

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import Instrument, Market, day_of, day_start_ms
-from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
+from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.surfaces.demo_live import FOLLOWED_S, STREAMS, Live, run_live
@@ -53,6 +53,8 @@ async def run_demo(trades: int, cache_dir: Path | None) -> int:
         async with open_exchange(tapes, options, streams=STREAMS) as exchange:
             _say(f"An exchange with {trades:,} trades of today, {LATENCY_S * 1000:.0f} ms away. Cold start:")
             cold = await _start("cold", exchange, directory)
+            if cold.exit_code == EXIT_SETTINGS:
+                return EXIT_SETTINGS  # the daemon has said why
             _say("The same again, as after a restart. Warm start:")
             warm = await _start("warm", exchange, directory)
             _say(f"Live for {FOLLOWED_S:.0f} s, on streams that are cut every 2 s and lose 2 % of the trades:")
@@ -77,14 +79,13 @@ async def _start(name: str, exchange: Exchange, cache_dir: Path) -> Start:
     before = len(exchange.requests)
     environment = os.environ | {
         "BACKFILL_SPOT_URL": exchange.url,
-        "BACKFILL_CACHE_DIR": str(cache_dir),
         "BACKFILL_INSTRUMENTS": str(INSTRUMENT),
         "BACKFILL_CACHE_ENABLED": "true",
         "BACKFILL_DAYS": "0",
         "BACKFILL_ENCRYPTION": "none",
     }
     began = time.perf_counter()
-    command = [sys.executable, "-P", "-m", "backfilld", "run", "--once"]
+    command = [sys.executable, "-P", "-m", "backfilld", "run", "--once", "--cache-dir", str(cache_dir)]
     done = await trio.run_process(command, env=environment, check=False, stdin=subprocess.DEVNULL)
     asked = list(exchange.requests)[before:]
     return Start(

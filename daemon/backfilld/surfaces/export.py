@@ -21,13 +21,11 @@ def export_days(
     settings: Settings, instrument: Instrument, start: date, stop: date, every: str | None, form: str, out: Path | None
 ) -> None:
     """Write the days. A file appears whole or not at all. Raises SettingsError, BackfillIncomplete, StoreError."""
-    if start >= stop:
-        raise SettingsError(f"--from {start} is after --to")
     try:
         _write(exported(settings, instrument, start, stop, every), instrument, every, form, out)
     except BackfillIncomplete as error:
         last = stop - timedelta(days=1)
-        raise BackfillIncomplete(f"{error}; {fill_command(instrument, start, last)}") from error
+        raise BackfillIncomplete(f"{error}; {fill_command(settings, instrument, start, last)}") from error
 
 
 def _write(
@@ -38,6 +36,8 @@ def _write(
             raise SettingsError(f"--format {form} needs --out FILE: only csv goes to stdout")
         write_pieces(pieces, "csv", cast("BufferedIOBase", sys.stdout.buffer))
         return
+    if not out.name:
+        raise SettingsError("--out is empty: name a file")
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

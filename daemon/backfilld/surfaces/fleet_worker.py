@@ -5,14 +5,16 @@ and directories are those of this process' environment.
 """
 
 import ctypes
+import re
 import signal
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 from backfilld.adapters.month_days import sweep_scratch
-from backfilld.errors import EXIT_DONE
+from backfilld.errors import EXIT_DONE, SettingsError
 from backfilld.settings import Settings
 from backfilld.store.lock import locked
 
@@ -21,9 +23,16 @@ PAUSE_S, LOOK_S, GRACE_S = 1.0, 0.5, 15.0
 
 _PR_SET_PDEATHSIG = 1
 
+_SCHEDULER = re.compile(r"(tcp|tls)://\S+:\d{1,5}")
+
 
 def work(settings: Settings, scheduler: str, options: tuple[str, ...]) -> int:
-    """Work for a scheduler until SIGTERM; return the exit code. Raises CacheLocked if a worker runs here already."""
+    """Work for a scheduler until SIGTERM; return the exit code. Raises CacheLocked if a worker runs here already, and
+    SettingsError."""
+    if not find_spec("distributed"):
+        raise SettingsError("fleet worker needs the extra [fleet]: pip install 'backfilld[fleet]'")
+    if not _SCHEDULER.fullmatch(scheduler):
+        raise SettingsError(f"--scheduler {scheduler}: write tcp://HOST:8786 or tls://HOST:8786")
     command = [
         sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--no-nanny", "--nthreads", "1",
         "--resources", "IP=1", "--no-dashboard", "--memory-limit", "0", "--death-timeout", "60",

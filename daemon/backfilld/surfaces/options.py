@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from backfilld.errors import SettingsError
+
 if TYPE_CHECKING:
+    from backfilld.core.model import Instrument
     from backfilld.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,7 +27,9 @@ class _Day(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """The midnight at which the day begins."""
         try:
-            return datetime.strptime(value, "%Y-%m-%d") if isinstance(value, str) else value  # noqa: DTZ007 - a day
+            # strptime takes the digits of every script.
+            text = value.encode("ascii").decode() if isinstance(value, str) else value
+            return datetime.strptime(text, "%Y-%m-%d") if isinstance(text, str) else text  # noqa: DTZ007 - a day
         except ValueError:
             self.fail(f"{value!r} is not a day; write one as 2026-11-22", param, ctx)
 
@@ -60,6 +65,14 @@ def settings_of(config: Path | None, instruments: tuple[str, ...], cache_dir: st
         "cache_dir": Given(cache_dir, "--cache-dir") if cache_dir is not None else None,
     }
     return Settings(config=config, **given)
+
+
+def instrument_of(settings: "Settings") -> "Instrument":
+    """The one instrument of a command line that takes no more. Raises SettingsError."""
+    first, *others = settings.instrument_list()
+    if others:
+        raise SettingsError(f"instruments {first}, {', '.join(map(str, others))}: this command takes one")
+    return first
 
 
 def daemon_settings_of(config: Path | None, instruments: tuple[str, ...], cache_dir: str | None) -> "Settings":

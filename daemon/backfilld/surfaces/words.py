@@ -1,9 +1,14 @@
 """Small words that every surface uses, and lines that fit the terminal."""
 
+import shlex
 import shutil
 import sys
 import textwrap
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from backfilld.settings import Settings
 
 
 def counted(count: int, noun: str) -> str:
@@ -19,12 +24,14 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def fill_command(instrument: object, first: date, last: date) -> str:
-    """How to fetch days that are not stored, as the end of a sentence."""
-    if last >= datetime.now(UTC).date():
-        return f"backfilld run --once --instrument {instrument} fetches today"
-    days = f"--from {first} --to {last}"
-    return f"backfilld fill {days} --instrument {instrument} fetches what is missing"
+def fill_command(settings: "Settings", instrument: object, first: date, last: date) -> str:
+    """How to fetch days that are not stored, into the cache that was named, as the end of a sentence."""
+    wanted = f"--instrument {instrument}"
+    if settings.source_of("cache_dir") == "--cache-dir":
+        wanted += f" --cache-dir {shlex.quote(str(settings.cache_dir))}"
+    if first >= datetime.now(UTC).date():
+        return f"backfilld run --once {wanted} fetches today"
+    return f"backfilld fill --from {first} --to {last} {wanted} fetches what is missing"
 
 
 def fitted(text: str, *, indent: str = "  ") -> str:
