@@ -254,6 +254,22 @@ def test_a_refusal_names_the_cache_and_how_to_go_on(cache: Path, tmp_path: Path)
         scan(SPOT, DAYS[0], DAYS[3], cache_dir=tmp_path / "nowhere")
 
 
+def test_another_word_than_raise_and_warn_is_refused(cache: Path) -> None:
+    word: Any = "ignore"
+    with pytest.raises(SettingsError, match="incomplete = 'ignore': it must be 'raise' or 'warn'"):
+        scan(SPOT, DAYS[0], DAYS[1], cache_dir=cache, incomplete=word)
+
+
+def test_a_time_before_1970_is_refused(cache: Path) -> None:
+    with pytest.raises(SettingsError, match="0001-01-01 is before 1970"):
+        scan(SPOT, "0001-01-01", DAYS[1], cache_dir=cache)
+
+
+async def test_fetch_under_trio_says_what_to_await() -> None:
+    with pytest.raises(RuntimeError, match=r"under trio await BinanceTradeHistory\(...\).backfill_with_cache"):
+        backfilld.fetch(SPOT, DAYS[0], DAYS[1])
+
+
 def test_a_naive_datetime_and_an_empty_span_are_refused(cache: Path) -> None:
     with pytest.raises(SettingsError, match="has no time zone"):
         scan(SPOT, datetime(2025, 11, 7), DAYS[1], cache_dir=cache)  # noqa: DTZ001 - that is what is refused

@@ -198,6 +198,13 @@ def test_a_length_that_is_not_text_is_refused_in_a_sentence(every: Any, cache: P
         bars(BTC, DAY, NEXT, every=every, cache_dir=cache)
 
 
+@pytest.mark.parametrize("every", ["1m", "1d", "1M"])
+def test_a_span_without_any_trade_has_no_bar(every: str, cache: Path) -> None:
+    with pytest.warns(backfilld.IncompleteSpan):
+        empty = bars(BTC, "2020-01-01", "2020-01-02", every=every, cache_dir=cache, incomplete="warn")
+    assert empty.collect().is_empty()
+
+
 def test_times_are_a_column_of_datetimes(cache: Path) -> None:
     trades = scan(BTC, DAY, NEXT, cache_dir=cache, times=True).collect()
     assert trades.schema["time"] == pl.Datetime("ms", "UTC")
@@ -270,7 +277,7 @@ def test_an_export_of_what_is_incomplete_is_1_and_writes_no_file(cache: Path, tm
     done = command("export", "spot:BTCUSDT", *options, cwd=tmp_path)
     assert (done.returncode, out.exists()) == (1, False)
     assert f"spot:BTCUSDT {before}: no file" in done.stderr
-    assert f"; backfilld fill --from {before} --to {NEXT} --instrument spot:BTCUSDT fetches" in done.stderr
+    assert f"; backfilld fill --from {before} --to {NEXT} --instrument spot:BTCUSDT --cache-dir " in done.stderr
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -2,16 +2,21 @@
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
+import trio
 
 from backfilld import Settings, follow
+from backfilld.core.backfill.outcome import exit_code
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import Instrument, day_start_ms
-from backfilld.errors import BackfillIncomplete, SettingsError
+from backfilld.errors import EXIT_SETTINGS, BackfillIncomplete, RequestRejected, SettingsError
 from backfilld.services.following import _contiguous, _first_id
 from backfilld.store.manager import BackfillCacheManager
+from binance_simulator import Market, StreamOptions, Tape, open_exchange
+from binance_simulator.exchange import host_ms
 from tests.fakes import starts_at
 
 BTC = Instrument.parse("spot:BTCUSDT")
@@ -60,6 +65,37 @@ def test_a_time_that_the_cache_does_not_reach_back_to_is_refused(tmp_path: Path)
 async def test_an_id_and_a_time_exclude_each_other() -> None:
     with pytest.raises(SettingsError, match="exclude"):
         await anext(follow(BTC, from_id=3, start=datetime(2026, 3, 2, tzinfo=UTC), settings=Settings()))
+
+
+@pytest.mark.parametrize("from_id", [-1, 2**53 + 1, 1.5, "7"])
+async def test_what_is_no_id_is_refused(from_id: Any) -> None:
+    with pytest.raises(SettingsError, match=r"from_id = .*: it must be a whole number from 0 to 2\^53"):
+        await anext(follow(BTC, from_id=from_id, settings=Settings()))
+
+
+async def test_a_start_in_the_future_is_refused(tmp_path: Path) -> None:
+    """The next trade would be before it."""
+    with pytest.raises(SettingsError, match="start 2999-01-01 lies in the future"):
+        await anext(follow(BTC, start="2999-01-01", settings=Settings(cache_dir=tmp_path)))
+
+
+def test_a_start_before_the_first_day_is_refused(manager: BackfillCacheManager) -> None:
+    with pytest.raises(
+        BackfillIncomplete, match="does not reach back to 2026-02-27T.*: spot:BTCUSDT 2026-02-27: no file"
+    ):
+        _first_id(manager, day_start_ms(date(2026, 2, 27)))
+
+
+async def test_a_symbol_that_is_not_listed_ends_it_at_once(tmp_path: Path) -> None:
+    tape = Tape.generate(start_ms=host_ms() - 60_000, stop_ms=host_ms(), trades=100, seed=1)
+    async with open_exchange({str(BTC): tape}, streams=StreamOptions()) as exchange:
+        urls = {"spot_url": exchange.url, "spot_stream_url": exchange.streams.urls[Market.SPOT]}
+        with (
+            trio.fail_after(10),
+            pytest.raises(RequestRejected, match="spot:NOSUCH: the exchange lists no such symbol") as refused,
+        ):
+            await anext(follow("spot:NOSUCH", settings=Settings(cache_dir=tmp_path, live=True, **urls)))
+    assert exit_code(refused.value) == EXIT_SETTINGS
 
 
 def test_what_follows_comes_up_to_the_first_hole(manager: BackfillCacheManager) -> None:

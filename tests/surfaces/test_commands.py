@@ -200,6 +200,27 @@ BAD_CALLS: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "missing option": (("cleanup",), {}, "Missing option '--keep-days'"),
     "negative days": (("cleanup", "--keep-days", "-1"), {}, "Invalid value for '--keep-days'"),
     "too much": (("run", "now"), {}, "unexpected extra argument"),
+    "day to come": (("chart", "spot:A", "--day", "2999-12-31"), {}, "--day 2999-12-31 lies in the future"),
+    "last day of all": (("export", "spot:A", "--from", "2025-11-01", "--to", "9999-12-31"), {}, "lies in the future"),
+    "day before the exchange": (
+        ("chart", "spot:A", "--day", "0001-01-01"),
+        {},
+        "--day 0001-01-01 is before 2017-07-14",
+    ),
+    "digits of another script": (("fill", "--from", "２０２５-11-01"), {}, "is not a day; write one as"),  # noqa: RUF001
+    "two where one is taken": (("tail", "btc/usdt,um:A"), {}, "instruments spot:BTCUSDT, um:A: this command takes one"),
+    "tail from the future": (("tail", "spot:A", "--from", "2999-01-01"), {}, "start 2999-01-01 lies in the future"),
+    "id that no trade has": (("tail", "spot:A", "--from-id", f"{2**70}"), {}, "a whole number from 0 to 2^53"),
+    "lag that is no number": (("status", "--check", "--max-lag", "nan"), {}, "--max-lag nan: it must be a number"),
+    "lag without check": (("status", "--max-lag", "30"), {}, "--max-lag goes with --check"),
+    "deep without remote": (("verify", "--deep"), {}, "--deep goes with --remote"),
+    "no such scheduler": (("fleet", "worker", "--scheduler", "x"), {}, "write tcp://HOST:8786 or tls://HOST:8786"),
+    "no such client": (("connect", "x"), {}, "Invalid value for 'CLIENT': 'x' is not one of"),
+    "demo in a file": (
+        ("demo", "--trades", "1000", "--cache-dir", "file"),
+        {},
+        "cache_dir = file: it must be a directory",
+    ),
     "too few trades": (("demo", "--trades", "10"), {}, "Invalid value for '--trades'"),
 }
 
@@ -218,6 +239,32 @@ def test_what_the_operator_must_change_is_one_line_and_78(
     (line,) = done.stderr.splitlines()
     assert line.startswith("backfilld: ")
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "said"), [("none/x.csv", 1, "cannot write none/x.csv: No such file"), ("", 78, "--out is empty")]
+)
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, ending: str, code: int, said: str) -> None:
+    filled_cache(tmp_path / "cache")
+    span = ("--from", "2025-11-05", "--to", "2025-11-05")
+    done = backfilld("export", "spot:BTCUSDT", *span, "--out", ending, "--cache-dir", "cache", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    (line,) = done.stderr.splitlines()
+    assert said in line
+
+
+def test_what_fetches_a_missing_day_names_the_cache_that_was_named(tmp_path: Path) -> None:
+    done = backfilld("chart", "spot:BTCUSDT", "--day", "2025-11-05", "--cache-dir", "my cache", cwd=tmp_path)
+    fill = "backfilld fill --from 2025-11-05 --to 2025-11-05 --instrument spot:BTCUSDT --cache-dir 'my cache'"
+    assert f"there is no trade to draw; {fill} fetches what is missing" in done.stderr
+
+
+def test_a_worker_of_a_fleet_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['distributed'] = None; from backfilld.__main__ import main; main()"
+    command = [sys.executable, "-c", program, "fleet", "worker", "--scheduler", "tcp://127.0.0.1:1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.splitlines()[-1].endswith("pip install 'backfilld[fleet]'")
 
 
 def test_a_broken_dotenv_is_one_line_and_78(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def _first_id(manager: BackfillCacheManager, start_ms: int) -> int:
             reaches_back |= bool((piece["T"] < start_ms).any())
             later = piece.filter(pl.col("T") >= start_ms)
             if not later.is_empty():
-                if day > day_of(start_ms):
+                if day > day_of(start_ms) and facts.first_id - 1 != last_id:
                     _refuse_missing_days(manager, start_ms, day_start_ms(day))
                 if not reaches_back:
                     raise BackfillIncomplete(f"{manager.instrument}: stored from {iso(int(piece['T'][0]))} only")
