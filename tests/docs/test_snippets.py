@@ -8,8 +8,10 @@ from pathlib import Path
 import duckdb
 import polars as pl
 import pytest
+from click import Group
 
 from backfilld import Settings
+from backfilld.surfaces.cli import cli
 from tests.docs.snippets import PAGES, ROOT, Block, Python, Shell, blocks_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -39,6 +41,15 @@ def test_the_readme_is_short_compares_honestly_and_leads_to_every_page() -> None
     assert [page for page in sorted(pages) if f"({page})" not in index] == []
     howtos = [page for page in sorted(pages) if page.startswith("howto-")]
     assert [page for page in howtos if f"(docs/{page})" not in readme] == []
+
+
+def test_the_page_of_commands_names_every_command() -> None:
+    page = (ROOT / "docs" / "reference-commands.md").read_text(encoding="utf-8")
+    fleet = cli.commands["fleet"]
+    assert isinstance(fleet, Group)
+    wanted = {*cli.commands, *(f"fleet {name}" for name in fleet.commands)} - {"fleet"}
+    table = " ".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    assert {name for name in wanted if not re.search(rf"`{name}\b", table)} == set()
 
 
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.reason], ids=str)

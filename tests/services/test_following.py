@@ -81,7 +81,7 @@ async def test_a_start_in_the_future_is_refused(tmp_path: Path) -> None:
 
 def test_a_start_before_the_first_day_is_refused(manager: BackfillCacheManager) -> None:
     with pytest.raises(
-        BackfillIncomplete, match="does not reach back to 2026-02-27T.*: spot:BTCUSDT 2026-02-27: no file"
+        BackfillIncomplete, match=r"does not reach back to 2026-02-27T.*: spot:BTCUSDT 2026-02-27: no file"
     ):
         _first_id(manager, day_start_ms(date(2026, 2, 27)))
 

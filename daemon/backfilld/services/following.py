@@ -63,7 +63,8 @@ async def follow(
     What is on disk comes from there, and what follows by way of the running daemon, or of a stream of its own if no
     daemon runs; it then keeps the cache as a daemon does. Never ends by itself: raises FollowEnded, whose ``next_id``
     says where to go on, and what the settings, the cache or the exchange are to blame for. Raises BackfillIncomplete if
-    the cache does not reach back to ``start``.
+    the cache does not reach back to ``start``, RequestRejected for a symbol that is not listed, and SettingsError for a
+    start in the future.
 
     Examples:
         >>> import contextlib, trio
