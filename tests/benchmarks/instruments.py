@@ -1,7 +1,9 @@
-"""What an instrument costs by their number: a cold start of many beside one of ten, 3,000 trades each.
+"""What an instrument costs by their number: a cold start of many beside one of ten, 3,000 trades each; and how long one
+step holds the event loop.
 
 The limit does not bind."""
 
+import json
 import tempfile
 
 from backfilld.core.model import Instrument, Market
@@ -13,10 +15,11 @@ from tests.benchmarks.sizes import Sizes
 TITLE = "Instruments"
 ROWS = 3_000
 MOST_RATIO = 1.25
+MOST_STEP_MS = 10.0
 
 
 def measure(sizes: Sizes) -> list[Figure]:
-    """CPU, requests and peak memory, an instrument."""
+    """CPU, requests and peak memory, an instrument; the longest step of the loop."""
     costs = {number: _cost(number) for number in sizes.instruments}
     few, *more = costs
     against = f"{few} instruments"
@@ -30,6 +33,7 @@ def measure(sizes: Sizes) -> list[Figure]:
             Figure(f"{name}: CPU an instrument", ours, "ms", against, theirs, most_ratio=MOST_RATIO),
             Figure(f"{name}: requests an instrument", requests / number, "", against, asked / few, most_ratio=1.1),
             Figure(f"{name}: peak memory", run.peak_mb, "MB", against, least.peak_mb),
+            Figure(f"{name}: longest step, CPU", _step_ms(run), "ms", against, _step_ms(least), most=MOST_STEP_MS),
         ]
     return figures
 
@@ -50,4 +54,8 @@ def _backfilled(exchange: ServedExchange, names: list[Instrument], cache_dir: st
         "BACKFILL_LOG_FORMAT": "json",
         "BACKFILL_LIVE": "false",
     }
-    return run_process(["-m", "backfilld", "run", "--once"], environment)
+    return run_process(["-m", "tests.benchmarks.steps", "run", "--once"], environment)
+
+
+def _step_ms(run: Run) -> float:
+    return float(json.loads(run.stderr.splitlines()[-1])["longest_step_ms"])

@@ -36,7 +36,7 @@ FULL = Sizes(
     live_seconds=30.0,
     history_days=1_094,
     history_instruments=10,
-    instruments=(10, 100, 500),
+    instruments=(10, 100, 500, 1_000),
     live_day_rows=1_000_000,
 )
 
