@@ -1,5 +1,5 @@
-"""``python -m tests.faults.twin_process DIRECTORY``: a process that has a day and its twin, says ``ready``, and puts more
-rows into the day once it gets a line."""
+"""``python -m tests.faults.twin_process DIRECTORY``: a process that has a day and its twin, says ``ready``, and puts
+more rows into the day once it gets a line."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.store.frames import DAY
 
 BTC = Instrument.parse("spot:BTCUSDT")
 ROWS = (132_000, 500, 500, 500)
-"""In the file, by this and two rewrites, and what the one brings that may not end. The first are more than a row group."""
+"""What each save brings; the last one may not end. The first are more than a row group."""
 
 
 def rows(start: int, stop: int) -> pl.DataFrame:
@@ -41,7 +41,8 @@ def main(directory: Path) -> None:
         waiting.append(manager, Addition(BTC, DAY, rows(start, start + count)), 0.0)
         start += count
         if count != ROWS[0] and start == sum(ROWS):
-            print("ready", flush=True)
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
             sys.stdin.readline()
         waiting.save(manager, Addition(BTC, DAY))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -135,6 +136,26 @@ def test_from_the_third_file_on_the_twin_is_used(days: Days, continued: list[boo
     (twin,) = days.twins()
     assert twin.parent == days.manager.journals
     assert [*days.manager.directory.iterdir()] == [days.file]
+
+
+def test_a_rewrite_encodes_the_last_row_group_and_what_is_new(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much the day has: what two rewrites brought, and less than a row group."""
+    encoded: list[int] = []
+    arrow_table = dayfile.arrow_table
+
+    def counted(trades: pl.DataFrame) -> pa.Table:
+        encoded.append(trades.height)
+        return arrow_table(trades)
+
+    days.grow(range(1000, 1000 + 20 * GROUP))
+    monkeypatch.setattr(dayfile, "arrow_table", counted)
+    costs = []
+    for first_id in range(1000 + 20 * GROUP, 1000 + 24 * GROUP, 10):
+        encoded.clear()
+        days.grow(range(first_id, first_id + 10))
+        costs.append(sum(encoded))
+    assert costs[0] > 20 * GROUP
+    assert max(costs[1:]) < GROUP + 20 + 1
 
 
 def test_many_row_groups_have_a_footer_of_the_long_form(days: Days, tmp_path: Path) -> None:

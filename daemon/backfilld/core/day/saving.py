@@ -1,6 +1,7 @@
 """When a day file is rewritten, and when a save only appends to the journal of the day.
 
-A rewrite costs what the day has; an append costs what is new. Owns the balance between the two:
+A rewrite costs what the day has, or the end of a day that goes on; an append costs what is new. Owns the balance
+between the two:
 
 * A day that is over is rewritten once it is sealed, or at the end of its round: it is then encoded once. So is every
   day of a run that ends after its first round (``save_s`` is infinite): nobody waits for its files. With a ``save_s``
