@@ -1,7 +1,7 @@
 """The archivist: downloads the published files of past days, one instrument at a time.
 
 Owns the order of days: each is handed to the writer with the one that follows it, which proves where it ends. A disk
-that refuses the file is waited for as the writer waits for it. What is in a file is not its business.
+that refuses the file is waited for as the writer waits for it. Must not read the files.
 """
 
 from datetime import date, timedelta

@@ -40,18 +40,18 @@ class Disk:
         self.written = Written()
 
     def wrote(self, source: str, trades: int, saved: Saved) -> None:
-        """Count a save of so many trades."""
+        """Count a save."""
         self.written = self.written.plus(source, trades, 0 if saved.file is None else saved.bytes)
 
     @property
     def shown_trouble(self) -> DiskTrouble | None:
-        """What is wrong with it now: why it refuses, or what it has not answered for long."""
+        """What is wrong with the disk now: why it refuses, or which save it has not answered for long."""
         overdue = self.waits.overdue(trio.current_time(), SHOWN_AFTER_S)
         return DiskTrouble(overdue) if overdue is not None and self.trouble.value is None else self.trouble.value
 
     @contextmanager
     def shielded(self, what: str = "saving the state", size_bytes: int = 0) -> Iterator[None]:
-        """Let nothing from outside cancel the block; but it is left at the deadline, wherever it is by then."""
+        """Shield the block from cancellation until the deadline; at the deadline, cancel it."""
         wait = self.waits.wait(what, trio.current_time(), size_bytes / SLOWEST_BYTES_PER_S)
         with wait, trio.CancelScope(shield=True, deadline=self.deadline) as shield:
             self._shields.add(shield)
@@ -73,7 +73,7 @@ class Disk:
             await trio.sleep(min(LONGEST_RETRY_S, 2.0 ** min(tries - 1, 10)))
 
     def abandon_at(self, deadline: float) -> None:
-        """Let go of the disk then, even of a save that hangs."""
+        """Give up all saves at ``deadline``, even one that hangs."""
         self.deadline = deadline
         for shield in self._shields:
             shield.deadline = deadline

@@ -162,7 +162,7 @@ class _Governor:
         of other programs hold nobody up when their share is spent."""
         pool.wait_s = math.inf
         for lane in (pool.own, pool.clients):
-            self._dismiss(pool, lane, now_ms)
+            self._drop_hopeless(pool, lane, now_ms)
         lanes = [lane for lane in (pool.own, pool.clients) if lane.queue.first() is not None]
         for lane in sorted(lanes, key=lambda each: _first(each).rank):
             if self._in_flight[lane.is_clients] >= self._most_in_flight:
@@ -175,8 +175,8 @@ class _Governor:
             if not lane.is_clients or pool.budget.wait_ms(now_ms, self._weight(pool, lane)) > 0:
                 return
 
-    def _dismiss(self, pool: _PoolState, lane: _Lane, now_ms: float) -> None:
-        """Send away who no longer waits, and who would have to wait for too long."""
+    def _drop_hopeless(self, pool: _PoolState, lane: _Lane, now_ms: float) -> None:
+        """Remove requests whose sender no longer waits, and refuse those that would have to wait too long."""
         while (request := lane.queue.first()) is not None:
             if not (request.reply.abandoned or self._stopping):
                 request.reply.refusal = self._refusal(pool, lane, request, now_ms)

@@ -1,4 +1,4 @@
-"""What REST is asked for the live side: holes at once, questions of mere caution at a pace.
+"""The questions that the live side asks REST: those about holes at once, precautions at a pace.
 
 Owns which question of an instrument is out, and the rows that come before its answer. Must not know streams.
 """
@@ -41,7 +41,7 @@ class Healing:
     )
 
     def ask(self, questions: Iterable[Question], now: float) -> None:
-        """Put questions; those of caution as the pace allows, those of the busiest instruments first."""
+        """Ask questions: precautions as the pace allows, those of the busiest instruments first."""
         cautious = []
         for question in questions:
             if question[2].why in _PACES:
@@ -61,13 +61,13 @@ class Healing:
             self._ask((instrument, attachment, ask), now)
 
     def fetched(self, instrument: Instrument, trades: pl.DataFrame) -> None:
-        """Rows of the answer that comes next."""
+        """Take rows; the answer that they belong to comes next."""
         self._pages[instrument] = trades
 
     def answered(
         self, instrument: Instrument, attachment: Attachment | None, found: Found, now: float
     ) -> list[LiveTrade] | None:
-        """The trades that the answer lets out; None for an answer that nobody waits for."""
+        """Return the trades that can go out after this answer; None if nobody waits for it."""
         trades, ask = trades_of(self._pages.pop(instrument, empty_trades())), self._asked.pop(instrument, None)
         if attachment is None or ask is None:
             return None

@@ -16,11 +16,11 @@ class JobsInHand:
         return bool(self._count.total())
 
     def dealt(self, job: Job) -> None:
-        """A fetcher gets it."""
+        """A fetcher got the job."""
         self._count[RULES[job.market].pool] += 1
 
     def came_back(self, job: Job) -> None:
-        """It was answered, failed or dropped."""
+        """The job was answered, failed or dropped."""
         self._count[RULES[job.market].pool] -= 1
 
     def busy(self, fetchers: int) -> set[Pool]:

@@ -1,4 +1,4 @@
-"""The keeper: puts on disk what the governor must not forget, and what others are to see of it.
+"""The keeper: saves the state that the governor must not lose, and the state that other processes read.
 
 Owns when that is saved: at once where a restart would repeat an offence, now and then where it is only of interest.
 """
@@ -34,7 +34,7 @@ async def run_keeper(
     memory: StateFile,
     shielded: Callable[[], AbstractContextManager[object]] = _shielded,
 ) -> None:
-    """Save what changes, until cancelled. What cannot be saved is said once, and tried again with every change.
+    """Save every change, until cancelled. A failure is logged once; the save is tried again with every change.
 
     A save that has begun is ``shielded`` from the cancellation.
     """

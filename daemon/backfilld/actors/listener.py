@@ -1,4 +1,4 @@
-"""The listener: receives from one connection to the streams, and never waits for the taker of what it brings.
+"""The listener: receives from one connection to the streams, and never waits for its reader.
 
 Owns one connection for as long as it lives. Where its messages find no room they are dropped and counted: the sequencer
 sees the hole and REST fills it. Must not judge what it receives.
@@ -72,7 +72,7 @@ async def _listen(
 
 
 def _resubscribe(stream: TradeStream, commands: trio.MemoryReceiveChannel[Resubscribe]) -> bool:
-    """Pass on what is wanted now; False if nothing is any more."""
+    """Subscribe to the instruments wanted now. Return False if none is."""
     while True:
         try:
             command = commands.receive_nowait()

@@ -41,7 +41,7 @@ class LiveAnnouncements:
         self._found = self._healed = self._given_up = self._overflowed = self._garbage = 0
 
     def heard(self, market: Market, batch: StreamBatch, overflowed: int) -> None:
-        """A connection brought this."""
+        """Count what a connection brought."""
         self._garbage += batch.garbage
         if batch.event_ms:
             self._lag_ms = self._clock.exchange_ms(market, self._wall_ms()) - batch.event_ms
@@ -53,7 +53,7 @@ class LiveAnnouncements:
             log.warning("live_refused", market=market, reason=refusal)
 
     def connected(self, market: Market, number: int, instruments: int) -> None:
-        """A connection stands."""
+        """A connection is open."""
         log.info("live_connected", market=market, connection=number, instruments=instruments)
 
     def attached(self, instrument: Instrument, attachment: Attachment) -> None:
@@ -79,7 +79,7 @@ class LiveAnnouncements:
             log.warning("live_hole_found", instrument=str(instrument), **_ids(hole))
 
     def healed(self, instrument: Instrument, healed: Healed | None) -> None:
-        """A hole was filled; one that the stream filled itself is not worth a line."""
+        """REST filled a hole. A hole that the stream filled itself gets no line."""
         if healed is not None and healed.requests:
             self._healed += 1
             self._heal_seconds = self._heal_seconds.plus(healed.seconds)

@@ -83,7 +83,7 @@ class _Waiting:
         return sum(page.height for _, page in self.pages)
 
     def forget(self) -> None:
-        """Drop what questions have brought, and the day starts that follow from it."""
+        """Drop the rows that answers to questions brought, and the day starts that follow from them."""
         self.pages = [(source, page) for source, page in self.pages if source != REST]
         self.day_starts.clear()
 

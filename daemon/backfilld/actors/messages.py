@@ -41,14 +41,14 @@ A_co = TypeVar("A_co", bound=Action, covariant=True)
 
 
 class SyncEvent(msgspec.Struct, frozen=True):
-    """Something has happened to the sync of an instrument."""
+    """An event for the sync of an instrument."""
 
     instrument: Instrument
     event: Event
 
 
 class SyncAction(msgspec.Struct, Generic[A_co], frozen=True):
-    """The sync of an instrument wants something done."""
+    """An action of the sync of an instrument."""
 
     instrument: Instrument
     action: A_co
@@ -189,7 +189,7 @@ class DayMerged(msgspec.Struct, frozen=True):
 
     @property
     def instrument(self) -> Instrument:
-        """Whose trades they are."""
+        """The instrument of the trades."""
         return self.addition.instrument
 
     @property
@@ -199,7 +199,7 @@ class DayMerged(msgspec.Struct, frozen=True):
 
 
 class DaysFlushed(msgspec.Struct, frozen=True):
-    """All that a Flush asked for stands before this in the channel."""
+    """Everything that a Flush asked for comes before this in the channel."""
 
     instrument: Instrument
 

@@ -58,5 +58,5 @@ def turn_of(name: str, since_s: float, save_s: float) -> float:
 
 
 def next_rewrite_at(began_s: float, ended_s: float) -> float:
-    """After a rewrite, the earliest time of one that appends have to wait for."""
+    """The earliest time of the next rewrite that appends must wait for, after one from ``began_s`` to ``ended_s``."""
     return ended_s + (ended_s - began_s) * (1 / REWRITE_SHARE - 1)

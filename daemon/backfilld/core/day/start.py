@@ -1,4 +1,4 @@
-"""Where a day begins: the word for it that all others share."""
+"""The day start: where a day begins, as all modules name it."""
 
 from datetime import date, timedelta
 from typing import Protocol
@@ -16,8 +16,8 @@ class DayStart(msgspec.Struct, frozen=True, order=True, array_like=True, gc=Fals
 
 
 class DayEnds(Protocol):
-    """The first and the last id stored of a day, the lowest id that its start can be, and the highest that the start of
-    a later day can be with no trade between; None where that is not known."""
+    """The ends of a stored day: its first and last id, the lowest id at which it can begin, and the highest at which a
+    later day can begin with no trade between. None where an end is not known."""
 
     @property
     def first_id(self) -> int | None: ...  # noqa: D102

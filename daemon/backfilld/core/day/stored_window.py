@@ -1,4 +1,4 @@
-"""What is stored of a window of time, put together from the certificates of its days."""
+"""The stored part of a time window, from the certificates of its days."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class StoredWindow:
 
 
 def stored_in(window: TimeSpan, records: Iterable[Certificate]) -> StoredWindow:
-    """What these days have of the window."""
+    """The part of the window that these days have."""
     by_day = {record.day: record for record in records}
     spans = [span for record in by_day.values() for span in record.spans if _reaches_into(window, record.day, span)]
     spans.sort(key=lambda span: span.ids)
@@ -42,7 +42,7 @@ def stored_in(window: TimeSpan, records: Iterable[Certificate]) -> StoredWindow:
 
 
 def _reaches_into(window: TimeSpan, day: date, span: StoredSpan) -> bool:
-    """Of a day that lies in the window every id counts, whatever the times say."""
+    """Whether the span is of the window. Every id of a day inside the window is, whatever its time."""
     stop_ms = window.stop_ms
     if window.start_ms <= day_start_ms(day) and (stop_ms is None or day_stop_ms(day) <= stop_ms):
         return True

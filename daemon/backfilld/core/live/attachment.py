@@ -120,7 +120,7 @@ class Attachment:
     # -- what happened
 
     def begin(self, next_id: int, now: float) -> list[LiveTrade]:
-        """REST has just shown that ``next_id`` comes next."""
+        """Begin at ``next_id``, which REST has just shown to come next."""
         ready = self._counted(self.sequence.begin(next_id))
         if self._opened_at is None:
             self.state = State.DETACHED
@@ -144,7 +144,7 @@ class Attachment:
             self.state = State.DETACHED
 
     def heard(self, trades: Rows[LiveTrade], now: float) -> list[LiveTrade]:
-        """The stream brought these."""
+        """Take trades of the stream."""
         ready = self._counted(self.sequence.take(trades, now))
         self._heard_at = now
         self._quiet = 1
@@ -156,7 +156,7 @@ class Attachment:
         return ready
 
     def asked(self, now: float) -> None:
-        """The question was put."""
+        """The question was sent."""
         self._is_asking = True
         self._asked_at = now
         self._hole_requests += self.sequence.hole is not None
@@ -231,7 +231,7 @@ class Attachment:
         return ids, was_passed_over, self._counted(ready)
 
     def is_dead(self, now: float) -> bool:
-        """Whether the stream has just been found dead; it is said once."""
+        """Whether the stream has just been found dead. True once per death."""
         if self.state is not State.DOUBTED or self._doubted_at + DOUBT_S > now:
             return False
         self.state = State.DEAD
@@ -239,7 +239,7 @@ class Attachment:
         return True
 
     def healed(self, now: float) -> Healed | None:
-        """The hole that has been filled since this was last asked."""
+        """The hole that was filled since the last call."""
         hole, since = self.sequence.hole, self.sequence.hole_since
         if self._hole is not None and (hole is None or hole.first_id > self._hole.last_id):
             healed = Healed(self._hole, now - self._hole_began, self._hole_requests)

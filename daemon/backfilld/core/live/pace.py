@@ -1,4 +1,4 @@
-"""How much request weight a minute may go into questions that are only caution.
+"""How much request weight a minute may go into precautions.
 
 Owns the pace of probes. Never looks at a clock.
 """

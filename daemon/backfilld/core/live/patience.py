@@ -1,4 +1,4 @@
-"""How long the exchange has denied to have the trade that comes next.
+"""How long the exchange has answered without the trade that comes next.
 
 Owns the clock of a hole's patience. It runs only while the exchange answers, and it begins anew with every trade that
 comes: a hole of hundreds of pages, a spent budget or a ban cost time, and give nothing up. Never looks at a clock.
@@ -33,5 +33,5 @@ class Patience:
         self.first_at = None
 
     def is_over(self, patience_s: float) -> bool:
-        """Whether the exchange denied it for so long."""
+        """Whether the exchange has denied the trade for at least the patience."""
         return self.first_at is not None and self.latest_at - self.first_at >= patience_s

@@ -28,7 +28,7 @@ FARTHEST_AHEAD = 10_000_000
 
 
 def share_of_early(instruments: int) -> int:
-    """How many early trades each of so many sequences may keep."""
+    """How many early trades the sequence of each of ``instruments`` may keep."""
     return min(EARLY_TRADES, max(LEAST_EARLY, EARLY_IN_ALL // max(1, instruments)))
 
 
@@ -108,7 +108,7 @@ class Sequence:
         return ready
 
     def expect(self, trade_id: int, now: float) -> None:
-        """The exchange has this id: all before it must come."""
+        """Note that the exchange has this id, so all ids before it must come."""
         if self.next_id is not None and trade_id - 1 >= self.next_id:
             self._seen_id = max(self._seen_id, trade_id - 1)
             self._unseen_since = now if self._unseen_since is None else self._unseen_since
