@@ -32,6 +32,7 @@ def main() -> None:
     if sys.argv[1:2] in (["run"], ["fill"]):
         # SIGHUP would end the process until the daemon can apply it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _open_standard_streams()
     try:
         from backfilld.surfaces.cli import main as run_command_line  # noqa: PLC0415 - after the lines above
 
@@ -42,6 +43,20 @@ def main() -> None:
         if isinstance(end.code, int | None):
             _end(end.code or 0)
         raise
+
+
+def _open_standard_streams() -> None:
+    """Put ``/dev/null`` where a stream was closed (``>&-``): the next file that is opened would take its place, and the
+    log would be written into it."""
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            stream = open(descriptor, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def _end(code: int) -> NoReturn:

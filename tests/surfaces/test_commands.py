@@ -253,6 +253,24 @@ def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path, ending: str, 
     assert said in line
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("check-config",), ("status", "--cache-dir", "cache")])
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    filled_cache(tmp_path / "cache")
+    command = [sys.executable, "-m", "backfilld", *arguments]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "backfilld: stdout cannot be written: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("arguments", ["check-config", "status --cache-dir cache"])
+def test_a_closed_stdout_is_dev_null(tmp_path: Path, arguments: str) -> None:
+    filled_cache(tmp_path / "cache")
+    command = ["sh", "-c", f"exec '{sys.executable}' -m backfilld {arguments} <&- >&-"]
+    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
 def test_what_fetches_a_missing_day_names_the_cache_that_was_named(tmp_path: Path) -> None:
     done = backfilld("chart", "spot:BTCUSDT", "--day", "2025-11-05", "--cache-dir", "my cache", cwd=tmp_path)
     fill = "backfilld fill --from 2025-11-05 --to 2025-11-05 --instrument spot:BTCUSDT --cache-dir 'my cache'"

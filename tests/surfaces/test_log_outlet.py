@@ -1,5 +1,6 @@
 """A reader of the log that stands still, or goes."""
 
+import errno
 import fcntl
 import os
 import select
@@ -89,6 +90,27 @@ def test_whole_lines_come_out_in_sequence_and_the_others_are_counted(steps: list
 
 def readable(descriptor: int) -> bytes:
     return os.read(descriptor, 65_536) if select.select([descriptor], [], [], 0)[0] else b""
+
+
+def test_a_full_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines wait while the disk is full, and are whole and in sequence afterwards."""
+    path, is_full, write = tmp_path / "log", True, os.write
+
+    def write_if_there_is_room(descriptor: int, line: bytes) -> int:
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, line)
+
+    monkeypatch.setattr(os, "write", write_if_there_is_room)
+    with path.open("wb") as file:
+        outlet = LogOutlet(file.fileno(), most_waiting=8)
+        for line in (b"one\n", b"two\n", b"six\n"):
+            outlet.put(line)
+        assert path.read_bytes() == b""
+        is_full = False
+        outlet.finish()
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert outlet.left_out() == 1
 
 
 def test_a_reader_that_has_gone_is_an_error() -> None:

@@ -1,5 +1,6 @@
 """The command line. Owns words and exit codes; everything else is done elsewhere."""
 
+import errno
 import sys
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -184,7 +185,11 @@ def _toml(value: object) -> str:
 def main() -> None:
     """Run the command line; what backfilld raises on purpose becomes a sentence on stderr and an exit code."""
     try:
-        sys.exit(cli.main(standalone_mode=False))
+        try:
+            sys.exit(cli.main(standalone_mode=False))
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except click.exceptions.Abort:
         sys.exit(EXIT_INCOMPLETE)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -197,12 +202,24 @@ def main() -> None:
 
         _complain(str(error))
         sys.exit(exit_code(error))
+    except OSError as error:
+        _refuse_stdout(error)
     except ExceptionGroup as group:
         _complain("; ".join(_leaves(group)))
         sys.exit(EXIT_INCOMPLETE)
     finally:
         if logs := sys.modules.get("backfilld.surfaces.logs"):
             logs.finish_logs()
+
+
+def _refuse_stdout(error: OSError) -> None:
+    """What cannot be written to stdout is a sentence; a reader that has gone has seen enough."""
+    if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE}:
+        raise error
+    sys.stdout = None
+    if error.errno != errno.EPIPE:
+        _complain(f"stdout cannot be written: {error.strerror}")
+    sys.exit(EXIT_INCOMPLETE)
 
 
 def _complain(sentence: str) -> None:

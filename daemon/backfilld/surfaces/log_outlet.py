@@ -5,6 +5,7 @@ written only where the pipe takes it at once. Until then lines wait, up to a bou
 left out.
 """
 
+import errno
 import os
 import select
 import time
@@ -15,6 +16,10 @@ MOST_WAITING = 1_000_000
 
 LAST_WAIT_S = 1.0
 """How long the end of the process waits for the reader."""
+
+
+_FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+"""A file on a full disk takes lines again once there is room, as a reader does that stood still."""
 
 
 class LogOutlet:
@@ -52,7 +57,13 @@ class LogOutlet:
         # A pipe that polls as writable takes PIPE_BUF bytes without blocking: poll(2), pipe(7).
         while self._waiting and self._poll.poll(max(0.0, until_s - time.monotonic()) * 1000):
             line = self._waiting.popleft()
-            written = os.write(self._descriptor, line[: select.PIPE_BUF])
+            try:
+                written = os.write(self._descriptor, line[: select.PIPE_BUF])
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                self._waiting.appendleft(line)
+                return
             self._bytes -= written
             if written < len(line):
                 self._waiting.appendleft(line[written:])

@@ -45,6 +45,8 @@ async def print_trades(
             async with move_on_when(partial(anext, signals)):
                 await print_all()
         except BaseExceptionGroup as group:
+            if group.subgroup(BrokenPipeError):
+                raise BrokenPipeError from None
             raise cause_of(group) from None
 
 
