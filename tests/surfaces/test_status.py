@@ -16,7 +16,9 @@ from backfilld.services.day_statuses import day_statuses
 from backfilld.services.stored_days import MARKS, InstrumentStatus, instrument_statuses
 from backfilld.store.daemon_state import Activity, peek_activity, save_activity
 from backfilld.store.layout import instrument_directory
+from backfilld.surfaces.log_sentences import sentence
 from backfilld.surfaces.status import print_status
+from backfilld.surfaces.words import has_colours
 from tests.fakes import starts_at
 from tests.store.format.test_footer import OLDER, write_file
 from tests.store.frames import SPOT, day_frame
@@ -49,6 +51,26 @@ def manager(tmp_path: Path) -> BackfillCacheManager:
 def status_of(manager: BackfillCacheManager) -> InstrumentStatus:
     (status,) = instrument_statuses(list(day_statuses(manager.directory.parent.parent, SPOT)))
     return status
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(0.01, "less than a minute"), (0.5, "30 min"), (2.54, "2.5 h"), (47.9, "47.9 h"), (8712.13, "363 days")],
+)
+def test_an_age_stands_in_the_unit_that_a_person_would_take(hours: float, words: str) -> None:
+    event = {"event": "gap_found", "trades": 5, "gap_hours": hours, "missing_ids": 0}
+    assert sentence(event) == f"5 trades stored, the newest {words} old; none known to be missing"
+
+
+@pytest.mark.parametrize("quiet", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_without_colours_gets_none(quiet: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    assert has_colours()
+    for name, value in quiet.items():
+        monkeypatch.setenv(name, value)
+    assert not has_colours()
 
 
 def test_a_calendar_has_a_character_a_day_at_the_place_of_the_day(manager: BackfillCacheManager) -> None:

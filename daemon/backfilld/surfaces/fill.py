@@ -46,7 +46,8 @@ def print_estimate(estimate: FillEstimate, *, as_json: bool) -> None:
     for line in table_lines(COLUMNS, rows, terminal_width()):
         say(line)
     say(f"about {counted(estimate.requests, 'request')}, exchangeInfo included; weight {estimate.weight:,}")
-    say(f"{estimate.minutes:.1f} minutes at the budget; {_megabytes(estimate.bytes)} from the archive")
+    lasts = f"{estimate.minutes:,.1f} minutes" if estimate.minutes >= 1 else "less than a minute"
+    say(f"{lasts} at the budget; {_megabytes(estimate.bytes)} from the archive")
 
 
 def _row(instrument: Instrument, each: Estimate) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ Owns the words on a terminal. JSON lines carry the event and its fields instead.
 lacks a field of it, is written as its name with its fields.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from string import Formatter
+from typing import Any
 
-from backfilld.surfaces.words import counted, size
+from backfilld.surfaces.words import age, counted, size
 
 SENTENCES = {
     "daemon_started": "backfilld {version}, pid {pid}: {instruments} in {cache_dir}",
@@ -18,7 +19,7 @@ SENTENCES = {
     "backfill_started": "backfills from {start}",
     "days_loaded": "{days:,} stored days are as they were, {trades}",
     "day_loaded": "read {trades} of {day} from disk",
-    "gap_found": "{trades} stored, the newest {gap_hours} h old; {missing_ids:,} known to be missing",
+    "gap_found": "{trades} stored, the newest {gap_hours} old; {missing_ids} known to be missing",
     "cache_missed": "nothing stored of {day} yet",
     "fetch_planned": "fetches {trades} in {chunks}",
     "trades_merged": "merged {downloaded:,} new trades of {day} with {cached:,} stored ones",
@@ -121,6 +122,8 @@ def sentence(event: Mapping[str, object]) -> str:
     """The event in words."""
     if "repeated" in event:
         return _still(event)
+    if event["event"] == "fetch_planned" and not event.get("trades", 1):
+        return "has all trades up to here"
     template = SENTENCES.get(str(event["event"]))
     if template is not None:
         try:
@@ -154,8 +157,8 @@ class _Words(Formatter):
         value = kwargs[str(key)]
         if key in _COUNTS and isinstance(value, int):
             return counted(value, _COUNTS[key])
-        if key == "bytes" and isinstance(value, int):
-            return size(value)
+        if key in _MEASURES and isinstance(value, int | float):
+            return _MEASURES[key](value)
         if key in _FOREIGN:
             # The sentence goes on after it.
             return str(value).removesuffix(".")
@@ -172,6 +175,13 @@ _FOREIGN = frozenset({"error", "reason"})
 
 _COUNTS: Mapping[int | str, str] = {"trades": "trade", "requests": "request", "chunks": "request"}
 """Fields that are counts, and of what."""
+
+_MEASURES: Mapping[int | str, Callable[[Any], str]] = {
+    "bytes": size,
+    "gap_hours": age,
+    "missing_ids": lambda count: f"{count:,}" if count else "none",
+}
+"""Fields that are measures, and how people write them."""
 
 _WORDS = _Words()
 MOST_LISTED = 3

@@ -15,7 +15,7 @@ from backfilld.core.monitor.warned import RecentWarnings
 from backfilld.surfaces.log_outlet import LogOutlet
 from backfilld.surfaces.log_repeats import Repeats
 from backfilld.surfaces.log_sentences import QUIET, sentence, subject
-from backfilld.surfaces.words import fitted, say
+from backfilld.surfaces.words import fitted, has_colours, say
 
 RECENT = RecentWarnings()
 """The newest warnings and errors of this process, for those who look at it and not at its log."""
@@ -158,7 +158,7 @@ def configure_logs(form: Literal["auto", "console", "json"], level: str, *, once
 
 
 def _sentences(*, once: bool) -> Sentences:
-    colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colours = has_colours()
     return Sentences(colours=colours, quiet=QUIET | {"backfill_incomplete"} if once else QUIET)
 
 

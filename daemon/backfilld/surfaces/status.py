@@ -14,7 +14,7 @@ from backfilld.core.model import Instrument, iso
 from backfilld.services.status import CacheStatus, PoolStatus, cache_status
 from backfilld.services.stored_days import MARKS, DayStatus, InstrumentStatus
 from backfilld.surfaces.table import Column, table_lines, terminal_width
-from backfilld.surfaces.words import counted, say, size
+from backfilld.surfaces.words import counted, has_colours, say, size
 
 if TYPE_CHECKING:
     from backfilld.store.format.dayfile import Encoding
@@ -91,7 +91,8 @@ def _print_calendars(totals: Sequence[InstrumentStatus]) -> None:
 
 
 def _coloured(drawn: str) -> str:
-    """In colour on a terminal; click takes the colours out of a pipe."""
+    if not has_colours():
+        return drawn
     return "".join(click.style(character, fg=_COLOURS.get(character)) for character in drawn)
 
 
@@ -139,8 +140,8 @@ def _activity_lines(status: CacheStatus) -> Iterator[str]:
 def _described(pool: Pool, budget: PoolStatus, now_ms: float) -> str:
     """What the daemon last reported of a budget, in a line."""
     seen = budget.statistics
-    parts = [f"{pool} weight {seen.used} of {seen.allowed} allowed of {seen.limit} per {seen.interval}"]
-    parts.append(f"own {seen.own}, others {seen.others}, waiting {seen.waiting}")
+    parts = [f"{pool} weight {seen.used:,} of {seen.allowed:,} allowed of {seen.limit:,} per {seen.interval}"]
+    parts.append(f"own {seen.own:,}, others {seen.others:,}, waiting {seen.waiting:,}")
     if budget.paused_until_ms is not None and budget.paused_until_ms > now_ms:
         parts.append(f"{budget.reason} until {_utc(iso(int(budget.paused_until_ms)))}")
     if seen.learned:

@@ -1,5 +1,6 @@
 """Small words that every surface uses, and lines that fit the terminal."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -32,6 +33,20 @@ def fill_command(settings: "Settings", instrument: object, first: date, last: da
     if first >= datetime.now(UTC).date():
         return f"backfilld run --once {wanted} fetches today"
     return f"backfilld fill --from {first} --to {last} {wanted} fetches what is missing"
+
+
+def has_colours() -> bool:
+    """Whether stdout is a terminal that may be written to in colours (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def age(hours: float) -> str:
+    """A stretch of time as ``less than a minute``, ``12 min``, ``3.5 h``, ``363 days``."""
+    if hours >= 48:  # noqa: PLR2004 - two days
+        return f"{hours / 24:,.0f} days"
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 1 else "less than a minute"
 
 
 def fitted(text: str, *, indent: str = "  ") -> str:
