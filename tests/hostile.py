@@ -73,7 +73,9 @@ def odd_tape(
 class HostileExchange(FakeExchange):
     """``lags_ms`` of its replicas, a ``page_cap``, a share of odd answers of each kind, a lookback, and a limit that it
     lowers without a word. With ``other_days`` some odd answers have the right ids and the times of another day; with
-    ``other_rows`` they have those of another hour, or another symbol's prices and trade ids."""
+    ``other_rows`` they have those of another hour, or another symbol's prices and trade ids. A ``foreign`` tape is
+    another symbol: the first ``foreign_first`` answers, and a share of ``foreign_share`` of all, are what it has to the
+    same question."""
 
     lags_ms: Sequence[int] = (0,)
     page_cap: int = 1000
@@ -82,6 +84,9 @@ class HostileExchange(FakeExchange):
     true_limit: int = 6000
     other_days: bool = False
     other_rows: bool = False
+    foreign: Tape | None = None
+    foreign_share: float = 0.0
+    foreign_first: int = 0
     dice: Random = field(default_factory=lambda: Random(0))
     shown: dict[Instrument, set[int]] = field(default_factory=dict)
     banned_until_ms: float = 0.0
@@ -98,7 +103,10 @@ class HostileExchange(FakeExchange):
             return Reply(usage, RequestRejected("-4166 Search window is restricted", status=400, code=TOO_OLD))
         seen_ms = self.now_ms - self.dice.choice(self.lags_ms)
         rows = self.tapes[instrument].until(seen_ms).answer(query).head(self.page_cap)
-        if self.dice.random() < self.odd_share:
+        is_foreign = len(self.asked) <= self.foreign_first or self.dice.random() < self.foreign_share
+        if self.foreign is not None and is_foreign:
+            rows = self.foreign.until(seen_ms).answer(query).head(self.page_cap)
+        elif self.dice.random() < self.odd_share:
             rows = self._odd(rows)
         is_true = rows.join(self.tapes[instrument].frame, on=["a", "T", "p", "f"], how="anti").is_empty()
         if is_true and (rows["a"].diff().drop_nulls() > 0).all():

@@ -8,6 +8,7 @@ bounded. And once the exchange is honest again, everything is stored in the end:
 from dataclasses import dataclass, replace
 from random import Random
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -184,3 +185,33 @@ async def honest(mixture: Mixture, exchange: HostileExchange, store: FakeStore) 
         check(mixture, exchange, store, outcome)
     if mixture.lookback_ms is None:
         assert outcome.complete, outcome.reasons
+
+
+def foreign_tape(first_id: int) -> Tape:
+    """Another symbol: other ids, times and prices."""
+    times = range(START_MS - HOUR_MS, NOW_MS + HOUR_MS, 66_000)
+    frame = odd_tape(times, first_id, (), 0, ()).frame
+    return OddTape(frame.with_columns(frame["p"] * 40, frame["f"] * 7, frame["l"] * 7))
+
+
+@pytest.mark.parametrize("first_id", [100, 50_000, 9_000_000])
+@pytest.mark.parametrize(("seed", "first"), [(0, 0), (1, 0), (2, 0), (0, 2), (0, 4), (0, 5)])
+def test_answers_of_another_symbol_leave_none_of_its_trades_on_an_empty_cache(
+    first_id: int, seed: int, first: int
+) -> None:
+    async def play() -> None:
+        tape = odd_tape(range(START_MS - HOUR_MS, NOW_MS + HOUR_MS, 40_000), 50_000, (), 0, ())
+        exchange, store = HostileExchange({BTC: tape}, dice=Random(seed)), FakeStore()
+        exchange.epoch_ms = NOW_MS - round(trio.current_time() * 1000)
+        exchange.foreign, exchange.foreign_first = foreign_tape(first_id), first
+        exchange.foreign_share = 0.0 if first else 0.2
+        (outcome,) = await World(exchange, store, workers=1).run()
+        stored = store.trades(BTC)
+        assert stored.is_empty() or stored.join(tape.frame, on=stored.columns, how="anti").is_empty()
+        if outcome.complete:
+            assert set(store.ids(BTC)) >= tape.ids_in(TimeSpan(DAY_MS, NOW_MS))
+        exchange.foreign = None
+        (outcome,) = await World(exchange, store).run()
+        assert outcome.complete
+
+    trio.run(play, clock=MockClock(autojump_threshold=0))

@@ -92,11 +92,20 @@ class UnexpectedAnswer(ExchangeError):
     """An answer with status 200 that is not what was asked for. Nothing of it may be merged.
 
     ``absent`` is the first and the last of the ids that the answer jumped over, where it jumped farther than one
-    answer may. ``contradicts`` is the id of a stored trade beside which it cannot be true.
+    answer may. ``contradicts`` is the id of a stored trade beside which it cannot be true. ``is_alone`` if it may be
+    right, and too few answers have said the same yet.
     """
 
-    def __init__(self, message: str, *, absent: tuple[int, int] | None = None, contradicts: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        absent: tuple[int, int] | None = None,
+        contradicts: int | None = None,
+        is_alone: bool = False,
+    ) -> None:
         super().__init__(message)
+        self.is_alone = is_alone
         self.absent = absent
         self.contradicts = contradicts
 

@@ -111,10 +111,10 @@ class _Fetcher:
             ask=partial(self._client.trades, job.instrument, job.query, urgency),
             check=check,
             about={"instrument": str(job.instrument), "query": repr(job.query)},
-            retries_lies=not isinstance(job.query, Before),
+            retries_lies=is_right.is_wary or not isinstance(job.query, Before),
         )
         kept, found = cut(await self._insist(request), job.query, job.stop_ms)
-        found = replace(found, is_confirmed=is_right.is_confirmed)
+        found = replace(found, is_confirmed=is_right.is_confirmed, agreeing=is_right.agreeing, against=is_right.against)
         if not kept.is_empty():
             await self._ports.pages.send(PageFetched(job.instrument, kept))
         return JobAnswered(job, found, self._spent)
@@ -145,6 +145,8 @@ class _Fetcher:
                 failures += 1
                 tried_s += (self._spent.received_ms - self._spent.sent_ms) / 1000
                 wait_s = self._patience.backoff.wait_s(failures, tried_s, self._patience.jitter())
+                if wait_s is not None and isinstance(error, UnexpectedAnswer) and error.is_alone:
+                    wait_s = min(wait_s, self._patience.backoff.first_s)
                 if wait_s is None or request.believes(error, failures, self._patience.backoff.attempts):
                     raise
                 tried_s += wait_s

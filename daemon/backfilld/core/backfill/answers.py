@@ -11,8 +11,9 @@ from math import isfinite
 import polars as pl
 
 from backfilld.core.backfill.adjoining import edge_of
+from backfilld.core.backfill.agreement import ALONE, LEAD, say_the_same
 from backfilld.core.backfill.neighbours import AGREEING, Misfit, is_tied, misfit
-from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail, brings_rows
+from backfilld.core.backfill.questions import Again, At, Before, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.day.division import first_row_from
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
@@ -44,15 +45,22 @@ def check_page(trades: pl.DataFrame, query: Query) -> None:
 
 class AnswerCheck:
     """Checks the answers to one question, until one is accepted: rows that fit no trade beside the ids, and times that
-    no clock has reached, need several that agree. Who ``is_wary`` asks for rows until an answer has a trade that is
-    known already, or AGREEING say the same. ``is_confirmed`` if the one that was accepted does not stand alone."""
+    no clock has reached, need several that agree. Who ``is_wary`` asks until rows have a trade that is known already,
+    or AGREEING more answers say the same than say anything else. ``is_confirmed`` if the one that was accepted does not
+    stand alone: ``agreeing`` said the same, and those ``against`` it something else."""
 
     def __init__(self, query: Query, *, is_wary: bool = False) -> None:
         self.is_confirmed = False
+        self.agreeing = 1
         self._query = query
-        self._is_wary = is_wary and isinstance(query, Page | Tail)
+        self.is_wary = is_wary or (isinstance(query, Newest) and query.needs_agreement)
         self._doubtful: list[pl.DataFrame] = []
         self._refused = 0
+
+    @property
+    def against(self) -> int:
+        """How many answers said something else than the one that was accepted."""
+        return self._refused + len(self._doubtful) - (self.agreeing if self._doubtful and self.is_confirmed else 0)
 
     def __call__(self, trades: pl.DataFrame, clocks_ms: Sequence[int] = ()) -> None:
         """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer. ``clocks_ms`` are the times that
@@ -66,36 +74,34 @@ class AnswerCheck:
             raise
         asked_id = _asked_id(query)
         if trades.is_empty():
+            if self.is_wary and not isinstance(query, Page | Tail):
+                self._insist(trades, ALONE)
             return
         found = _from_the_future(trades, clocks_ms)
         if asked_id is not None and isinstance(query, Page | Tail | At):
             beside = misfit(trades, asked_id, query.beside)
             is_vouched_for = beside is None and any(each.is_row for each in query.beside)
             found = None if is_vouched_for else found or beside
-        if found is None and not self._is_wary:
+        if found is None and not self.is_wary:
             return
         if found is not None or not (
             isinstance(query, Page | Tail) and is_tied(trades, [each for each in query.beside if each.is_row])
         ):
-            self._insist(trades, found or Misfit("only one answer has these rows", is_certain=False))
+            self._insist(trades, found or ALONE)
         self.is_confirmed = True
 
     def _insist(self, trades: pl.DataFrame, why: Misfit) -> None:
         """Raise until enough answers say the same, and more than could not be used."""
         self._doubtful.append(trades)
         is_certain = why.is_certain and isinstance(self._query, Page | Tail | At)
-        agreeing = sum(_say_the_same(each, trades) for each in self._doubtful)
-        if is_certain or agreeing < why.answers or agreeing <= self._refused:
+        agreeing = sum(say_the_same(each, trades, self._query) for each in self._doubtful)
+        others = self._refused + (len(self._doubtful) - agreeing if self.is_wary else 0)
+        lead = 1 if not self.is_wary else AGREEING if isinstance(self._query, Page | Tail) else LEAD
+        self.agreeing = agreeing
+        if is_certain or agreeing < why.answers or agreeing < others + lead:
             is_proof = is_certain and not self._refused and len(self._doubtful) > AGREEING
-            raise UnexpectedAnswer(why.reason, contradicts=why.against if is_proof else None)
-
-
-def _say_the_same(one: pl.DataFrame, other: pl.DataFrame) -> bool:
-    """Whether two answers have rows of the same ids, and these are equal."""
-    first_id, last_id = max(one["a"][0], other["a"][0]), min(one["a"][-1], other["a"][-1])
-    a = pl.col("a").is_between(first_id, last_id)
-    ours, theirs = one.filter(a), other.filter(a)
-    return not ours.is_empty() and ours.equals(theirs)
+            is_alone, against = self.is_wary and not is_certain, why.against if is_proof else None
+            raise UnexpectedAnswer(why.reason, contradicts=against, is_alone=is_alone)
 
 
 def _from_the_future(trades: pl.DataFrame, clocks_ms: Sequence[int]) -> Misfit | None:
@@ -175,7 +181,8 @@ def _check_emptiness(query: Query) -> None:
         case Tail(first_id, known_id=known_id) if known_id is not None and known_id >= first_id:
             raise UnexpectedAnswer(f"no rows from id {first_id} on, though id {known_id} exists")
         case At(trade_id):
-            raise UnexpectedAnswer(f"no rows from id {trade_id} on, though id {trade_id + 1} exists")
+            exists = trade_id + (not isinstance(query, Again))
+            raise UnexpectedAnswer(f"no rows from id {trade_id} on, though id {exists} exists")
         case _:
             return
 
@@ -187,6 +194,8 @@ def _check_start(trades: pl.DataFrame, query: Query) -> None:
             _check_newest(trades["a"][-1], trades["T"].max(), query)  # type: ignore[arg-type]
         case Page() | Tail():
             _check_first_id(first_id, trades.height, query)
+        case Again(trade_id) if first_id != trade_id:
+            raise UnexpectedAnswer(f"rows from id {first_id} on, though id {trade_id} came before")
         case At(trade_id) if not trade_id <= first_id <= trade_id + 1:
             reason = f"rows from id {first_id} where {trade_id} was asked for, though id {trade_id + 1} exists"
             raise UnexpectedAnswer(reason)

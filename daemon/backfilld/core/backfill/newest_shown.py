@@ -8,6 +8,7 @@ lags cannot do.
 from dataclasses import dataclass, replace
 
 from backfilld.core.day.division import OUT_OF_ORDER_MS
+from backfilld.core.ids import IdSet
 
 REFUTING = 2
 """How many answers it takes to give up a trade that one answer has shown."""
@@ -78,18 +79,24 @@ class NewestShown:
             self.end = replace(self.end, shown_id=trade_id, shown_ms=at_ms)
             self._refuted = 0
 
-    def name(self, trade_id: int, at_ms: int) -> None:
+    def name(self, trade_id: int, at_ms: int, *, is_agreed: bool = False) -> None:
         """Note that an answer ends with this trade. If it is later than the one shown and has a lower id, the one shown
-        cannot exist."""
+        cannot exist; nor if several answers are ``is_agreed`` on this one, which is about as late."""
         self._see(at_ms)
         shown_id = self.end.shown_id
         if shown_id is None or trade_id >= shown_id:
             return
-        is_far = shown_id - trade_id > MOST_IN_A_MINUTE
+        is_far = is_agreed or shown_id - trade_id > MOST_IN_A_MINUTE
         if at_ms > self.end.shown_ms + (-OUT_OF_ORDER_MS if is_far else OUT_OF_ORDER_MS):
             self._refuted += 1
-            if self._refuted >= REFUTING:
+            if is_agreed or self._refuted >= REFUTING:
                 self.end = replace(self.end, shown_id=trade_id, shown_ms=at_ms)
+
+    def forget(self, ids: IdSet) -> None:
+        """These ids came of lies."""
+        if any(each is not None and each in ids for each in (self.end.shown_id, self.end.agreed_id, self.end.first_id)):
+            self.end = ShownEnd()
+            self._refuted = self._latest_once_ms = 0
 
     def _see(self, at_ms: int) -> None:
         if self.now_ms is not None and at_ms > self.now_ms + OUT_OF_ORDER_MS:

@@ -19,8 +19,8 @@ from backfilld.core.backfill.known_window import KnownWindow
 from backfilld.core.backfill.neighbours import KnownTrades
 from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.pace import Pace
-from backfilld.core.backfill.paging import towards_end
-from backfilld.core.backfill.questions import At, Before, Failure, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import Again, At, Before, Failure, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.support import Support
 from backfilld.core.backfill.wanted_ids import WantedIds, asked_ids
 from backfilld.core.backfill.window_start import WindowStart
 from backfilld.core.ids import IdSet
@@ -37,9 +37,9 @@ class BackfillPlan(KnownWindow):
     are known to be the window's first and last. The exchange is known not to have the ids in ``absent``; those in
     ``postponed`` are missing, but not to be asked for now. Without ``proves_first`` the first id need not be proven.
     ``now_ms`` is roughly the exchange's time, 0 if it is not known. Pages are taken in ascending order, or
-    ``newest_first``. ``shown`` is the newest trade that the exchange has shown before. If ``is_wary``, an answer about
-    rows has to overlap a known trade, or several answers have to agree. Each question from :meth:`take` must be
-    followed by :meth:`answered`, :meth:`failed` or :meth:`unanswered`, in any order.
+    ``newest_first``. ``shown`` is the newest trade that the exchange has shown before, ``support`` the answers that speak
+    for rows so far. If ``is_wary``, an answer has to overlap a known trade, or several answers have to agree. Each
+    question from :meth:`take` must be followed by :meth:`answered`, :meth:`failed` or :meth:`unanswered`, in any order.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class BackfillPlan(KnownWindow):
         shown: NewestShown | None = None,
         very_first: Collection[int] = (),
         is_wary: bool = False,
+        support: Support | None = None,
     ) -> None:
         spans = joined(held)
         received = IdSet.of(span.ids for span in spans)
@@ -66,11 +67,11 @@ class BackfillPlan(KnownWindow):
             WindowStart(window.start_ms, proves=proves_first, very_first=very_first),
             KnownTrades(spans),
             shown,
+            support,
         )
         self._failures: list[Failure] = []
         self._refusal: Failure | None = None
         self._open = 0
-        self._is_wary = is_wary
         self._start_was_doubted = False
         self._pace = Pace(window.start_ms, spans, now_ms or None)
         self._begin(spans, first_is_proven=first_is_proven, last_is_proven=last_is_proven)
@@ -107,7 +108,8 @@ class BackfillPlan(KnownWindow):
     @property
     def is_complete(self) -> bool:
         """Whether the window is stored without a hole up to its end, which is proven, or agreed on in this round."""
-        return self.is_done and not self.failures and not self.missing and self._end.is_agreed
+        is_stored = self.is_done and not self.failures and not self.missing and self._end.is_agreed
+        return is_stored and not self._lacks_support
 
     # -- asking
 
@@ -121,7 +123,7 @@ class BackfillPlan(KnownWindow):
         query = self._end.question(holds_rows=holds_rows, is_filled=is_filled)
         if asks is Asks.NEWEST:
             return query if isinstance(query, Newest) and query.stop_ms is None else None
-        return query if query is not None or asks is Asks.LOCATING else page
+        return query if query is not None or asks is Asks.LOCATING else page or self._confirmation()
 
     def take(self, asks: Asks = Asks.ALL) -> Query | None:
         """The next question to ask, None if there is none for now."""
@@ -134,7 +136,8 @@ class BackfillPlan(KnownWindow):
         if isinstance(query, Tail | Newest):
             self._end.took()
         elif isinstance(query, Before | Since | At):
-            self._head.to_ask.remove(query)
+            if not isinstance(query, Again):
+                self._head.to_ask.remove(query)
             if isinstance(query, At):
                 query = self._trades.put_beside(query, IdRange(query.trade_id, query.trade_id))
         return query
@@ -165,6 +168,7 @@ class BackfillPlan(KnownWindow):
                     self._failures.append(Failure(query, reason))
         if self._head.is_missing and self._has_trades:
             self._doubt_start(query)
+        self._weigh(query, found)
 
     def _receive(self, query: Page | Tail, found: Found) -> None:
         if self._is_of_window(found):
@@ -198,10 +202,10 @@ class BackfillPlan(KnownWindow):
                 self._head.first_answered(found)
                 if found.ids is not None:
                     self._end.show(found.ids.first_id, found.first_ms)
-            case At():
+            case At() if not isinstance(query, Again):
                 self._head.at_answered(query, found)
                 self._lower_first()
-            case Newest():
+            case _:
                 pass
 
     def _doubt_start(self, query: Query) -> None:
@@ -221,7 +225,8 @@ class BackfillPlan(KnownWindow):
         self._came_back(query)
         if isinstance(query, Since) and self._head.first_failed():
             return
-        if query == self.neighbour or isinstance(query, At):
+        self._is_unconfirmed |= isinstance(query, Again)
+        if not isinstance(query, Again) and (query == self.neighbour or isinstance(query, At)):
             self._head.proof_failed(query)
             return
         if isinstance(query, Page | Tail):
@@ -254,6 +259,8 @@ class BackfillPlan(KnownWindow):
         first_held, last_held = (self.received.first_id, self.received.last_id) if self.received else (None, None)
         if isinstance(query, Since):
             self._head.first_failed()
+        elif isinstance(query, Again):
+            self._is_unconfirmed = True
         elif query == self.neighbour or isinstance(query, At):
             self._head.neighbour_refused(first_held)
         elif isinstance(query, Page) or (isinstance(query, Tail) and self._is_wanted(query.first_id)):
@@ -276,7 +283,7 @@ class BackfillPlan(KnownWindow):
     def top_up(self, *, asks_end: bool = True) -> None:
         """Begin a new round: ask again for ids that were given up and, with ``asks_end``, for new trades."""
         self._failures.clear()
-        self._start_was_doubted = False
+        self._start_was_doubted = self._is_unconfirmed = False
         self._ids.begin_round()
         self._trades.begin_round()
         self._end.begin_round((self.received.last_id, self._pace.last_ms) if self.received else None)
@@ -291,10 +298,3 @@ class BackfillPlan(KnownWindow):
         self._open -= 1
         if isinstance(query, Page | Tail):
             self._ids.came_back(query)
-
-    def _next_page(self) -> Page | Tail | None:
-        page = self._ids.next_page(self._to_page)
-        if page is None or self.last_id is None or not self._end.wants_tail:
-            return page
-        is_closed = self.window.stop_ms is not None
-        return towards_end(page, self.last_id, is_closed=is_closed, is_wary=self._is_wary)

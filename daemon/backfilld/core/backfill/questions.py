@@ -1,4 +1,4 @@
-"""The six questions that we ask the exchange about an instrument, and what an answer says.
+"""The seven questions that we ask the exchange about an instrument, and what an answer says.
 
 Owns the vocabulary between planner, answer check and client. The exchange selects rows by ``T``, both ends inclusive,
 or from ``fromId`` on, inclusive, never by both in one request. With a start it sends the oldest rows, with an end alone
@@ -98,17 +98,24 @@ class At:
     beside: tuple[Neighbour, ...] = field(default=(), compare=False, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Again(At):
+    """The trade with this id, which came before: another answer is to speak for it."""
+
+
 class Newest(msgspec.Struct, frozen=True):
     """The newest trade, or the newest before ``stop_ms``. Its id cannot be below ``at_least_id``, which exists.
 
-    With more ``rows`` the trades before it come too, and show the pace of trades."""
+    With more ``rows`` the trades before it come too, and show the pace of trades. It ``needs_agreement`` after an answer
+    that was refuted: then several have to say the same."""
 
     at_least_id: int
     stop_ms: int | None = None
     rows: int = 1
+    needs_agreement: bool = False
 
 
-Query = Page | Tail | Since | Before | At | Newest
+Query = Page | Tail | Since | Before | At | Again | Newest
 
 
 def brings_rows(query: Query) -> bool:
@@ -132,7 +139,8 @@ class Found:
     the id of the first row at or after the window's stop, None if there is none; the rows from there on were cut off.
     ``rows`` counts all rows that the exchange sent. ``is_marker``: the last row is one of the exchange's markers, which
     have the time of another trade. ``lull_ms`` is the longest time between two rows, if several of the newest were
-    asked for. ``edges`` are the rest of the first and the last row. ``is_confirmed``: several answers agreed.
+    asked for. ``edges`` are the rest of the first and the last row. ``is_confirmed``: several answers agreed,
+    of which ``agreeing`` said this and those ``against`` something else.
     """
 
     ids: IdRange | None
@@ -145,6 +153,8 @@ class Found:
     lull_ms: int = 0
     edges: tuple[Edge, Edge] | None = field(default=None, compare=False, repr=False)
     is_confirmed: bool = field(default=False, compare=False, repr=False)
+    agreeing: int = field(default=1, compare=False, repr=False)
+    against: int = field(default=0, compare=False, repr=False)
 
     @property
     def present(self) -> IdSet:

@@ -33,7 +33,7 @@ class WantedIds:
         self._asked: tuple[tuple[Paged, IdRange], ...] = ()
         self._lookback = Lookback()
         self._newest_first = newest_first and not is_wary
-        self._is_wary = is_wary
+        self.is_wary = is_wary
         self._facts: object = None
         self._left: tuple[IdRange, ...] = ()
 
@@ -48,7 +48,7 @@ class WantedIds:
 
     def next_page(self, wanted: IdRange | None) -> Page | None:
         """The next page to ask for."""
-        if self._is_wary and self._asked:
+        if self.is_wary and self._asked:
             return None
         unclaimed = self._unclaimed(wanted)
         reachable = self._lookback.within_reach(unclaimed)
@@ -57,12 +57,12 @@ class WantedIds:
         page = next_page(reachable, self.received, newest_first=self._newest_first)
         if self._newest_first and self._may_lie_in_a_jump(reachable[-1]):
             page = next_page(reachable[-1:], self.received)
-        if not self._is_wary and not IdSet((page.ids,)) & self._skipped_once:
+        if not self.is_wary and not IdSet((page.ids,)) & self._skipped_once:
             return page
         next_id = next((each.first_id for each in self.received.ranges if each.first_id > page.ids.last_id), None)
         before_id = page.ids.first_id - 1
         is_known = before_id in self.received or before_id == self.neighbour_id
-        needs_next = next_id is None and not self._is_wary
+        needs_next = next_id is None and not self.is_wary
         if needs_next or not is_known or self._lookback.is_refused(before_id):
             return Page(page.ids, next_id)
         return Page(

@@ -166,7 +166,7 @@ class WindowEnd:
         behind it; of all once a tail has ended."""
         at_least_id = 0 if self._last_id is None else self._last_id
         stop_ms = self._stop_ms if self._tail_end is None or self._behind.is_doubtful else None
-        return Newest(at_least_id, stop_ms, PAGE_ROWS if self._seeks_lull else 1)
+        return Newest(at_least_id, stop_ms, PAGE_ROWS if self._seeks_lull else 1, needs_agreement=self._refuted > 0)
 
     def took(self) -> None:
         """The question was put."""
@@ -197,7 +197,7 @@ class WindowEnd:
         else:
             if query.rows > 1:
                 pace.learn_lull(found.rows, found.lull_ms)
-            self.shown.name(found.ids.last_id, found.last_ms)
+            self.shown.name(found.ids.last_id, found.last_ms, is_agreed=query.needs_agreement)
             self._named_newest(query, found.ids.last_id, found.last_ms, pace)
         self._judge(pace)
         return None if self.is_agreed else self._contradiction(found, pace)

@@ -37,7 +37,7 @@ class WindowStart:
         self.is_missing = False
         self.to_ask: deque[Query] = deque()
         self.neighbour = Before(start_ms)
-        self._proves = proves
+        self.proves = proves
         self._start_ms = start_ms
         self._first_is_asked = False
         self._awaits_first = False
@@ -52,7 +52,7 @@ class WindowStart:
         """Why the first id is not proven, once nothing is left to ask. None if it is proven or needs no proof, if the
         window has no trades, and if the exchange refuses to answer for a time so long ago."""
         is_empty = self.first_id is None and not has_trades
-        if self.is_proven or not self._proves or self._neighbour_is_refused or is_empty or self.to_ask:
+        if self.is_proven or not self.proves or self._neighbour_is_refused or is_empty or self.to_ask:
             return None
         return Failure(self.neighbour, "nothing proves with which trade the window begins")
 
@@ -91,7 +91,7 @@ class WindowStart:
         self._first_is_asked = self._awaits_first = self.is_missing = False
         self._neighbour_was_named = self._neighbour_failed = False
         self._before_id = self._since_id = None
-        if self._proves and not self._neighbour_is_refused:
+        if self.proves and not self._neighbour_is_refused:
             self.to_ask.append(self.neighbour)
         if with_first:
             self.ask_first()
@@ -209,7 +209,7 @@ class WindowStart:
         self._remembered_id = None
         if self._since_id == first_id:
             self.is_proven = True
-        elif self._proves:
+        elif self.proves:
             self.to_ask.append(self.neighbour)
 
     def lower(self, first_id: int) -> None:

@@ -10,7 +10,8 @@ from datetime import date
 from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL, is_unknown_symbol
-from backfilld.core.backfill.questions import At, Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.questions import Again, At, Before, Found, Newest, Page, Query, Since, Tail
+from backfilld.core.backfill.support import Support
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.markets import RULES
 from backfilld.core.model import MS_PER_DAY, IdRange, Instrument, day_of, day_start_ms
@@ -28,7 +29,8 @@ class Attempt:
     ``is_stale``: an answer has shown that another plan is needed. ``error`` ends this round. ``distrusted`` is a day
     whose file contradicts the exchange, with the reason. ``is_out_of_reach``: the exchange refuses to answer for the
     start of the window. ``needs_seams``: only the archive can prove the ends of the window. ``shown`` is the newest
-    trade that the exchange has shown; the next attempt shares it. ``is_wary`` after answers that contradict each other.
+    trade that the exchange has shown, ``support`` the answers that speak for rows; the next attempt shares both.
+    ``is_wary`` after answers that contradict each other.
     ``listed_ms`` is when the exchange listed the symbol, None if it does not say.
     """
 
@@ -44,6 +46,7 @@ class Attempt:
         *,
         seams_were_tried: bool,
         is_wary: bool = False,
+        support: Support | None = None,
     ) -> None:
         self.instrument = instrument
         self.window = draft.window
@@ -59,10 +62,16 @@ class Attempt:
         # Where days before today are wanted too, today comes first.
         newest_first = draft.window.stop_ms is None and draft.window.start_ms < self._today_ms
         self.plan = self.known_days.plan(
-            now.now_ms, newest_first=newest_first, proves_first=draft.is_whole, shown=shown, is_wary=is_wary
+            now.now_ms,
+            newest_first=newest_first,
+            proves_first=draft.is_whole,
+            shown=shown,
+            is_wary=is_wary,
+            support=support,
         )
         self.cached = self.plan.received.rows
         self.is_stale = False
+        self.contradiction = "each was outvoted"
         self._is_wary = is_wary
         self.error: BackfillError | None = None
         self.distrusted: tuple[date, str] | None = None
@@ -107,6 +116,11 @@ class Attempt:
             return Rank.TOP_UP
         return Rank.OLDER if isinstance(query, Page) and query.ids.last_id <= self._older_to_id else Rank.TODAY
 
+    def begins_anew(self) -> bool:
+        """Nothing is left to ask. Whether another plan is needed, as some answers contradict what others brought."""
+        self.is_stale |= self.plan.doubt_what_is_contested()
+        return self.is_stale
+
     def lose(self, error: BackfillError) -> None:
         """Nothing more can be fetched of the instrument in this round."""
         self.error = self.error or error
@@ -142,15 +156,19 @@ class Attempt:
         if isinstance(error, RequestRejected) and self._is_unanswerable(error):
             self._unanswered(query, error)
             return
-        if isinstance(error, UnexpectedAnswer) and absent is None and isinstance(query, Page | Tail):
+        if isinstance(error, UnexpectedAnswer) and absent is None and isinstance(query, Page | Tail | Again | Newest):
             if error.contradicts is not None and not self._is_wary:
                 self.plan.doubt(error.contradicts)
                 self.is_stale = True
-            elif self.plan.refuted(query, str(error)):
+            elif self.plan.received and isinstance(query, Page | Tail) and self.plan.refuted(query, str(error)):
                 self.log.error("request_failed", query=repr(query), error=str(error))
                 return
+            else:
+                self.is_stale |= self.plan.doubt_beside(query)
+                self.contradiction = str(error)
         self.plan.failed(query, str(error), IdRange(*absent) if absent else None)
-        if (query == self.plan.neighbour or isinstance(query, At)) and not _is_final(error):
+        is_proof = query == self.plan.neighbour or (isinstance(query, At) and not isinstance(query, Again))
+        if is_proof and not _is_final(error):
             self.log.warning("first_id_unproven", error=str(error))
             return
         self.log.error("request_failed", query=repr(query), error=str(error))

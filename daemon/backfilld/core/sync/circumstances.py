@@ -6,12 +6,13 @@ sync stands after them.
 
 from datetime import date
 
+from backfilld.core.backfill.outcome import is_unknown_symbol
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.ids import IdSet
 from backfilld.core.model import day_of, day_start_ms
 from backfilld.core.sync import events as happened
 from backfilld.core.sync.archive_ends import begins_unproven
-from backfilld.core.sync.events import Event, Instant, LookAtFiles
+from backfilld.core.sync.events import Event, Instant, LookAtFiles, Prove
 from backfilld.core.sync.planning import wanted_window
 from backfilld.core.sync.rests import ARCHIVE_AGAIN_S
 from backfilld.core.sync.spec import RunSpec
@@ -76,6 +77,7 @@ class Circumstances(SyncState):
 
     def _stored(self, record: Certificate, conflicts: int) -> None:
         self.certificates.stored(record)
+        self._written.add(record.day)
         for other in self.certificates.sharing(record):
             # No two days have an id in common, so one of the two is wrong: one that is not proven at both ends.
             self._doubted_days |= {each.day for each in (record, other) if not each.sealed}
@@ -91,6 +93,7 @@ class Circumstances(SyncState):
         if refusal is not None:
             self.log.warning("archive_refused", day=day.isoformat(), reason=refusal)
         elif record is not None:
+            self.support.trust(record.coverage)
             self._stored(record, 0)
         else:
             self.certificates.altered({day})
@@ -112,3 +115,24 @@ class Circumstances(SyncState):
         self.is_followed &= not self._is_removed
         self.spec = spec
         self._actions.append(LookAtFiles())
+
+    @property
+    def _has_asked_all(self) -> bool:
+        """Whether every question of this round has come back, or the round is lost and none is out."""
+        plan, error = self.attempt.plan, self.attempt.error
+        if error is None:
+            return plan.is_done and (self._is_listed or self.is_unlisted)
+        # exchangeInfo judges whether a symbol is unknown.
+        return not plan.is_waiting and not (self._is_described_next and is_unknown_symbol(error))
+
+    def _prove(self) -> None:
+        starts = self.attempt.known_days.starts_to_prove(self.attempt.plan)
+        if starts:
+            self._actions.append(Prove(starts))
+
+    def _days_to_settle(self) -> frozenset[date]:
+        """The days whose files to write at the end of this round: all after the first round, then those that are over.
+        The store knows when today's file is due."""
+        stored = self.certificates.unsealed & self.attempt.known_days.records.keys()
+        is_first = not self.rounds or self.spec.once
+        return frozenset(stored if is_first else stored - {self.attempt.today})

@@ -32,7 +32,6 @@ from collections.abc import Mapping
 from datetime import date
 
 from backfilld.core.backfill.asks import Asks
-from backfilld.core.backfill.outcome import is_unknown_symbol
 from backfilld.core.backfill.questions import Query
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import DayStart
@@ -48,7 +47,6 @@ from backfilld.core.sync.events import (
     Flush,
     Instant,
     LoadDays,
-    Prove,
 )
 from backfilld.core.sync.planning import days_beside, days_of, wanted_window
 from backfilld.core.sync.rests import LOOK_EVERY_S
@@ -145,6 +143,9 @@ class InstrumentSync(Circumstances):
                 renew = frozenset(self.certificates.unsealed) if self._is_removed else frozenset[date]()
                 self._actions.append(Flush(renew, forgets=self._has_doubts))
         elif self.phase is Phase.ASKING and self._has_asked_all and not now.is_doubted:
+            if self.attempt.begins_anew():
+                self._advance(now)
+                return
             self.phase = Phase.SAVING
             self.attempt.known_days.hand_over(self.attempt.plan.received)
             self._actions.append(Flush())
@@ -170,20 +171,6 @@ class InstrumentSync(Circumstances):
         if action.days:
             self._actions.append(action)
 
-    @property
-    def _has_asked_all(self) -> bool:
-        """Whether every question of this round has come back, or the round is lost and none is out."""
-        plan, error = self.attempt.plan, self.attempt.error
-        if error is None:
-            return plan.is_done and (self._is_listed or self.is_unlisted)
-        # exchangeInfo judges whether a symbol is unknown.
-        return not plan.is_waiting and not (self._is_described_next and is_unknown_symbol(error))
-
-    def _prove(self) -> None:
-        starts = self.attempt.known_days.starts_to_prove(self.attempt.plan)
-        if starts:
-            self._actions.append(Prove(starts))
-
     # -- loading and planning
 
     def _load(self, now: Instant) -> None:
@@ -201,6 +188,8 @@ class InstrumentSync(Circumstances):
         window = wanted_window(self.spec, day_of(now.now_ms))
         for day, record in records.items():
             self.certificates.loaded(day, record)
+            if record is not None and (record.sealed or day not in self._written):
+                self.support.trust(record.coverage)
             if record is None and not self.spec.uncached and day not in days_beside(window):
                 self.log.info("cache_missed", day=day.isoformat())
         if self._is_removed:
@@ -213,6 +202,7 @@ class InstrumentSync(Circumstances):
         if self._named is not None:
             self.attempt.reuse(self._named, now.now_ms, self.spec.max_concurrent)
             self._named = None
+        self._lose_patience()
         received = self.attempt.plan.received.rows
         self.cached = min(self.cached, received) if self.is_planned else received
         self.is_planned = True
@@ -275,6 +265,9 @@ class InstrumentSync(Circumstances):
         self._offer()
         self.rounds += 1
         self.is_complete = self.outcome(now.monotonic_s).complete
+        self._forgotten = 0
+        if self.is_complete:
+            self.support.trust(self.attempt.plan.received)
         self._remember()
         self._actions.append(EndRound())
         self._rest(now)

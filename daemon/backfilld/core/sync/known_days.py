@@ -8,6 +8,7 @@ from datetime import date
 
 from backfilld.core.backfill.newest_shown import NewestShown
 from backfilld.core.backfill.plan import BackfillPlan
+from backfilld.core.backfill.support import Support
 from backfilld.core.day.absences import Absences, AbsentIds
 from backfilld.core.day.certificate import Certificate, day_starts
 from backfilld.core.day.start import DayStart
@@ -47,8 +48,10 @@ class KnownDays:
         proves_first: bool,
         shown: NewestShown | None = None,
         is_wary: bool = False,
+        support: Support | None = None,
     ) -> BackfillPlan:
-        """The plan for what is missing. ``shown`` is the newest trade that the exchange has shown before."""
+        """The plan for what is missing. ``shown`` is the newest trade that the exchange has shown before, ``support``
+        the answers that speak for rows."""
         return BackfillPlan(
             self.window,
             self.held.spans,
@@ -62,6 +65,7 @@ class KnownDays:
             shown=shown,
             very_first=self.very_first,
             is_wary=is_wary,
+            support=support,
         )
 
     @property

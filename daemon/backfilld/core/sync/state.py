@@ -12,6 +12,8 @@ from backfilld.core.backfill.asks import Asks
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.outcome import Outcome, exit_code, is_unknown_symbol
 from backfilld.core.backfill.sources import within_reach
+from backfilld.core.backfill.support import Support
+from backfilld.core.ids import IdSet
 from backfilld.core.model import Instrument, day_of, day_start_ms
 from backfilld.core.sync.announcements import Lines
 from backfilld.core.sync.archive_ends import ArchiveEnds
@@ -23,7 +25,10 @@ from backfilld.core.sync.rests import phase_of, rest_s, rests_until
 from backfilld.core.sync.result import Account, outcome_of
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.sync.standing import Standing
-from backfilld.errors import EXIT_SETTINGS, BackfillError, RequestRejected
+from backfilld.errors import EXIT_SETTINGS, BackfillError, RequestRejected, UnexpectedAnswer
+
+MOST_FORGOTTEN = 4
+"""How often one round may begin anew with what answers contradict forgotten."""
 
 
 class Phase(Enum):
@@ -57,6 +62,10 @@ class SyncState:
         self.archive = ArchiveState(now.monotonic_s)
         self.shown = NewestShown()
         self.archive_ends = ArchiveEnds(self.shown)
+        self.support = Support()
+        self._forgotten = 0
+        self._contradiction = ""
+        self._written: set[date] = set()
         self.listed_ms: int | None = None
         self._has_recalled = self._has_remembered = False
         self.certificates = Certificates()
@@ -175,10 +184,16 @@ class SyncState:
             self.listed_ms,
             seams_were_tried=self._is_unanswered,
             is_wary=self.is_wary,
+            support=self.support,
         )
 
     def _is_the_very_first(self, first_id: int | None) -> bool:
         return first_id in self.attempt.known_days.very_first
+
+    def _lose_patience(self) -> None:
+        """What came was forgotten too often in this round."""
+        if self._forgotten > MOST_FORGOTTEN:
+            self.attempt.lose(UnexpectedAnswer(f"answers contradict each other again and again: {self._contradiction}"))
 
     def _rest(self, now: Instant) -> None:
         received = self.attempt.plan.received.rows
@@ -222,13 +237,6 @@ class SyncState:
             self._has_remembered = True
             self._remember()
 
-    def _days_to_settle(self) -> frozenset[date]:
-        """The days whose files to write at the end of this round: all after the first round, then those that are over.
-        The store knows when today's file is due."""
-        stored = self.certificates.unsealed & self.attempt.known_days.records.keys()
-        is_first = not self.rounds or self.spec.once
-        return frozenset(stored if is_first else stored - {self.attempt.today})
-
     def _look_at_files(self, now: Instant) -> None:
         self._looked_at = now.monotonic_s
         self._actions.append(LookAtFiles())
@@ -263,12 +271,18 @@ class SyncState:
         return bool(self.attempt.plan.doubted or self._doubted_days)
 
     def _forget_what_is_doubted(self) -> None:
-        doubted, days = self.attempt.plan.doubted, self._doubted_days
+        plan, days = self.attempt.plan, self._doubted_days
+        doubted = plan.doubted | self.support.weak(plan.received)
         held = [record for record in self.certificates.by_day.values() if record.coverage & doubted]
         self.log.warning("answers_contradict", ids=[(each.first_id, each.last_id) for each in doubted.ranges])
         for day in sorted({*days, *(record.day for record in held)}):
             self._actions.append(Distrust(day, "it has ids of which answers contradict each other"))
+            self.support.forget(record.coverage if (record := self.certificates.by_day.get(day)) else IdSet())
             self.certificates.removed(day)
+        self.support.forget(doubted)
+        self.shown.forget(doubted)
+        self._contradiction = self.attempt.contradiction
+        self._forgotten += 1
         self._doubted_days = set()
         self.is_wary = True
 
