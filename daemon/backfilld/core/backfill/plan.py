@@ -37,8 +37,8 @@ class BackfillPlan(KnownWindow):
     are known to be the window's first and last. The exchange is known not to have the ids in ``absent``; those in
     ``postponed`` are missing, but not to be asked for now. Without ``proves_first`` the first id need not be proven.
     ``now_ms`` is roughly the exchange's time, 0 if it is not known. Pages are taken in ascending order, or
-    ``newest_first``. ``shown`` is the newest trade that the exchange has shown before, ``support`` the answers that speak
-    for rows so far. If ``is_wary``, an answer has to overlap a known trade, or several answers have to agree. Each
+    ``newest_first``. ``shown`` is the newest trade that the exchange has shown before, ``support`` the answers for rows
+    so far. If ``is_wary``, an answer has to overlap a known trade, or several answers have to agree. Each
     question from :meth:`take` must be followed by :meth:`answered`, :meth:`failed` or :meth:`unanswered`, in any order.
     """
 

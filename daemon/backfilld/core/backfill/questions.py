@@ -106,7 +106,7 @@ class Again(At):
 class Newest(msgspec.Struct, frozen=True):
     """The newest trade, or the newest before ``stop_ms``. Its id cannot be below ``at_least_id``, which exists.
 
-    With more ``rows`` the trades before it come too, and show the pace of trades. It ``needs_agreement`` after an answer
+    With more ``rows`` the trades before it come too, and show the pace of trades. It ``needs_agreement`` after one
     that was refuted: then several have to say the same."""
 
     at_least_id: int
