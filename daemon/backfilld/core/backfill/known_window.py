@@ -109,9 +109,10 @@ class KnownWindow:
             case _:
                 ids = asked_ids(query)
         is_named = isinstance(query, Newest) and ids.first_id not in self.received
-        if is_named and self._ids.is_wary:
-            return False
         is_row = bool(self.received) and not is_named
+        if self._ids.is_wary and not is_row:
+            # Several answers have named it: they contradict each other, and go on to.
+            return False
         weak = self._support.beside(ids, self.received) if is_row else IdSet((ids,))
         self._trades.doubted |= weak
         return bool(weak)
