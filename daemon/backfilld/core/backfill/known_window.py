@@ -110,8 +110,8 @@ class KnownWindow:
                 ids = asked_ids(query)
         is_named = isinstance(query, Newest) and ids.first_id not in self.received
         is_row = bool(self.received) and not is_named
-        if self._ids.is_wary and not is_row:
-            # Several answers have named it: they contradict each other, and go on to.
+        if (self._ids.is_wary and not is_row) or query == Newest(0):
+            # Several answers have named it and go on to, or none has named anything.
             return False
         weak = self._support.beside(ids, self.received) if is_row else IdSet((ids,))
         self._trades.doubted |= weak
