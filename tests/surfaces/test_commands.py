@@ -319,6 +319,15 @@ def test_a_cache_that_another_process_uses_is_one_line_and_75(tmp_path: Path) ->
     )  # fmt: skip
 
 
+def test_a_demo_leaves_a_cache_of_real_trades_alone(tmp_path: Path) -> None:
+    cache = filled_cache(tmp_path / "cache")
+    before = sorted(cache.rglob("*"))
+    done = backfilld("demo", "--trades", "1000", "--cache-dir", "cache", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "it has day files already, and the demo's trades are invented" in done.stderr
+    assert sorted(cache.rglob("*")) == before
+
+
 def test_a_demo_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     program = "import sys; sys.modules['starlette'] = None; from backfilld.__main__ import main; main()"
     command = [sys.executable, "-c", program, "demo"]

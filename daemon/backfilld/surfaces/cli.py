@@ -118,6 +118,9 @@ def demo(trades: int, cache_dir: Path | None, *, page: bool) -> None:
     """Run the daemon on an embedded exchange: cold start, restart, live, summary."""
     import trio  # noqa: PLC0415
 
+    if cache_dir is not None and any(cache_dir.glob("market=*")):
+        rule = "it has day files already, and the demo's trades are invented: name a new directory"
+        raise SettingsError(f"cache_dir = {cache_dir}: {rule} (from --cache-dir)")
     try:
         if page:
             from backfilld.surfaces.demo_page import run_page_demo as run_demo  # noqa: PLC0415
