@@ -20,3 +20,25 @@ def test_the_object_stores_threads_cannot_abort_a_command_that_is_done() -> None
     refused = subprocess.run([sys.executable, "-c", ABORTS, "--nonsense"], capture_output=True, text=True, check=False)
     assert refused.returncode == 78
     assert "--nonsense" in refused.stderr
+
+
+INTERRUPTED = """
+import trio
+from backfilld.surfaces import cli
+
+async def work():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(interrupted)
+
+async def interrupted():
+    raise KeyboardInterrupt
+
+cli.main = lambda: trio.run(work)
+from backfilld.__main__ import main
+main()
+"""
+
+
+def test_ctrl_c_in_a_task_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -39,6 +39,11 @@ def main() -> None:
         run_command_line()
     except KeyboardInterrupt:
         _end(EXIT_INTERRUPTED)
+    except BaseExceptionGroup as group:
+        # Ctrl-C where it was raised in a task.
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        _end(EXIT_INTERRUPTED)
     except SystemExit as end:
         if isinstance(end.code, int | None):
             _end(end.code or 0)
