@@ -194,11 +194,14 @@ async def test_what_is_shown_names_the_open_hole_then_how_long_it_stood_and_the_
     assert shown.heal_seconds.total == pytest.approx(report.seconds)
 
 
-async def test_the_lag_is_by_the_exchanges_clock(autojump_clock: MockClock, desk: Desk) -> None:
+@pytest.mark.parametrize(("event_ms", "lag_ms"), [(480, 20.0), (503, 0.0)])
+async def test_the_lag_is_by_the_exchanges_clock_and_never_below_zero(
+    autojump_clock: MockClock, desk: Desk, event_ms: int, lag_ms: float
+) -> None:
     name = await desk.attached()
-    await desk.tell(StreamHeard(name, StreamBatch({BTC: [trade(10)]}, event_ms=480)))
+    await desk.tell(StreamHeard(name, StreamBatch({BTC: [trade(10)]}, event_ms=event_ms)))
     await trio.sleep(2)
-    assert desk.shown.value.lag_ms == desk.shown.value.instruments[BTC].lag_ms == 20.0
+    assert desk.shown.value.lag_ms == desk.shown.value.instruments[BTC].lag_ms == lag_ms
 
 
 async def test_a_hole_that_rest_passes_over_is_given_up_and_everybody_learns_it(

@@ -44,7 +44,8 @@ class LiveAnnouncements:
         """Count what a connection brought."""
         self._garbage += batch.garbage
         if batch.event_ms:
-            self._lag_ms = self._clock.exchange_ms(market, self._wall_ms()) - batch.event_ms
+            # The exchange's clock is known to some ms only: nothing arrives before it happened.
+            self._lag_ms = max(0.0, self._clock.exchange_ms(market, self._wall_ms()) - batch.event_ms)
             self._lags_ms |= dict.fromkeys(batch.trades, self._lag_ms)
         if overflowed:
             self._overflowed += overflowed

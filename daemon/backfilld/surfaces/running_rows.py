@@ -71,7 +71,7 @@ def _words(seen: Standing, around: Surroundings) -> Iterator[str]:
     else:
         yield from _waits(seen, around.budget)
         if seen.is_complete and live is not None:
-            yield "live" if live.lag_ms is None else f"live, lag {max(0.0, live.lag_ms):,.0f} ms"
+            yield "live" if live.lag_ms is None else f"live, lag {live.lag_ms:,.0f} ms"
         elif seen.is_complete and seen.wanted <= seen.fetched:
             yield "complete"
         elif not seen.wanted and not seen.is_complete and not seen.archive_days:

@@ -19,7 +19,8 @@ class LiveInstrument:
     """One instrument: whether the stream brings it, how many trades were given out, from which id it goes on, and the
     newest of them.
 
-    ``lag_ms`` is how far the newest message lay behind its event, by the exchange's clock; None before the first.
+    ``lag_ms`` is how far the newest message lay behind its event, by the exchange's clock, and never below 0;
+    None before the first.
     ``hole_since_s`` is how long the open hole has stood, None without one.
     """
 
@@ -58,7 +59,8 @@ class LiveStatistics:
     """The live side at a glance; counts are since the start of the pipeline. ``holes`` are the newest that are over,
     ``heal_seconds`` counts how long the healed ones stood.
 
-    ``lag_ms`` is how far the newest message lay behind its event, by the exchange's clock; None before the first.
+    ``lag_ms`` is how far the newest message lay behind its event, by the exchange's clock, and never below 0;
+    None before the first.
     """
 
     instruments: Mapping[Instrument, LiveInstrument] = field(default_factory=dict)
@@ -83,7 +85,7 @@ class LiveStatistics:
         """The live side in a few words."""
         parts = [f"{self.attached} of {len(self.instruments)} instruments attached"]
         if self.lag_ms is not None:
-            parts.append(f"lag {max(0.0, self.lag_ms):,.0f} ms")
+            parts.append(f"lag {self.lag_ms:,.0f} ms")
         if self.holes_found:
             parts.append(f"{self.holes_healed:,} of {self.holes_found:,} holes healed")
         if self.holes_given_up:

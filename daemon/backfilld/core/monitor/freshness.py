@@ -32,7 +32,7 @@ def complete_at(now_s: float, standing: Standing, live: "LiveInstrument | None")
     None for never. A stream alone completes nothing: older days may still be missing."""
     if live is None or not live.is_attached or not standing.is_complete:
         return standing.complete_at
-    behind_s = max(0.0, live.lag_ms or 0.0) / 1000 if live.hole_since_s is None else live.hole_since_s
+    behind_s = (live.lag_ms or 0.0) / 1000 if live.hole_since_s is None else live.hole_since_s
     return now_s - behind_s
 
 

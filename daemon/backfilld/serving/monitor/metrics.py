@@ -84,8 +84,8 @@ def _of_live_instruments(view: View) -> Iterator[Metric]:
     )
     yield _gauge(
         "live_lag_seconds",
-        "How far the newest message lay behind its event, by the host's clock.",
-        {(str(name),): max(0.0, each.lag_ms / 1000) for name, each in live if each.lag_ms is not None},
+        "How far the newest message lay behind its event, by the exchange's clock.",
+        {(str(name),): each.lag_ms / 1000 for name, each in live if each.lag_ms is not None},
         "instrument",
     )
     yield _gauge(
