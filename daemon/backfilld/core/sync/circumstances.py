@@ -16,7 +16,8 @@ from backfilld.core.sync.events import Event, Instant, LookAtFiles, Prove
 from backfilld.core.sync.planning import wanted_window
 from backfilld.core.sync.rests import ARCHIVE_AGAIN_S
 from backfilld.core.sync.spec import RunSpec
-from backfilld.core.sync.state import SyncState
+from backfilld.core.sync.state import MOST_FORGOTTEN, SyncState
+from backfilld.errors import UnexpectedAnswer
 
 
 class Circumstances(SyncState):
@@ -136,3 +137,8 @@ class Circumstances(SyncState):
         stored = self.certificates.unsealed & self.attempt.known_days.records.keys()
         is_first = not self.rounds or self.spec.once
         return frozenset(stored if is_first else stored - {self.attempt.today})
+
+    def _lose_patience(self) -> None:
+        """What came was forgotten too often in this round."""
+        if self._forgotten > MOST_FORGOTTEN:
+            self.attempt.lose(UnexpectedAnswer(f"answers contradict each other again and again: {self._contradiction}"))

@@ -268,6 +268,7 @@ class InstrumentSync(Circumstances):
         self._forgotten = 0
         if self.is_complete:
             self.support.trust(self.attempt.plan.received)
+            self._written.clear()
         self._remember()
         self._actions.append(EndRound())
         self._rest(now)

@@ -13,6 +13,7 @@ from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.outcome import Outcome, exit_code, is_unknown_symbol
 from backfilld.core.backfill.sources import within_reach
 from backfilld.core.backfill.support import Support
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.ids import IdSet
 from backfilld.core.model import Instrument, day_of, day_start_ms
 from backfilld.core.sync.announcements import Lines
@@ -25,7 +26,7 @@ from backfilld.core.sync.rests import phase_of, rest_s, rests_until
 from backfilld.core.sync.result import Account, outcome_of
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.sync.standing import Standing
-from backfilld.errors import EXIT_SETTINGS, BackfillError, RequestRejected, UnexpectedAnswer
+from backfilld.errors import EXIT_SETTINGS, BackfillError, RequestRejected
 
 MOST_FORGOTTEN = 4
 """How often one round may begin anew with what answers contradict forgotten."""
@@ -190,10 +191,9 @@ class SyncState:
     def _is_the_very_first(self, first_id: int | None) -> bool:
         return first_id in self.attempt.known_days.very_first
 
-    def _lose_patience(self) -> None:
-        """What came was forgotten too often in this round."""
-        if self._forgotten > MOST_FORGOTTEN:
-            self.attempt.lose(UnexpectedAnswer(f"answers contradict each other again and again: {self._contradiction}"))
+    def _rests_on(self, record: Certificate, doubted: IdSet) -> bool:
+        """Whether a day has doubted ids, or may be cut where one of them seemed to begin a day."""
+        return bool(record.coverage & doubted) or (record.day in self._written and not record.sealed)
 
     def _rest(self, now: Instant) -> None:
         received = self.attempt.plan.received.rows
@@ -273,7 +273,7 @@ class SyncState:
     def _forget_what_is_doubted(self) -> None:
         plan, days = self.attempt.plan, self._doubted_days
         doubted = plan.doubted | self.support.weak(plan.received)
-        held = [record for record in self.certificates.by_day.values() if record.coverage & doubted]
+        held = [record for record in self.certificates.by_day.values() if self._rests_on(record, doubted)]
         self.log.warning("answers_contradict", ids=[(each.first_id, each.last_id) for each in doubted.ranges])
         for day in sorted({*days, *(record.day for record in held)}):
             self._actions.append(Distrust(day, "it has ids of which answers contradict each other"))
