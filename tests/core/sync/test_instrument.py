@@ -185,3 +185,15 @@ def test_a_removed_instrument_saves_and_leaves() -> None:
     assert names(sync.on(events.SpecReplaced(RunSpec((ETH,), 3)), at(NOON_S))) == ["LookAtFiles", "Flush"]
     assert names(sync.on(events.Flushed(), at(NOON_S))) == ["Leave"]
     assert sync.phase is Phase.GONE
+
+
+def test_a_day_that_this_process_has_cut_is_forgotten_with_what_is_doubted_and_one_that_was_there_is_not() -> None:
+    """A trade of another symbol seemed to begin today: the rows of today went to the day before."""
+    there, cut = certificate(DAY - timedelta(days=1), 100, 199), certificate(DAY, 200, 299)
+    sync = begun(days=1)
+    sync.on(events.DaysLoaded({there.day: there, DAY: None, DAY - timedelta(days=2): None}, None), at(NOON_S))
+    sync.on(events.DayStored(cut, 0), at(NOON_S))
+    sync.attempt.plan.doubt(9_000_000)
+    sync.attempt.is_stale = True
+    actions = sync.on(events.ClockHeard(), at(NOON_S)) + sync.on(events.Flushed(), at(NOON_S))
+    assert [each.day for each in actions if isinstance(each, events.Distrust)] == [cut.day]
