@@ -172,20 +172,27 @@ async def test_an_attached_instrument_is_not_polled(tmp_path: Path) -> None:
         await end(process)
 
 
+async def live_side(daemon: Daemon) -> Any:
+    return json.loads((await daemon.run("status", "--json")).stdout)["live"]
+
+
 async def test_status_asks_the_running_daemon_how_its_live_side_stands(tmp_path: Path) -> None:
     """Its state file is written every 15 s only; a lag of that age says nothing."""
     async with live_daemon(tmp_path, 100) as (daemon, process):
         daemon.exchange.streams.cut(Cut.RESET)
         await followed(daemon, 300)
-        live = json.loads((await daemon.run("status", "--json")).stdout)["live"]
-        assert (live["attached"], live["connects"], list(live["instruments"])) == (1, 2, [str(BTC)])
+        live = await live_side(daemon)
+        with trio.fail_after(30):
+            while (live["attached"], live["connects"]) != (1, 2):
+                live = await live_side(daemon)
+        assert list(live["instruments"]) == [str(BTC)]
         assert live["holes_found"] == live["holes_healed"]  # a cut need not lose a trade
         assert 0 <= live["instruments"][str(BTC)]["lag_ms"] < 10_000
         (line,) = [each for each in (await daemon.run("status")).stdout.splitlines() if each.startswith("live: ")]
         assert line.startswith("live: 1 of 1 instruments attached, lag ")
         assert "as of" not in line
         await end(process)
-        assert json.loads((await daemon.run("status", "--json")).stdout)["live"] is None
+        assert await live_side(daemon) is None
 
 
 async def test_a_quiet_instrument_costs_the_silence_probe_and_no_more(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Every true page of a tape is accepted, every tampered one refused, and what lies beyond the window is cut off."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import polars as pl
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from backfilld.core.backfill.answers import AnswerCheck, check_page, cut
+from backfilld.core.backfill.early import FOR_CLOCKS
 from backfilld.core.backfill.neighbours import AGREEING
 from backfilld.core.backfill.questions import At, Before, Found, Neighbour, Newest, Page, Query, Since, Tail
 from backfilld.core.frame import empty_trades
@@ -274,3 +276,40 @@ def test_a_trade_that_no_clock_has_reached_is_believed_only_if_three_answers_say
     beside = (Neighbour(4, DAY_MS + 86_399_000, is_row=True),)
     AnswerCheck(Tail(5, beside=beside))(rows, [now_ms, now_ms - 1000])
     AnswerCheck(query)(rows)
+
+
+@pytest.mark.parametrize(
+    "query", [Page(IdRange(5, 5)), Tail(5), Since(DAY_MS), Newest(0)], ids=lambda query: type(query).__name__
+)
+def test_a_trade_that_is_an_hour_ahead_of_two_clocks_that_agree_takes_five_answers(query: Query) -> None:
+    rows, now_ms = trade_frame([5], [DAY_MS + 3_600_000]), DAY_MS + 1000
+    check = AnswerCheck(query)
+    for _ in range(FOR_CLOCKS - 1):
+        with pytest.raises(UnexpectedAnswer, match="no clock is beyond"):
+            check(rows, [now_ms, now_ms - 1000])
+    check(rows, [now_ms, now_ms - 1000])
+    for clocks_ms in ([], [now_ms], [now_ms, now_ms - 120_000], [DAY_MS + 3_540_000, now_ms]):
+        AnswerCheck(query)(rows, clocks_ms)
+
+
+def test_a_stored_trade_of_a_quiet_hour_vouches_for_no_trade_ahead_of_the_clocks() -> None:
+    """It fits, whichever hour the page claims. A trade that both have, and that says the same, ties the page to it."""
+    rows, now_ms = trade_frame([5, 6], [DAY_MS + 3_600_000, DAY_MS + 3_601_000]), DAY_MS + 1000
+    stored = Neighbour(4, DAY_MS, is_row=True)
+    with pytest.raises(UnexpectedAnswer, match="no clock is beyond"):
+        AnswerCheck(Tail(5, beside=(stored,)))(rows, [now_ms, now_ms])
+    AnswerCheck(Tail(5, beside=(Neighbour(5, DAY_MS + 3_600_000, is_row=True, is_sure=False),)))(rows, [now_ms, now_ms])
+
+
+@pytest.mark.parametrize("is_sure", [True, False])
+def test_a_trade_that_several_answers_have_named_is_known_before_its_row_comes(*, is_sure: bool) -> None:
+    named = (Neighbour(5, DAY_MS, is_row=False, is_sure=is_sure),)
+    right, late = trade_frame([5], [DAY_MS]), trade_frame([5], [DAY_MS + 3_600_000])
+    check = AnswerCheck(Page(IdRange(5, 5), beside=named))
+    for _ in range(AGREEING - 1):
+        with pytest.raises(UnexpectedAnswer, match="beside id 5"):
+            check(late)
+    with pytest.raises(UnexpectedAnswer, match="beside id 5") if is_sure else nullcontext():
+        check(late)
+    with nullcontext() if is_sure else pytest.raises(UnexpectedAnswer, match="too few answers"):
+        AnswerCheck(Page(IdRange(5, 5), beside=named), is_wary=True)(right)

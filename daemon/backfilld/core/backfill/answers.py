@@ -12,6 +12,7 @@ import polars as pl
 
 from backfilld.core.backfill.adjoining import edge_of
 from backfilld.core.backfill.agreement import ALONE, LEAD, say_the_same
+from backfilld.core.backfill.early import too_early
 from backfilld.core.backfill.neighbours import AGREEING, Misfit, is_tied, misfit
 from backfilld.core.backfill.questions import Again, At, Before, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.day.division import first_row_from
@@ -19,9 +20,6 @@ from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, IdRange
 from backfilld.errors import UnexpectedAnswer
-
-AHEAD_MS = 3_600_000
-"""A trade that is farther ahead of every clock, in ms, is not believed on the word of one answer."""
 
 MOST_GROWTH = 10**9
 """No answer alone may jump over more ids: the busiest symbol took nine years for four times as many."""
@@ -64,29 +62,28 @@ class AnswerCheck:
 
     def __call__(self, trades: pl.DataFrame, clocks_ms: Sequence[int] = ()) -> None:
         """Accept an answer as :func:`check_page` does, or raise UnexpectedAnswer. ``clocks_ms`` are the times that
-        clocks show, as far as any is known. Where two agree, no page of later trades is ever believed, unless it fits
-        one that is stored."""
+        clocks show, as far as any is known. Where two agree, no page of much later trades is ever believed, unless it
+        has one that is stored."""
         query = self._query
         try:
             check_page(trades, query)
         except UnexpectedAnswer:
             self._refused += 1
             raise
-        asked_id = _asked_id(query)
         if trades.is_empty():
             if self.is_wary and not isinstance(query, Page | Tail):
                 self._insist(trades, ALONE)
             return
-        found = _from_the_future(trades, clocks_ms)
-        if asked_id is not None and isinstance(query, Page | Tail | At):
-            beside = misfit(trades, asked_id, query.beside)
-            is_vouched_for = beside is None and any(each.is_row for each in query.beside)
-            found = None if is_vouched_for else found or beside
+        known = query.beside if isinstance(query, Page | Tail | At) else ()
+        stored = [each for each in known if each.is_row]
+        found = too_early(trades, clocks_ms, [each.at_ms for each in stored if each.is_sure])
+        if isinstance(query, Page | Tail | At):
+            beside = misfit(trades, query.trade_id if isinstance(query, At) else query.first_id, known)
+            found = None if beside is None and is_tied(trades, stored) else found or beside
         if found is None and not self.is_wary:
             return
-        if found is not None or not (
-            isinstance(query, Page | Tail) and is_tied(trades, [each for each in query.beside if each.is_row])
-        ):
+        sure = [each for each in known if each.is_row or each.is_sure]
+        if found is not None or not (isinstance(query, Page | Tail) and is_tied(trades, sure)):
             self._insist(trades, found or ALONE)
         self.is_confirmed = True
 
@@ -102,14 +99,6 @@ class AnswerCheck:
             is_proof = is_certain and not self._refused and len(self._doubtful) > AGREEING
             is_alone, against = self.is_wary and not is_certain, why.against if is_proof else None
             raise UnexpectedAnswer(why.reason, contradicts=against, is_alone=is_alone)
-
-
-def _from_the_future(trades: pl.DataFrame, clocks_ms: Sequence[int]) -> Misfit | None:
-    last_ms, latest_ms = int(trades["T"].max()), max(clocks_ms, default=LATEST_MS)  # type: ignore[arg-type]
-    if last_ms <= latest_ms + AHEAD_MS:
-        return None
-    agreeing = sum(latest_ms - each <= AHEAD_MS for each in clocks_ms)
-    return Misfit(f"a row of T {last_ms}, and no clock is beyond {latest_ms}", is_certain=agreeing > 1)
 
 
 def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.DataFrame, Found]:

@@ -141,10 +141,10 @@ def _place(trade: Neighbour) -> tuple[int, int]:
 
 def _ends(found: Found, ids: IdRange, *, is_row: bool) -> tuple[Neighbour, Neighbour]:
     first, last = found.edges or (None, None)
-    came_with, is_sure = (ids, found.is_confirmed) if is_row else (None, True)
+    came_with = ids if is_row else None
     return (
-        Neighbour(ids.first_id, found.first_ms, is_row, first, came_with, is_sure),
-        Neighbour(ids.last_id, found.last_ms, is_row, last, came_with, is_sure),
+        Neighbour(ids.first_id, found.first_ms, is_row, first, came_with, found.is_confirmed),
+        Neighbour(ids.last_id, found.last_ms, is_row, last, came_with, found.is_confirmed),
     )
 
 
@@ -196,7 +196,8 @@ class _Gap:
     def is_proof(self) -> bool:
         """Whether the answer is wrong: a trade that is sure has another time in it, or lies far on its other side."""
         is_other = not self.distance and not self.is_possible
-        return self.trade.is_row and self.trade.is_sure and (is_other or self.ms < -HALF_DAY_MS)
+        is_behind = self.trade.is_row and self.ms < -HALF_DAY_MS
+        return self.trade.is_sure and (is_other or is_behind)
 
 
 def _gap(trades: pl.DataFrame, asked_id: int, trade: Neighbour) -> _Gap:
