@@ -80,6 +80,7 @@ class AnswerCheck:
         if isinstance(query, Page | Tail | At):
             beside = misfit(trades, query.trade_id if isinstance(query, At) else query.first_id, known)
             found = None if beside is None and is_tied(trades, stored) else found or beside
+        self.agreeing = 1
         if found is None and not self.is_wary:
             return
         sure = [each for each in known if each.is_row or each.is_sure]
