@@ -77,8 +77,9 @@ class AnswerCheck:
         known = query.beside if isinstance(query, Page | Tail | At) else ()
         stored = [each for each in known if each.is_row]
         found = too_early(trades, clocks_ms, [each.at_ms for each in stored if each.is_sure])
-        if isinstance(query, Page | Tail | At):
-            beside = misfit(trades, query.trade_id if isinstance(query, At) else query.first_id, known)
+        asked_id = _asked_id(query)
+        if asked_id is not None:
+            beside = misfit(trades, asked_id, known)
             found = None if beside is None and is_tied(trades, stored) else found or beside
         self.agreeing = 1
         if found is None and not self.is_wary:

@@ -1,6 +1,7 @@
 """What is known of a window: its ends, the ids received, and those that are missing.
 
-Owns the read-only side of a plan. Must not ask, and must not take answers; the plan does.
+Owns the read-only side of a plan, and which of its rows are doubted. Must not ask, and must not take answers; the plan
+does.
 """
 
 from collections.abc import Iterable

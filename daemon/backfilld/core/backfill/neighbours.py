@@ -6,7 +6,8 @@ symbol's.
 
 1. A trade that is known says the same in each answer; trades in sequence of their ids stand in a sequence that is
    possible (:mod:`.adjoining`). Where an answer breaks this, AGREEING answers have to say the same. If it breaks it by
-   more than HALF_DAY_MS against a row that is sure, or gives that row another time, no number makes it true.
+   more than HALF_DAY_MS against a row that is sure, or gives another time to a trade that is sure, no number makes it
+   true. A trade is sure if it was stored before or several answers agree on it.
 2. An answer that begins more than A_JUMP ids behind the one asked for takes FOR_A_JUMP, unless it begins with a
    trade that is known.
 3. How long the rows of a page take shows the pace, whatever day they claim. At up to PACE_FACTOR times that pace or a
