@@ -168,3 +168,20 @@ def test_after_a_contradiction_an_answer_stands_alone_until_it_has_a_trade_that_
     assert accepted_at(overlapping, Page(ids, 209, overlaps=True), known, ids, is_wary=True) == 1
     shifted = overlapping.with_columns(pl.col("T") + 3)
     assert accepted_at(shifted, Page(ids, 209, overlaps=True), known, ids, is_wary=True) is None
+
+
+def test_a_page_that_fits_is_checked_without_the_lazy_engine_of_polars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query of it takes as long as reading the page."""
+    known = KnownTrades([STORED])
+    known.learn(Page(IdRange(210, 219)), Found(IdRange(210, 219), DAY_MS + 2 * HOUR_MS, DAY_MS + 3 * HOUR_MS, 10))
+    query = known.put_beside(Page(IdRange(200, 209), overlaps=True), IdRange(200, 209))
+    trades = trade_frame(list(range(199, 209)), [DAY_MS + HOUR_MS + n for n in range(10)])
+
+    def collect(*_: object, **__: object) -> None:
+        pytest.fail("a query of polars")
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", collect)
+    check = AnswerCheck(query)
+    check(trades, [DAY_MS * 2])
+    assert cut(trades, query, DAY_MS * 2)[0].height == 9
+    assert check.is_confirmed is False
