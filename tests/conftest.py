@@ -1,15 +1,17 @@
-"""What all tests share: how hard hypothesis tries, and a place without settings.
+"""What all tests share: how hard hypothesis tries, a place without settings, and that no process outlives them.
 
 Each run draws the same cases; `make test-thorough` draws anew.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.effort import THOROUGH
+from tests.orphans import killed_with_this_process
 
 settings.register_profile(
     "anew",
@@ -20,6 +22,13 @@ settings.register_profile(
 )
 settings.register_profile("same", settings.get_profile("anew"), derandomize=True, print_blob=True)
 settings.load_profile("anew" if THOROUGH else "same")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_orphans() -> Iterator[None]:
+    """Daemons end with pytest, or with its worker, also if that is killed."""
+    with killed_with_this_process():
+        yield
 
 
 @pytest.fixture
