@@ -47,6 +47,8 @@ demo: .venv/run
 
 # One more than there are cores, for tests that wait; four at most.
 WORKERS := $(shell echo $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 )))
+# Hundreds of processes import the same modules: they need not compile them.
+export PYTHONDONTWRITEBYTECODE :=
 test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,7 +59,7 @@ test: .venv/dev
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
 	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist worksteal --timeout 300 tests/e2e
-	$(if $(AT),,$(BIN)/python -m tests.clock 00:01 20:00 -n 4 --dist worksteal --timeout 300 -m time_of_day tests/e2e)
+	$(if $(AT),,$(BIN)/python -m tests.clock together 00:01 20:00 -n 2 --dist worksteal --timeout 300 -m time_of_day tests/e2e)
 
 # The searches of `make test` in full: every byte, every hour, more random cases.
 test-thorough: export THOROUGH = 1
@@ -69,8 +71,9 @@ test-thorough: .venv/dev
 fuzz: .venv/dev
 	$(BIN)/python -m tests.fuzz --seed $(or $(SEED),1) --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),45)
 
+# Side by side: most of a trial is waiting.
 test-faults: .venv/dev
-	$(BIN)/pytest --timeout 300 -o python_files='fault_*.py' -rs tests/faults
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 300 -o python_files='fault_*.py' -rs tests/faults
 
 # Skips aloud where the servers are not available: radosgw (S3) by Debian's packages, Azurite (Azure) by npm. Side by side,
 # each with servers of its own: much of a trial with a bucket that fails is waiting.

@@ -1,14 +1,17 @@
 """The tests at other times of day: ``python -m tests.clock 00:01 23:58 [pytest arguments]``, or ``... -- COMMAND``.
 
 ``now`` is the present time. At another one, pytest or the command, and every Python that it starts, see a wall clock
-that begins at that time today (UTC); see tests/shifted/sitecustomize.py.
+that begins at that time today (UTC); see tests/shifted/sitecustomize.py. After ``together`` all times run side by side.
 """
 
+import contextlib
 import itertools
 import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +36,8 @@ def shifted(time_of_day: str) -> dict[str, str]:
 
 def main(arguments: list[str]) -> int:
     """Run pytest, or the command, at each time that comes first; return the first exit code that is not 0."""
+    is_together = arguments[:1] == ["together"]
+    arguments = arguments[is_together:]
     times = list(itertools.takewhile(re.compile(r"\d\d:\d\d|now").fullmatch, arguments))
     if not times:
         sys.stdout.write(f"{__doc__}\n")
@@ -40,12 +45,30 @@ def main(arguments: list[str]) -> int:
     rest = arguments[len(times) :] or ["tests/e2e"]
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     command = rest[1:] if rest[0] == "--" else [*pytest, *rest]
+    if is_together:
+        return _together(times, command)
     for at in times:
         sys.stdout.write(f"at {at}:\n")
         sys.stdout.flush()
         if code := subprocess.run(command, check=False, env=shifted(at)).returncode:
             return code
     return 0
+
+
+def _together(times: Sequence[str], command: Sequence[str]) -> int:
+    """Run the command at all these times side by side, and show what each has written when it has ended."""
+    with contextlib.ExitStack() as outputs:
+        files = [outputs.enter_context(tempfile.TemporaryFile("w+")) for _ in times]
+        runs = [
+            subprocess.Popen(command, env=shifted(at), stdout=output, stderr=subprocess.STDOUT)
+            for at, output in zip(times, files, strict=True)
+        ]
+        for at, output, run in zip(times, files, runs, strict=True):
+            run.wait()
+            output.seek(0)
+            sys.stdout.write(f"at {at}:\n{output.read()}")
+            sys.stdout.flush()
+    return next((run.returncode for run in runs if run.returncode), 0)
 
 
 if __name__ == "__main__":

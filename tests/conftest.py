@@ -4,13 +4,14 @@ Each run draws the same cases; `make test-thorough` draws anew.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.effort import THOROUGH
+from tests.effort import THOROUGH, traced_in_part
 from tests.orphans import killed_with_this_process
 
 settings.register_profile(
@@ -22,6 +23,23 @@ settings.register_profile(
 )
 settings.register_profile("same", settings.get_profile("anew"), derandomize=True, print_blob=True)
 settings.load_profile("anew" if THOROUGH else "same")
+
+TRACED_CASES = 10
+
+
+@pytest.hookimpl(hookwrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Coverage sees the first cases of each search. Comes after pytest-trio, which gives a case its loop."""
+    search = getattr(getattr(item, "obj", None), "hypothesis", None)
+    tracer = sys.gettrace()
+    if search is None or tracer is None:
+        yield
+        return
+    body = search.inner_test
+    search.inner_test = traced_in_part(body, TRACED_CASES)
+    yield
+    search.inner_test = body
+    sys.settrace(tracer)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from datetime import UTC, date, datetime
 
+import pytest
+
 from tests.clock import shifted
 
 LOOK = """
@@ -38,8 +40,10 @@ def test_now_is_not_shifted() -> None:
     assert datetime.fromisoformat(json.loads(done.stdout)["now"]).date() >= date(2025, 1, 1)
 
 
-def test_a_command_runs_at_each_time() -> None:
-    look = "import time; print(time.gmtime(time.time()).tm_hour)"
-    command = [sys.executable, "-m", "tests.clock", "03:00", "12:00", "--", sys.executable, "-c", look]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("how", [[], ["together"]])
+def test_a_command_runs_at_each_time(how: list[str]) -> None:
+    look = "import time; print(hour := time.gmtime(time.time()).tm_hour); raise SystemExit(hour == 12)"
+    command = [sys.executable, "-m", "tests.clock", *how, "03:00", "12:00", "--", sys.executable, "-c", look]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.split("\n")[:4] == ["at 03:00:", "3", "at 12:00:", "12"]
+    assert done.returncode == 1

@@ -9,7 +9,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyte
@@ -20,9 +20,16 @@ _BEYOND = 400
 
 
 class Terminal:
-    """``backfilld`` with these arguments on a terminal that claims to be ``columns`` wide."""
+    """``backfilld`` with these arguments on a terminal that claims to be ``columns`` wide; or another ``program``."""
 
-    def __init__(self, columns: int, *arguments: str, cwd: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        columns: int,
+        *arguments: str,
+        cwd: Path,
+        environment: Mapping[str, str],
+        program: Sequence[str] = ("-m", "backfilld"),
+    ) -> None:
         self._screen = pyte.HistoryScreen(_BEYOND, HEIGHT, history=5000)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
@@ -32,7 +39,7 @@ class Terminal:
         hidden = ("BACKFILL", "COLUMNS", "LINES", "NO_COLOR")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "backfilld", *arguments],
+            [sys.executable, *program, *arguments],
             cwd=cwd,
             env={**clean, "TERM": "xterm-256color", **environment},
             stdin=theirs,

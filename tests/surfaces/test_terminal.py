@@ -131,7 +131,6 @@ COMMANDS = {
     "unreachable": ["run", "--once", "--instrument", "cm:BTCUSD_PERP"],
     "nothing": [],
     "version": ["--version"],
-    **{" ".join(words): list(words) for words in helps(cli)},
 }
 IN_BUCKET = {"fleet fill", "fleet status", "push", "pull", "catalog", "status of the bucket", "verify the bucket"}
 FAILS = dict.fromkeys(("wrong setting", "wrong date", "unreachable"), 78) | dict.fromkeys(IN_BUCKET, 75)
@@ -145,9 +144,39 @@ def test_a_command_fits_the_terminal(name: str, columns: int, world: World) -> N
     words = world.dated(COMMANDS[name])
     terminal = Terminal(columns, *words, cwd=world.directory, environment=world.environment | bucket)
     code = terminal.end()
-    lines = terminal.scrollback()
     # A daemon that ended within a minute counts as one that is behind.
-    assert code == FAILS.get(name, 0) or (name, code) == ("status check", 1), lines
+    assert code == FAILS.get(name, 0) or (name, code) == ("status check", 1), terminal.scrollback()
+    assert_fits(terminal, columns)
+
+
+HELPS = """
+import json, sys
+from backfilld.__main__ import main
+
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["backfilld", *words]
+    try:
+        main()
+    except SystemExit as end:
+        print(f"{' '.join(words)} ended with {end.code}")
+"""
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_the_help_of_each_command_fits_the_terminal(columns: int, tmp_path: Path) -> None:
+    """All in one process: most of a short command's time is its imports."""
+    pages = list(helps(cli))
+    terminal = Terminal(columns, json.dumps(pages), cwd=tmp_path, environment={}, program=("-c", HELPS))
+    assert terminal.end() == 0
+    lines = terminal.scrollback()
+    assert [line for line in lines if "--help ended with" in line] == [f"{' '.join(p)} ended with 0" for p in pages]
+    assert sum(line.startswith("Usage: ") for line in lines) == len(pages)
+    assert_fits(terminal, columns)
+
+
+def assert_fits(terminal: Terminal, columns: int) -> None:
+    """Something stands there; nothing is cut, and nothing was ever wider than the terminal."""
+    lines = terminal.scrollback()
     assert lines
     assert [line for line in lines if is_too_wide(line, columns)] == []
     assert not any("…" in line for line in [*lines, terminal.widest])
