@@ -15,16 +15,18 @@ import trio
 from trio.testing import MockClock
 
 from backfilld.adapters.parquet_store import SAVE_S, ParquetStore
+from backfilld.core.backfill.questions import Before, Newest, Query, Since
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import MS_PER_DAY, Instrument
 from backfilld.core.timespan import TimeSpan
+from backfilld.errors import RequestRejected
 from backfilld.ports import Published
 from backfilld.store.format import dayfile
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.layout import instrument_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.supervisor import run_pipeline
-from tests.fakes import BTC, DAY, DAY_MS, FakeExchange, Tape
+from tests.fakes import BTC, DAY, DAY_MS, FakeExchange, Misbehaviour, Tape, refuse
 from tests.pipelines import World, stopped
 from tests.store.archives import published
 
@@ -52,6 +54,19 @@ def rewrites(monkeypatch: pytest.MonkeyPatch) -> Counter[date]:
 
     monkeypatch.setattr("backfilld.store.manager.rewriting", counting)
     monkeypatch.setattr(trio.to_thread, "run_sync", inline)
+    return counted
+
+
+@pytest.fixture
+def files(rewrites: Counter[date], monkeypatch: pytest.MonkeyPatch) -> Counter[date]:
+    """How often each day was written, from the archive or not."""
+    finish, counted = dayfile.DayWriter.finish, Counter[date]()
+
+    def finished(writer: dayfile.DayWriter, *args: Any) -> Certificate:
+        counted[writer._day] += 1
+        return finish(writer, *args)
+
+    monkeypatch.setattr(dayfile.DayWriter, "finish", finished)
     return counted
 
 
@@ -139,10 +154,12 @@ ARCHIVED = [DAY - timedelta(days=n) for n in range(8, 0, -1)]
 
 @dataclass
 class ZippedDays:
-    """The archive of a tape: a zip for each past day with trades. It was asked in vain for those it ``lacked``."""
+    """The archive of a tape: a zip for each past day with trades that is not ``late``. It was asked in vain for those
+    it ``lacked``."""
 
     tape: Tape
     root: Path
+    late: tuple[date, ...] = ()
     lacked: list[date] = field(default_factory=list)
 
     @asynccontextmanager
@@ -153,7 +170,7 @@ class ZippedDays:
         await trio.sleep(0.2)
         path = self.root / f"{day}.zip"
         rows = self.tape.frame.filter(pl.col("T") // MS_PER_DAY == (day - date(1970, 1, 1)).days)
-        if rows.is_empty():
+        if rows.is_empty() or day in self.late:
             self.lacked.append(day)
             return None
         published(path, rows)
@@ -168,20 +185,11 @@ async def test_each_of_eight_archive_days_is_written_once_and_read_never_again(
     once: bool,
     days: int,
     tmp_path: Path,
-    rewrites: Counter[date],
-    monkeypatch: pytest.MonkeyPatch,
+    files: Counter[date],
     autojump_clock: MockClock,
 ) -> None:
     """The oldest too, also where the symbol was listed in the window: where it begins is asked before it is written.
     Most of the requests are of today's trades."""
-    finish = dayfile.DayWriter.finish
-
-    def finished(writer: dayfile.DayWriter, *args: Any) -> Certificate:
-        taken[writer._day] += 1
-        return finish(writer, *args)
-
-    taken = Counter[date]()
-    monkeypatch.setattr(dayfile.DayWriter, "finish", finished)
     start_ms = DAY_MS - 8 * MS_PER_DAY - 3_600_000 if days == 8 else DAY_MS - 5 * MS_PER_DAY + 3_600_000
     tape = Tape.even(200_000, start_ms=start_ms, step_ms=(DAY_MS + MS_PER_DAY - start_ms) // 200_000, first_id=7)
     exchange = FakeExchange({BTC: tape}, epoch_ms=DAY_MS + 3_600_000, latency_s=0.5)
@@ -189,6 +197,70 @@ async def test_each_of_eight_archive_days_is_written_once_and_read_never_again(
     archive = ZippedDays(tape, tmp_path)
     world = World(exchange, store, checkpoint_s=10, days=8, once=once, open_archive=archive.open)  # type: ignore[arg-type]
     await (world.run() if once else world.run(stopped, 200))
-    assert {day: taken[day] for day in ARCHIVED if taken[day]} == dict.fromkeys(ARCHIVED[-days:], 1)
+    assert {day: files[day] for day in ARCHIVED if files[day]} == dict.fromkeys(ARCHIVED[-days:], 1)
     check_whole(world, tmp_path / "cache", ARCHIVED[-days:])
     assert archive.lacked == []
+
+
+HOUR_MS = 3_600_000
+
+
+def hours(*spans: tuple[float, float]) -> Tape:
+    """A tape with a trade every 20 s in these spans, in hours from the beginning of DAY."""
+    times = [at for a, b in spans for at in range(int(DAY_MS + a * HOUR_MS), int(DAY_MS + b * HOUR_MS), 20_000)]
+    return Tape.of(1_007, times)
+
+
+def too_old(tape: Tape, bound_ms: int) -> Misbehaviour:
+    """Questions about times before this one are refused, as on the futures."""
+
+    def is_too_old(_: Instrument, query: Query | None) -> bool:
+        match query:
+            case Since(at_ms) | Before(at_ms):
+                return at_ms < bound_ms
+            case None | Newest():
+                return False
+            case _:
+                row = tape.answer(query).head(1)
+                return bool(row.height and row["T"][0] < bound_ms)
+
+    return Misbehaviour(refuse(RequestRejected("-4166 too old", status=400, code=-4166)), is_too_old, math.inf)
+
+
+@pytest.mark.parametrize("once", [True, False], ids=["once", "daemon"])
+@pytest.mark.parametrize(
+    ("name", "tape", "late", "days"),
+    [
+        ("spot:BTCUSDT", hours((-200, -74), (-36, 12)), (), (2, 1)),
+        ("spot:BTCUSDT", hours((-200, -60), (-24, 12)), (), (3, 1)),
+        ("spot:BTCUSDT", hours((-200, 12)), (1,), (3, 2, 1)),
+        ("spot:BTCUSDT", hours((-200, 12)), (2, 1), (3, 2, 1)),
+        ("um:BTCUSDT", hours((-200, -150), (-12, 12)), (), (1,)),
+        ("um:BTCUSDT", hours((-200, -60), (-24, 12)), (), (3, 1)),
+        ("um:BTCUSDT", hours((-200, 12)), (1,), (3, 2, 1)),
+    ],
+    ids=["halt", "empty day", "late day", "two late days", "reach in a halt", "empty day out of reach", "late futures"],
+)
+async def test_a_day_beside_one_that_the_archive_lacks_is_written_once(
+    once: bool,
+    name: str,
+    tape: Tape,
+    late: tuple[int, ...],
+    days: tuple[int, ...],
+    tmp_path: Path,
+    files: Counter[date],
+    autojump_clock: MockClock,
+) -> None:
+    """REST is asked where it begins and ends before it is written; two days beyond the lookback may adjoin by id."""
+    instrument, now_ms = Instrument.parse(name), DAY_MS + 12 * HOUR_MS
+    old = [too_old(tape, now_ms - 2 * MS_PER_DAY)] if name.startswith("um") else []
+    exchange = FakeExchange({instrument: tape}, epoch_ms=now_ms, latency_s=0.5, misbehaves=old)
+    archive = ZippedDays(tape, tmp_path, tuple(DAY - timedelta(days=each) for each in late))
+    store = ParquetStore(tmp_path / "cache", Encoding(), math.inf if once else SAVE_S)
+    world = World(exchange, store, instruments=(instrument,), days=3, once=once, open_archive=archive.open)  # type: ignore[arg-type]
+    await (world.run() if once else world.run(stopped, 200))
+    past = [DAY - timedelta(days=each) for each in days]
+    assert {day: count for day, count in files.items() if day in PAST_DAYS} == dict.fromkeys(past, 1)
+    assert not once or files[DAY] == 1
+    manager = BackfillCacheManager(instrument_directory(tmp_path / "cache", instrument), instrument)
+    assert all(manager.facts(day).sealed for day in past)

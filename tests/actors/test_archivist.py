@@ -14,12 +14,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from backfilld.actors.archivist import NOT_YET, run_archivist
 from backfilld.actors.disk import Disk
 from backfilld.actors.messages import ArchiveJob, SchedulerMessage, SyncAction, SyncEvent, WriterMessage
-from backfilld.core.sync.events import ArchiveDayEnded, TakeArchive
+from backfilld.core.day.start import DayStart
+from backfilld.core.sync.events import ArchiveDayEnded, ArchivePaused, TakeArchive
 from backfilld.errors import ArchiveError, ExchangeError, StoreError, TransientError
 from backfilld.ports import DayPublished
 from tests.fakes import BTC, DAY, ETH, FakeArchive, drained, has_ended
 
 DAYS = tuple(DAY + timedelta(days=n) for n in range(6))
+STARTS = frozenset(DayStart(day, number) for number, day in enumerate(DAYS))
 NO_ROUTE = TransientError("no route")
 
 
@@ -78,12 +80,12 @@ async def test_days_are_handed_on_in_order_each_with_the_one_that_follows(autoju
     assert archive.open_connections == 0
 
 
-async def test_a_day_that_does_not_follow_at_once_proves_nothing(autojump_clock: MockClock) -> None:
+async def test_a_day_that_follows_later_is_handed_on_too_because_its_ids_may_adjoin(autojump_clock: MockClock) -> None:
     archive = archive_of(*DAYS)
     async with archiving(archive) as office:
         days, _ = await office.done(SyncAction(BTC, TakeArchive((DAYS[0], DAYS[2]))))
     assert [(each.day, each.following) for each in days if isinstance(each, DayPublished)] == [
-        (DAYS[0], None),
+        (DAYS[0], archive.file_of(BTC, DAYS[2])),
         (DAYS[2], None),
     ]
 
@@ -91,7 +93,7 @@ async def test_a_day_that_does_not_follow_at_once_proves_nothing(autojump_clock:
 async def test_a_day_that_is_not_published_is_refused_and_the_others_come(autojump_clock: MockClock) -> None:
     archive = archive_of(DAYS[0], DAYS[2])
     async with archiving(archive) as office:
-        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS[:4])))
+        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS[:4], STARTS)))
     assert [(each.day, each.following, each.is_first) for each in days if isinstance(each, DayPublished)] == [
         (DAYS[0], None, True),
         (DAYS[2], None, False),
@@ -102,12 +104,46 @@ async def test_a_day_that_is_not_published_is_refused_and_the_others_come(autoju
     ]
 
 
+@pytest.mark.parametrize(
+    ("published", "taken", "lacking", "left"),
+    [
+        ((0, 1), (0,), (2,), (1, 3)),
+        ((1, 2, 3), (), (0,), (1, 2, 3)),
+        ((0, 2, 3), (), (1,), (0, 2, 3)),
+        ((0, 1, 2), (0, 1), (3,), (2,)),
+    ],
+    ids=["the next days", "the day before", "a day between", "the newest day"],
+)
+async def test_days_beside_one_that_the_archive_lacks_are_given_back_unless_a_day_start_proves_their_end(
+    published: tuple[int, ...],
+    taken: tuple[int, ...],
+    lacking: tuple[int, ...],
+    left: tuple[int, ...],
+    autojump_clock: MockClock,
+) -> None:
+    """They are asked for again without the day that is lacking, and come then, whatever is known by then."""
+    archive = archive_of(*(DAYS[number] for number in published))
+    async with archiving(archive) as office:
+        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS[:4])))
+    assert [each.day for each in days if isinstance(each, DayPublished)] == [DAYS[number] for number in taken]
+    paused = ArchivePaused(tuple(DAYS[number] for number in left))
+    refused = [ArchiveDayEnded(DAYS[number], refusal=NOT_YET) for number in lacking]
+    assert events == [*(SyncEvent(BTC, each) for each in refused), SyncEvent(BTC, paused)]
+    async with archiving(archive) as office:
+        days, _ = await office.done(
+            SyncAction(BTC, TakeArchive(tuple(DAYS[each] for each in left if each in published)))
+        )
+    assert [each.day for each in days if isinstance(each, DayPublished)] == [
+        DAYS[each] for each in left if each in published
+    ]
+
+
 @pytest.mark.parametrize("error", [ArchiveError("it is cut", kind="cut"), NO_ROUTE], ids=["of no use", "one failure"])
 async def test_a_single_day_that_cannot_be_downloaded_costs_no_other(
     error: ExchangeError, autojump_clock: MockClock
 ) -> None:
     async with archiving(archive_of(*DAYS[:3], n1=error)) as office:
-        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS[:3])))
+        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS[:3], STARTS)))
     assert [each.day for each in days if isinstance(each, DayPublished)] == [DAYS[0], DAYS[2]]
     assert events == [SyncEvent(BTC, ArchiveDayEnded(DAYS[1], refusal=str(error)))]
 
@@ -129,7 +165,7 @@ async def test_once_two_days_in_a_row_fail_the_others_are_refused_unasked(autoju
 async def test_two_failures_that_are_not_in_a_row_are_two_files(autojump_clock: MockClock) -> None:
     archive = archive_of(*DAYS, n1=NO_ROUTE, n3=NO_ROUTE)
     async with archiving(archive) as office:
-        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS)))
+        days, events = await office.done(SyncAction(BTC, TakeArchive(DAYS, STARTS)))
     assert [each.day for each in days if isinstance(each, DayPublished)] == [DAYS[0], DAYS[2], DAYS[4], DAYS[5]]
     refused = [each.event for each in events if isinstance(each, SyncEvent)]
     assert [each.day for each in refused if isinstance(each, ArchiveDayEnded)] == [DAYS[1], DAYS[3]]

@@ -1,10 +1,13 @@
 """The archivist: downloads the published files of past days, one instrument at a time.
 
-Owns the order of days: each is handed to the writer with the one that follows it, which proves where it ends. A disk
-that refuses the file is waited for as the writer waits for it. Must not read the files.
+Owns the order of days: each is handed to the writer with the one that follows it, which proves where it ends. Where the
+archive lacks a day, nothing may prove where the ones beside it end; then the archivist gives the rest of the job back,
+so that REST is asked first. What it has downloaded stays on disk. A disk that refuses the file is waited for as the
+writer waits for it. Must not read the files.
 """
 
-from datetime import date, timedelta
+from collections.abc import Collection
+from datetime import date
 
 import structlog
 import trio
@@ -16,8 +19,9 @@ from backfilld.actors.messages import (
     SyncEvent,
     WriterMessage,
 )
+from backfilld.core.day.start import ONE_DAY
 from backfilld.core.model import Instrument
-from backfilld.core.sync.events import ArchiveDayEnded
+from backfilld.core.sync.events import ArchiveDayEnded, ArchivePaused
 from backfilld.errors import ExchangeError, StoreError, TransientError
 from backfilld.ports import ArchiveSource, DayPublished, OpenArchive, Published
 
@@ -53,23 +57,36 @@ async def _do(
 ) -> None:
     waiting: tuple[date, Published] | None = None
     failures: list[TransientError] = []
+    lacking: set[date] = set()
     for day in job.action.days:
         found = failures[-1] if len(failures) == MOST_FAILURES else await _fetched(job.instrument, day, source, disk)
         failures = [*failures, found][:MOST_FAILURES] if isinstance(found, TransientError) else []
         published = found if isinstance(found, Published) else None
-        if waiting is not None:
-            follows = day == waiting[0] + timedelta(days=1)
-            following = published if follows else None
-            await days.send(_published(job, *waiting, following))
-        waiting = None if published is None else (day, published)
         if published is None:
+            lacking.add(day)
             await events.send(SyncEvent(job.instrument, ArchiveDayEnded(day, refusal=str(found))))
-    if waiting is not None:
+        if waiting is not None:
+            if not failures and _is_unproven(waiting[0], job, lacking):
+                break
+            await days.send(_published(job, *waiting, published))
+        waiting = None if published is None else (day, published)
+    if waiting is None:
+        return
+    if not failures and _is_unproven(waiting[0], job, lacking):
+        left = tuple(day for day in job.action.days if day >= waiting[0] and day not in lacking)
+        await events.send(SyncEvent(job.instrument, ArchivePaused(left)))
+    else:
         await days.send(_published(job, *waiting))
 
 
+def _is_unproven(day: date, job: ArchiveJob, lacking: Collection[date]) -> bool:
+    """Whether the archive lacks the day before or after this one, and no day start proves the end between the two."""
+    known = {each.day for each in job.action.day_starts}
+    return (day - ONE_DAY in lacking and day not in known) or (day + ONE_DAY in lacking and day + ONE_DAY not in known)
+
+
 def _published(job: ArchiveJob, day: date, published: Published, following: Published | None = None) -> DayPublished:
-    is_first = day - timedelta(days=1) not in job.action.days
+    is_first = day - ONE_DAY not in job.action.days
     return DayPublished(job.instrument, day, published, following, is_first, job.action.day_starts)
 
 

@@ -176,7 +176,9 @@ class ParquetStore:
             next_path = None if following is None else Path(following.path)
             beside = neighbourhood(manager, day, next_path, known_starts=taken.day_starts)
             try:
-                within = ids_to_take(manager, day, path, beside.within, is_first=taken.is_first)
+                within = ids_to_take(
+                    manager, day, path, beside.within, is_first=taken.is_first, known_starts=taken.day_starts
+                )
                 starts = beside.day_starts | taken.day_starts
                 done = take_archive(
                     manager, path, day, taken.published.sha256, starts, within=within, behind_id=beside.behind_id

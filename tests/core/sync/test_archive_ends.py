@@ -9,10 +9,10 @@ from backfilld.core.backfill.questions import At, Before, Found, Query, Since
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.model import MS_PER_DAY, IdRange
-from backfilld.core.sync.archive_ends import ArchiveEnds, begins_unproven
+from backfilld.core.sync.archive_ends import ArchiveEnds, starts_to_ask
 from backfilld.core.sync.events import Answered, Failed, TakeArchive
 from backfilld.core.timespan import StoredSpan, TimeSpan
-from backfilld.errors import ExchangeError, TransientError
+from backfilld.errors import ExchangeError, RequestRejected, TransientError
 from tests.fakes import DAY, DAY_MS
 
 DAYS = (DAY, DAY + ONE_DAY)
@@ -32,7 +32,7 @@ def asked(
 ) -> tuple[ArchiveEnds, list[Query]]:
     """What was asked until nothing was left to ask."""
     ends = ArchiveEnds(shown or NewestShown())
-    ends.hold(DAYS, asks_start=True, very_first=very_first)
+    ends.hold(DAYS, asked=DAYS[:1], very_first=very_first)
     questions: list[Query] = []
     for answer in answers:
         assert not ends.is_ready
@@ -81,7 +81,7 @@ def test_the_archive_is_asked_for_no_day_before_the_first_trade(
     ends, questions = asked(NOTHING, first, *(first for _ in proof), very_first=very_first, shown=shown)
     assert questions == [QUESTION, Since(DAY_MS), *proof]
     start = DayStart(DAYS[1], first_id)
-    assert (ends.first_trade, ends.empty_days()) == (start, DAYS[:1])
+    assert ends.empty_days() == DAYS[:1]
     assert shown.is_first(first_id, DAY_MS), "the next plan asks for it only once more"
     assert ends.taken(frozenset()) == TakeArchive(DAYS[1:], frozenset({start, DayStart(DAY, first_id)}))
 
@@ -91,35 +91,71 @@ def test_a_first_trade_that_an_earlier_one_of_the_window_refutes_leaves_no_day_o
     later, below = row(9, DAY_MS + MS_PER_DAY + 5), row(8, DAY_MS + 5)
     ends, questions = asked(NOTHING, later, below, NOTHING, NOTHING)
     assert questions == [QUESTION, Since(DAY_MS), At(8), QUESTION, Since(DAY_MS)]
-    assert (ends.first_trade, ends.empty_days()) == (None, ())
+    assert ends.empty_days() == ()
 
 
 def test_days_that_are_not_wanted_any_more_are_given_back_with_their_question() -> None:
     ends = ArchiveEnds(NewestShown())
-    ends.hold(DAYS, asks_start=True)
+    ends.hold(DAYS, asked=DAYS[:1])
+    out = ends.take()
+    assert out == QUESTION
     assert ends.release() == set(DAYS)
     assert ends.take() is None
-    ends.hold(DAYS, asks_start=False)
-    assert ends.taken(frozenset()) == TakeArchive(DAYS)
+    ends.hold(DAYS)
+    ends.ended(Answered(out, LAST))
+    assert ends.taken(frozenset()) == TakeArchive(DAYS), "the answer came for days that were given back"
 
 
-def certificate(days_later: int, *, opened: bool = False) -> Certificate:
+def test_two_days_are_asked_for_one_after_the_other_and_those_that_are_held_already_are_kept() -> None:
+    ends = ArchiveEnds(NewestShown())
+    ends.hold(DAYS[:1], asked=DAYS[:1])
+    ends.hold(DAYS[1:], asked=DAYS)
+    for question, found in ((QUESTION, LAST), (Before(DAY_MS + MS_PER_DAY), row(19, DAY_MS + 5))):
+        assert not ends.is_ready
+        assert ends.take() == question
+        ends.ended(Answered(question, found))
+    assert ends.taken(frozenset()) == TakeArchive(DAYS, frozenset({DayStart(DAYS[0], 10), DayStart(DAYS[1], 20)}))
+
+
+@pytest.mark.parametrize(
+    ("error", "left"),
+    [
+        (RequestRejected("-4166 too old", status=400, code=-4166), [Before(DAY_MS + MS_PER_DAY)]),
+        (TransientError("timeout"), []),
+    ],
+    ids=["too old", "no answer"],
+)
+def test_a_refused_question_leaves_the_next_one_and_an_outage_none(error: ExchangeError, left: list[Query]) -> None:
+    ends = ArchiveEnds(NewestShown())
+    ends.hold(DAYS, asked=DAYS)
+    assert ends.take() == QUESTION
+    ends.ended(Failed(QUESTION, error))
+    assert [query for query in [ends.take()] if query is not None] == left
+
+
+def certificate(days_later: int, *, opened: bool = False, closed: bool = False) -> Certificate:
     span = StoredSpan(IdRange(1, 2), DAY_MS, DAY_MS + 1)
-    return Certificate(DAY + timedelta(days=days_later), (span,), opened=opened)
+    return Certificate(DAY + timedelta(days=days_later), (span,), opened=opened, closed=closed)
 
 
 @pytest.mark.parametrize(
     ("start_ms", "stored", "expected"),
     [
-        (DAY_MS, [], True),
-        (DAY_MS, [certificate(0)], True),
-        (DAY_MS, [certificate(0, opened=True)], False),
-        (DAY_MS, [certificate(-1)], False),
-        (DAY_MS - 1, [], False),
-        (DAY_MS + 1, [], False),
+        (DAY_MS, [], {0, 1}),
+        (DAY_MS, [certificate(0)], {0, 1}),
+        (DAY_MS, [certificate(0, opened=True)], {1}),
+        (DAY_MS, [certificate(0, closed=True)], {0}),
+        (DAY_MS, [certificate(-1), certificate(1)], set()),
+        (DAY_MS - MS_PER_DAY, [], {0, 1}),
+        (DAY_MS + 1, [], {1}),
     ],
 )
-def test_only_a_day_that_begins_the_window_and_that_nothing_proves_is_asked_about(
-    start_ms: int, stored: list[Certificate], expected: bool
+def test_only_ends_in_the_window_that_no_day_beside_proves_are_asked_for(
+    start_ms: int, stored: list[Certificate], expected: set[int]
 ) -> None:
-    assert begins_unproven(DAY, TimeSpan(start_ms), {each.day: each for each in stored}) is expected
+    """Numbers are days later than DAY. No question is about a day after the end of the window."""
+    records = {each.day: each for each in stored}
+    days = {DAY + timedelta(days=each) for each in expected}
+    assert starts_to_ask([DAY], TimeSpan(start_ms), records, [DAY]) == days
+    assert starts_to_ask([DAY], TimeSpan(start_ms, DAY_MS + 1), records, [DAY]) == days - {DAY + ONE_DAY}
+    assert starts_to_ask([DAY], TimeSpan(start_ms), records, [DAY, DAY + ONE_DAY]) == days - {DAY + ONE_DAY}

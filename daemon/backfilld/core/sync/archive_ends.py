@@ -1,12 +1,13 @@
-"""Where the days that come from the archive begin, found out by REST before they are taken.
+"""Where the days that come from the archive begin and end, found out by REST before they are taken.
 
-A day whose ends are proven when its file is written is written only once. Owns the questions about the beginning of the
-oldest day, which are those about the beginning of a window. If nothing was traded before some later day, the archive is
-not asked for the days before that one. Days whose beginning stays unproven are taken all the same; the next plan goes
-on from there.
+A day whose ends are proven when its file is written is written only once. Days of the archive prove each other's ends
+where they follow each other, and so do stored ones. Elsewhere REST is asked where a day begins, by the questions about
+the beginning of a window: the oldest day, a day behind one that the archive lacks, and the day that it lacks. If
+nothing was traded before some later day, the archive is not asked for the days before that one. Days whose ends stay
+unproven are taken all the same; the next plan goes on from there.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 
 from backfilld.core.backfill.newest_shown import NewestShown
@@ -17,23 +18,36 @@ from backfilld.core.day.start import ONE_DAY, DayStart
 from backfilld.core.model import day_of, day_start_ms
 from backfilld.core.sync.events import Answered, Failed, TakeArchive
 from backfilld.core.timespan import TimeSpan
+from backfilld.errors import RequestRejected
 
 
-def begins_unproven(day: date, window: TimeSpan, records: Mapping[date, Certificate]) -> bool:
-    """Whether the window begins with this day, and nothing stored proves the day's first id."""
-    record = records.get(day)
-    is_first = day == day_of(window.start_ms) and day_start_ms(day) == window.start_ms
-    return is_first and day - ONE_DAY not in records and (record is None or not record.opened)
+def starts_to_ask(
+    days: Iterable[date], window: TimeSpan, records: Mapping[date, Certificate], awaited: Collection[date]
+) -> set[date]:
+    """The days of the window whose first ids would prove the ends of these archive days: those for which neither a
+    stored day nor one that is ``awaited`` from the archive proves it."""
+    beside = {*records, *awaited}
+    found = set()
+    for day in days:
+        record = records.get(day)
+        if day - ONE_DAY not in beside and not (record is not None and record.opened):
+            found.add(day)
+        if day + ONE_DAY not in beside and not (record is not None and record.closed):
+            found.add(day + ONE_DAY)
+    stop_ms = window.stop_ms
+    starts = {day: day_start_ms(day) for day in found}
+    return {day for day, at in starts.items() if window.start_ms <= at and (stop_ms is None or at <= stop_ms)}
 
 
 class ArchiveEnds:
-    """The days that wait until it is known where the first of them begins. ``shown`` remembers a first trade."""
+    """The days that wait until it is known where they begin and end. ``shown`` remembers a first trade."""
 
     def __init__(self, shown: NewestShown) -> None:
         self._shown = shown
-        self._days: tuple[date, ...] = ()
-        self._start: WindowStart | None = None
-        self._first_shown: tuple[int, int] | None = None
+        self._days: frozenset[date] = frozenset()
+        self._starts: dict[date, WindowStart] = {}
+        self._first_shown: dict[date, tuple[int, int]] = {}
+        self._asked: tuple[date, WindowStart] | None = None
         self._out: Query | None = None
 
     @property
@@ -44,31 +58,38 @@ class ArchiveEnds:
     @property
     def is_pending(self) -> bool:
         """Whether there is something to ask."""
-        return self._start is not None and bool(self._start.to_ask) and not self.is_out
+        return self._next is not None and not self.is_out
 
     @property
     def is_ready(self) -> bool:
         """Whether days wait, and not for an answer."""
-        return bool(self._days) and not (self.is_pending or self.is_out)
+        return bool(self._days) and self._next is None and not self.is_out
 
-    def hold(self, days: tuple[date, ...], *, asks_start: bool, very_first: Collection[int] = ()) -> None:
-        """Hold these days back. With ``asks_start``, REST is asked where the first of them begins. No trade comes
-        before an id of ``very_first``."""
-        self._days, self._first_shown = days, None
-        self._start = WindowStart(day_start_ms(days[0]), very_first=very_first) if asks_start else None
-        if self._start is not None:
-            self._start.ask(with_first=False)
+    def hold(self, days: Iterable[date], *, asked: Iterable[date] = (), very_first: Collection[int] = ()) -> None:
+        """Hold these days back, besides those that are held. REST is asked where the ``asked`` days begin, in this
+        sequence. No trade comes before an id of ``very_first``."""
+        self._days |= {*days}
+        for day in asked:
+            if day not in self._starts:
+                self._starts[day] = WindowStart(day_start_ms(day), very_first=very_first)
+                self._starts[day].ask(with_first=False)
 
     def release(self) -> frozenset[date]:
-        """Forget the days and what would be asked of them. Return the days."""
-        days, self._days, self._start = self._days, (), None
-        return frozenset(days)
+        """Forget the days and what is known of them. Return the days."""
+        days, self._days = self._days, frozenset()
+        self._starts, self._first_shown = {}, {}
+        return days
+
+    @property
+    def _next(self) -> tuple[date, WindowStart] | None:
+        return next(((day, start) for day, start in self._starts.items() if start.to_ask), None)
 
     def take(self) -> Query | None:
         """The next question, if there is one; its answer must come back."""
-        if self._start is None or not self.is_pending:
+        if self.is_out or self._next is None:
             return None
-        self._out = self._start.to_ask.popleft()
+        self._asked = self._next
+        self._out = self._asked[1].to_ask.popleft()
         return self._out
 
     def is_for(self, query: Query) -> bool:
@@ -76,43 +97,46 @@ class ArchiveEnds:
         return query == self._out
 
     def ended(self, event: Answered | Failed) -> None:
-        """Enter what came of the question. A failure proves nothing."""
-        self._out = None
-        if isinstance(event, Failed):
-            self._start = None
-        elif self._start is not None:
-            self._enter(self._start, event.query, event.found)
+        """Enter what came of the question. A failure proves nothing, and ends the other questions too unless it
+        concerns this one alone."""
+        asked, self._out = self._asked, None
+        if asked is None or self._starts.get(asked[0]) is not asked[1]:
+            return
+        if isinstance(event, Answered):
+            self._enter(*asked, event.query, event.found)
+            return
+        for start in [asked[1]] if isinstance(event.error, RequestRejected) else self._starts.values():
+            start.to_ask.clear()
 
-    def _enter(self, start: WindowStart, query: Query, found: Found) -> None:
+    def _enter(self, day: date, start: WindowStart, query: Query, found: Found) -> None:
         match query:
             case Before():
                 start.neighbour_answered(found, None)
             case Since():
-                self._first_shown = None if found.ids is None else (found.ids.first_id, found.first_ms)
+                if found.ids is not None:
+                    self._first_shown[day] = (found.ids.first_id, found.first_ms)
                 start.first_answered(found)
             case At():
                 start.at_answered(query, found)
-        if self.first_trade is not None:
-            self._shown.begin(self.first_trade.first_id, day_start_ms(self._days[0]))
+        if (first := self._first_trade(day)) is not None:
+            self._shown.begin(first.first_id, day_start_ms(day))
 
-    @property
-    def first_trade(self) -> DayStart | None:
-        """The first trade from the oldest day on and its day, once the exchange has named it and it is proven."""
-        start, shown = self._start, self._first_shown
-        if start is None or shown is None or not start.is_proven or start.first_id != shown[0]:
+    def _first_trade(self, day: date) -> DayStart | None:
+        """The first trade from this day on and its day, once the exchange has named it and it is proven."""
+        start, shown = self._starts[day], self._first_shown.get(day)
+        if shown is None or not start.is_proven or start.first_id != shown[0]:
             return None
         return DayStart(day_of(shown[1]), shown[0])
 
     def empty_days(self) -> tuple[date, ...]:
         """Those of the days that have no trade, because they end before the first one."""
-        first = self.first_trade
-        return () if first is None else tuple(day for day in self._days if day < first.day)
+        firsts = [(day, first) for day in self._starts if (first := self._first_trade(day)) is not None]
+        return tuple(sorted(each for each in self._days if any(day <= each < first.day for day, first in firsts)))
 
     def taken(self, starts: frozenset[DayStart]) -> TakeArchive:
         """Take the days that are not empty now, with these day starts and those that the answers have proven."""
-        if self._start is not None and self._start.is_proven and self._start.first_id is not None:
-            starts |= {DayStart(self._days[0], self._start.first_id)}
-        if self.first_trade is not None:
-            starts |= {self.first_trade}
+        proven = {(day, each.first_id) for day, each in self._starts.items() if each.is_proven}
+        starts |= {DayStart(day, first_id) for day, first_id in proven if first_id is not None}
+        starts |= {first for day in self._starts if (first := self._first_trade(day)) is not None}
         empty = self.empty_days()
         return TakeArchive(tuple(sorted(self.release().difference(empty))), starts)

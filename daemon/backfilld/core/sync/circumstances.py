@@ -9,9 +9,10 @@ from datetime import date
 from backfilld.core.backfill.outcome import is_unknown_symbol
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.ids import IdSet
+from backfilld.core.markets import RULES
 from backfilld.core.model import day_of, day_start_ms
 from backfilld.core.sync import events as happened
-from backfilld.core.sync.archive_ends import begins_unproven
+from backfilld.core.sync.archive_ends import starts_to_ask
 from backfilld.core.sync.events import Event, Instant, LookAtFiles, Prove
 from backfilld.core.sync.planning import wanted_window
 from backfilld.core.sync.rests import ARCHIVE_AGAIN_S
@@ -39,6 +40,8 @@ class Circumstances(SyncState):
                 self.is_followed = True
             case happened.ArchiveDayEnded(day, record, refusal):
                 self._archive_ended(day, record, refusal)
+            case happened.ArchivePaused(days):
+                self._hold_archive(days, now)
             case happened.DaysAltered(days):
                 self._altered(days)
             case happened.DayDeleted(day):
@@ -56,11 +59,20 @@ class Circumstances(SyncState):
             is_other_day = self.spec.window is None and day_of(now.server_ms) != self.attempt.today
             self._is_stale |= is_other_day or self.attempt.known_days.second_look_is_due(now.server_ms)
 
-    def _is_answered_before(self, day: date, now: Instant) -> bool:
-        """Whether the first id of this archive day is unproven, and REST can prove it."""
-        window = wanted_window(self.spec, day_of(now.now_ms))
-        is_in_reach = not self._is_unanswered and self._reach_ms <= window.start_ms
-        return is_in_reach and begins_unproven(day, window, self.certificates.by_day)
+    def _hold_archive(self, days: tuple[date, ...], now: Instant) -> None:
+        """Take these days from the archive once REST has said where they begin and end, as far as it answers for
+        times so long ago. Nobody awaits days of which another plan has been made meanwhile."""
+        window, awaited = self.draft.wanted, self.archive.awaited
+        self.archive.asked -= {*days} - awaited
+        days = tuple(day for day in days if day in awaited)
+        asked = starts_to_ask(days, window, self.certificates.by_day, awaited)
+        if not self.draft.is_whole:
+            # The plan asks where today begins.
+            asked.discard(self.attempt.today)
+        lookback_ms = RULES[self.instrument.market].lookback_ms
+        reach_ms = max(self._reach_ms, 0 if lookback_ms is None else now.now_ms - lookback_ms)
+        within_reach = sorted(day for day in asked if day_start_ms(day) >= reach_ms and not self._is_unanswered)
+        self.archive_ends.hold(days, asked=within_reach, very_first=self.attempt.known_days.very_first)
 
     def _judge_plan(self, now: Instant) -> None:
         """Decide at the beginning of a round whether another plan is due: the window may begin a day later, ids that an
@@ -133,7 +145,9 @@ class Circumstances(SyncState):
 
     def _days_to_settle(self) -> frozenset[date]:
         """The days whose files to write at the end of this round: all after the first round, then those that are over.
-        The store knows when today's file is due."""
+        The store knows when today's file is due. A round goes on while days are awaited from the archive."""
+        if self.archive.awaited:
+            return frozenset()
         stored = self.certificates.unsealed & self.attempt.known_days.records.keys()
         is_first = not self.rounds or self.spec.once
         return frozenset(stored if is_first else stored - {self.attempt.today})

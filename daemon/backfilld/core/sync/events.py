@@ -108,6 +108,12 @@ class ArchiveDayEnded(msgspec.Struct, frozen=True):
     refusal: str | None = None
 
 
+class ArchivePaused(msgspec.Struct, frozen=True):
+    """The archive lacks a day beside one of these, whose ends are not proven for it. They wait to be taken again."""
+
+    days: tuple[date, ...]
+
+
 class DaysAltered(msgspec.Struct, frozen=True):
     """Another program has changed, added or deleted the files of these days."""
 
@@ -147,6 +153,7 @@ Event = (
     | DayStored
     | Flushed
     | ArchiveDayEnded
+    | ArchivePaused
     | DaysAltered
     | DayDeleted
     | SpecReplaced
@@ -196,7 +203,8 @@ class Flush(msgspec.Struct, frozen=True):
 
 
 class TakeArchive(msgspec.Struct, frozen=True):
-    """Take these days from the archive; ArchiveDayEnded answers for each. ``day_starts`` are those known so far."""
+    """Take these days from the archive; ArchiveDayEnded answers for each, or ArchivePaused for those that are left.
+    ``day_starts`` are those known so far."""
 
     days: tuple[date, ...]
     day_starts: frozenset[DayStart] = frozenset()

@@ -151,8 +151,8 @@ class InstrumentSync(Circumstances):
             self._actions.append(Flush())
 
     def _take_archive(self, now: Instant) -> None:
-        """Take the days from the archive once we know where today begins, or no answer is left that could say so. Wait
-        until an answer has named the exchange's day: a day outside the window would stay on disk."""
+        """Take the days from the archive once we know where they end and where today begins, or no answer is left that
+        could say so. Wait until an answer has named the exchange's day: a day outside the window would stay on disk."""
         is_dated = not now.is_doubted and (now.server_ms is not None or not self._is_described_next)
         plan = self.attempt.plan
         is_waited_for = not self.draft.is_whole and plan.first_id is None and not plan.is_done
@@ -216,9 +216,11 @@ class InstrumentSync(Circumstances):
         if self.draft.archive:
             self.phase = Phase.AWAITING_ARCHIVE if self.draft.is_whole else Phase.ASKING
             self.log.info("archive_planned", days=[day.isoformat() for day in self.draft.archive])
-        if new:
-            asks_start = not self.spec.pulls and self._is_answered_before(new[0], now)
-            self.archive_ends.hold(new, asks_start=asks_start, very_first=self.attempt.known_days.very_first)
+        if new and self.spec.pulls:
+            # Days of the bucket are proven already.
+            self.archive_ends.hold(new)
+        elif new:
+            self._hold_archive(new, now)
         if not self._asked_symbol:
             self._asked_symbol = self._is_described_next = True
             self._actions.append(Describe())

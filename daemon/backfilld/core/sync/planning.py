@@ -60,10 +60,11 @@ class ArchiveState:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """``window`` is planned now. ``archive`` are the days to await meanwhile; the plan that follows them fills what
-    they lack. ``is_whole`` if the window is all that is wanted."""
+    """``window`` is planned now, of all that is ``wanted``. ``archive`` are the days to await meanwhile; the plan that
+    follows them fills what they lack. ``is_whole`` if no time before today is left to that plan."""
 
     window: TimeSpan
+    wanted: TimeSpan
     archive: tuple[date, ...]
     is_whole: bool
 
@@ -81,7 +82,7 @@ def drafted(
     """What to plan now. REST answers for no time before ``reach_ms``. If the instrument ``is_unanswered``, REST does
     not answer for it at all."""
     today = day_of(now_ms)
-    window = wanted_window(spec, today)
+    window = wanted = wanted_window(spec, today)
     stop_ms = window.stop_ms or now_ms
     archive: tuple[date, ...] = ()
     if spec.uses_archive:
@@ -92,5 +93,5 @@ def drafted(
         window = TimeSpan(reach_ms, window.stop_ms)
     today_ms = day_start_ms(today)
     if archive and stop_ms > today_ms:
-        return Draft(TimeSpan(max(window.start_ms, today_ms), window.stop_ms), archive, is_whole=False)
-    return Draft(window, archive, is_whole=True)
+        return Draft(TimeSpan(max(window.start_ms, today_ms), window.stop_ms), wanted, archive, is_whole=False)
+    return Draft(window, wanted, archive, is_whole=True)

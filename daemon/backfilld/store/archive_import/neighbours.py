@@ -68,13 +68,14 @@ def ids_to_take(
     *,
     is_first: bool = False,
     before: Certificate | None = None,
+    known_starts: Collection[DayStart] = (),
 ) -> IdRange:
     """Which ids to take of the day published at ``path``, of those ``within``.
 
-    Its lowest is left to REST unless it follows the last one of the day before: the exchange has put an id of that day
-    on another trade of this one, and a file that ends early does not show that. Where no day before is stored it is
-    taken and proves nothing, if nobody asked for that day (``is_first``: the plan asks for its last trade) or REST
-    would not answer, as on the futures.
+    Its lowest is left to REST unless it is the start of the day or follows the last one of the day before: the
+    exchange has put an id of that day on another trade of this one, and a file that ends early does not show that.
+    Where no day before is stored it is taken and proves nothing, if nobody asked for that day (``is_first``: the plan
+    asks for its last trade) or REST would not answer, as on the futures.
     """
     before, own = _facts(manager, day - ONE_DAY) or before, _facts(manager, day)
     market = manager.instrument.market if manager.instrument else Market.SPOT
@@ -85,7 +86,14 @@ def ids_to_take(
     except ArchiveError:
         return within
     follows = before is not None and lowest in {before.last_id + 1, before.next_first_id}
-    if lowest is None or lowest == within.last_id or follows or (own is not None and own.first_id <= lowest):
+    is_start = any(each.day == day and each.first_id == lowest for each in known_starts)
+    if (
+        lowest is None
+        or lowest == within.last_id
+        or follows
+        or is_start
+        or (own is not None and own.first_id <= lowest)
+    ):
         return within
     return IdRange(lowest + 1, within.last_id)
 
