@@ -5,8 +5,8 @@ Owns their lifetime, which is longer than the pipeline's: what the exchange was 
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
 
 import trio
 from trio_util import AsyncValue
@@ -17,7 +17,11 @@ from backfilld.actors.permits import Governor, GovernorMessage
 from backfilld.core.markets import Pool
 from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.core.weight.budget import Budget
+from backfilld.errors import StoreError
 from backfilld.ports import StateFile
+
+LAST_SAVE_S = 1.0
+"""A disk that hangs does not hold up the end of the process for longer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +53,7 @@ def governor_room(budgets: Mapping[Pool, Budget]) -> GovernorRoom:
 async def run_governed(
     room: GovernorRoom, max_in_flight: int, work: Callable[[], Awaitable[object]], keeping: Keeping | None = None
 ) -> None:
-    """Run the governor while ``work`` runs, and its keeper until the governor has ended."""
+    """Run the governor while ``work`` runs, and its keeper until the governor has ended; then save that all is over."""
     async with trio.open_nursery() as keepers:
         if keeping is not None:
             keepers.start_soon(run_keeper, room.statistics, keeping.snapshot, keeping.memory, keeping.shielded)
@@ -58,3 +62,6 @@ async def run_governed(
             await work()
             room.handle.close()
         keepers.cancel_scope.cancel()
+    if keeping is not None:
+        with trio.move_on_after(LAST_SAVE_S), suppress(StoreError):
+            await keeping.memory.save(replace(keeping.snapshot(), is_over=True))

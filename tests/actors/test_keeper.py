@@ -1,9 +1,10 @@
 """The keeper saves at once what a restart must know, and now and then what is only of interest."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 
+import pytest
 import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -15,6 +16,7 @@ from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.errors import StoreError
+from backfilld.supervisor_governor import LAST_SAVE_S, Keeping, governor_room, run_governed
 
 Shown = Mapping[Pool, BudgetStatistics]
 
@@ -107,3 +109,21 @@ async def test_figures_that_change_all_the_time_are_saved_only_now_and_then(auto
             value.value = shown_of(used)
             await wait_all_tasks_blocked()
     assert len(memory.saved) in {10, 11}
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_the_last_save_says_that_the_process_is_over_and_a_disk_that_hangs_does_not_hold_it_up(
+    hangs: bool, autojump_clock: MockClock
+) -> None:
+    seen: list[bool] = []
+
+    class Last(Memory):
+        async def save(self, seen_now: Snapshot) -> None:
+            if hangs and seen_now.is_over:
+                await trio.sleep_forever()
+            seen.append(seen_now.is_over)
+
+    keeping = Keeping(Last(), lambda: Snapshot(0.0, 0.0), nullcontext)
+    await run_governed(governor_room({}), 1, wait_all_tasks_blocked, keeping)
+    assert seen == ([False] if hangs else [False, True])
+    assert trio.current_time() == (LAST_SAVE_S if hangs else 0)

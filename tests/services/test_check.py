@@ -30,6 +30,8 @@ def fresh(lag_s: float) -> Freshness:
         ({"freshness": {"spot:BTCUSDT": Freshness()}}, 1, "not complete yet"),
         ({"freshness": {"spot:BTCUSDT": fresh(5)}, "trouble": "disk full"}, 1, "the disk fails: disk full"),
         ({}, 1, "no instrument"),
+        ({"is_over": True, "freshness": {"spot:BTCUSDT": fresh(5)}}, 75, "process 7 ended 5 s ago"),
+        ({"is_over": True, "freshness": {"spot:BTCUSDT": Freshness()}}, 75, "no daemon runs on"),
         ({"saved_ms": NOW_MS - 61_000, "freshness": {"spot:BTCUSDT": fresh(5)}}, 75, "has not reported for 61 s"),
     ],
 )

@@ -35,6 +35,7 @@ class StateFiles:
             live=seen.live.text if seen.live.instruments else None,
             pid=os.getpid(),
             trouble=None if seen.trouble is None else seen.trouble.reason,
+            is_over=seen.is_over,
             freshness={str(name): each for name, each in seen.freshness.items()},
             budgets={str(pool): each for pool, each in seen.budgets.items()},
         )

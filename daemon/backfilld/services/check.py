@@ -34,6 +34,9 @@ def check_cache(
     if activity is None:
         return Check(EXIT_TRY_LATER, (f"no daemon has reported on {cache_dir}",))
     silent_s = (now_ms - activity.saved_ms) / 1000
+    if activity.is_over:
+        reason = f"no daemon runs on {cache_dir}: process {activity.pid} ended {silent_s:,.0f} s ago"
+        return Check(EXIT_TRY_LATER, (reason,), pid=activity.pid)
     if silent_s > SILENT_S:
         reason = f"the daemon on {cache_dir} has not reported for {silent_s:,.0f} s: it does not run, or is stuck"
         return Check(EXIT_TRY_LATER, (reason,), pid=activity.pid)

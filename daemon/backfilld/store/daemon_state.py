@@ -14,7 +14,8 @@ from backfilld.store.state_file import read_state, write_state
 
 class Activity(msgspec.Struct, frozen=True):
     """The work of one daemon since it started. ``cached`` and ``downloaded`` count trades; times are the host's, in ms
-    since the epoch. ``freshness`` is by instrument, ``trouble`` is why the disk fails."""
+    since the epoch. ``freshness`` is by instrument, ``trouble`` is why the disk fails. ``is_over``: the process has
+    ended."""
 
     saved_ms: float
     cached: int = 0
@@ -24,6 +25,7 @@ class Activity(msgspec.Struct, frozen=True):
     live: str | None = None
     pid: int | None = None
     trouble: str | None = None
+    is_over: bool = False
     freshness: dict[str, Freshness] = {}
     budgets: Mapping[str, BudgetStatistics] = {}
 

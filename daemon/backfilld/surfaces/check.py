@@ -12,7 +12,7 @@ from backfilld.surfaces.words import counted, say
 
 
 def print_check(cache_dir: Path, instruments: tuple[Instrument, ...] | None, max_lag_s: float, *, as_json: bool) -> int:
-    """Print whether the cache is complete and fresh; return 0 if so, 1 if not, 75 if no daemon reports."""
+    """Print whether the cache is complete and fresh; return 0 if so, 1 if not, 75 if no daemon runs or reports."""
     found = check_cache(cache_dir, instruments, max_lag_s)
     if as_json:
         document = asdict(found) | {"reasons": list(found.reasons)}

@@ -41,7 +41,7 @@ class Snapshot:
 
     ``trouble`` is None while the disk works. ``reader_steps`` counts what the reader of day files has done;
     ``is_reading`` while it has something to do. ``owed_for_s`` is how long the disk or the bucket has owed its oldest
-    answer, beyond what that may take.
+    answer, beyond what that may take. ``is_over``: the process ends with this.
     """
 
     wall_ms: float
@@ -57,6 +57,7 @@ class Snapshot:
     is_reading: bool = False
     owed_for_s: float = 0.0
     is_stopping: bool = False
+    is_over: bool = False
 
     def stale(self, max_lag_s: float) -> list[str]:
         """A sentence for each instrument that lags by more than ``max_lag_s``."""
