@@ -161,6 +161,8 @@ class _Governor:
         """The lanes of a pool whose first request may go now. A cheap request does not overtake a dear one, but those
         of other programs hold nobody up when their share is spent."""
         pool.wait_s = math.inf
+        if not pool.waiting:
+            return
         for lane in (pool.own, pool.clients):
             self._drop_hopeless(pool, lane, now_ms)
         lanes = [lane for lane in (pool.own, pool.clients) if lane.queue.first() is not None]

@@ -27,13 +27,15 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._ranks: dict[Rank, OrderedDict[Hashable, deque[T]]] = {rank: OrderedDict() for rank in Rank}
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(len(items) for claims in self._ranks.values() for items in claims.values())
+        return self._count
 
     def add(self, item: T, rank: Rank, claimant: Hashable) -> None:
         """Join the queue: behind the claimant's own items, and a new claimant behind all others of its rank."""
         self._ranks[rank].setdefault(claimant, deque()).append(item)
+        self._count += 1
 
     def first(self) -> T | None:
         """The item whose turn it is, or None if nothing waits."""
@@ -47,6 +49,7 @@ class FairQueue(Generic[T]):
         for claims in self._ranks.values():
             for claimant, items in claims.items():
                 item = items.popleft()
+                self._count -= 1
                 del claims[claimant]
                 if items:
                     claims[claimant] = items

@@ -35,6 +35,8 @@ class WeightTable:
         }
         self._window: object = None
         self._reports: list[tuple[int, str]] = []
+        self._taught: set[str] = set()
+        """Endpoints of which a report of this window has shown that they cost no more than we charge."""
 
     def __getitem__(self, endpoint: str) -> int:
         return self.learned.get(endpoint, self._documented.get(endpoint, 1))
@@ -45,21 +47,20 @@ class WeightTable:
         if window != self._window:
             self._window = window
             self._reports = []
+            self._taught.clear()
         insort(self._reports, (used, endpoint))
         return len(self._reports) % LESSONS == 1 and self._learn(endpoint)
 
     def _learn(self, endpoint: str) -> bool:
-        if endpoint not in self._documented:
-            # Of forwarded requests each has its own weight, which its sender knows.
+        # Of a forwarded request each has its own weight, which its sender knows.
+        if endpoint not in self._documented or endpoint in self._taught:
             return False
         steps = [b - a for (a, _), (b, kind) in pairwise(self._reports) if kind == endpoint]
         least = min(steps, default=0)
-        # Of a forwarded request each has its own weight, which its sender knows.
-        if (
-            endpoint not in self._documented
-            or not self[endpoint] < least <= self._most(endpoint)
-            or steps.count(least) < LESSONS
-        ):
+        if steps and least <= self[endpoint]:
+            # A report more makes the smallest step no larger.
+            self._taught.add(endpoint)
+        if not self[endpoint] < least <= self._most(endpoint) or steps.count(least) < LESSONS:
             return False
         self.learned[endpoint] = least
         return True
@@ -71,4 +72,5 @@ class WeightTable:
         """The server has counted less than we did: what was learned is not so, or not any more."""
         had_learned = bool(self.learned)
         self.learned.clear()
+        self._taught.clear()
         return had_learned
