@@ -91,9 +91,12 @@ class JournalWriter:
         with translated(self._path, "write"):
             # An earlier append that failed, of a full disk perhaps, may have left a part of its record.
             os.ftruncate(self._descriptor, self.size_bytes)
-            _write_all(self._descriptor, record, self.size_bytes)
+            stop = self.size_bytes
+            for part in record:
+                _write_all(self._descriptor, part, stop)
+                stop += len(part)
             os.fdatasync(self._descriptor)
-        self.size_bytes += len(record)
+        self.size_bytes = stop
 
     def close(self) -> None:
         """Close the file; it stays."""
@@ -209,7 +212,7 @@ def _opened(path: Path, flags: int) -> int:
     return descriptor
 
 
-def _write_all(descriptor: int, content: bytes, offset: int) -> None:
+def _write_all(descriptor: int, content: bytes | memoryview, offset: int) -> None:
     left = memoryview(content)
     while left:
         written = os.pwrite(descriptor, left, offset)

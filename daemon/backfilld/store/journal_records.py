@@ -66,15 +66,16 @@ class Place:
     is_encrypted: bool
 
 
-def encoded_record(note: Note, trades: pl.DataFrame, path: Path, keys: KeyRing) -> bytes:
-    """A record as it stands in the journal at this path, encrypted if the ``keys`` say so."""
+def encoded_record(note: Note, trades: pl.DataFrame, path: Path, keys: KeyRing) -> tuple[bytes, memoryview]:
+    """A record as it stands in the journal at this path, encrypted if the ``keys`` say so. In two parts, which follow
+    each other: to join them takes as long as to make them."""
     text, batch, magic = msgspec.json.encode(note), _batch_of(trades), _PLAIN
     if keys.writing is not None:
         metadata = {_NOTE_KEY: text.decode()}
         batch = memoryview(table_as_bytes(_cell_of(batch), keys, metadata=metadata, aad=_place_of(path), codec="none"))
         text, magic = b"", _ENCRYPTED
     prefix = _PREFIX.pack(magic, len(text), len(batch), trades.height, _check(trades.height, text, batch))
-    return b"".join((prefix, text, batch))
+    return prefix + text, batch
 
 
 def whole_records(descriptor: int) -> Iterator[tuple[Place, bytes, bytes]]:
