@@ -16,12 +16,14 @@ right after a listing."""
 
 def edge_of(trades: pl.DataFrame, row: int) -> Edge:
     """What this row says."""
-    return Edge(trades["p"][row], trades["f"][row], trades["l"][row])
+    _, _, price, _, first_trade_id, last_trade_id, *_ = trades.row(row)
+    return Edge(price, first_trade_id, last_trade_id)
 
 
 def named(trades: pl.DataFrame, row: int) -> Neighbour:
     """This row, as a trade that an answer names."""
-    return Neighbour(trades["a"][row], trades["T"][row], is_row=False, edge=edge_of(trades, row))
+    at_ms, trade_id, *_ = trades.row(row)
+    return Neighbour(trade_id, at_ms, is_row=False, edge=edge_of(trades, row))
 
 
 def is_same(one: Neighbour, other: Neighbour) -> bool:

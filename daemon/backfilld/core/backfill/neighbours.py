@@ -159,13 +159,14 @@ def _agree(one: Neighbour, other: Neighbour) -> bool:
 def misfit(trades: pl.DataFrame, asked_id: int, beside: tuple[Neighbour, ...]) -> Misfit | None:
     """Why these rows, at least one, cannot be right beside these trades; None if they fit. They answer a question for
     the ids from ``asked_id`` on: those before the first row do not exist, by that answer."""
-    first_id, last_id = trades["a"][0], trades["a"][-1]
+    first, last = named(trades, 0), named(trades, -1)
+    first_id = first.trade_id
     if first_id - asked_id > A_JUMP and not is_tied(trades[:1], beside):
         return Misfit(f"rows from id {first_id} where {asked_id} was asked for", is_certain=False, answers=FOR_A_JUMP)
     if not beside:
         return None
-    pace_ms = max(0, trades["T"][-1] - trades["T"][0]) / max(1, last_id - first_id)
-    gaps = [_gap(trades, asked_id, each) for each in beside]
+    pace_ms = max(0, last.at_ms - first.at_ms) / max(1, last.trade_id - first_id)
+    gaps = [_gap(trades, (first, last), asked_id, each) for each in beside]
     broken = [each for each in gaps if not each.is_possible]
     nearest = min(gaps, key=lambda each: (each.distance, not each.trade.is_row))
     expected_ms = nearest.distance * pace_ms
@@ -174,7 +175,7 @@ def misfit(trades: pl.DataFrame, asked_id: int, beside: tuple[Neighbour, ...]) -
         return None
     of = min(broken or [nearest], key=lambda each: (not each.is_proof, not each.trade.is_row, each.distance))
     beside_it = f"id {of.trade.trade_id} of T {of.trade.at_ms}"
-    reason = f"rows from T {trades['T'][0]} for ids from {first_id} on, beside {beside_it}"
+    reason = f"rows from T {first.at_ms} for ids from {first_id} on, beside {beside_it}"
     return Misfit(reason, is_certain=bool(broken) and of.is_proof, against=of.trade.trade_id)
 
 
@@ -202,15 +203,13 @@ class _Gap:
         return self.trade.is_sure and (is_other or is_behind)
 
 
-def _gap(trades: pl.DataFrame, asked_id: int, trade: Neighbour) -> _Gap:
-    ids = trades["a"]
-    if trade.trade_id < ids[0]:
-        first = named(trades, 0)
-        distance = max(1, min(ids[0], asked_id) - trade.trade_id)
+def _gap(trades: pl.DataFrame, ends: tuple[Neighbour, Neighbour], asked_id: int, trade: Neighbour) -> _Gap:
+    first, last = ends
+    if trade.trade_id < first.trade_id:
+        distance = max(1, min(first.trade_id, asked_id) - trade.trade_id)
         return _Gap(trade, distance, first.at_ms - trade.at_ms, can_follow(trade, first))
-    if trade.trade_id > ids[-1]:
-        last = named(trades, -1)
+    if trade.trade_id > last.trade_id:
         return _Gap(trade, trade.trade_id - last.trade_id, trade.at_ms - last.at_ms, can_follow(last, trade))
-    row = named(trades, bisect_left(ids, trade.trade_id))
+    row = named(trades, bisect_left(trades["a"], trade.trade_id))
     is_there = row.trade_id == trade.trade_id
     return _Gap(trade, int(not is_there), -abs(row.at_ms - trade.at_ms), _agree(row, trade))

@@ -52,6 +52,9 @@ class _Window:
         self.unreported = [(settled_ms, cost) for settled_ms, cost in self.unreported if settled_ms > sent_ms]
 
 
+_UNUSED = _Window()
+
+
 class Counter:
     """One limit and its windows, by window number (server ms // interval)."""
 
@@ -71,25 +74,25 @@ class Counter:
 
     def used(self, number: int) -> int:
         """What is known to be used of the window, by everybody; what is in flight not included."""
-        window = self._windows.get(number, _Window())
+        window = self._windows.get(number, _UNUSED)
         return max(window.certain, window.reported) + window.unreported_cost
 
     def own(self, number: int) -> int:
         """What we have used, or may have."""
-        window = self._windows.get(number, _Window())
+        window = self._windows.get(number, _UNUSED)
         return window.certain + window.perhaps
 
     def clients(self, number: int) -> int:
         """What of our own other programs have asked for, or may have."""
-        return self._windows.get(number, _Window()).clients
+        return self._windows.get(number, _UNUSED).clients
 
     def doubtful(self, number: int) -> int:
         """What may belong to the window or not, until a header of the window shows."""
-        return self._windows.get(number, _Window()).unreported_cost
+        return self._windows.get(number, _UNUSED).unreported_cost
 
     def overcharged(self, number: int) -> bool:
         """Whether the server has counted less, of everybody, than we of ourselves alone."""
-        window = self._windows.get(number, _Window())
+        window = self._windows.get(number, _UNUSED)
         return 0 < window.reported < window.certain
 
     def settle(self, ticket: Ticket, settled_ms: float, numbers: range, reported: int | None) -> None:
@@ -108,7 +111,8 @@ class Counter:
 
     def forget_before(self, number: int) -> None:
         """Drop the windows that are over."""
-        self._windows = {n: window for n, window in self._windows.items() if n >= number}
+        for over in [each for each in self._windows if each < number]:
+            del self._windows[over]
 
 
 def flying(limit: Limit, tickets: Iterable[Ticket]) -> int:
