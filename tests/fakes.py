@@ -342,6 +342,7 @@ class FakeStore(RamStore):
         self.contexts: list[tuple[Instrument, int, int, float]] = []
         self.loaded: list[tuple[Instrument, date]] = []
         self.locked: set[Instrument] = set()
+        self.left: list[Instrument] = []
 
     async def days(self, instrument: Instrument) -> list[date]:
         """The days stored; a locked instrument has one that cannot be read."""
@@ -367,6 +368,11 @@ class FakeStore(RamStore):
         self._raise("save")
         self.saves.append((addition.instrument, addition.day, addition.trades.height, addition.day_starts))
         return await super().save(addition)
+
+    async def leave(self, instrument: Instrument) -> None:
+        """Note it."""
+        self.left.append(instrument)
+        await super().leave(instrument)
 
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """What was set."""

@@ -1092,6 +1092,7 @@ async def test_other_specs_while_the_archive_works_ask_for_nothing_twice(autojum
         assert (await desk.outcome()).instrument == BTC
         assert desk.store.ids(BTC) == tape.ids
         assert desk.statistics.value.instruments == 1
+        assert desk.store.left == [ETH], "the store keeps nothing for its next rewrite"
 
 
 async def test_a_stop_while_the_archive_works_asks_it_for_nothing_more(autojump_clock: MockClock) -> None:

@@ -273,6 +273,15 @@ def test_a_day_that_is_over_leaves_no_twin(ready: Days) -> None:
     assert ready.twins() == []
 
 
+def test_an_instrument_that_is_removed_leaves_no_twin(ready: Days, tmp_path: Path) -> None:
+    """The twins of other instruments stay."""
+    other = Instrument.parse("spot:BTCUSDT1")
+    ready.waiting.leave(BackfillCacheManager(instrument_directory(tmp_path, other), other))
+    assert len(ready.twins()) == 1
+    ready.waiting.leave(ready.manager)
+    assert ready.twins() == []
+
+
 def test_encrypted_days_have_no_twins(tmp_path: Path) -> None:
     """Arrow cannot go on with one."""
     days = Days.at(tmp_path, encrypting(OLD))

@@ -21,6 +21,7 @@ from backfilld.core.sync.events import (
     Distrust,
     Event,
     Flush,
+    Leave,
     LoadDays,
     LookAtFiles,
     Prove,
@@ -263,5 +264,5 @@ SchedulerMessage = (
 )
 ArchiveJob = SyncAction[TakeArchive]
 MergerMessage = PageFetched | PagesStreamed | SyncAction[Flush | Prove]
-ReaderMessage = SyncAction[LoadDays | LookAtFiles | Distrust | Remember] | AddUp | RetireDays
+ReaderMessage = SyncAction[LoadDays | LookAtFiles | Distrust | Remember | Leave] | AddUp | RetireDays
 WriterMessage = DayMerged | DaysFlushed | DayPublished | DayPulled

@@ -30,6 +30,7 @@ from backfilld.core.sync.events import (
     DaysLoaded,
     DaysUnreadable,
     Distrust,
+    Leave,
     LoadDays,
     LookAtFiles,
     Remember,
@@ -106,6 +107,8 @@ class _Reader:
                     await self._events.send(SyncEvent(instrument, DaysAltered(altered)))
             case SyncAction(instrument, Distrust(day, reason)):
                 await self._store.distrust(instrument, day, reason)
+            case SyncAction(instrument, Leave()):
+                await self._store.leave(instrument)
             case AddUp():
                 await self._events.send(await self._added_up(request))
             case RetireDays():

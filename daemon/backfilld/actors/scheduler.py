@@ -109,8 +109,8 @@ class _Scheduler:
 
     async def begin(self) -> None:
         """Have what is stored read."""
-        for instrument in self._spec.instruments:
-            await self._perform(instrument, self._instruments.add(instrument, self._spec, self._clock.instant()))
+        for each in self._spec.instruments:
+            await self._perform(each, self._instruments.add(each, self._spec, self._clock.instant()))
 
     async def end(self) -> None:
         """Report the syncs that the stop cut short. All are freed few at a time: a thousand at once hold the loop."""
@@ -132,8 +132,7 @@ class _Scheduler:
             return  # Nothing goes out before the question that names the limits.
         while not (self._is_stopping or self._stop.is_set()):
             # Each pool has fetchers of its own: one that waits for weight holds up no other.
-            job = self._next_job(self._in_hand.busy(self._spec.fetchers))
-            if job is None:
+            if (job := self._next_job(self._in_hand.busy(self._spec.fetchers))) is None:
                 return
             self._in_hand.dealt(job)
             self._ports.jobs.send_nowait(job)
@@ -263,6 +262,7 @@ class _Scheduler:
                 self._to_describe.append(instrument)
             elif isinstance(action, events.Leave):
                 self._instruments.drop(instrument)
+                await self._ports.pass_on(instrument, action)
             else:
                 await self._ports.pass_on(instrument, action)
         await self._let_others_go_on()

@@ -51,7 +51,7 @@ class SchedulerPorts:
         match action:
             case events.Flush() | events.Prove():
                 await self.pages.send(SyncAction(instrument, action))
-            case events.LoadDays() | events.LookAtFiles() | events.Distrust() | events.Remember():
+            case events.LoadDays() | events.LookAtFiles() | events.Distrust() | events.Remember() | events.Leave():
                 self.reads.send_nowait(SyncAction(instrument, action))
             case events.TakeArchive():
                 self.archive.send_nowait(SyncAction(instrument, action))

@@ -147,6 +147,10 @@ class ParquetStore:
         """When the file of each day is to be rewritten that has rows in its journal."""
         return self._waiting.due_at()
 
+    async def leave(self, instrument: Instrument) -> None:
+        """Keep nothing on disk for the next rewrite of an instrument that was removed."""
+        await _on_thread(partial(self._waiting.leave, self._manager(instrument)))
+
     async def _saved(self, addition: Addition, save: Callable[[], Appended]) -> Saved:
         instrument, day = addition.instrument, addition.day
 

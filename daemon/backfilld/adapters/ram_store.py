@@ -108,6 +108,9 @@ class RamStore:
         """Nothing."""
         return {}
 
+    async def leave(self, instrument: Instrument) -> None:
+        """There is nothing on disk."""
+
     async def context(self, instrument: Instrument, start_ms: int, stop_ms: int, bin_size: float) -> Figures:
         """The figures of the span."""
         return Figures.of(await self.read(instrument, start_ms, stop_ms), bin_size)

@@ -207,6 +207,10 @@ class TradeStore(Protocol):
         """The days to save for other programs, each with the latest time for that, in trio's time."""
         ...
 
+    async def leave(self, instrument: Instrument) -> None:
+        """The instrument was removed, and all of it is saved: nothing is written of it any more."""
+        ...
+
     async def take(self, taken: DayPublished) -> Saved:
         """Join the rows of a published day with what is stored of it, which stays where they differ. The day
         ``following`` proves where it ends; where it begins the day before does, if that was asked for, or a day start.

@@ -1,5 +1,6 @@
 """Planning a fleet: from the archive's listing to the tasks, a month of an instrument each."""
 
+import difflib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from functools import partial
@@ -27,9 +28,10 @@ async def plan_fleet(
 ) -> FleetPlan:
     """The tasks of the instruments for the days from ``first`` to ``last`` that the archive lists.
 
-    Raises ExchangeError if the listing does not come.
+    Raises ExchangeError if the listing does not come, and SettingsError for an instrument that the archive has not.
     """
     tasks: list[FleetTask] = []
+    without_days: list[Instrument] = []
     waiting = list(reversed(instruments))
 
     async with open_listing(settings.archive_url, settings.request_timeout_seconds) as listing:
@@ -38,10 +40,12 @@ async def plan_fleet(
             while waiting:
                 instrument = waiting.pop()
                 days = await _listed(settings, listing, instrument, first - BESIDE, last + BESIDE)
+                without_days.extend([] if days else [instrument])
                 tasks.extend(tasks_of(instrument, days, first, last))
                 watch(Progress("plan", str(instrument), 1, len(instruments)))
 
         await _side_by_side([lane] * min(AT_ONCE, max(1, len(instruments))))
+        await _refuse_unlisted(listing, without_days)
     return planned(tasks)
 
 
@@ -58,6 +62,17 @@ async def instruments_named(settings: Settings, names: Iterable[str]) -> list[In
         async with open_listing(settings.archive_url, settings.request_timeout_seconds) as listing:
             found |= dict.fromkeys(await listing.instruments(Market(market)))
     return list(found)
+
+
+async def _refuse_unlisted(listing: ArchiveListing, instruments: Sequence[Instrument]) -> None:
+    """Raises SettingsError, with the nearest name, for the first one that has no folder in the archive."""
+    for market in {each.market: None for each in instruments}:
+        listed = {each.symbol for each in await listing.instruments(market)}
+        for instrument in instruments:
+            if instrument.market is market and instrument.symbol not in listed:
+                near = difflib.get_close_matches(instrument.symbol, listed, n=1)
+                hint = f". Did you mean {market}:{near[0]}?" if near else ""
+                raise SettingsError(f"{instrument}: the archive has no such symbol{hint}")
 
 
 async def _listed(

@@ -86,6 +86,11 @@ class Twins:
             _delete(self._ready.pop(path).path)
         return None, None
 
+    def drop_in(self, directory: Path) -> None:
+        """Delete the twins of the files in a directory."""
+        for path in [each for each in tuple(self._ready) if each.parent == directory]:
+            self.drop(path)
+
     def give_way(self) -> None:
         """Delete all twins: the disk may need the room."""
         _delete_all(self._ready)

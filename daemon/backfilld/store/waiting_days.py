@@ -138,6 +138,11 @@ class WaitingDays:
             is_over = not known.certificate.sealed and manager.days_beside(day)[1] is not None
             self._keep(manager.instrument, day, replace(known, turn_s=turn_s, is_over=is_over))
 
+    def leave(self, manager: BackfillCacheManager) -> None:
+        """The days of this instrument do not go on."""
+        if self._twins is not None:
+            self._twins.drop_in(manager.directory)
+
     def forget(self, manager: BackfillCacheManager, day: date) -> None:
         """Look at the files again before the next save."""
         self._keep(manager.instrument, day, None)
