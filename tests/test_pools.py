@@ -25,7 +25,7 @@ async def seconds_until_stored(instruments: tuple[Instrument, ...]) -> float:
     with trio.fail_after(100_000):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run_pipeline, pipeline)
-            while len({i for each, i in world.exchange.rows_sent if each == BTC}) < ROWS:
+            while len(world.exchange.sent[BTC]) < ROWS:
                 await trio.sleep(0.1)
             seconds = trio.current_time()
             pipeline.stop.set()

@@ -63,7 +63,7 @@ def events(logs: Logs, name: str) -> Logs:
 
 def served_twice(world: World) -> set[int]:
     """The ids that were served more than once, but for those that only locate the ends of the window."""
-    return {i for (_, i), times in world.exchange.rows_sent.items() if times > 1}
+    return {i for sent in world.exchange.sent.values() for i, times in sent.items() if times > 1}
 
 
 # -- crashes
@@ -80,11 +80,11 @@ async def test_a_crash_is_met_by_another_start_from_what_is_on_disk(workers: int
                 await trio.sleep(0.01)
             stored = set(world.store.ids(BTC))
             assert len(stored) > 5_000
-            asked = len(world.exchange.rows_sent)
-            world.exchange.rows_sent.clear()
+            asked = sum(map(len, world.exchange.sent.values()))
+            world.exchange.sent.clear()
             await trio.sleep(30)
             assert world.store.ids(BTC) == world.exchange.tapes[BTC].ids
-            again = stored & {i for _, i in world.exchange.rows_sent}
+            again = stored & set().union(*world.exchange.sent.values())
             assert len(again) <= 1, f"{len(again)} of {asked} are asked twice though they are stored"
     (logged,) = events(logs, "pipeline_crashed")
     assert logged["log_level"] == "error"
@@ -244,7 +244,7 @@ async def test_an_instrument_that_is_removed_stops_after_a_checkpoint(autojump_c
             await trio.sleep(0.2)
             asked = len([True for each, _ in world.exchange.asked if each == BTC])
             stored = world.store.ids(BTC)
-            assert set(stored) == {i for each, i in world.exchange.rows_sent if each == BTC}
+            assert set(stored) == set(world.exchange.sent[BTC])
             assert 1000 < len(stored) < 59_000
             await trio.sleep(300)
             assert len([True for each, _ in world.exchange.asked if each == BTC]) == asked
@@ -324,10 +324,10 @@ async def test_more_days_are_fetched_and_what_is_stored_is_not(autojump_clock: M
     async with running(world) as pipeline:
         await trio.sleep(10)
         today = set(world.store.ids(BTC))
-        world.exchange.rows_sent.clear()
+        world.exchange.sent.clear()
         reload(pipeline, days=2)
         await trio.sleep(60)
-        assert len({i for _, i in world.exchange.rows_sent} & today) <= 1
+        assert len(set().union(*world.exchange.sent.values()) & today) <= 1
         assert [world.store.record(BTC, DAY - timedelta(days=n)).sealed for n in (2, 1, 0)] == [True, True, False]
         assert pipeline.statistics.value.complete == 1
 
@@ -419,12 +419,12 @@ async def test_an_altered_file_is_planned_for_anew_and_only_the_difference_fetch
         async with running(world) as pipeline:
             await trio.sleep(10)
             store.lose(BTC, 15_000)
-            world.exchange.rows_sent.clear()
+            world.exchange.sent.clear()
             store.loaded.clear()
             reload(pipeline)
             await trio.sleep(10)
             assert store.ids(BTC) == world.exchange.tapes[BTC].ids
-            assert {i for each, i in world.exchange.rows_sent if each == BTC} == set(range(15_000, 20_000))
+            assert set(world.exchange.sent[BTC]) == set(range(15_000, 20_000))
             assert {each for each, _ in store.loaded} == {BTC}
             assert pipeline.statistics.value.complete == 2
     (logged,) = events(logs, "files_changed")

@@ -140,12 +140,12 @@ async def test_what_waits_in_a_journal_is_stored_for_every_reader_and_outlives_a
         assert trades is not None
         assert trades.height == manager.facts(day).rows
         stored += trades.height
-    sent = sum(world.exchange.rows_sent.values())
+    sent = sum(sent.total() for sent in world.exchange.sent.values())
     assert stored >= sent - 60_000, "all but the newest checkpoint"
 
     await world.run(stopped, 200)
     check_whole(world, tmp_path, PAST_DAYS)
-    assert sum(world.exchange.rows_sent.values()) <= world.exchange.tapes[BTC].frame.height + 60_000
+    assert sum(sent.total() for sent in world.exchange.sent.values()) <= world.exchange.tapes[BTC].frame.height + 60_000
     assert max(rewrites[day] for day in PAST_DAYS) <= 1
 
 
