@@ -13,7 +13,7 @@ import backfilld.serving.monitor
 from backfilld.core.live.reports import LiveInstrument
 from backfilld.core.monitor.freshness import Freshness
 from backfilld.core.monitor.snapshot import DiskTrouble, Snapshot
-from backfilld.serving.monitor.live_section import row_id, verdict
+from backfilld.serving.monitor.live_section import of_live, row_id, verdict
 from backfilld.serving.monitor.page import page
 from backfilld.serving.monitor.parts import drawings, parts
 from backfilld.serving.monitor.series import newer, series
@@ -153,6 +153,20 @@ def test_what_is_not_known_is_not_a_number() -> None:
 def test_the_first_sentence_says_how_it_stands(view: View, changed: dict[str, object], mood: str, words: str) -> None:
     found, sentence = verdict(replace(view, daemon=replace(view.daemon, **changed)))  # type: ignore[arg-type]
     assert (found, words in sentence) == (mood, True), sentence
+
+
+def test_a_stream_that_brings_nothing_is_named_and_not_shown_as_live(view: View) -> None:
+    """The subscription was acknowledged; REST has trades that it does not bring."""
+    live = replace(view.daemon.live, instruments={BTC: LiveInstrument(is_attached=False, is_silent=True)})
+    fresh = {BTC: Freshness(is_attached=False, complete_ms=NOW_MS - 999)}
+    now = replace(view, daemon=replace(view.daemon, live=live, freshness=fresh, instruments=(BTC,), budgets={}))
+    assert verdict(now) == (
+        "busy",
+        "Complete: 0 of 1 instruments live, the others polled; the stream does not bring the trades of 1",
+    )
+    (row,) = of_live(now).values()
+    assert "polled: silent stream" in row
+    assert "1 polled because the stream does not bring their trades" in live.text
 
 
 def test_the_first_sentence_changes_only_when_that_does(view: View) -> None:

@@ -69,7 +69,6 @@ class LiveAnnouncements:
 
     def silent(self, instrument: Instrument) -> None:
         """The stream of the instrument is dead."""
-        self.detached(instrument)
         log.warning("live_silent", instrument=str(instrument), reason="REST has trades that the stream lacks")
 
     def asked(self, instrument: Instrument, hole: IdRange | None) -> None:
@@ -131,6 +130,7 @@ class LiveAnnouncements:
             last=each.last,
             lag_ms=self._lags_ms.get(instrument),
             hole_since_s=None if since is None else now - since,
+            is_silent=each.is_silent,
         )
 
 

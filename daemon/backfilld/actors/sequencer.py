@@ -292,8 +292,9 @@ class _Sequencer:
                 self._ports.events.send_nowait(SyncEvent(instrument, PassedOver(ids)))
             self._publish(instrument, ready, now)
         if attachment.is_dead(now):
-            self._announce.silent(instrument)
+            self._announce.detached(instrument)
             rotation = self.groups.group_of(instrument).rotation
             # One that no address brings is polled; it does not end a connection that serves others.
             if attachment.deaths <= MOST_DEATHS or not rotation.has_heard:
+                self._announce.silent(instrument)
                 rotation.dead()

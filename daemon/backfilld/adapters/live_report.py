@@ -24,11 +24,12 @@ MOST_ANSWER_BYTES = 4 * 2**20
 
 class LiveInstrumentReport(msgspec.Struct):
     """One instrument: whether the stream brings it, how far its newest message lay behind its event, and for how long
-    its open hole has stood; None before the first message, and without a hole."""
+    its open hole has stood; None before the first message, and without a hole. ``silent`` as in LiveInstrument."""
 
     attached: bool
     lag_ms: float | None = None
     hole_since_s: float | None = None
+    silent: bool = False
 
 
 class LiveReport(msgspec.Struct, tag="report"):
@@ -55,7 +56,7 @@ def report_of(live: "LiveStatistics") -> LiveReport:
         holes_healed=live.holes_healed,
         holes_given_up=live.holes_given_up,
         instruments={
-            str(name): LiveInstrumentReport(each.is_attached, each.lag_ms, each.hole_since_s)
+            str(name): LiveInstrumentReport(each.is_attached, each.lag_ms, each.hole_since_s, each.is_silent)
             for name, each in live.instruments.items()
         },
     )

@@ -80,6 +80,8 @@ def _words(seen: Standing, around: Surroundings) -> Iterator[str]:
         yield f"{counted(seen.archive_days, 'day')} from the archive"
     if live is None and around.lost_s is None and around.streamless_s is not None:
         yield f"no stream for {duration(around.streamless_s)}"
+    elif around.live is not None and around.live.is_silent:
+        yield "polled: the stream does not bring its trades"
     if live is None or around.lost_s is not None:
         yield from _ages(seen, around)
 

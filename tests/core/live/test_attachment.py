@@ -219,6 +219,30 @@ def test_a_dead_stream_is_found_by_rows_that_rest_has_and_the_stream_does_not_br
     assert attachment.question(160.0 + TIMES.poll_s) == Ask(11, Why.POLL), "a dead stream is polled"
 
 
+def test_after_a_death_only_a_message_of_the_stream_attaches_it_and_a_silent_address_is_left_again() -> None:
+    """An acknowledged subscription that brings nothing, as of a wrong address: it is never shown as live again."""
+    attachment, now, deaths = attached(100.0), 160.0, 0
+    attachment.asked(now)
+    attachment.answered([trade(10)], Why.SILENCE, now)
+    next_id, shown = 11, []
+    while now < 700.0:
+        now = max(now, attachment.due_at())
+        if attachment.is_dead(now):
+            deaths += 1
+            attachment.opened(now)
+        ask = attachment.question(now)
+        if ask is not None:
+            attachment.asked(now)
+            attachment.answered([trade(next_id)], ask.why, now)
+            next_id += 1
+        shown.append(attachment.is_attached)
+    assert not any(shown)
+    assert attachment.is_silent
+    assert 6 <= deaths <= 10, "another connection is tried about every minute"
+    assert ids(attachment.heard([trade(next_id)], now)) == [next_id]
+    assert (attachment.is_attached, attachment.is_silent) == (True, False)
+
+
 def test_a_trade_that_rest_shows_a_moment_before_the_stream_does_no_harm() -> None:
     attachment = attached(100.0)
     attachment.asked(160.0)

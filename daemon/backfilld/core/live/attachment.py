@@ -5,11 +5,13 @@
     JOINING    connected, and nothing proves that nothing was lost    heard or a short page -> ATTACHED
     ATTACHED   nothing is asked, but for holes and after silence_s    rows after silence_s -> DOUBTED
     DOUBTED    REST had rows and the stream did not                   heard -> ATTACHED; DOUBT_S later -> DEAD
-    DEAD       the stream does not bring it: polled meanwhile         opened -> JOINING, heard -> ATTACHED
+    DEAD       the stream does not bring it: polled meanwhile         opened -> JOINING, heard -> ATTACHED;
+                                                                      rows silence_s after opened -> DOUBTED
 
     any        lost -> DETACHED
 
-An acknowledged subscription proves nothing; only a message does, or a page that has nothing more. A hole is asked for
+An acknowledged subscription proves nothing; only a message does, or a page that has nothing more. After a death only a
+message does: JOINING -> DEAD until then. A hole is asked for
 in every state once it is older than REST is behind the stream, which is learned: an answer that lacks the rows is
 "not yet", and the next hole waits longer. A hole that REST denied for patience_s is given up.
 
@@ -110,7 +112,12 @@ class Attachment:
     @property
     def is_attached(self) -> bool:
         """Whether the stream brings this instrument's trades, as far as is known."""
-        return self.state in {State.ATTACHED, State.DOUBTED}
+        return self.state is State.ATTACHED or (self.state is State.DOUBTED and not self.deaths)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether REST has had trades that the stream did not bring, and no message has come since."""
+        return self.deaths > 0
 
     @property
     def next_id(self) -> int | None:
@@ -178,8 +185,10 @@ class Attachment:
             self._asked_at, self._not_before = -inf, now
             return ready
         if self.state is State.JOINING or self._is_unsettled:
-            self.state, self._is_unsettled = State.ATTACHED, False
+            self.state, self._is_unsettled = State.DEAD if self.is_silent else State.ATTACHED, False
             self._heard_at = now
+        elif self.state is State.DEAD and ready and (self._opened_at or inf) + self.times.silence_s <= now:
+            self.state, self._doubted_at = State.DOUBTED, now
         elif self.state is State.ATTACHED and why is Why.SILENCE:
             self._judge_silence(is_dead=bool(ready), now=now)
         return ready

@@ -21,7 +21,8 @@ class LiveInstrument:
 
     ``lag_ms`` is how far the newest message lay behind its event, by the exchange's clock, and never below 0;
     None before the first.
-    ``hole_since_s`` is how long the open hole has stood, None without one.
+    ``hole_since_s`` is how long the open hole has stood, None without one. ``is_silent``: REST has had trades that the
+    stream did not bring, and no message has come since.
     """
 
     is_attached: bool
@@ -30,6 +31,7 @@ class LiveInstrument:
     last: LiveTrade | None = None
     lag_ms: float | None = None
     hole_since_s: float | None = None
+    is_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,16 @@ class LiveStatistics:
         return sum(each.is_attached for each in self.instruments.values())
 
     @property
+    def silent(self) -> int:
+        """How many instruments the streams do not bring though they are traded."""
+        return sum(each.is_silent for each in self.instruments.values())
+
+    @property
     def text(self) -> str:
         """The live side in a few words."""
         parts = [f"{self.attached} of {len(self.instruments)} instruments attached"]
+        if self.silent:
+            parts.append(f"{self.silent} polled because the stream does not bring their trades")
         if self.lag_ms is not None:
             parts.append(f"lag {self.lag_ms:,.0f} ms")
         if self.holes_found:

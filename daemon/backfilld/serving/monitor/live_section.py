@@ -39,7 +39,11 @@ def verdict(view: View) -> tuple[str, str]:
     attached, every = view.daemon.live.attached, len(view.daemon.instruments)
     if attached == every:
         return "good", "Live and complete" if every == 1 else f"Live and complete: all {every} instruments"
-    return "good", f"Complete: {attached} of {every} instruments live, the others polled"
+    sentence = f"Complete: {attached} of {every} instruments live, the others polled"
+    silent = view.daemon.live.silent
+    if silent:
+        return "busy", f"{sentence}; the stream does not bring the trades of {silent}"
+    return "good", sentence
 
 
 def of_head(view: View) -> Parts:
@@ -72,6 +76,8 @@ def _state(view: View, instrument: Instrument) -> tuple[str, str]:
         return "busy", "healing a hole"
     if live is not None and live.is_attached:
         return "good", "live"
+    if live is not None and live.is_silent and behind_s <= MAX_LAG_S:
+        return "busy", "polled: silent stream"
     return ("good", "polled") if behind_s <= MAX_LAG_S else ("bad", "behind")
 
 
