@@ -40,7 +40,7 @@ from backfilld.core.backfill.answers import check_page, cut
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since, Tail
-from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE, MOST_OWED
+from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE, MOST_BELOW_SHOWN
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.addition import Addition
 from backfilld.core.day.certificate import Certificate
@@ -420,7 +420,7 @@ async def test_a_trade_that_an_earlier_process_was_shown_is_missing_until_it_is_
         outcome = await desk.outcome()
         assert outcome.exit_code == 1
         assert outcome.reasons == ("the exchange has shown id 150, and names id 99 as its newest",)
-        assert len(desk.queries) <= MOST_OWED + 2
+        assert len(desk.queries) <= MOST_BELOW_SHOWN + 2
 
 
 async def test_two_later_trades_with_lower_ids_refute_a_trade_that_was_shown(autojump_clock: MockClock) -> None:

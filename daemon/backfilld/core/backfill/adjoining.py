@@ -1,8 +1,8 @@
-"""Whether two trades can stand in this sequence.
+"""Whether one trade can come after another.
 
-Owns what one trade says of a later one: ids, times and the trade ids that it sums up ascend, and from one trade to the
-next the price moves by a step. What contradicts it is a suspicion, which costs more answers, never a proof.
-"""
+Owns the rules for two trades of one symbol. Ids, times and the ids of the fills that a trade sums up all ascend. From
+one trade to the next the price moves by a small factor. A pair that breaks a rule is only suspect: more answers are
+asked for."""
 
 import polars as pl
 
@@ -10,30 +10,30 @@ from backfilld.core.backfill.questions import Edge, Neighbour
 from backfilld.core.day.division import OUT_OF_ORDER_MS
 
 PRICE_STEP = 2.0
-"""By so large a factor the price of one trade differs from that of the next only where they are of two symbols, or
-right after a listing."""
+"""The largest factor between the prices of two trades with adjacent ids. A larger one means two symbols, or the first
+minutes after a listing."""
 
 
 def edge_of(trades: pl.DataFrame, row: int) -> Edge:
-    """What this row says."""
+    """The price of this row, and the first and last fill that it sums up."""
     _, _, price, _, first_trade_id, last_trade_id, *_ = trades.row(row)
     return Edge(price, first_trade_id, last_trade_id)
 
 
 def named(trades: pl.DataFrame, row: int) -> Neighbour:
-    """This row, as a trade that an answer names."""
+    """The trade in this row."""
     at_ms, trade_id, *_ = trades.row(row)
     return Neighbour(trade_id, at_ms, is_row=False, edge=edge_of(trades, row))
 
 
 def is_same(one: Neighbour, other: Neighbour) -> bool:
-    """Whether two trades of one id say the same, as far as they are known."""
+    """Whether two trades with one id are equal in all that is known of both."""
     return one.at_ms == other.at_ms and (one.edge is None or other.edge is None or one.edge == other.edge)
 
 
 def can_follow(lower: Neighbour, upper: Neighbour) -> bool:
-    """Whether ``upper``, which has the higher id, can come after ``lower``. A marker says nothing: it has the time of
-    another trade."""
+    """Whether ``upper``, which has the higher id, can come after ``lower``. A marker row has the time of another trade,
+    so it fits everywhere."""
     if _is_marker(lower) or _is_marker(upper):
         return True
     if upper.at_ms < lower.at_ms - OUT_OF_ORDER_MS:

@@ -2,7 +2,7 @@
 
 Owns the rule. An answer may have the right ids and the times of another day: a trade of the window would seem to lie
 behind it, and all that follow would never be asked for. So an answer is believed that also has a trade whose time
-another question has told: the newest of the window, named by itself, or one that is stored. Otherwise AGREEING answers
+another question has shown: the newest of the window, named by itself, or one that is stored. Otherwise AGREEING answers
 have to show the same trade, or one, and another question the trade right before it as the newest of the window.
 """
 

@@ -1,20 +1,20 @@
 """Whether an answer fits the trades that are known around its ids.
 
-Owns the trades that are known around a page. An answer may have the ids that were asked for and the times of another
-day: every row of it would go to the wrong file, and the window would seem to end with it. Or its rows are another
-symbol's.
+Owns the trades that are known around a page. A wrong answer may have the ids that were asked for with the times of
+another day. Its rows would go to the wrong file, and the window would seem to end there. Or it has the rows of another
+symbol.
 
-1. A trade that is known says the same in each answer; trades in sequence of their ids stand in a sequence that is
-   possible (:mod:`.adjoining`). Where an answer breaks this, AGREEING answers have to say the same. If it breaks it by
-   more than HALF_DAY_MS against a row that is sure, or gives another time to a trade that is sure, no number makes it
-   true. A trade is sure if it was stored before or several answers agree on it.
-2. An answer that begins more than A_JUMP ids behind the one asked for takes FOR_A_JUMP, unless it begins with a
-   trade that is known.
-3. How long the rows of a page take shows the pace, whatever day they claim. At up to PACE_FACTOR times that pace or a
-   part of it, give or take HALF_DAY_MS, they have to reach the trade that is nearest by id. If they do not, AGREEING
-   answers have to say the same.
-4. Pages that were on their way at the same time cannot be held against each other before both have come. Then, where
-   they contradict each other, those that are not sure are doubted: what came with them is to be asked for again.
+1. A known trade is equal in each answer, and trades follow each other as :mod:`.adjoining` allows. If an answer breaks
+   this, AGREEING answers must be equal before it is believed. If it is off by more than HALF_DAY_MS from a sure row, or
+   changes the time of a sure trade, it is never believed. A trade is sure if it was stored before, or if several
+   answers agree on it.
+2. An answer that begins more than A_JUMP ids after the one asked for takes FOR_A_JUMP equal answers, unless it begins
+   with a known trade.
+3. The rows of a page show the pace of trading, whatever day they claim. At that pace, within a factor of PACE_FACTOR
+   and HALF_DAY_MS, they must reach the known trade that is nearest by id. If they do not, AGREEING answers must be
+   equal.
+4. Two pages that were asked for at the same time are compared once both have come. If they contradict each other, the
+   one that is not sure is doubted, and its ids are asked for again.
 """
 
 from bisect import bisect_left, bisect_right, insort
@@ -34,15 +34,15 @@ HALF_DAY_MS = 43_200_000
 """Times that are wrong by a day are wrong by more than this, and no real page is."""
 
 PACE_FACTOR = 10
-"""How much faster or slower than within a page trading may be between it and the nearest known trade. Quiet and busy
-hours of a symbol differ by about as much."""
+"""The largest factor between the pace within a page and the pace from there to the nearest known trade. Quiet and busy
+hours of a symbol differ by about this much."""
 
 AGREEING = 3
-"""Answers that it takes to believe what fits no neighbour."""
+"""Equal answers needed to believe rows that do not fit their neighbours."""
 
 A_JUMP, FOR_A_JUMP = 100, 5
-"""That so many ids in a row do not exist takes so many answers, where the next one is not known: it may be another
-symbol's."""
+"""If more than 100 ids in a row seem to be absent, and the trade after them is not known, five equal answers are
+needed: the rows may be another symbol's."""
 
 
 Paged = TypeVar("Paged", bound=Page | Tail | At)
@@ -50,8 +50,8 @@ Paged = TypeVar("Paged", bound=Page | Tail | At)
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """Why the rows of an answer do not fit. So many ``answers`` must say the same to be believed; ``is_certain`` if no
-    number makes it true, as the trade that they are ``against`` is sure."""
+    """Why the rows of an answer do not fit. ``answers`` is how many equal answers are needed to believe them. If
+    ``is_certain``, none suffice: the trade that they contradict, ``against``, is sure."""
 
     reason: str
     is_certain: bool
@@ -73,7 +73,7 @@ class KnownTrades:
             self._receive(Neighbour(span.ids.last_id, span.last_ms, is_row=True))
 
     def learn(self, query: Query, found: Found) -> None:
-        """The question was answered."""
+        """Take note of the first and last trade of an answer. Trades that it contradicts are doubted."""
         if found.ids is None:
             return
         first, last = _ends(found, found.ids, is_row=brings_rows(query))
@@ -90,18 +90,18 @@ class KnownTrades:
         self._receive(last)
 
     def follow(self, found: Found) -> None:
-        """Rows that nobody asked for came: only the newest is kept in mind."""
+        """Take note of the newest of rows that came from a stream."""
         if found.ids is not None:
             last = _ends(found, found.ids, is_row=True)[1]
             newest = Neighbour(last.trade_id, last.at_ms, is_row=True, edge=last.edge)
             self._newest = [max([*self._newest, newest], key=_place)]
 
     def begin_round(self) -> None:
-        """What was only named is not believed any longer than a round."""
+        """Forget trades that an answer has named without their rows: they count for one round only."""
         self._named.clear()
 
     def put_beside(self, query: Paged, ids: IdRange) -> Paged:
-        """The question for these ids, with the trades beside them."""
+        """A copy of the question, with the known trades around these ids."""
         return replace(query, beside=tuple(self._beside(ids.first_id, ids.last_id)))
 
     def _beside(self, first_id: int, last_id: int) -> Iterator[Neighbour]:

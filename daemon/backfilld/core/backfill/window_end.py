@@ -1,29 +1,29 @@
 """Where a window ends: its last id, and what proves it.
 
-Owns the questions that find the last id, and the rule that says when they have been answered well enough.
+Owns the questions that find the last id, and the rule for when their answers suffice.
 
-One answer proves no end: servers cap their pages, and replicas lag. A short or an empty tail says only that this answer
-went no further. So:
+One answer proves no end: servers cap their pages, and replicas lag. A short or empty tail shows only how far this
+answer went. So:
 
-1. Whatever names a higher id of the window wins: a page, a tail, the newest trade, a stream. The ids up to there are
-   missing until they are stored.
-2. Of a window that is closed, the first trade behind it proves the end: all ids before it are wanted. That its time
-   lies behind the window, one answer alone does not prove: it has to show a trade too that another one has named or
-   brought, or a second question has to lead to it (:mod:`.behind`).
-3. Otherwise the end is where two independent questions agree: a tail ended there with nothing behind it, and the newest
-   trade, asked for by itself, is that one. A tail that was asked for afterwards and went further agrees as well, if
-   the trade that it ended with is recent: the market went on meanwhile.
-4. Two answers may come from one stale replica. Where the newest trade is older than the pace of trades explains, it is
-   asked for with the thousand before it, whose longest silence may explain this one. If it does not, ANSWERS_IN_SILENCE
-   have to agree, unless the same end was agreed on lately.
-5. Once an end is agreed on, a later round puts one question: the tail from the last trade on, that trade included. An
-   answer without it is a lie. If it brings nothing new, that trade is the end still; if it brings recent trades and is
-   not full, the last of them is. In any other case the newest trade is asked for too.
-6. A newest trade below another that has been shown is a contradiction. It is asked for again, and ends as a failure.
+1. The highest id of the window that any source names counts: a page, a tail, the newest trade, a stream. The ids up to
+   there are missing until they are stored.
+2. The first trade after a closed window proves its end: all ids before that trade are wanted. One answer alone does not
+   prove that its time lies after the window. It must also show a trade that another answer has named or brought, or a
+   second question must lead to it (:mod:`.behind`).
+3. An open window ends where two independent questions agree: a tail ended there with nothing behind it, and the newest
+   trade, asked for by itself, is that one. A later tail that went further agrees too if its last trade is recent: the
+   market went on meanwhile.
+4. Both answers may come from one stale replica. If the newest trade is older than the pace of trades explains, it is
+   asked for with the thousand before it, whose longest pause may explain this one. If it does not, ANSWERS_IN_SILENCE
+   answers must agree, unless the same end was agreed on lately.
+5. Once an end is agreed on, a later round asks one question: the tail from the last trade on, that trade included. An
+   answer without it is wrong. If nothing new comes, that trade is still the end. If recent trades come and the page is
+   not full, the last of them is the end. In any other case the newest trade is asked for too.
+6. A newest trade below one that was shown is a contradiction. It is asked for again; in the end the question fails.
 7. An id that is far above the others needs two answers before it is believed (:mod:`.far_ids`).
-8. No end is agreed on below a trade that was ever shown, by an earlier round or process either (:mod:`.newest_shown`).
+8. No end is agreed on below a trade that was ever shown, by this process or an earlier one (:mod:`.newest_shown`).
 
-Every round is bounded: each tail brings rows or ends, and the newest trade is asked for MOST_NEWEST times at most.
+Every round is bounded: each tail brings rows or ends, and the newest trade is asked for at most MOST_NEWEST times.
 """
 
 from backfilld.core.backfill.behind import FirstBehind
@@ -40,11 +40,11 @@ stale replica, one start in 4,000 would believe it."""
 MOST_NEWEST = 24
 """How often one round asks for the newest trade."""
 
-MOST_OWED = 8
-"""How often, where it lies below a trade that was shown before, or none is named."""
+MOST_BELOW_SHOWN = 8
+"""How often one round asks for it while the answers name none, or one below a trade that was shown before."""
 
 AGREEING, MOST_REFUTED = 2, 2
-"""Answers to independent questions that make an end, and ends that may turn out to be none in a round."""
+"""How many independent questions must agree on an end, and how many ends may turn out wrong in one round."""
 
 
 class WindowEnd:
@@ -100,14 +100,14 @@ class WindowEnd:
         self._is_found = True
 
     def settle(self, last_id: int | None) -> None:
-        """Nothing more is to be learned of the end in this round: the last id known is the last one."""
+        """The end is this id for the rest of the round, None if there is no trade."""
         self._last_id = last_id
         self.is_agreed = self._is_found = True
         self._waiting = False
 
     def show(self, last_id: int, last_ms: int, *, by_tail: bool = False) -> None:
-        """A trade has this id. A newest trade that was named below it did not say all, unless the tail went on from
-        there."""
+        """A trade with this id exists. An answer that named a lower newest trade was incomplete, unless the tail went
+        on from there."""
         if self.beyond_id is not None:
             return
         if self._far_ids.came_first(last_id, self._last_id):
@@ -121,8 +121,8 @@ class WindowEnd:
                 self._named = None
 
     def show_behind(self, query: Query, found: Found) -> bool:
-        """An answer may have shown a trade behind the window. Whether that is believed: then the lowest counts, and all
-        ids before it are the window's."""
+        """Take note of a trade after the window that an answer may show. Return whether it is believed: all ids before
+        the lowest such trade are then the window's."""
         beyond_id = self._behind.shown(query, found)
         if beyond_id is None:
             return False
@@ -133,8 +133,8 @@ class WindowEnd:
         return True
 
     def begin_round(self, held: tuple[int, int] | None) -> None:
-        """Ask again what the end is; with one question, if it was agreed on. ``held`` is the last trade stored: what
-        was named above it and did not come is not believed any longer than a round."""
+        """Ask again for the end; with one question, if it was agreed on. ``held`` is the last trade stored: ids above
+        it that were only named count for one round."""
         if held is not None and self.beyond_id is None:
             self._last_id, self.last_ms = held
         was_agreed = self.is_agreed and self._last_id is not None
@@ -162,18 +162,18 @@ class WindowEnd:
         return Tail(self._last_id or 0, known_id=self._last_id, overlaps=True)
 
     def _newest(self) -> Newest:
-        """The newest trade: of the window as long as its pages are to be found, or to confirm what a tail has shown
-        behind it; of all once a tail has ended."""
+        """Ask for the newest trade of all once a tail has ended. Before that, and to confirm a trade after the window
+        that a tail has shown, ask for the newest of the window."""
         at_least_id = 0 if self._last_id is None else self._last_id
         stop_ms = self._stop_ms if self._tail_end is None or self._behind.is_doubtful else None
         return Newest(at_least_id, stop_ms, PAGE_ROWS if self._seeks_lull else 1, needs_agreement=self._refuted > 0)
 
     def took(self) -> None:
-        """The question was put."""
+        """The question was sent."""
         self._waiting = True
 
     def tail_answered(self, query: Tail, found: Found, pace: Pace) -> None:
-        """The rows that follow came, up to where this answer ends."""
+        """Take the end of the rows that a tail brought."""
         self._waiting = False
         if found.ids is not None:
             self.shown.name(found.ids.last_id, found.last_ms)
@@ -189,7 +189,7 @@ class WindowEnd:
         self._judge(pace)
 
     def newest_answered(self, query: Newest, found: Found, pace: Pace) -> str | None:
-        """The newest trade was named, or none was; returns a sentence where that cannot be true."""
+        """Take the newest trade that was named, or that none was. Return a sentence if it cannot be true."""
         self._waiting = False
         self._asked += 1
         if found.ids is None:
@@ -208,8 +208,8 @@ class WindowEnd:
             self._waiting, self.is_failed = False, True
 
     def refute(self, last_id: int | None, last_ms: int) -> None:
-        """The last id known was only named, and the ids up to it do not come: the one before them counts again. The
-        newest trade has to be named anew, MOST_REFUTED times a round."""
+        """Go back to ``last_id``: a higher one was only named, and the ids up to it do not come. The newest trade must
+        be named anew, at most MOST_REFUTED times a round."""
         self._last_id, self.last_ms, self._votes = last_id, last_ms, 0
         self._named = self._tail_end = None
         self._is_found &= last_id is not None
@@ -222,8 +222,8 @@ class WindowEnd:
             self._waiting = False
 
     def refused(self, query: Tail | Newest, held_id: int | None) -> None:
-        """The exchange does not answer of so long ago. A tail from a trade that is stored may be asked otherwise; else
-        what is stored is all there is to know."""
+        """The exchange does not answer for a time so long ago. A tail from a stored trade can be asked in another way;
+        otherwise the last stored trade is the end."""
         self._waiting = False
         if self._polls and query == self._poll():
             self._polls = False
@@ -235,7 +235,7 @@ class WindowEnd:
     def _named_newest(self, query: Newest, found_id: int, found_ms: int, pace: Pace) -> None:
         stop_ms = self._stop_ms
         if stop_ms is not None and found_ms >= stop_ms:
-            # More follows: a tail that ended before it did not say all.
+            # More follows: a tail that ended before it was incomplete.
             self.shown.show(found_id, found_ms)
             self._behind_id, self._named = found_id, found_id
             self._tail_end, self._was_full = None, True
@@ -248,10 +248,10 @@ class WindowEnd:
             self._is_last_of_all = query.stop_ms is None or (pace.now_ms is not None and pace.now_ms < query.stop_ms)
 
     def _contradiction(self, found: Found, pace: Pace) -> str | None:
-        """What cannot be true of the newest trade, or of its absence, once it was asked for often enough."""
-        if found.ids is None and self._last_id is not None and self._unnamed >= MOST_OWED:
+        """A sentence on why the newest trade, or its absence, cannot be true, once it was asked for often enough."""
+        if found.ids is None and self._last_id is not None and self._unnamed >= MOST_BELOW_SHOWN:
             reason = "the exchange has trades and names no newest one"
-        elif self._is_owed(pace) and self._asked >= MOST_OWED:
+        elif self._is_below_shown(pace) and self._asked >= MOST_BELOW_SHOWN:
             reason = f"the exchange has shown {self.shown.end.trade}, and names id {self._last_id} as its newest"
         elif self._asked < MOST_NEWEST:
             return None
@@ -269,15 +269,15 @@ class WindowEnd:
         silent = pace.is_silent(self.last_ms)
         is_over = self._is_over(silent=silent)
         self._seeks_lull = not is_over and not pace.knows_lulls and self._is_over(silent=False)
-        if not is_over or self._is_owed(pace):
+        if not is_over or self._is_below_shown(pace):
             return
         self.is_agreed = True
         self._accepted_silence = self._last_id if silent else self._accepted_silence
         if self._last_id is not None:
             self.shown.agree(self._last_id, pace.now_ms or 0)
 
-    def _is_owed(self, pace: Pace) -> bool:
-        """Whether a trade behind the last one was ever shown; a marker has the time of another trade."""
+    def _is_below_shown(self, pace: Pace) -> bool:
+        """Whether a trade after the last one was ever shown. A marker row has the time of another trade."""
         return self.shown.is_behind(self._last_id, max(self.last_ms, pace.last_ms))
 
     def _is_over(self, *, silent: bool | None) -> bool:
