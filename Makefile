@@ -47,6 +47,8 @@ demo: .venv/run
 
 # One more than there are cores, for tests that wait; four at most.
 WORKERS := $(shell echo $$(( $$(nproc) < 4 ? $$(nproc) + 1 : 4 )))
+# Most of an end-to-end test is waiting for a process.
+E2E_WORKERS := $(shell echo $$(( $$(nproc) < 4 ? 2 * $$(nproc) + 1 : 8 )))
 # Hundreds of processes import the same modules: they need not compile them.
 export PYTHONDONTWRITEBYTECODE :=
 test: .venv/dev
@@ -58,7 +60,7 @@ test: .venv/dev
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile --timeout 300 --cov --cov-report= --ignore=tests/e2e
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include='*/backfilld/core/*,*/backfilld/actors/*' --fail-under=95
-	$(BIN)/python -m tests.clock $(or $(AT),now) -n 4 --dist worksteal --timeout 300 tests/e2e
+	$(BIN)/python -m tests.clock $(or $(AT),now) -n $(E2E_WORKERS) --dist worksteal --timeout 300 tests/e2e
 	$(if $(AT),,$(BIN)/python -m tests.clock together 00:01 20:00 -n 2 --dist worksteal --timeout 300 -m time_of_day tests/e2e)
 
 # The searches of `make test` in full: every byte, every hour, more random cases.

@@ -16,6 +16,7 @@ from backfilld.core.frame import empty_trades
 from backfilld.core.model import MS_PER_DAY, Instrument, day_start_ms, day_stop_ms
 from binance_simulator import ArchiveDefect, Exchange, ExchangeOptions, Tape
 from tests.e2e.world import BTC, TODAY, Daemon, at_hour, exchange_at, kill, trade_requests
+from tests.effort import THOROUGH
 
 YESTERDAY = TODAY - timedelta(days=1)
 ROWS = 1_500
@@ -265,14 +266,16 @@ async def test_killed_five_times_no_sealed_day_and_no_whole_file_is_fetched_agai
 async def test_nothing_wrong_is_ever_sealed(tmp_path: Path, seed: int) -> None:
     """Days with any defects at once, ids that the exchange has not, and REST that is as it is.
 
-    Of a file without an end, half a gigabyte comes before it is refused: one such day is enough.
+    Of a file without an end, half a gigabyte comes before it is refused: one such day is enough, and one seed.
     """
     dice = random.Random(seed)
     instruments = [Instrument.parse(f"spot:X{number}USDT") for number in range(4)]
     tapes = {each: tape_of(4, rows=dice.choice([40, 700, 2_500]), seed=dice.randrange(99)) for each in instruments}
     short = sorted(set(CLEAN) - {ArchiveDefect.ENDLESS_FILE})
     defects = {f"{each}/{day}": dice.sample(short, dice.randint(0, 5)) for each in instruments for day in past(4)}
-    defects[dice.choice(sorted(defects))].append(ArchiveDefect.ENDLESS_FILE)
+    endless = dice.choice(sorted(defects))
+    if seed == 0 or THOROUGH:
+        defects[endless].append(ArchiveDefect.ENDLESS_FILE)
     first_id = tapes[instruments[0]].ids[0]
     holes = [first_id + dice.randrange(80, 200) for _ in range(3)]
     absent = {str(instruments[0]): [(each, each + dice.randrange(3)) for each in holes]}

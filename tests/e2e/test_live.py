@@ -73,7 +73,7 @@ def settings_of(daemon: Daemon) -> Settings:
 
 async def until_served(daemon: Daemon) -> None:
     """Wait for the daemon's socket."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not (daemon.cache_dir / ".backfilld" / "live.sock").exists():
             await trio.sleep(0.05)
 
@@ -82,7 +82,7 @@ async def until_attached(daemon: Daemon, instrument: Instrument = BTC) -> None:
     """Wait until a follower would begin at once."""
     await until_served(daemon)
     async with aclosing(follow(instrument, settings=settings_of(daemon))) as frames:
-        with trio.fail_after(30):
+        with trio.fail_after(90):
             await anext(frames)
 
 
@@ -378,7 +378,7 @@ async def test_a_tail_that_nobody_reads_ends_when_it_is_stopped(tmp_path: Path) 
         async with trio.open_nursery() as nursery:
             arguments = ("tail", str(BTC), "--from-id", str(first_id))
             tail = await nursery.start(start_captured, daemon, arguments)
-            with trio.fail_after(30):
+            with trio.fail_after(120):
                 while waiting_bytes(tail.stdout.fileno()) < 60_000:
                     await trio.sleep(0.1)
             await trio.sleep(1)
@@ -398,7 +398,7 @@ async def lines_of(daemon: Daemon, count: int, *arguments: str) -> list[str]:
     text = b""
     async with trio.open_nursery() as nursery:
         process = await nursery.start(start_captured, daemon, arguments)
-        with trio.fail_after(30):
+        with trio.fail_after(120):
             while text.count(b"\n") < count:
                 text += await process.stdout.receive_some()
         process.terminate()
