@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import struct
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from backfilld.core.model import IdRange
 from backfilld.errors import StoreError
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.journal import JournalWriter, Record, ascending, reading_journal, remove_journal
-from backfilld.store.journal_records import HEADER, Note
+from backfilld.store.journal_records import HEADER, Note, has_first_record
 from tests.effort import effort
 from tests.store.frames import day_frame
 
@@ -140,6 +142,34 @@ def test_only_its_owner_can_read_a_journal(path: Path) -> None:
     """Whatever the umask is."""
     appended(path, PIECES)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", ["link", "loop", "fifo", "directory"])
+def test_what_is_no_journal_has_no_first_record(path: Path, kind: str) -> None:
+    """A list of the days waited for the other end of a pipe."""
+    appended(path.with_name("victim"), PIECES)
+    make: dict[str, Callable[[], None]] = {
+        "link": lambda: path.symlink_to("victim"),
+        "loop": lambda: path.symlink_to(path),
+        "fifo": lambda: os.mkfifo(path),
+        "directory": path.mkdir,
+    }
+    make[kind]()
+    assert not has_first_record(path)
+    assert has_first_record(path.with_name("victim"))
+
+
+def test_a_record_of_gigabytes_ends_the_journal_unread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse file has room for every length that a record names."""
+    end = appended(path, PIECES)[-1]
+    with path.open("r+b") as file:
+        file.seek(end)
+        file.write(struct.pack("<4sIIII", b"BfJ1", 0, (1 << 32) - 1, 1, 0))
+        file.truncate(8 << 30)
+    read, sizes = os.pread, list[int]()
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: sizes.append(size) or read(fd, min(size, 1 << 20), at))
+    assert_reads(path, PIECES)
+    assert max(sizes) < 1 << 20
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo"])

@@ -27,10 +27,14 @@ from backfilld.core.model import MAX_ID, IdRange
 from backfilld.store.format.dayfile import ARROW_SCHEMA, arrow_table
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
+from backfilld.store.format.plain_footer import opened
 from backfilld.store.format.tables import table_as_bytes, value_from_bytes
 
 HEADER = b"backfilld journal 2\n"
 """The first bytes of a journal; the number is the version of its format."""
+
+_MOST_RECORD_BYTES = 64 << 20
+"""A checkpoint of 131,072 rows takes 7 MB."""
 
 _ANY_HEADER = b"backfilld journal "
 _PLAIN = b"BfJ1"
@@ -90,7 +94,7 @@ def whole_records(descriptor: int) -> Iterator[tuple[Place, bytes, bytes]]:
         magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack(os.pread(descriptor, _PREFIX.size, at))
         note = at + _PREFIX.size
         place = Place(note, note + note_bytes, note + note_bytes + batch_bytes, rows, magic == _ENCRYPTED)
-        if magic not in {_PLAIN, _ENCRYPTED} or place.stop > size:
+        if magic not in {_PLAIN, _ENCRYPTED} or place.stop > min(size, at + _MOST_RECORD_BYTES):
             return
         text, batch = _content(descriptor, place)
         if len(batch) != batch_bytes or _check(rows, text, batch) != check:
@@ -101,13 +105,13 @@ def whole_records(descriptor: int) -> Iterator[tuple[Place, bytes, bytes]]:
 
 def has_first_record(path: Path) -> bool:
     """Whether a journal begins with a record that is all there, by its lengths alone."""
-    with path.open("rb") as journal:
-        start = journal.read(len(HEADER) + _PREFIX.size)
+    with opened(path) as found:
+        start = b"" if found is None else os.pread(found[0], len(HEADER) + _PREFIX.size, 0)
     if not start.startswith(HEADER) or len(start) < len(HEADER) + _PREFIX.size:
         return False
     note_bytes: int
     _, note_bytes, batch_bytes, rows, _ = _PREFIX.unpack_from(start, len(HEADER))
-    return bool(rows) and len(start) + note_bytes + batch_bytes <= path.stat().st_size
+    return bool(rows) and found is not None and len(start) + note_bytes + batch_bytes <= found[1]
 
 
 def read_record(descriptor: int, place: Place, path: Path, keys: KeyRing) -> tuple[Note, pl.DataFrame]:

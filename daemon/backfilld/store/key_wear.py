@@ -13,6 +13,7 @@ import structlog
 from backfilld.store.atomic import replacing
 from backfilld.store.format.keys import Key
 from backfilld.store.layout import state_directory
+from backfilld.store.state_file import read_state
 
 log = structlog.get_logger()
 
@@ -53,6 +54,6 @@ class KeyWear:
 def key_uses(path: Path) -> dict[str, int]:
     """How often keys were used, by fingerprint; nothing where that cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, int])
-    except (OSError, msgspec.DecodeError, RecursionError):
+        return msgspec.json.decode(read_state(path) or b"", type=dict[str, int])
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}

@@ -21,11 +21,15 @@ from backfilld.store.atomic import replacing, translated
 from backfilld.store.format.footer import SCHEMA_VERSION, UntrustedFile
 from backfilld.store.layout import FullStamp, full_stamp, journal_name, names_in
 from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.state_file import read_state
 
 FOLDER = "known"
 
 _LINES_TO_SPARE = 64
 """Lines that no longer count in a file before it is written anew."""
+
+_MOST_BYTES = 64 << 20
+"""Of the file: a line has some hundred bytes, unless very many ids of its day are absent."""
 
 _FIELDS = 7
 """Of a line behind its check: the schema's version, the day, the four numbers of the stamp, the certificate."""
@@ -105,7 +109,7 @@ class KnownDays:
     def _read(self) -> dict[bytes, bytes]:
         """A start with a few days does not look into the lines of years."""
         try:
-            body = self._path.read_bytes()
+            body = read_state(self._path, _MOST_BYTES) or b""
         except OSError:
             return {}
         lines = [line for line in body.splitlines() if line]
@@ -118,7 +122,7 @@ class KnownDays:
             if self._has_keys:
                 # What was noted before there were keys says in the clear what the files encrypt.
                 self._plain_path.unlink(missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             descriptor = os.open(self._path, flags, 0o600)
             with os.fdopen(descriptor, "ab") as file:
                 file.write(line)

@@ -9,6 +9,7 @@ import msgspec
 
 from backfilld.core.model import Instrument
 from backfilld.store.atomic import replacing
+from backfilld.store.state_file import read_state
 
 FRESH_S = 6 * 3600
 """How long a listing stays valid: the archive publishes a day once."""
@@ -25,8 +26,8 @@ class _Listing(msgspec.Struct, frozen=True):
 def load_listing(state_dir: Path, url: str, instrument: Instrument, first: date, last: date) -> dict[date, int] | None:
     """The bytes of each published day in the span; None if that is not known, or not any more."""
     try:
-        found = msgspec.json.decode(_path(state_dir, instrument).read_bytes(), type=_Listing)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        found = msgspec.json.decode(read_state(_path(state_dir, instrument)) or b"", type=_Listing)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     is_fresh = 0 <= time.time() - found.asked_s < FRESH_S
     if found.url != url or not is_fresh or found.first > first or found.last < last:

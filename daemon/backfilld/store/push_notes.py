@@ -13,8 +13,12 @@ import msgspec
 from backfilld.core.model import Instrument
 from backfilld.core.replication import PushNote
 from backfilld.store.atomic import replacing
+from backfilld.store.state_file import read_state
 
 FOLDER = "pushed"
+
+_MOST_BYTES = 16 << 20
+"""Of the file: a day takes about 100 bytes."""
 
 
 class _Note(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,7 +34,7 @@ class _Notes(msgspec.Struct, frozen=True):
 def load_notes(state_dir: Path, url: str, instrument: Instrument) -> dict[date, PushNote]:
     """The notes of an instrument's days in the bucket ``url``; none where there are none that can be read."""
     try:
-        found = msgspec.json.decode(_path(state_dir, instrument).read_bytes(), type=_Notes)
+        found = msgspec.json.decode(read_state(_path(state_dir, instrument), _MOST_BYTES) or b"", type=_Notes)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     if found.url != url:

@@ -13,9 +13,9 @@ MOST_BYTES = 1 << 20
 """The largest state file that is read; ours have a few kB."""
 
 
-def read_state(path: Path) -> bytes | None:
-    """The content; None if there is no such file. Raises OSError, also for a link, a device and a file that is too
-    large."""
+def read_state(path: Path, most_bytes: int = MOST_BYTES) -> bytes | None:
+    """The content; None if there is no such file. Raises OSError, also for a link, a pipe, a device and a file that is
+    too large."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
@@ -24,9 +24,9 @@ def read_state(path: Path) -> bytes | None:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path} is not a file")
-        body = file.read(MOST_BYTES + 1)
-    if len(body) > MOST_BYTES:
-        raise OSError(f"{path} is larger than {MOST_BYTES:,} bytes")
+        body = file.read(most_bytes + 1)
+    if len(body) > most_bytes:
+        raise OSError(f"{path} is larger than {most_bytes:,} bytes")
     return body
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from backfilld.core.day.certificate import Provenance
 from backfilld.store.format.bounds import MAX_CHUNK_BYTES, check_row_group
+from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.dayfile import DayWriter
 from backfilld.store.format.footer import UntrustedFile
 from tests.fakes import DAY, DAY_MS, Tape
@@ -24,6 +25,29 @@ def written(directory: Path, rows: int = 300_000) -> Path:
         writer.add(Tape.even(rows, start_ms=DAY_MS, step_ms=1).frame)
         writer.finish(Provenance())
     return path
+
+
+def test_a_footer_of_gigabytes_in_a_sparse_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "day.parquet"
+    with path.open("wb") as file:
+        file.write(b"PAR1")
+        file.truncate(3 << 40)
+        file.seek(0, io.SEEK_END)
+        file.write((1 << 30).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(UntrustedFile, match="a footer of 1073741824 bytes"):
+        DayReader(path, DAY, None)
+
+
+def test_a_day_file_with_a_hole_of_terabytes_is_not_hashed(tmp_path: Path) -> None:
+    """Its footer is that of a good day; its digest would have taken hours."""
+    path = written(tmp_path, 100)
+    body = path.read_bytes()
+    footer = int.from_bytes(body[-8:-4], "little") + 8
+    with path.open("r+b") as file:
+        file.seek(1 << 40)
+        file.write(body[-footer:])
+    with pytest.raises(UntrustedFile, match="its row groups take"):
+        DayReader(path, DAY, None)
 
 
 def check(path: Path) -> None:

@@ -4,6 +4,7 @@ Owns who wins where two versions of a trade differ: rows of REST stay, rows of a
 versions are kept in a report beside the day. Memory does not grow with the day.
 """
 
+import errno
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -27,8 +28,11 @@ from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
 from backfilld.store.format.tables import table_as_bytes, table_from_bytes
 from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.state_file import read_state
 
 REPORT_SUFFIX = ".conflicts"
+
+_MOST_REPORT_BYTES = 64 << 20
 """Follows the day file's name. It does not end in .parquet: whoever reads all day files must not read it too."""
 
 REPORT_SCHEMA = pl.Schema({**SCHEMA, "source": pl.String(), "kept": pl.Boolean()})
@@ -243,12 +247,22 @@ def add_to_report(file: Path, versions: pl.DataFrame, keys: KeyRing = NO_KEYS) -
     return path
 
 
+def _content(path: Path) -> bytes:
+    """Of a report; nothing for a link, a pipe, and what is larger than any report."""
+    try:
+        return read_state(path, _MOST_REPORT_BYTES) or b""
+    except OSError as error:
+        if error.errno in {None, errno.ELOOP, errno.ENXIO}:
+            return b""
+        raise
+
+
 def _report(path: Path, keys: KeyRing) -> list[pl.DataFrame]:
     """What the report has so far; one that cannot be read is moved aside, and another one begun. Raises DayLocked for
     one that no key opens."""
     try:
         with translated(path, "read"):
-            report = table_from_bytes(path.read_bytes(), keys, path).frame
+            report = table_from_bytes(_content(path), keys, path).frame
     except UntrustedFile:
         report = pl.DataFrame()
     if report.schema == REPORT_SCHEMA:

@@ -22,12 +22,13 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import IdRange, Instrument
 from backfilld.errors import DayLocked, StoreError
-from backfilld.store.format.bounds import check_row_group
+from backfilld.store.format.bounds import MAX_CHUNK_BYTES, check_row_group
 from backfilld.store.format.dayfile import ARROW_SCHEMA
 from backfilld.store.format.digest import FILE_DIGEST_KEY, file_digest_holds
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION, NewerSchema, UntrustedFile, decoded
 from backfilld.store.format.keys import ENCRYPTED_MAGIC, NO_KEYS, Key, KeyRing, KeyText, key_text_in
-from backfilld.store.format.plain_footer import MOST_GROUP_BYTES, ROW_GROUP_ROWS
+from backfilld.store.format.plain_footer import ENDING_BYTES, MOST_GROUP_BYTES, ROW_GROUP_ROWS
+from backfilld.store.format.tail import MAX_FOOTER_BYTES
 
 T = TypeVar("T")
 
@@ -36,6 +37,9 @@ _FEW_ROWS = 16_384
 
 _SMALL_BYTES = 128 << 10
 """A file up to this size is read whole when it is opened."""
+
+_SPARE_BYTES = 1 << 20
+"""What a file may have besides its pages and its footer. A sparse one of terabytes is not hashed for hours."""
 
 _AGE = b"age-encryption.org/"
 """With these bytes a file begins that age has encrypted as a whole."""
@@ -191,6 +195,11 @@ class DayReader:
             raise UntrustedFile(f"it has row groups of another size than 1 to {ROW_GROUP_ROWS} rows")
         if any(not 0 <= group.total_byte_size <= MOST_GROUP_BYTES for group in groups):
             raise UntrustedFile(f"it has a row group of more than {MOST_GROUP_BYTES} bytes")
+        chunks = (group.column(at).total_compressed_size for group in groups for at in range(len(SCHEMA)))
+        pages = sum(min(each, 2 * MAX_CHUNK_BYTES) for each in chunks)
+        size = self._handle.seek(0, os.SEEK_END)
+        if size > pages + footer.serialized_size + _SPARE_BYTES:
+            raise UntrustedFile(f"it has {size} bytes, and its row groups take {pages} of them")
 
     def _check_count(self) -> None:
         groups = range(self._file.num_row_groups)
@@ -240,6 +249,7 @@ def opened_parquet(path: Path, file: BinaryIO, keys: KeyRing, aad: bytes | None 
         raise DayLocked(
             f"{path} is encrypted, and no key opens it: age encrypted it as a whole; the file stays as it is"
         )
+    _check_footer_length(file)
     if not is_encrypted:
         return OpenedParquet(_parsed(lambda: pq.ParquetFile(file, page_checksum_verification=True)))
     if not begin.startswith(ENCRYPTED_MAGIC):
@@ -251,6 +261,16 @@ def opened_parquet(path: Path, file: BinaryIO, keys: KeyRing, aad: bytes | None 
     if keys.has(text):
         raise UntrustedFile("its footer cannot be decrypted by its key")
     raise DayLocked(f"{path} {keys.lock_reason(text)}; the file stays as it is")
+
+
+def _check_footer_length(file: BinaryIO) -> None:
+    """Arrow reads as much as the file names, which may be gigabytes of a sparse file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - ENDING_BYTES))
+    named = int.from_bytes(file.read(4), "little")
+    file.seek(0)
+    if size >= ENDING_BYTES and named > MAX_FOOTER_BYTES:
+        raise UntrustedFile(f"it names a footer of {named} bytes")
 
 
 def _decrypted(file: BinaryIO, key: Key, aad: bytes | None) -> pq.ParquetFile:
