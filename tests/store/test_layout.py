@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfilld import Instrument
-from backfilld.store.layout import day_file_name, days_in, instrument_directory, instrument_of, instruments_in
+from backfilld.store.layout import (
+    day_file_name,
+    days_in,
+    instrument_directory,
+    instrument_of,
+    instruments_in,
+    journals_in,
+)
 
 
 @given(st.sampled_from(["spot", "um", "cm"]), st.from_regex(r"[A-Z0-9_]{1,20}", fullmatch=True))
@@ -54,3 +61,11 @@ def test_only_files_of_days_are_days(tmp_path: Path) -> None:
     assert days_in(tmp_path) == [date(2025, 11, 6), date(2025, 11, 7)]
     assert day_file_name(date(2025, 11, 7)) == "backfill_2025-11-07.parquet"
     assert days_in(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "2008-12-31", "2100-01-02", "9999-12-31"])
+def test_a_day_out_of_our_time_is_no_day(tmp_path: Path, day: str) -> None:
+    """status put three million days between it and the others."""
+    (tmp_path / f"backfill_{day}.parquet").touch()
+    (tmp_path / f"{day}.journal").touch()
+    assert (days_in(tmp_path), journals_in(tmp_path)) == ([], {})

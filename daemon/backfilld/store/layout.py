@@ -7,7 +7,7 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
-from backfilld.core.model import Instrument
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, Instrument, day_of
 from backfilld.errors import SettingsError
 
 STATE_DIRECTORY = ".backfilld"
@@ -20,6 +20,9 @@ FullStamp = tuple[int, int, int, int]
 """Inode, size, and times of change of content and of file, in ns. Nobody can set the last one."""
 
 _DAY_FILE = re.compile(r"backfill_(\d{4}-\d\d-\d\d)\.parquet")
+_FIRST_DAY, _LAST_DAY = day_of(EARLIEST_MS), day_of(LATEST_MS)
+"""A name with another day is no day file: what is missing between it and the others would be millions of days."""
+
 _NAMES_KEPT = 8192
 """For how many file names the parsed day is cached: 20 years of days. All instruments share the same names."""
 
@@ -99,9 +102,10 @@ def names_in(directory: Path) -> list[str]:
 def _day_in(form: re.Pattern[str], name: str) -> date | None:
     match = form.fullmatch(name)
     try:
-        return date.fromisoformat(match[1]) if match else None
+        day = date.fromisoformat(match[1]) if match else None
     except ValueError:
         return None
+    return day if day is not None and _FIRST_DAY <= day <= _LAST_DAY else None
 
 
 def stamp_of(path: Path) -> Stamp | None:

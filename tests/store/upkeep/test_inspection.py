@@ -136,6 +136,15 @@ def test_a_file_that_is_gone_is_not_a_finding(tmp_path: Path) -> None:
 # -- damage
 
 
+def test_a_link_to_itself_is_a_finding_and_a_file_for_a_directory_is_none(tmp_path: Path) -> None:
+    """Whatever stands at the path of a day file, verify goes on with the others."""
+    loop = tmp_path / "loop.parquet"
+    loop.symlink_to(loop)
+    assert kinds(loop) == {"unreadable"}
+    (tmp_path / "file").touch()
+    assert inspect_day(tmp_path / "file" / "day.parquet", DAY, SPOT) is None
+
+
 @pytest.mark.parametrize("flipped", [0x01, 0x80])
 def test_a_flipped_bit_is_found_wherever_it_is(sealed: tuple[Path, bytes], flipped: int) -> None:
     """Bytes of rows, page headers and footer alike; the magic and the footer's length as well."""

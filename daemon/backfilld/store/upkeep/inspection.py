@@ -87,9 +87,9 @@ def inspect_day(
 ) -> Inspected | None:
     """Read all of a day file and judge it, a row group at a time; None if there is no such file (any more). What a
     ``journal`` adds to it counts as stored."""
-    found = _Verdict(instrument, day)
+    found, size = _Verdict(instrument, day), 0
     try:
-        size = path.stat().st_size
+        size = path.lstat().st_size
         with DayReader(path, day, instrument, keys) as reader:
             found.facts = reader.certificate
             if keys.writing is not None and reader.key is None:
@@ -97,7 +97,7 @@ def inspect_day(
             _inspect(reader, found)
         if journal is not None and journal.exists():
             _inspect_journal(path, journal, found, keys)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except UntrustedFile as reason:
         found.add("unreadable", str(reason))
