@@ -65,7 +65,7 @@ def test_only_files_of_days_are_days(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("day", ["0001-01-01", "2008-12-31", "2100-01-02", "9999-12-31"])
 def test_a_day_out_of_our_time_is_no_day(tmp_path: Path, day: str) -> None:
-    """status put three million days between it and the others."""
+    """Else status would put three million days between it and the others."""
     (tmp_path / f"backfill_{day}.parquet").touch()
     (tmp_path / f"{day}.journal").touch()
     assert (days_in(tmp_path), journals_in(tmp_path)) == ([], {})
