@@ -136,7 +136,7 @@ async def test_an_announced_end_is_seen_wrapped_and_raw() -> None:
     for path in ("", "/ws/btcusdt@aggTrade/x?"):
         async with exchange_of(SPOT[0], streams=replace(FAST, shutdown_every_s=0.2)) as exchange:
             async with open_stream(exchange.streams.urls[Market.SPOT] + path, SPOT[:1]) as stream:
-                with trio.fail_after(5):
+                with trio.fail_after(30):
                     while not (await stream.receive(1.0)).is_ending:
                         pass
 
@@ -203,12 +203,12 @@ async def test_a_message_in_several_frames_does_not_hold_up_those_before_it() ->
     async def talk(connection: ServerConnection) -> None:
         for trade_id in range(50):
             await connection.send(fragments(json.dumps(message_of(trade_id))))
-        await trio.sleep(5)
+        await trio.sleep(60)
 
     async with serving(talk) as url:
         async with open_stream(url, SPOT[:1]) as stream:
             ids: list[int] = []
-            with trio.fail_after(2.0):
+            with trio.fail_after(30):
                 while len(ids) < 50:
                     batch = await stream.receive(60.0)
                     ids += [each.a for each in batch.trades[SPOT[0]]]

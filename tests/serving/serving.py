@@ -78,7 +78,7 @@ async def serving(**settings: Any) -> AsyncIterator[Served]:
 
 
 async def _until_up(port: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while True:
             try:
                 await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()

@@ -121,7 +121,7 @@ async def test_half_a_request_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
     """Slow-loris: 200 connections that send a byte now and then end, and others are served meanwhile."""
     monkeypatch.setattr(connections, "HEADERS_WITHIN_S", 1.0)
     async with serving() as served:
-        with trio.fail_after(8):
+        with trio.fail_after(60):
             async with AsyncExitStack() as stack:
                 streams = [await stack.enter_async_context(await served.connect()) for _ in range(200)]
                 for stream in streams:
@@ -140,7 +140,7 @@ async def test_the_longest_idle_connection_makes_room(monkeypatch: pytest.Monkey
         async with AsyncExitStack() as stack:
             idle = [await stack.enter_async_context(await served.connect()) for _ in range(5)]
             assert (await served.get("/nothing"))[0] == 404
-            with trio.fail_after(2):
+            with trio.fail_after(10):
                 for stream in idle[:2]:
                     with pytest.raises(trio.BrokenResourceError):
                         if not await stream.receive_some():
@@ -148,12 +148,12 @@ async def test_the_longest_idle_connection_makes_room(monkeypatch: pytest.Monkey
 
 
 async def test_a_stop_waits_for_no_half_sent_request() -> None:
-    async with serving() as served:
+    async with serving(grace_seconds=30.0) as served:
         stream = await served.connect()
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: local")
         began = trio.current_time()
     await stream.aclose()
-    assert trio.current_time() - began < 2.0
+    assert trio.current_time() - began < 10.0
 
 
 async def test_a_unix_socket_is_for_its_user_and_its_group(tmp_path: Path) -> None:
