@@ -27,7 +27,6 @@ from backfilld.store.format.tables import table_from_bytes
 from backfilld.store.format.tail import certificate_in
 from backfilld.store.joined_day import JoinedDay
 from backfilld.store.manager import BackfillCacheManager
-from backfilld.store.upkeep.forgetting import forget
 from backfilld.store.upkeep.inspection import inspect_day
 from backfilld.store.waiting_days import WaitingDays
 from tests.fakes import starts_at
@@ -131,7 +130,6 @@ USES: dict[str, Callable[[BackfillCacheManager], object]] = {
     "rows": lambda manager: list(manager.row_groups(DAY)),
     "append": lambda manager: manager.append(DAY, day_frame([1300])),
     "save": lambda manager: manager.save_trades_to_cache(day_frame([1300]), DAY),
-    "forget": lambda manager: forget(manager, DAY),
 }
 
 

@@ -1,23 +1,16 @@
 """Filling some days of a cache once more, by the ordinary pipeline, under a lock that the caller has."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from itertools import groupby
-
-import trio
 
 from backfilld.assembly import assembled
 from backfilld.core.backfill.outcome import Outcome
 from backfilld.core.model import Instrument, day_start_ms, day_stop_ms
 from backfilld.core.replication import DayName
 from backfilld.core.timespan import TimeSpan
-from backfilld.pipeline import Pipeline
 from backfilld.settings import Settings
 from backfilld.supervisor import cause_of, run_pipeline
-
-Beside = Callable[[Pipeline], Awaitable[None]]
-"""Runs beside each pipeline, such as a progress display; it is cancelled when the pipeline ends."""
 
 
 def windows(days: Sequence[DayName]) -> Iterator[tuple[TimeSpan, tuple[Instrument, ...]]]:
@@ -37,7 +30,6 @@ async def run_once(
     settings: Settings,
     window: TimeSpan,
     instruments: tuple[Instrument, ...],
-    beside: Beside | None = None,
     *,
     uses_archive: bool = True,
 ) -> list[Outcome]:
@@ -45,21 +37,11 @@ async def run_once(
     with assembled(
         settings, once=True, instruments=instruments, window=window, locks_as=None, uses_archive=uses_archive
     ) as assembly:
-        async with _attended(assembly.pipeline, beside):
+        try:
             await run_pipeline(assembly.pipeline)
+        except BaseExceptionGroup as group:
+            raise cause_of(group) from None
         found: list[Outcome] = []
         while assembly.outcomes.statistics().current_buffer_used:
             found.append(assembly.outcomes.receive_nowait())
         return found
-
-
-@asynccontextmanager
-async def _attended(pipeline: Pipeline, beside: Beside | None) -> AsyncIterator[None]:
-    try:
-        async with trio.open_nursery() as nursery:
-            if beside is not None:
-                nursery.start_soon(beside, pipeline)
-            yield
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise cause_of(group) from None

@@ -24,7 +24,7 @@ from backfilld.errors import ExchangeError, SettingsError, StoreError
 from backfilld.ports import DayPublished
 from backfilld.services.compare_archive import compare_with_archive
 from backfilld.services.progress import Watch, unwatched
-from backfilld.services.refill import Beside, run_once, windows
+from backfilld.services.refill import run_once, windows
 from backfilld.services.verify import Verified, day_files, verify_files
 from backfilld.services.wrong_days import WrongDay, wrong_days
 from backfilld.settings import Settings
@@ -59,7 +59,6 @@ async def repair_cache(
     *,
     against_archive: bool,
     watch: Watch = unwatched,
-    beside: Beside | None = None,
 ) -> Repaired:
     """Verify, repair and verify again.
 
@@ -84,21 +83,19 @@ async def repair_cache(
     with locked(settings.cache_dir, settings.state_path):
         repaired = Repaired(await look())
         if repaired.verified.findings:
-            await _repair(settings, repaired, look, beside)
+            await _repair(settings, repaired, look)
     return repaired
 
 
-async def _repair(
-    settings: Settings, repaired: Repaired, look: Callable[[], Awaitable[Verified]], beside: Beside | None
-) -> None:
+async def _repair(settings: Settings, repaired: Repaired, look: Callable[[], Awaitable[Verified]]) -> None:
     wrong = wrong_days(repaired.verified)
     moved = _move_aside(settings, wrong, repaired)
     asked = {key for key, each in wrong.items() if each.exchange_decides}
-    await _fill(settings, sorted(wrong.keys() - asked), repaired, beside)
-    await _fill(settings, sorted(asked), repaired, beside, uses_archive=False)
+    await _fill(settings, sorted(wrong.keys() - asked), repaired)
+    await _fill(settings, sorted(asked), repaired, uses_archive=False)
     # The futures answer nothing about a day beyond their lookback: there the archive's version is all there is.
     unanswered = sorted(key for key in asked if not _path(settings, key).exists())
-    await _fill(settings, unanswered, repaired, beside)
+    await _fill(settings, unanswered, repaired)
     for key, path in moved.items():
         _put_back(settings, key, path, repaired)
     repaired.verified = await look()
@@ -139,13 +136,11 @@ def _path(settings: Settings, key: DayName) -> Path:
 # -- filling the days again
 
 
-async def _fill(
-    settings: Settings, days: Sequence[DayName], repaired: Repaired, beside: Beside | None, *, uses_archive: bool = True
-) -> None:
+async def _fill(settings: Settings, days: Sequence[DayName], repaired: Repaired, *, uses_archive: bool = True) -> None:
     """Run the pipeline once over the days, span by span."""
     for window, instruments in windows(days):
         try:
-            outcomes = await run_once(settings, window, instruments, beside, uses_archive=uses_archive)
+            outcomes = await run_once(settings, window, instruments, uses_archive=uses_archive)
         except StoreError as error:
             repaired.reasons.append(str(error))
             continue

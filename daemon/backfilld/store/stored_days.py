@@ -118,13 +118,12 @@ class StoredDays:
         later = at + 1 if at < len(days) and days[at] == day else at
         return days[at - 1] if at else None, days[later] if later < len(days) else None
 
-    def row_groups(self, day: dt.date, tally: Tally | None = None) -> Iterator[pl.DataFrame]:
-        """The trades of the day, a row group at a time; none if nothing is stored of it. ``tally`` counts what the
-        journal repeats of the file. Raises StoreError."""
+    def row_groups(self, day: dt.date) -> Iterator[pl.DataFrame]:
+        """The trades of the day, a row group at a time; none if nothing is stored of it. Raises StoreError."""
         if not self.is_stored(day):
             return
         try:
-            with translated(self.get_cache_path(day), "read"), self.open_day(day, tally) as reader:
+            with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
                 yield from reader.row_groups()
         except UntrustedFile as error:
             raise self.damaged(day, error) from error

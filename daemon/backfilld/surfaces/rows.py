@@ -145,7 +145,7 @@ def _wrapped(parts: Sequence[str], width: int) -> Iterator[str]:
     yield from textwrap.wrap(", ".join(parts), max(width, 1))
 
 
-def part_lines(parts: Sequence[str], width: int, style: str = "dim") -> list[Line]:
+def part_lines(parts: Sequence[str], width: int) -> list[Line]:
     """Parts of a report, as many on a line as fit."""
     lines: list[str] = []
     for part in parts:
@@ -154,7 +154,7 @@ def part_lines(parts: Sequence[str], width: int, style: str = "dim") -> list[Lin
             lines[-1] = joined
         else:
             lines += _wrapped([part], width)
-    return [((line, style),) for line in lines]
+    return [((line, "dim"),) for line in lines]
 
 
 def duration(seconds: float) -> str:

@@ -11,7 +11,6 @@ from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.upkeep.comparison import compare_day
-from backfilld.store.upkeep.forgetting import forget
 from backfilld.store.upkeep.inspection import inspect_day
 from tests.store.archives import published
 from tests.store.frames import DAY, SPOT, day_frame
@@ -41,19 +40,3 @@ def test_ids_that_differ_and_ids_that_only_the_archive_has_are_reported_and_no_o
     assert found.differs == ranges_of(stored & offered & dearer)
     assert found.missing == ranges_of(offered - stored)
     assert found.settled == 0
-
-
-@settings(max_examples=60, deadline=None)
-@given(stored=some_ids.filter(bool), gone=some_ids)
-def test_forgetting_removes_exactly_the_ids_named_and_keeps_their_rows_in_the_report(
-    stored: set[int], gone: set[int]
-) -> None:
-    with TemporaryDirectory() as directory:
-        manager = BackfillCacheManager(Path(directory), SPOT)
-        manager.append(DAY, day_frame(sorted(stored)))
-        assert forget(manager, DAY, ranges_of(gone)) == len(stored & gone)
-        left = manager.load_cached_trades(DAY)
-        assert (set() if left is None else set(left["a"])) == stored - gone
-        assert (left is None) == (stored <= gone)
-        reports = [pl.read_parquet(path.read_bytes()) for path in Path(directory).glob("*.conflicts")]
-        assert {each for report in reports for each in report["a"]} == stored & gone

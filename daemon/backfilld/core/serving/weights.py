@@ -108,13 +108,9 @@ def _by_symbols(one: int, every: int, *steps: tuple[int, int]) -> Weight:
     return weight
 
 
-def _a_symbol(each: int) -> Weight:
-    """``each`` per symbol, up to MOST_SYMBOLS_WEIGHT."""
-
-    def weight(given: Mapping[str, str]) -> int:
-        return min(MOST_SYMBOLS_WEIGHT, each * (given.get("symbols", "").count(",") + 1))
-
-    return weight
+def _four_a_symbol(given: Mapping[str, str]) -> int:
+    """4 per symbol, up to MOST_SYMBOLS_WEIGHT."""
+    return min(MOST_SYMBOLS_WEIGHT, 4 * (given.get("symbols", "").count(",") + 1))
 
 
 _KLINES = _by_limit(500, (99, 1), (499, 2), (1000, 5), (1500, 10))
@@ -156,8 +152,8 @@ _WEIGHTS: Mapping[Market, Mapping[str, Weight]] = {
         "ticker/24hr": _by_symbols(2, 80, (20, 2), (100, 40)),
         "ticker/price": _by_symbols(2, 4, (10**9, 4)),
         "ticker/bookTicker": _by_symbols(2, 4, (10**9, 4)),
-        "ticker": _a_symbol(4),
-        "ticker/tradingDay": _a_symbol(4),
+        "ticker": _four_a_symbol,
+        "ticker/tradingDay": _four_a_symbol,
     },
     Market.UM: {**_FUTURES, "premiumIndex": _by_symbols(1, 10)},
     Market.CM: {**_FUTURES, "premiumIndex": _always(10)},

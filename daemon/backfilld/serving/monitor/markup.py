@@ -21,18 +21,14 @@ def joined(*children: str) -> Markup:
     return Markup("".join(each if isinstance(each, Markup) else escape(each) for each in children))
 
 
-def row(*cells: str, heads: int = 1) -> Markup:
-    """A row of a table, whose first ``heads`` cells name it."""
-    return tag("tr", *_cells(cells, heads))
+def row(*texts: str) -> Markup:
+    """A row of a table, whose first cell names it."""
+    return tag("tr", cells(*texts))
 
 
-def _cells(cells: tuple[str, ...], heads: int) -> list[Markup]:
-    return [tag("th", each, scope="row") if place < heads else tag("td", each) for place, each in enumerate(cells)]
-
-
-def cells(*texts: str, heads: int = 1) -> Markup:
-    """The cells of a row that stands already."""
-    return joined(*_cells(texts, heads))
+def cells(head: str, *texts: str) -> Markup:
+    """The cells of a row that stands already; the first one names it."""
+    return joined(tag("th", head, scope="row"), *(tag("td", each) for each in texts))
 
 
 def _name(key: str) -> str:

@@ -48,10 +48,5 @@ def price(value: float | None) -> str:
     return NOTHING if value is None else f"{value:,.10g}"
 
 
-def amount(value: float) -> str:
-    """A quantity, to six digits."""
-    return f"{value:,.6g}"
-
-
 def _moment(time_ms: float) -> datetime:
     return datetime.fromtimestamp(time_ms / 1000, tz=UTC)

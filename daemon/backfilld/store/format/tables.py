@@ -59,10 +59,10 @@ class Table:
     key: Key | None
 
 
-def table_from_bytes(body: bytes, keys: KeyRing, path: Path, aad: bytes | None = None) -> Table:
+def table_from_bytes(body: bytes, keys: KeyRing, path: Path) -> Table:
     """What :func:`table_as_bytes` has made. ``path`` is what errors name. Raises UntrustedFile, and DayLocked where no
     key opens it."""
-    opened = opened_parquet(path, io.BytesIO(body), keys, aad)
+    opened = opened_parquet(path, io.BytesIO(body), keys)
     # Without the metadata, which may be damaged: polars panics at text that is not UTF-8.
     frame = pl.from_arrow(_read(opened.file).replace_schema_metadata(None))
     if not isinstance(frame, pl.DataFrame):
