@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from backfilld.core.backfill.answers import AnswerCheck, check_page, cut
 from backfilld.core.backfill.early import FOR_CLOCKS
-from backfilld.core.backfill.neighbours import AGREEING
+from backfilld.core.backfill.neighbours import AGREEING, CONTRADICTING
 from backfilld.core.backfill.questions import Again, At, Before, Found, Neighbour, Newest, Page, Query, Since, Tail
 from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
@@ -306,7 +306,7 @@ def test_a_trade_that_several_answers_have_named_is_known_before_its_row_comes(*
     named = (Neighbour(5, DAY_MS, is_row=False, is_sure=is_sure),)
     right, late = trade_frame([5], [DAY_MS]), trade_frame([5], [DAY_MS + 3_600_000])
     check = AnswerCheck(Page(IdRange(5, 5), beside=named))
-    for _ in range(AGREEING - 1):
+    for _ in range(CONTRADICTING - 1):
         with pytest.raises(UnexpectedAnswer, match="beside id 5"):
             check(late)
     with pytest.raises(UnexpectedAnswer, match="beside id 5") if is_sure else nullcontext():
@@ -317,8 +317,8 @@ def test_a_trade_that_several_answers_have_named_is_known_before_its_row_comes(*
 
 def test_an_answer_that_is_accepted_at_once_does_not_count_for_those_that_were_refused() -> None:
     check = AnswerCheck(Again(5, beside=(Neighbour(5, DAY_MS, is_row=True, is_sure=False),)))
-    for _ in range(AGREEING - 1):
+    for _ in range(CONTRADICTING - 1):
         with pytest.raises(UnexpectedAnswer, match="beside id 5"):
             check(trade_frame([5], [DAY_MS + 3_600_000]))
     check(trade_frame([5], [DAY_MS]))
-    assert (check.agreeing, check.against) == (1, AGREEING - 1)
+    assert (check.agreeing, check.against) == (1, CONTRADICTING - 1)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from backfilld.core.backfill.answers import AnswerCheck, cut
-from backfilld.core.backfill.neighbours import AGREEING, FOR_A_JUMP, KnownTrades
+from backfilld.core.backfill.neighbours import AGREEING, CONTRADICTING, FOR_A_JUMP, KnownTrades
 from backfilld.core.backfill.questions import Found, Newest, Page, Query, Since, Tail
 from backfilld.core.ids import IdSet
 from backfilld.core.model import MS_PER_DAY, IdRange
@@ -105,7 +105,7 @@ def test_a_trade_that_was_only_named_is_outvoted_and_forgotten(shift_ms: int) ->
     known, ids, wrong_ms = KnownTrades([STORED]), IdRange(200, 209), DAY_MS + HOUR_MS + shift_ms
     known.learn(Newest(0), Found(IdRange(209, 209), wrong_ms, wrong_ms, 1))
     trades = rows(200, DAY_MS + HOUR_MS + 5)
-    assert accepted_at(trades, Page(ids), known, ids) == 3
+    assert accepted_at(trades, Page(ids), known, ids) == CONTRADICTING
     known.begin_round()
     assert accepted_at(trades, Page(ids), known, ids) == 1
 
@@ -120,7 +120,7 @@ def test_two_answers_that_give_one_trade_two_times_need_others_that_agree(shift_
     known, ids = KnownTrades([]), IdRange(200, 209)
     known.learn(Since(0), found_in(rows(200, DAY_MS).head(1), Since(0)))
     assert accepted_at(rows(200, DAY_MS), Page(ids), known, ids) == 1
-    assert accepted_at(rows(200, DAY_MS + shift_ms), Page(ids), known, ids) == AGREEING
+    assert accepted_at(rows(200, DAY_MS + shift_ms), Page(ids), known, ids) == CONTRADICTING
 
 
 WRONG = {
@@ -137,7 +137,7 @@ def test_rows_that_cannot_follow_those_before_them_need_others_that_agree(wrong:
     known.learn(Page(IdRange(200, 209)), found_in(rows(200, DAY_MS), Page(IdRange(200, 209))))
     right = rows(210, DAY_MS + 10_000)
     assert accepted_at(right, Page(ids), known, ids) == 1
-    assert accepted_at(right.with_columns(**WRONG[wrong]), Page(ids), known, ids) == AGREEING
+    assert accepted_at(right.with_columns(**WRONG[wrong]), Page(ids), known, ids) == CONTRADICTING
 
 
 @pytest.mark.parametrize("wrong", WRONG)

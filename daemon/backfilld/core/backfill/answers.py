@@ -94,13 +94,18 @@ class AnswerCheck:
         self._doubtful.append(trades)
         is_certain = why.is_certain and isinstance(self._query, Page | Tail | At)
         agreeing = sum(say_the_same(each, trades, self._query) for each in self._doubtful)
-        others = self._refused + (len(self._doubtful) - agreeing if self.is_wary else 0)
-        lead = 1 if not self.is_wary else AGREEING if isinstance(self._query, Page | Tail) else LEAD
+        others = len(self._doubtful) - agreeing
         self.agreeing = agreeing
-        if is_certain or agreeing < why.answers or agreeing < others + lead:
+        if is_certain or agreeing < others + why.answers or agreeing < others + self._refused + self._lead:
             is_proof = is_certain and not self._refused and len(self._doubtful) > AGREEING
-            is_alone, against = self.is_wary and not is_certain, why.against if is_proof else None
-            raise UnexpectedAnswer(why.reason, contradicts=against, is_alone=is_alone)
+            raise UnexpectedAnswer(why.reason, contradicts=why.against if is_proof else None, is_alone=not is_certain)
+
+    @property
+    def _lead(self) -> int:
+        """How many more answers must say it than could not be used."""
+        if not self.is_wary:
+            return 1
+        return AGREEING if isinstance(self._query, Page | Tail) else LEAD
 
 
 def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.DataFrame, Found]:

@@ -1,18 +1,18 @@
 """What is known of a window: its ends, the ids received, and those that are missing.
 
-Owns the read-only side of a plan, and which of its rows are doubted. Must not ask, and must not take answers; the plan
-does.
+Owns the read-only side of a plan. Must not ask, and must not take answers; the plan does.
 """
 
 from collections.abc import Iterable
 
+from backfilld.core.backfill.doubts import Doubts
 from backfilld.core.backfill.neighbours import KnownTrades
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.pace import Pace
 from backfilld.core.backfill.paging import towards_end
-from backfilld.core.backfill.questions import Again, At, Before, Found, Newest, Page, Query, Since, Tail, brings_rows
+from backfilld.core.backfill.questions import Again, Before, Found, Newest, Page, Tail
 from backfilld.core.backfill.support import Support
-from backfilld.core.backfill.wanted_ids import WantedIds, asked_ids
+from backfilld.core.backfill.wanted_ids import WantedIds
 from backfilld.core.backfill.window_end import WindowEnd
 from backfilld.core.backfill.window_start import WindowStart
 from backfilld.core.ids import IdSet
@@ -40,10 +40,11 @@ class KnownWindow:
         self._head = head
         self._trades = trades
         self._end = WindowEnd(window.stop_ms, shown)
-        self._is_unconfirmed = self._nothing_is_before = False
         self._support = Support() if support is None else support
         if support is None:
             self._support.trust(ids.received)
+        self.doubts = Doubts(self._support, trades)
+        """Which rows are doubted."""
 
     @property
     def received(self) -> IdSet:
@@ -62,7 +63,7 @@ class KnownWindow:
     @property
     def doubted(self) -> IdSet:
         """The ids that came with answers that contradict each other."""
-        return self._trades.doubted
+        return self.doubts.doubted
 
     @property
     def is_waiting(self) -> bool:
@@ -75,57 +76,16 @@ class KnownWindow:
         return self._support.weak(self.received) if self._head.proves else IdSet()
 
     def _confirmation(self) -> Again | None:
-        """The question for a trade that is stored, of rows that too few answers speak for: once by the highest of their
-        ids, once by the lowest."""
-        weak = () if self._open or self._is_unconfirmed else self._lacks_support.ranges
-        by_turns = self._support.votes % 2
-        return next((Again(each.first_id if by_turns else each.last_id) for each in weak), None)
-
-    def _weigh(self, query: Query, found: Found) -> None:
-        """An answer was accepted: it speaks for what it has, and for what is next to it."""
-        if isinstance(query, Page | Tail) and query.overlaps:
-            ids = IdRange(query.first_id, query.first_id if found.ids is None else found.ids.last_id)
-        elif found.ids is None:
-            self._nothing_is_before |= isinstance(query, Before)
-            if not isinstance(query, Before) or self.first_id is None:
-                return
-            ids = IdRange(self.first_id, self.first_id)
-        elif isinstance(query, Before | At) and not isinstance(query, Again):
-            ids = IdRange(found.ids.last_id, found.ids.last_id + 1)
-        else:
-            ids = found.ids
-        if not brings_rows(query) and found.against > found.agreeing and not self._support.has_sure(ids):
-            self._trades.doubted |= IdSet((ids,))
-        agreeing = found.agreeing + (isinstance(query, Since) and self._nothing_is_before)
-        self._support.vote(ids, agreeing, found.against, self.received)
-        if found.against:
-            self._trades.doubted |= self._support.outvoted(self.received)
+        """The question for a trade of rows that too few answers speak for, where the window is all that is wanted."""
+        return None if self._open or not self._head.proves else self.doubts.confirmation(self.received)
 
     def doubt_beside(self, query: Page | Tail | Again | Newest) -> bool:
-        """No answer to this question could be used. Whether rows beside its ids are doubted, for which too few answers
-        speak, or all that was named, as no row is there."""
-        match query:
-            case Again(trade_id) | Newest(at_least_id=trade_id):
-                ids = IdRange(trade_id, trade_id)
-            case _:
-                ids = asked_ids(query)
-        is_named = isinstance(query, Newest) and ids.first_id not in self.received
-        is_row = bool(self.received) and not is_named
-        if (self._ids.is_wary and not is_row) or query == Newest(0):
-            # Several answers have named it and go on to, or none has named anything.
-            return False
-        weak = self._support.beside(ids, self.received) if is_row else IdSet((ids,))
-        self._trades.doubted |= weak
-        return bool(weak)
+        """No answer to this question could be used. Whether rows beside its ids are doubted."""
+        return self.doubts.doubt_beside(query, self.received, is_wary=self._ids.is_wary)
 
     def doubt_what_is_contested(self) -> bool:
         """Nothing is left to ask. Whether rows are doubted that some answers contradict, and too few speak for."""
-        self._trades.doubted |= self._support.contested(self.received)
-        return bool(self.doubted)
-
-    def doubt(self, trade_id: int) -> None:
-        """Doubt a stored trade that answers contradict."""
-        self._trades.doubted |= IdSet((IdRange(trade_id, trade_id),))
+        return self.doubts.doubt_what_is_contested(self.received)
 
     @property
     def is_located(self) -> bool:

@@ -5,9 +5,9 @@ another day. Its rows would go to the wrong file, and the window would seem to e
 symbol.
 
 1. A known trade is equal in each answer, and trades follow each other as :mod:`.adjoining` allows. If an answer breaks
-   this, AGREEING answers must be equal before it is believed. If it is off by more than HALF_DAY_MS from a sure row, or
-   changes the time of a sure trade, it is never believed. A trade is sure if it was stored before, or if several
-   answers agree on it.
+   this, CONTRADICTING more answers must say so than say anything else. If it is off by more than HALF_DAY_MS from a
+   sure row, or changes the time of a sure trade, it is never believed. A trade is sure if it was stored before, or if
+   several answers agree on it.
 2. An answer that begins more than A_JUMP ids after the one asked for takes FOR_A_JUMP equal answers, unless it begins
    with a known trade.
 3. The rows of a page show the pace of trading, whatever day they claim. At that pace, within a factor of PACE_FACTOR
@@ -39,6 +39,10 @@ hours of a symbol differ by about this much."""
 
 AGREEING = 3
 """Equal answers needed to believe rows that do not fit their neighbours."""
+
+CONTRADICTING = 8
+"""Answers that it takes to believe what cannot stand beside a trade that is known. A thousand pages of which three of
+ten answers are an hour early have one in 15 that is believed; if one of ten is, one in 100,000."""
 
 A_JUMP, FOR_A_JUMP = 100, 5
 """If more than 100 ids in a row seem to be absent, and the trade after them is not known, five equal answers are
@@ -75,12 +79,13 @@ class KnownTrades:
     def learn(self, query: Query, found: Found) -> None:
         """Take note of the first and last trade of an answer. Trades that it contradicts are doubted."""
         if found.ids is None:
-            return
+            return 0
         first, last = _ends(found, found.ids, is_row=brings_rows(query))
         if not brings_rows(query):
             self._doubt_beside(last, self._rows)
             insort(self._named, last, key=_place)
-            return
+            return self._contradicted(last, self._rows)
+        contradicted = sum(self._contradicted(end, self._named) for end in {first, last})
         for end in (first, last):
             self._doubt_beside(end, self._named)
         self._named = [each for each in self._named if all(_agree(each, end) for end in (first, last))]
@@ -88,6 +93,7 @@ class KnownTrades:
         self._doubt(last, self._above(self._rows, last.trade_id + 1))
         self._receive(first)
         self._receive(last)
+        return contradicted
 
     def follow(self, found: Found) -> None:
         """Take note of the newest of rows that came from a stream."""
@@ -120,6 +126,12 @@ class KnownTrades:
     def _doubt(self, one: Neighbour | None, other: Neighbour | None) -> None:
         if one is not None and other is not None and not _agree(one, other):
             self.doubted |= IdSet.of(each.came_with for each in (one, other) if each.came_with and not each.is_sure)
+
+    @staticmethod
+    def _contradicted(trade: Neighbour, trades: list[Neighbour]) -> int:
+        """How many of these give the trade another row."""
+        first, stop = bisect_left(trades, trade.trade_id, key=_id), bisect_right(trades, trade.trade_id, key=_id)
+        return sum(not is_same(each, trade) for each in trades[first:stop])
 
     @staticmethod
     def _below(trades: list[Neighbour], trade_id: int) -> Neighbour | None:
@@ -176,7 +188,8 @@ def misfit(trades: pl.DataFrame, asked_id: int, beside: tuple[Neighbour, ...]) -
     of = min(broken or [nearest], key=lambda each: (not each.is_proof, not each.trade.is_row, each.distance))
     beside_it = f"id {of.trade.trade_id} of T {of.trade.at_ms}"
     reason = f"rows from T {first.at_ms} for ids from {first_id} on, beside {beside_it}"
-    return Misfit(reason, is_certain=bool(broken) and of.is_proof, against=of.trade.trade_id)
+    answers = CONTRADICTING if broken else AGREEING
+    return Misfit(reason, is_certain=bool(broken) and of.is_proof, answers=answers, against=of.trade.trade_id)
 
 
 def is_tied(trades: pl.DataFrame, beside: Sequence[Neighbour]) -> bool:

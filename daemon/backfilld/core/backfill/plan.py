@@ -71,8 +71,7 @@ class BackfillPlan(KnownWindow):
         )
         self._failures: list[Failure] = []
         self._refusal: Failure | None = None
-        self._open = 0
-        self._start_was_doubted = False
+        self._open, self._start_was_doubted = 0, False
         self._pace = Pace(window.start_ms, spans, now_ms or None)
         self._begin(spans, first_is_proven=first_is_proven, last_is_proven=last_is_proven)
 
@@ -148,7 +147,7 @@ class BackfillPlan(KnownWindow):
         """Enter an accepted answer; its rows are on their way to the disk. ``now_ms`` as for the plan, if known."""
         self._end.shown.now_ms = self._pace.now_ms = now_ms or self._pace.now_ms
         self._came_back(query)
-        self._trades.learn(query, found)
+        contradicted = self._trades.learn(query, found)
         if isinstance(query, Page | Tail):
             self._receive(query, found)
         self._answer_start(query, found)
@@ -168,7 +167,7 @@ class BackfillPlan(KnownWindow):
                     self._failures.append(Failure(query, reason))
         if self._head.is_missing and self._has_trades:
             self._doubt_start(query)
-        self._weigh(query, found)
+        self.doubts.weigh(query, found, self.first_id, self.received, contradicted)
 
     def _receive(self, query: Page | Tail, found: Found) -> None:
         if self._is_of_window(found):
@@ -225,8 +224,9 @@ class BackfillPlan(KnownWindow):
         self._came_back(query)
         if isinstance(query, Since) and self._head.first_failed():
             return
-        self._is_unconfirmed |= isinstance(query, Again)
-        if not isinstance(query, Again) and (query == self.neighbour or isinstance(query, At)):
+        if isinstance(query, Again):
+            self.doubts.confirmation_failed()
+        elif query == self.neighbour or isinstance(query, At):
             self._head.proof_failed(query)
             return
         if isinstance(query, Page | Tail):
@@ -260,7 +260,7 @@ class BackfillPlan(KnownWindow):
         if isinstance(query, Since):
             self._head.first_failed()
         elif isinstance(query, Again):
-            self._is_unconfirmed = True
+            self.doubts.confirmation_failed()
         elif query == self.neighbour or isinstance(query, At):
             self._head.neighbour_refused(first_held)
         elif isinstance(query, Page) or (isinstance(query, Tail) and self._is_wanted(query.first_id)):
@@ -283,9 +283,9 @@ class BackfillPlan(KnownWindow):
     def top_up(self, *, asks_end: bool = True) -> None:
         """Begin a new round: ask again for ids that were given up and, with ``asks_end``, for new trades."""
         self._failures.clear()
-        self._start_was_doubted = self._is_unconfirmed = False
+        self._start_was_doubted = False
+        self.doubts.begin_round()
         self._ids.begin_round()
-        self._trades.begin_round()
         self._end.begin_round((self.received.last_id, self._pace.last_ms) if self.received else None)
         if not asks_end and self.received and not self._end.shown.is_behind(self.received.last_id, self._pace.last_ms):
             self._end.settle(self.received.last_id)
