@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from backfilld.core.backfill.doubts import Doubts
+from backfilld.core.backfill.doubts import MOST_AGAIN, Doubts
 from backfilld.core.backfill.neighbours import KnownTrades
-from backfilld.core.backfill.questions import Found, Newest, Page, Query
+from backfilld.core.backfill.questions import Again, Found, Newest, Page, Query
 from backfilld.core.backfill.support import CONTESTED, Support
 from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
@@ -46,3 +46,17 @@ def test_rows_that_several_answers_brought_are_forgotten_once_more_name_their_la
     page, name = (Page(PART), replace(PAGE, is_confirmed=True, agreeing=3)), (Newest(0), OTHER)
     assert not weighed(page, *[name] * 5)[0].doubted
     assert weighed(page, *[name] * 6)[0].doubted == ROWS
+
+
+def test_answers_that_contradict_each_other_for_ever_end_a_round() -> None:
+    trades, first = KnownTrades([]), Found(IdRange(5000, 5000), DAY_MS, DAY_MS, 1)
+    doubts = Doubts(Support(), trades)
+    doubts.weigh(Page(PART), PAGE, PART.first_id, ROWS, trades.learn(Page(PART), PAGE))
+    asked = 0
+    while (again := doubts.confirmation(ROWS)) is not None:
+        assert isinstance(again, Again)
+        found, asked = first if again.trade_id == PART.first_id else OTHER, asked + 1
+        doubts.weigh(again, found, PART.first_id, ROWS, trades.learn(again, found))
+    assert asked == MOST_AGAIN
+    doubts.begin_round()
+    assert doubts.confirmation(ROWS) is not None

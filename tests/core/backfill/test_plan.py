@@ -326,7 +326,8 @@ def test_an_exchange_that_knows_no_time_before_the_window_is_asked_for_the_first
     plan.answered(row_before, Found(IdRange(4, 4), DAY_MS - 1, DAY_MS - 1, 1))
     while (again := plan.take()) is not None:
         assert isinstance(again, Again)
-        plan.answered(again, Found(IdRange(again.trade_id, again.trade_id), DAY_MS, DAY_MS, 1))
+        at_ms = DAY_MS + again.trade_id - 5
+        plan.answered(again, Found(IdRange(again.trade_id, again.trade_id), at_ms, at_ms, 1))
     assert plan.is_complete
     assert plan.proven_first_id == 5
 

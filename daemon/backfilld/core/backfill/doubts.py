@@ -12,6 +12,9 @@ from backfilld.core.backfill.wanted_ids import asked_ids
 from backfilld.core.ids import IdSet
 from backfilld.core.model import IdRange
 
+MOST_AGAIN = 60
+"""How often a round asks for trades again. If three of ten answers are wrong, two contested parts in 100 take more."""
+
 
 class Doubts:
     """The doubts about the rows of one plan: ``support`` counts the answers, ``trades`` are those to compare with."""
@@ -20,6 +23,7 @@ class Doubts:
         self._support = support
         self._trades = trades
         self._is_unconfirmed = self._nothing_is_before = False
+        self._again = 0
 
     @property
     def doubted(self) -> IdSet:
@@ -28,7 +32,7 @@ class Doubts:
 
     def begin_round(self) -> None:
         """Trades may be asked for again, and what was only named is forgotten."""
-        self._is_unconfirmed = False
+        self._is_unconfirmed, self._again = False, 0
         self._trades.begin_round()
 
     def confirmation_failed(self) -> None:
@@ -38,13 +42,14 @@ class Doubts:
     def confirmation(self, received: IdSet) -> Again | None:
         """The question for a trade that is stored, of rows that too few answers speak for: once by the highest of their
         ids, once by the lowest."""
-        weak = () if self._is_unconfirmed else self._support.weak(received).ranges
+        weak = () if self._is_unconfirmed or self._again >= MOST_AGAIN else self._support.weak(received).ranges
         by_turns = self._support.votes % 2
         return next((Again(each.first_id if by_turns else each.last_id) for each in weak), None)
 
     def weigh(self, query: Query, found: Found, first_id: int | None, received: IdSet, contradicted: int) -> None:
         """An answer was accepted that gives ``contradicted`` of the trades that answers have named or brought another
         row than they do. ``first_id`` is the window's first, as far as it is known."""
+        self._again += isinstance(query, Again)
         ids = self._spoken_for(query, found, first_id)
         if ids is None:
             return
