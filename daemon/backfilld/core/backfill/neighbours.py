@@ -76,8 +76,15 @@ class KnownTrades:
             self._receive(Neighbour(span.ids.first_id, span.first_ms, is_row=True))
             self._receive(Neighbour(span.ids.last_id, span.last_ms, is_row=True))
 
-    def learn(self, query: Query, found: Found) -> None:
-        """Take note of the first and last trade of an answer. Trades that it contradicts are doubted."""
+    def doubt(self, ids: IdRange) -> None:
+        """Doubt what came of these ids: it is to be asked for again."""
+        self.doubted |= IdSet((ids,))
+
+    def learn(self, query: Query, found: Found) -> int:
+        """Take note of the first and last trade of an answer. Trades that it contradicts are doubted.
+
+        Returns how many trades are known otherwise: the stored one that the answer names, or those that were named and
+        that it brings."""
         if found.ids is None:
             return 0
         first, last = _ends(found, found.ids, is_row=brings_rows(query))
