@@ -1,6 +1,7 @@
 """``backfilld verify --against archive`` and ``--repair`` as processes, on the embedded exchange and its archive."""
 
 import json
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -93,14 +94,19 @@ class World:
 async def filled(
     directory: Path, *, instrument: Instrument = BTC, defects: dict[str, list[ArchiveDefect]] | None = None
 ) -> AsyncIterator[World]:
-    """The world, filled by the command line."""
+    """The world, filled by the command line, or with a copy of what that has stored for an earlier test."""
     tape = Tape.generate_days(first_day=DAYS[0] - timedelta(days=2), stop_ms=at_hour(12), trades_per_day=ROWS, seed=3)
     options = ExchangeOptions(archive_delay_s=0, archive_defects=defects or {})
     async with exchange_at(12, {instrument: tape}, options) as exchange:
         known = {"ARCHIVE_URL": exchange.url, "INSTRUMENTS": str(instrument)}
         world = World(exchange, Daemon(exchange, directory / "cache", known), instrument)
-        ended = await world.daemon.run("fill", "--from", str(DAYS[0]), "--to", str(DAYS[-1]))
-        assert ended.code == 0, ended
+        earlier = directory.parent / f"{instrument.market}-{sorted((defects or {}).items())}".replace("/", "-")
+        if earlier.exists():
+            shutil.copytree(earlier, world.daemon.cache_dir)
+        else:
+            ended = await world.daemon.run("fill", "--from", str(DAYS[0]), "--to", str(DAYS[-1]))
+            assert ended.code == 0, ended
+            shutil.copytree(world.daemon.cache_dir, earlier)
         yield world
 
 
