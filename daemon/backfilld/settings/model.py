@@ -4,19 +4,19 @@ Owns the rules. Where values come from is in ``sources``. Must not act on any of
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -77,6 +77,37 @@ def _split_words(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
+def _ignore_case(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _instruments(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("name at least one instrument, such as spot:BTCUSDT")
+    return tuple(map(instrument_text, value))
+
+
+def _given(value: object) -> object:
+    if value == "":
+        raise ValueError("it must be the path of a directory, and is empty")
+    return value
+
+
+def _urls(rule: Callable[[str], str]) -> AfterValidator:
+    """Several are separated by commas or spaces."""
+    return AfterValidator(lambda value: ", ".join(dict.fromkeys(map(rule, value.replace(",", " ").split() or [value]))))
+
+
+def _unless_empty(rule: Callable[[str], str]) -> AfterValidator:
+    return AfterValidator(lambda value: value and rule(value))
+
+
+BaseUrls = Annotated[str, _urls(base_url)]
+StreamUrls = Annotated[str, _urls(stream_url)]
+Listen = Annotated[str, AfterValidator(lambda value: str(parse_address(value.strip()) or "off"))]
+AnyCase = BeforeValidator(_ignore_case)
+
+
 class Settings(BaseModel):
     """All settings, checked and frozen.
 
@@ -88,9 +119,13 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cache_enabled: bool = True
-    cache_dir: Path = Path("context_history_dir/backfill_cache")
+    cache_dir: Annotated[Path, BeforeValidator(_given), AfterValidator(directory)] = Path(
+        "context_history_dir/backfill_cache"
+    )
     state_dir: Path | None = None
-    instruments: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ("spot:BTCUSDT",)
+    instruments: Annotated[tuple[str, ...], BeforeValidator(_split_words), AfterValidator(_instruments)] = (
+        "spot:BTCUSDT",
+    )
     days: int = Field(0, ge=0, le=3650)
     keep_days: int = Field(0, ge=0)
     max_concurrent: int = Field(5, ge=1, le=64)
@@ -101,36 +136,38 @@ class Settings(BaseModel):
     live: bool = True
     live_silence_seconds: Seconds = 60
     live_patience_seconds: Seconds = 30
-    ready_when: Literal["complete", "started"] = "complete"
+    ready_when: Annotated[Literal["complete", "started"], AnyCase] = "complete"
     grace_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10
     request_timeout_seconds: Seconds = 20
-    compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = "zstd"
+    compression: Annotated[Literal["zstd", "snappy", "lz4", "gzip", "none"], AnyCase] = "zstd"
     compression_level: int | None = None
-    spot_url: str = RULES[Market.SPOT].rest_url
-    um_url: str = RULES[Market.UM].rest_url
-    cm_url: str = RULES[Market.CM].rest_url
-    spot_stream_url: str = ", ".join(RULES[Market.SPOT].stream_urls)
-    um_stream_url: str = ", ".join(RULES[Market.UM].stream_urls)
-    cm_stream_url: str = ", ".join(RULES[Market.CM].stream_urls)
-    archive_url: str = "https://data.binance.vision"
-    encryption: Literal["none", "parquet"] = "none"
+    spot_url: BaseUrls = RULES[Market.SPOT].rest_url
+    um_url: BaseUrls = RULES[Market.UM].rest_url
+    cm_url: BaseUrls = RULES[Market.CM].rest_url
+    spot_stream_url: StreamUrls = ", ".join(RULES[Market.SPOT].stream_urls)
+    um_stream_url: StreamUrls = ", ".join(RULES[Market.UM].stream_urls)
+    cm_stream_url: StreamUrls = ", ".join(RULES[Market.CM].stream_urls)
+    archive_url: Annotated[str, AfterValidator(base_url)] = "https://data.binance.vision"
+    encryption: Annotated[Literal["none", "parquet"], AnyCase] = "none"
     key_file: Path | None = Field(default_factory=credential_path)
-    remote_url: str = ""
-    remote_endpoint: str = ""
+    remote_url: Annotated[str, _unless_empty(bucket_url)] = ""
+    remote_endpoint: Annotated[str, _unless_empty(endpoint_url)] = ""
     remote_region: str = ""
     remote_allow_http: bool = False
     remote_push: bool = True
     remote_pull: bool = True
     remote_concurrent: int = Field(4, ge=1, le=32)
     plain_http_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ()
-    api_listen: str = "off"
-    stream_listen: str = "off"
-    api_hosts: Annotated[tuple[str, ...], BeforeValidator(_split_words)] = ()
+    api_listen: Listen = "off"
+    stream_listen: Listen = "off"
+    api_hosts: Annotated[
+        tuple[str, ...], BeforeValidator(_split_words), AfterValidator(lambda value: tuple(map(host_name, value)))
+    ] = ()
     api_forward: bool = True
     api_weight_share: float = Field(0.5, ge=0, le=1)
     api_wait_seconds: Seconds = 8
-    log_format: Literal["auto", "console", "json"] = "auto"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Annotated[Literal["auto", "console", "json"], AnyCase] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
@@ -185,51 +222,12 @@ class Settings(BaseModel):
         """The instruments, each once, in the order given."""
         return tuple(dict.fromkeys(map(Instrument.parse, self.instruments)))
 
-    @field_validator("instruments")
-    @classmethod
-    def _check_instruments(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("name at least one instrument, such as spot:BTCUSDT")
-        return tuple(map(instrument_text, value))
-
-    @field_validator("log_level", "log_format", "compression", "encryption", "ready_when", mode="before")
-    @classmethod
-    def _ignore_case(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
-
-    @field_validator(*_URL_OF.values())
-    @classmethod
-    def _check_urls(cls, value: str) -> str:
-        """Several are separated by commas or spaces."""
-        return ", ".join(dict.fromkeys(map(base_url, value.replace(",", " ").split() or [value])))
-
-    @field_validator(*_STREAM_URL_OF.values())
-    @classmethod
-    def _check_stream_urls(cls, value: str) -> str:
-        """Several are separated by commas or spaces."""
-        return ", ".join(dict.fromkeys(map(stream_url, value.replace(",", " ").split() or [value])))
-
-    @field_validator("archive_url")
-    @classmethod
-    def _check_url(cls, value: str) -> str:
-        return base_url(value)
-
     @model_validator(mode="after")
     def _check_http(self) -> Self:
         names = (*_URL_OF.values(), *_STREAM_URL_OF.values(), "archive_url")
         for name, url in [(each, url) for each in names for url in getattr(self, each).split(", ")]:
             check_scheme(name, url, self.plain_http_hosts)
         return self
-
-    @field_validator("remote_url")
-    @classmethod
-    def _check_bucket(cls, value: str) -> str:
-        return value and bucket_url(value)
-
-    @field_validator("remote_endpoint")
-    @classmethod
-    def _check_endpoint(cls, value: str) -> str:
-        return value and endpoint_url(value)
 
     @model_validator(mode="after")
     def _check_remote(self) -> Self:
@@ -243,16 +241,6 @@ class Settings(BaseModel):
             )
         return self
 
-    @field_validator("api_listen", "stream_listen")
-    @classmethod
-    def _check_listen(cls, value: str) -> str:
-        return str(parse_address(value.strip()) or "off")
-
-    @field_validator("api_hosts")
-    @classmethod
-    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(host_name, value))
-
     @model_validator(mode="after")
     def _check_exposure(self) -> Self:
         for name in ("api_listen", "stream_listen"):
@@ -263,18 +251,6 @@ class Settings(BaseModel):
                     "that they ask, or listen on 127.0.0.1"
                 )
         return self
-
-    @field_validator("cache_dir", mode="before")
-    @classmethod
-    def _check_given(cls, value: object) -> object:
-        if value == "":
-            raise ValueError("it must be the path of a directory, and is empty")
-        return value
-
-    @field_validator("cache_dir")
-    @classmethod
-    def _check_directory(cls, value: Path) -> Path:
-        return directory(value)
 
     @model_validator(mode="after")
     def _check_encryption(self) -> Self:
