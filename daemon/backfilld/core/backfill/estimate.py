@@ -84,6 +84,9 @@ def estimate(known: Known, last_ids: Mapping[date, int], page_weight: int) -> Es
             missing = _missing(known, reached, last, last_ids)
             trades += missing
             requests += -(-missing // PAGE_ROWS) + QUESTIONS_PER_RUN
+            # They prove where an archive day beside the run ends or begins, before it is written.
+            ends = (first - ONE_DAY, first), (last + ONE_DAY, last)
+            requests += sum(days.get(day) == ARCHIVE and edge not in known.certificates for day, edge in ends)
     return Estimate(days, requests, requests * page_weight, trades, sum(known.sizes.values()))
 
 
