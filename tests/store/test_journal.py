@@ -189,7 +189,7 @@ def test_what_is_not_a_plain_file_is_refused(path: Path, kind: str) -> None:
         os.mkfifo(path)
     with pytest.raises(StoreError):
         JournalWriter(path)
-    with pytest.raises(StoreError):
+    with pytest.raises(UntrustedFile, match="regular file"):
         read_journal(path)
     assert victim.read_text() == "precious"
 

@@ -10,6 +10,7 @@ The file is ``HEADER``, then records (:mod:`backfilld.store.journal_records`).
 Owns the file. Must not decide when the day file is rewritten (:mod:`backfilld.core.day.saving`).
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from backfilld.core.merge import Merged, deduplicate
 from backfilld.core.timespan import StoredSpan
 from backfilld.store.atomic import translated
 from backfilld.store.format.dayfile import spans_of
+from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
 from backfilld.store.journal_records import (
     HEADER,
@@ -36,6 +38,9 @@ from backfilld.store.journal_records import (
     read_record,
     whole_records,
 )
+
+_NOT_REGULAR = {errno.ELOOP, errno.ENXIO, errno.EISDIR}
+"""Of a link, a pipe or a device, a directory."""
 
 KEPT_ROWS = 32_768
 """Rows of a journal that stay in memory once they are read. A journal may have twice those of its day: the others are
@@ -121,9 +126,9 @@ class JournalWriter:
 def reading_journal(path: Path, keys: KeyRing = NO_KEYS) -> Iterator[list[Record]]:
     """Yield the records of a journal, as they were appended; none if there is no journal.
 
-    A torn end is ignored and left where it is: this is for readers beside a writer. Raises StoreError,
-    UntrustedFile for a journal of a newer version or with a whole record that this program did not write, and DayLocked
-    for one with a record that no key opens.
+    A torn end is ignored and left where it is: this is for readers beside a writer. Raises StoreError, UntrustedFile
+    for what is not a regular file, for a journal of a newer version or with a whole record that this program did not
+    write, and DayLocked for one with a record that no key opens.
     """
     descriptor = _opened_to_read(path)
     if descriptor is None:
@@ -143,6 +148,10 @@ def _opened_to_read(path: Path) -> int | None:
             return _opened(path, os.O_RDONLY)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno in _NOT_REGULAR:
+                raise UntrustedFile("it is not a regular file") from error
+            raise
 
 
 def remove_journal(path: Path, *, is_final: bool = False) -> None:
@@ -208,7 +217,7 @@ def _opened(path: Path, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(0, "it is not a regular file")
+        raise OSError(errno.ENXIO, "it is not a regular file")
     return descriptor
 
 

@@ -322,3 +322,25 @@ def test_an_answer_that_is_accepted_at_once_does_not_count_for_those_that_were_r
             check(trade_frame([5], [DAY_MS + 3_600_000]))
     check(trade_frame([5], [DAY_MS]))
     assert (check.agreeing, check.against) == (1, CONTRADICTING - 1)
+
+
+    assert (check.agreeing, check.against) == (1, AGREEING - 1)
+
+
+@pytest.mark.parametrize(("back_ms", "takes"), [(60_000, 1), (60_001, AGREEING)])
+def test_an_answer_whose_times_go_back_is_believed_only_if_several_say_so(back_ms: int, takes: int) -> None:
+    """The times of a whole page ran backwards under ids that ascend, and it was stored."""
+    rows = trade_frame([5, 6, 7], [DAY_MS + back_ms, DAY_MS, DAY_MS + 1])
+    check = AnswerCheck(Page(IdRange(5, 7)))
+    for _ in range(takes - 1):
+        with pytest.raises(UnexpectedAnswer, match="comes behind"):
+            check(rows)
+    check(rows)
+
+
+def test_the_time_of_a_marker_goes_back_as_it_likes() -> None:
+    rows = trade_frame([5, 6, 7], [DAY_MS + 3_600_000, DAY_MS, DAY_MS + 3_600_001])
+    is_marker = pl.col("a") == 6
+    marker = [pl.when(is_marker).then(0.0).otherwise(name).alias(name) for name in ("p", "q")]
+    marker += [pl.when(is_marker).then(-1).otherwise(name).alias(name) for name in ("f", "l")]
+    AnswerCheck(Page(IdRange(5, 7)))(rows.with_columns(marker))

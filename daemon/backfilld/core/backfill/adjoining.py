@@ -7,6 +7,7 @@ asked for."""
 import polars as pl
 
 from backfilld.core.backfill.questions import Edge, Neighbour
+from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.division import OUT_OF_ORDER_MS
 
 PRICE_STEP = 2.0
@@ -44,6 +45,16 @@ def can_follow(lower: Neighbour, upper: Neighbour) -> bool:
         lower.edge.price <= upper.edge.price * PRICE_STEP and upper.edge.price <= lower.edge.price * PRICE_STEP
     )
     return is_step and lower.edge.last_trade_id < upper.edge.first_trade_id
+
+
+def goes_back(trades: pl.DataFrame) -> tuple[int, int] | None:
+    """Two times of rows in sequence of their ids of which the second is earlier than it can be; None if all can be."""
+    if trades["T"].is_sorted():
+        return None
+    times = trades.filter(~MARKER)["T"]
+    latest = times.cum_max()
+    at = int((latest - times).arg_max() or 0) if times.len() else 0
+    return (latest[at], times[at]) if times.len() and times[at] < latest[at] - OUT_OF_ORDER_MS else None
 
 
 def _is_marker(trade: Neighbour) -> bool:
