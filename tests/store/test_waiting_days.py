@@ -1,6 +1,7 @@
 """Days whose rows wait in a journal: read together with the file, every row once, whatever a crash left of the two."""
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -251,3 +252,28 @@ def test_whatever_is_saved_and_whenever_it_crashes_every_row_is_there_once(
                 waiting.rewrite(manager, Addition(BTC, DAY, day_frame(new)))
             waiting = WaitingDays(SAVE_S)
     assert_has(manager, sorted(ids))
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied", "directory", "pipe", "other"])
+def test_rows_that_somebody_took_from_the_journal_are_not_claimed_any_more(
+    manager: BackfillCacheManager, how: str
+) -> None:
+    """They were, until the file was written next; a directory in place of the journal stopped the writer for good."""
+    waiting = WaitingDays(SAVE_S)
+    appended(waiting, manager, range(1000, 1040))
+    assert appended(waiting, manager, range(1040, 1045)).is_in_journal
+    journal = manager.journal_path(DAY)
+    if how == "emptied":
+        journal.write_bytes(b"")
+    else:
+        journal.unlink()
+    if how == "other":
+        journal.write_bytes(b"not a journal at all")
+    elif how == "directory":
+        journal.mkdir()
+    elif how == "pipe":
+        os.mkfifo(journal)
+    after = appended(waiting, manager, range(1045, 1050))
+    ids = [*range(1000, 1040), *range(1045, 1050)]
+    assert after.record.rows == len(ids)
+    assert_has(manager, ids)

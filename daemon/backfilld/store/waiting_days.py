@@ -4,6 +4,7 @@ Owns the choice between an append and a rewrite, for one process that has the ca
 """
 
 import math
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -180,10 +181,11 @@ class WaitingDays:
         return known.certificate if known is not None and is_same else manager.known(day)
 
     def _known(self, manager: BackfillCacheManager, day: date) -> _Day | None:
-        """The day, read again if the file is another one than this process wrote or read last."""
+        """The day, read again if the file or the journal is another one than this process wrote or read last."""
         stamp = stamp_of(manager.get_cache_path(day))
         known = self._days.get((manager.instrument, day))
-        if known is not None and known.stamp == stamp:
+        journal_bytes = _size_of(manager.journal_path(day))
+        if known is not None and known.stamp == stamp and known.journal_bytes in {0, journal_bytes}:
             return known
         _quarantine_unreadable(manager.journal_path(day), manager.encoding.keys)
         certificate = manager.record(day) if manager.is_stored(day) else None
@@ -209,6 +211,15 @@ class WaitingDays:
             turn_s=known.turn_with(str(manager.instrument), rows, now_s, self._save_s),
         )
         self._keep(manager.instrument, day, noted)
+
+
+def _size_of(path: Path) -> int | None:
+    """Of a regular file; None for what is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _quarantine_unreadable(path: Path, keys: KeyRing) -> None:

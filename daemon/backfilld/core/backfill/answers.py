@@ -10,9 +10,9 @@ from math import isfinite
 
 import polars as pl
 
-from backfilld.core.backfill.adjoining import edge_of, goes_back
+from backfilld.core.backfill.adjoining import edge_of
 from backfilld.core.backfill.agreement import ALONE, LEAD, say_the_same
-from backfilld.core.backfill.early import too_early
+from backfilld.core.backfill.early import gone_back, too_early
 from backfilld.core.backfill.neighbours import AGREEING, Misfit, is_tied, misfit
 from backfilld.core.backfill.questions import Again, At, Before, Found, Newest, Page, Query, Since, Tail, brings_rows
 from backfilld.core.day.division import first_row_from
@@ -81,7 +81,7 @@ class AnswerCheck:
         if asked_id is not None:
             beside = misfit(trades, asked_id, known)
             found = None if beside is None and is_tied(trades, stored) else found or beside
-        found = found or _backwards(trades)
+        found = found or gone_back(trades)
         self.agreeing = 1
         if found is None and not self.is_wary:
             return
@@ -107,11 +107,6 @@ class AnswerCheck:
         if not self.is_wary:
             return 1
         return AGREEING if isinstance(self._query, Page | Tail) else LEAD
-
-
-def _backwards(trades: pl.DataFrame) -> Misfit | None:
-    times = goes_back(trades)
-    return times and Misfit(f"T {times[1]} comes behind T {times[0]}", is_certain=False)
 
 
 def cut(trades: pl.DataFrame, query: Query, stop_ms: int | None) -> tuple[pl.DataFrame, Found]:
