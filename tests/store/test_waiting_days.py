@@ -277,3 +277,14 @@ def test_rows_that_somebody_took_from_the_journal_are_not_claimed_any_more(
     ids = [*range(1000, 1040), *range(1045, 1050)]
     assert after.record.rows == len(ids)
     assert_has(manager, ids)
+
+
+@pytest.mark.parametrize("body", [b"backfilld journal 1\n" + bytes(90), b"text"])
+def test_a_journal_that_somebody_puts_there_is_moved_aside(manager: BackfillCacheManager, body: bytes) -> None:
+    """One of another version ended the pipeline."""
+    waiting = WaitingDays(SAVE_S)
+    appended(waiting, manager, range(1000, 1040))
+    manager.journals.mkdir(parents=True, exist_ok=True)
+    manager.journal_path(DAY).write_bytes(body)
+    assert appended(waiting, manager, range(1040, 1045)).is_in_journal
+    assert_has(manager, list(range(1000, 1045)))

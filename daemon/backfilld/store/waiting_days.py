@@ -38,13 +38,16 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """A day as file and journal have it together. ``turn_s`` is when the file is to be rewritten, None while nothing
-    is in the journal. A day is over if later trades are known: the end of its round is soon enough."""
+    """A day as file and journal have it together. ``journal_bytes`` are those that this process knows to be whole
+    records, of the ``journal_size`` that stand on disk, None for no journal. ``turn_s`` is when the file is to be
+    rewritten, None while nothing is in the journal. A day is over if later trades are known: the end of its round is
+    soon enough."""
 
     stamp: Stamp | None
     certificate: Certificate
     journal_rows: int = 0
     journal_bytes: int = 0
+    journal_size: int | None = None
     turn_s: float | None = None
     is_over: bool = False
 
@@ -184,15 +187,15 @@ class WaitingDays:
         """The day, read again if the file or the journal is another one than this process wrote or read last."""
         stamp = stamp_of(manager.get_cache_path(day))
         known = self._days.get((manager.instrument, day))
-        journal_bytes = _size_of(manager.journal_path(day))
-        if known is not None and known.stamp == stamp and known.journal_bytes in {0, journal_bytes}:
+        journal = manager.journal_path(day)
+        if known is not None and known.stamp == stamp and known.journal_size == _size_of(journal):
             return known
-        _quarantine_unreadable(manager.journal_path(day), manager.encoding.keys)
+        _quarantine_unreadable(journal, manager.encoding.keys)
         certificate = manager.record(day) if manager.is_stored(day) else None
         if certificate is None:
             return None
         rows = certificate.rows - manager.rows_in_file(day)
-        return _Day(stamp, certificate, rows)
+        return _Day(stamp, certificate, rows, journal_size=_size_of(journal))
 
     def _note(
         self, manager: BackfillCacheManager, known: _Day, addition: Addition, after: Certificate, now_s: float
@@ -208,6 +211,7 @@ class WaitingDays:
             certificate=after,
             journal_rows=rows,
             journal_bytes=size,
+            journal_size=size,
             turn_s=known.turn_with(str(manager.instrument), rows, now_s, self._save_s),
         )
         self._keep(manager.instrument, day, noted)

@@ -267,9 +267,10 @@ def _check_footer_length(file: BinaryIO) -> None:
     """Arrow reads as much as the file names, which may be gigabytes of a sparse file."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - ENDING_BYTES))
-    named = int.from_bytes(file.read(4), "little")
+    ending = file.read(ENDING_BYTES)
     file.seek(0)
-    if size >= ENDING_BYTES and named > MAX_FOOTER_BYTES:
+    named = int.from_bytes(ending[:4], "little")
+    if ending[4:] in {b"PAR1", ENCRYPTED_MAGIC} and named > MAX_FOOTER_BYTES:
         raise UntrustedFile(f"it names a footer of {named} bytes")
 
 
