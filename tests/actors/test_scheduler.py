@@ -4,7 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
 import polars as pl
@@ -43,7 +43,7 @@ from backfilld.core.backfill.questions import Before, Newest, Page, Query, Since
 from backfilld.core.backfill.window_end import ANSWERS_IN_SILENCE, MOST_BELOW_SHOWN
 from backfilld.core.day.absences import NO_ABSENCES
 from backfilld.core.day.addition import Addition
-from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.certificate import Certificate, Source, Sourced
 from backfilld.core.day.start import DayStart
 from backfilld.core.frame import empty_trades
 from backfilld.core.markets import Pool
@@ -964,6 +964,9 @@ def deliver(desk: Desk, tape: Tape, day: date, *, opened: bool = True, instrumen
     """Take these trades of a day from the archive: its end is proven by the day that follows."""
     whole = day_tape(desk.tapes[instrument], day)
     hold(desk.store, tape, opened=opened, closed=tape.ids[-1] == whole.ids[-1], instrument=instrument)
+    record = desk.store.record(instrument, day)
+    sources = tuple(Sourced(Source("archive"), span.ids) for span in record.spans)
+    desk.store.hold(instrument, tape.frame, replace(record, sources=sources))
     desk.send.send_nowait(SyncEvent(instrument, ArchiveDayEnded(day)))
 
 

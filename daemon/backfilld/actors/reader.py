@@ -21,6 +21,7 @@ from backfilld.actors.messages import (
 )
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.division import goes_back
 from backfilld.core.day.figures import Figures
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
@@ -128,12 +129,22 @@ class _Reader:
                 if self._stop.is_set():
                     return
                 if day in stored and day not in known:
-                    records[day] = await self._store.load(instrument, day)
+                    records[day] = await self._loaded(instrument, day)
                     self._reading.steps += 1
         except DayLocked as error:
             await self._events.send(SyncEvent(instrument, DaysUnreadable(error)))
         else:
             await self._events.send(SyncEvent(instrument, DaysLoaded(records, shown)))
+
+    async def _loaded(self, instrument: Instrument, day: date) -> Certificate | None:
+        """A process that was killed may have left pages that contradict each other: nothing is proven of such a day."""
+        record = await self._store.load(instrument, day)
+        if record is None or record.opened or len(record.coverage.ranges) == record.rows:
+            return record
+        if not goes_back(await self._store.read(instrument, day_start_ms(day), day_stop_ms(day))):
+            return record
+        await self._store.distrust(instrument, day, "it has trades whose times contradict each other")
+        return None
 
     async def _remember(self, instrument: Instrument, shown: ShownEnd) -> None:
         """A disk that fails now fails the writer too, and then nothing is complete."""

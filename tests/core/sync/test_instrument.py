@@ -189,7 +189,10 @@ def test_a_removed_instrument_saves_and_leaves() -> None:
 
 def test_a_day_that_this_process_has_cut_is_forgotten_with_what_is_doubted_and_one_that_was_there_is_not() -> None:
     """A trade of another symbol seemed to begin today: the rows of today went to the day before."""
-    there, cut = certificate(DAY - timedelta(days=1), 100, 199), certificate(DAY, 200, 299)
+    there, cut = (
+        certificate(DAY - timedelta(days=1), 100, 199).proven_by([DayStart(DAY - timedelta(days=1), 100)]),
+        certificate(DAY, 200, 299),
+    )
     sync = begun(days=1)
     sync.on(events.DaysLoaded({there.day: there, DAY: None, DAY - timedelta(days=2): None}, None), at(NOON_S))
     sync.on(events.DayStored(cut, 0), at(NOON_S))

@@ -63,18 +63,23 @@ class Misfit:
     against: int | None = None
 
 
+NO_IDS = IdSet()
+
+
 class KnownTrades:
     """The trades that are known by id: the ends of stored spans and of answers. ``doubted`` are the ids that came with
     answers that contradict each other."""
 
-    def __init__(self, spans: Iterable[StoredSpan]) -> None:
+    def __init__(self, spans: Iterable[StoredSpan], weak: IdSet = NO_IDS) -> None:
         self.doubted = IdSet()
         self._rows: list[Neighbour] = []
         self._named: list[Neighbour] = []
         self._newest: list[Neighbour] = []
         for span in spans:
-            self._receive(Neighbour(span.ids.first_id, span.first_ms, is_row=True))
-            self._receive(Neighbour(span.ids.last_id, span.last_ms, is_row=True))
+            is_sure = not weak & IdSet((span.ids,))
+            came_with = None if is_sure else span.ids
+            for trade_id, at_ms in ((span.ids.first_id, span.first_ms), (span.ids.last_id, span.last_ms)):
+                self._receive(Neighbour(trade_id, at_ms, is_row=True, came_with=came_with, is_sure=is_sure))
 
     def doubt(self, ids: IdRange) -> None:
         """Doubt what came of these ids: it is to be asked for again."""

@@ -65,7 +65,7 @@ class BackfillPlan(KnownWindow):
             window,
             WantedIds(received, absent, postponed, newest_first=newest_first, is_wary=is_wary),
             WindowStart(window.start_ms, proves=proves_first, very_first=very_first),
-            KnownTrades(spans),
+            KnownTrades(spans, NOTHING if support is None else support.weak(received)),
             shown,
             support,
         )

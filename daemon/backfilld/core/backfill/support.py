@@ -3,8 +3,8 @@
 Owns the rule that says when rows are believed with nothing known beside them: on an empty cache, or far from all that
 is stored. Every answer may be another symbol's, and such answers fit each other.
 
-1. Rows of ids that lie within A_JUMP of each other are one part. A part with a trade that an earlier process or the
-   archive has stored is believed: what came of it was held against that trade.
+1. Rows of ids that lie within A_JUMP of each other are one part. A part with a trade that the archive has stored, or an
+   earlier process that has proven something of its day, is believed: what came of it was held against that trade.
 2. In any other part each answer that was accepted counts for it, whichever question it answers, and each that was
    refused on the way against it. ENOUGH more have to be for it than against; CONTESTED more, where any was against.
 3. Where they are not, trades of the part are asked for again by their ids. Once OUTVOTED more are against it than for
@@ -45,7 +45,7 @@ class Support:
         """How many there were."""
 
     def trust(self, ids: IdSet) -> None:
-        """These ids were stored before, came from the archive, or with a round that is complete."""
+        """These ids were proven before, came from the archive, or with a round that is complete."""
         self._sure |= ids
         self._votes = [each for each in self._votes if not ids & IdSet((each.ids,))]
 

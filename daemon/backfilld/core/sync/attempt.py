@@ -75,7 +75,7 @@ class Attempt:
         self._is_wary = is_wary
         self.error: BackfillError | None = None
         self.distrusted: tuple[date, str] | None = None
-        self.is_out_of_reach = self.needs_seams = False
+        self.is_out_of_reach = self.needs_seams = self.needs_agreement = False
         self.unproven_ends: set[str] = set()
         self._seams_were_tried = seams_were_tried
         self.log = log
@@ -201,10 +201,14 @@ class Attempt:
         if self._before_id is None or self._since_id is None:
             return
         begins, first = min(self._before_id + 1, self._since_id), self._first_held()
-        if first is not None and first.first_id < begins:
+        if first is None or first.first_id >= begins:
+            return
+        self.is_stale = True
+        # Two answers alone prove nothing: then both are asked for again, until several say the same.
+        self.needs_agreement = not self._is_wary
+        if self._is_wary:
             reason = f"it holds id {first.first_id}, and the exchange has id {begins - 1} on an earlier day"
             self.distrusted = (first.day, reason)
-            self.is_stale = True
 
     def _first_held(self) -> Certificate | None:
         """The first day of the window that is stored."""

@@ -7,7 +7,9 @@ from bisect import bisect_left, insort
 from collections.abc import Set as AbstractSet
 from datetime import date
 
-from backfilld.core.day.certificate import Certificate
+from backfilld.core.backfill.neighbours import A_JUMP
+from backfilld.core.day.certificate import REST, STREAM, Certificate
+from backfilld.core.ids import IdSet
 
 
 class Certificates:
@@ -55,6 +57,33 @@ class Certificates:
             each
             for each in beside
             if each.first_id <= record.last_id and record.first_id <= each.last_id and each.coverage & record.coverage
+        )
+
+    def believed(self, written: AbstractSet[date]) -> IdSet:
+        """The ids of the days whose rows need no answers that speak for them; those ``written`` by this process do,
+        until they are sealed. Nothing is proven of rows before enough answers speak for them. So days that follow each
+        other are believed if the first of them has a proven beginning, and others if they came from the archive."""
+        found, before = list[Certificate](), None
+        for record in sorted(self.by_day.values(), key=lambda each: each.day):
+            goes_on = before is not None and 0 <= record.first_id - before.last_id <= A_JUMP
+            is_proven = bool(found) and found[-1] is before if goes_on else record.opened
+            is_from_rest = all(each.source in {REST, STREAM} for each in record.sources)
+            if (is_proven or not is_from_rest) and (record.sealed or record.day not in written):
+                found.append(record)
+            before = record
+        return IdSet.of(span.ids for record in found for span in record.spans)
+
+    def unproven_beside(self, doubted: IdSet, written: AbstractSet[date]) -> frozenset[date]:
+        """The days of which nothing is proven and that adjoin doubted ids: they came with them."""
+        believed = self.believed(written)
+        return frozenset(
+            day
+            for day, each in self.by_day.items()
+            if not (each.sealed or each.coverage & believed)
+            and any(
+                ids.first_id - A_JUMP <= each.last_id and each.first_id <= ids.last_id + A_JUMP
+                for ids in doubted.ranges
+            )
         )
 
     def removed(self, day: date) -> None:

@@ -139,6 +139,9 @@ class Circumstances(SyncState):
         return not plan.is_waiting and not (self._is_described_next and is_unknown_symbol(error))
 
     def _prove(self) -> None:
+        """Say what is proven of days. Of rows that too few answers speak for, nothing is: so the next process knows."""
+        if self.support.weak(self.attempt.plan.received):
+            return
         starts = self.attempt.known_days.starts_to_prove(self.attempt.plan)
         if starts:
             self._actions.append(Prove(starts))

@@ -188,10 +188,9 @@ class InstrumentSync(Circumstances):
         window = wanted_window(self.spec, day_of(now.now_ms))
         for day, record in records.items():
             self.certificates.loaded(day, record)
-            if record is not None and (record.sealed or day not in self._written):
-                self.support.trust(record.coverage)
             if record is None and not self.spec.uncached and day not in days_beside(window):
                 self.log.info("cache_missed", day=day.isoformat())
+        self.support.trust(self.certificates.believed(self._written))
         if self._is_removed:
             self._leave()
         elif self.phase is Phase.LOADING:

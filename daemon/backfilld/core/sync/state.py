@@ -64,8 +64,7 @@ class SyncState:
         self.shown = NewestShown()
         self.archive_ends = ArchiveEnds(self.shown)
         self.support = Support()
-        self._forgotten = 0
-        self._contradiction = ""
+        self._forgotten, self._contradiction = 0, ""
         self._written: set[date] = set()
         self.listed_ms: int | None = None
         self._has_recalled = self._has_remembered = False
@@ -77,8 +76,8 @@ class SyncState:
         self.is_planned = self.is_wary = False
         self._doubted_days: set[date] = set()
         self._named: Answered | None = None
-        self._is_planned_by_host, self._is_doubted = True, False
         self._locked: str | None = None
+        self._is_planned_by_host, self._is_doubted = True, False
         self._quiet_rounds = self._held_before = 0
         self._looked_at = now.monotonic_s
         self._actions: list[Action] = []
@@ -191,9 +190,10 @@ class SyncState:
     def _is_the_very_first(self, first_id: int | None) -> bool:
         return first_id in self.attempt.known_days.very_first
 
-    def _rests_on(self, record: Certificate, doubted: IdSet) -> bool:
-        """Whether a day has doubted ids, or may be cut where one of them seemed to begin a day."""
-        return bool(record.coverage & doubted) or (record.day in self._written and not record.sealed)
+    def _rests_on(self, record: Certificate, weak: IdSet) -> bool:
+        """Whether a day has doubted ids, or this process wrote it, and may have cut it where one seemed to begin it."""
+        is_own = record.day in self._written and (not record.sealed or bool(record.coverage & weak))
+        return is_own or bool(record.coverage & self.attempt.plan.doubted)
 
     def _rest(self, now: Instant) -> None:
         received = self.attempt.plan.received.rows
@@ -253,7 +253,9 @@ class SyncState:
         if attempt.distrusted is not None:
             day, reason = attempt.distrusted
             self._actions.append(Distrust(day, reason))
+            self.support.forget(record.coverage if (record := self.certificates.by_day.get(day)) else IdSet())
             self.certificates.removed(day)
+        self.is_wary |= attempt.needs_agreement
         if self._has_doubts:
             self._forget_what_is_doubted()
         self._is_unanswered |= attempt.needs_seams
@@ -275,14 +277,14 @@ class SyncState:
         doubted = plan.doubted | self.support.weak(plan.received)
         held = [record for record in self.certificates.by_day.values() if self._rests_on(record, doubted)]
         self.log.warning("answers_contradict", ids=[(each.first_id, each.last_id) for each in doubted.ranges])
-        for day in sorted({*days, *(record.day for record in held)}):
+        days |= {*(record.day for record in held), *self.certificates.unproven_beside(doubted, self._written)}
+        for day in sorted(days):
             self._actions.append(Distrust(day, "it has ids of which answers contradict each other"))
             self.support.forget(record.coverage if (record := self.certificates.by_day.get(day)) else IdSet())
             self.certificates.removed(day)
         self.support.forget(doubted)
         self.shown.forget(doubted)
-        self._contradiction = self.attempt.contradiction
-        self._forgotten += 1
+        self._forgotten, self._contradiction = self._forgotten + 1, self.attempt.contradiction
         self._doubted_days = set()
         self.is_wary = True
 
