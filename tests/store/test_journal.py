@@ -248,3 +248,19 @@ def test_an_owner_that_knows_the_size_appends_without_reading(path: Path, monkey
         again.append(NOTE, PIECES[2])
     monkeypatch.undo()
     assert_reads(path, [PIECES[0], PIECES[2]])
+
+
+@pytest.mark.parametrize("place", ["symbol=ETHUSDT/2025-11-07.journal", "symbol=BTCUSDT/2025-11-08.journal"])
+def test_the_journal_of_another_instrument_or_day_is_refused(tmp_path: Path, place: str) -> None:
+    """Its rows were taken for this one's."""
+    path = tmp_path / "market=spot/symbol=BTCUSDT/2025-11-07.journal"
+    appended(path, PIECES)
+    other = tmp_path / "market=spot" / place
+    other.parent.mkdir(exist_ok=True)
+    path.rename(other)
+    with pytest.raises(UntrustedFile, match="2025-11-07"):
+        read_journal(other)
+    moved = tmp_path / "cache" / "market=spot/symbol=BTCUSDT/2025-11-07.journal"
+    moved.parent.mkdir(parents=True)
+    other.rename(moved)
+    assert_reads(moved, PIECES)

@@ -24,6 +24,7 @@ from backfilld.core.day.start import DayStart
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.inflate import crc32
 from backfilld.core.model import MAX_ID, IdRange
+from backfilld.core.text import plain
 from backfilld.store.format.dayfile import ARROW_SCHEMA, arrow_table
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
@@ -45,12 +46,14 @@ _CELL_SCHEMA = pa.schema([("batch", pa.binary())])
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What a save knows besides its rows: see :class:`backfilld.core.day.certificate.Provenance`."""
+    """What a save knows besides its rows: see :class:`backfilld.core.day.certificate.Provenance`. On disk it also names
+    the ``place`` of its journal, so that the journal of another instrument or day is not taken for this one's."""
 
     source: Source = REST
     day_starts: tuple[DayStart, ...] = ()
     absent: tuple[IdRange, ...] = ()
     suspected: tuple[Suspicion, ...] = ()
+    place: str = ""
 
     @classmethod
     def of(cls, addition: Addition) -> Self:
@@ -73,7 +76,8 @@ class Place:
 def encoded_record(note: Note, trades: pl.DataFrame, path: Path, keys: KeyRing) -> tuple[bytes, memoryview]:
     """A record as it stands in the journal at this path, encrypted if the ``keys`` say so. In two parts, which follow
     each other: to join them takes as long as to make them."""
-    text, batch, magic = msgspec.json.encode(note), _batch_of(trades), _PLAIN
+    placed = msgspec.structs.replace(note, place=_place_of(path).decode(errors="replace"))
+    text, batch, magic = msgspec.json.encode(placed), _batch_of(trades), _PLAIN
     if keys.writing is not None:
         metadata = {_NOTE_KEY: text.decode()}
         batch = memoryview(table_as_bytes(_cell_of(batch), keys, metadata=metadata, aad=_place_of(path), codec="none"))
@@ -129,7 +133,9 @@ def decoded_record(place: Place, text: bytes, body: bytes, path: Path, keys: Key
         note = msgspec.json.decode(text, type=Note)
     except (ValueError, RecursionError) as error:
         raise UntrustedFile("it has a note that cannot be read") from error
-    return note, _trades_of(batch, place.rows)
+    if note.place not in {"", _place_of(path).decode(errors="replace")}:
+        raise UntrustedFile(f"it is the journal {plain(note.place)}")
+    return msgspec.structs.replace(note, place=""), _trades_of(batch, place.rows)
 
 
 def _content(descriptor: int, place: Place) -> tuple[bytes, bytes]:
