@@ -177,10 +177,11 @@ def test_a_page_that_fits_is_checked_without_the_lazy_engine_of_polars(monkeypat
     query = known.put_beside(Page(IdRange(200, 209), overlaps=True), IdRange(200, 209))
     trades = trade_frame(list(range(199, 209)), [DAY_MS + HOUR_MS + n for n in range(10)])
 
-    def collect(*_: object, **__: object) -> None:
+    def lazy(*_: object) -> None:
         pytest.fail("a query of polars")
 
-    monkeypatch.setattr(pl.LazyFrame, "collect", collect)
+    # Also how a frame or a series is asked at once begins there.
+    monkeypatch.setattr(pl.DataFrame, "lazy", lazy)
     check = AnswerCheck(query)
     check(trades, [DAY_MS * 2])
     assert cut(trades, query, DAY_MS * 2)[0].height == 9
