@@ -79,11 +79,12 @@ def rows_of(exchange: Exchange, start: datetime, end: datetime, instrument: Inst
 
 
 def served_ids(records: Collection[RequestRecord], *, single: bool = False) -> list[int]:
-    """Every id that was sent, as often as it was; of the single rows that locate an end only if asked for."""
+    """Every id that was sent, as often as it was. Single rows, which locate an end or confirm what is stored, count
+    only if asked for."""
     ids: list[int] = []
     for record in records:
         query = parse_qs(record.query)
-        only_located = query.get("limit") == ["1"] and "fromId" not in query
+        only_located = query.get("limit") == ["1"]
         if record.first_id is not None and record.last_id is not None and (single or not only_located):
             ids += range(record.first_id, record.last_id + 1)
     return ids

@@ -37,6 +37,10 @@ async def streams(exchange: Exchange, cache_dir: Path) -> AsyncIterator[str]:
         assert await ended(process, 8) == 0
 
 
+OPTIONS: dict[str, Any] = {"proxy": None, "max_queue": None}
+"""The end of a connection of websockets 17.4 waits for ever where its queue is full."""
+
+
 async def asked(connection: ClientConnection, **message: Any) -> dict[str, Any]:
     """The reply to a request, whatever else arrives before it."""
     await connection.send(json.dumps(message))
@@ -52,7 +56,7 @@ async def asked(connection: ClientConnection, **message: Any) -> dict[str, Any]:
 )
 async def test_each_trade_comes_once_and_in_order_by_every_path(path: str, tmp_path: Path) -> None:
     async with live_exchange(50.0) as exchange, streams(exchange, tmp_path / "cache") as url:
-        async with connect(f"{url}{path}", proxy=None) as connection:
+        async with connect(f"{url}{path}", **OPTIONS) as connection:
             if "aggTrade" not in path:
                 reply = await asked(connection, method="SUBSCRIBE", params=["btcusdt@aggTrade"], id="a")
                 assert reply == {"result": None, "id": "a"}
@@ -77,7 +81,7 @@ async def test_each_trade_comes_once_and_in_order_by_every_path(path: str, tmp_p
 
 async def test_a_name_that_is_not_served_is_never_acknowledged(tmp_path: Path) -> None:
     async with live_exchange(20.0) as exchange, streams(exchange, tmp_path / "cache") as url:
-        async with connect(f"{url}/ws", proxy=None) as connection:
+        async with connect(f"{url}/ws", **OPTIONS) as connection:
             for name in (
                 "btcusdt@depth",
                 "BTCUSDT@aggTrade",
@@ -91,7 +95,7 @@ async def test_a_name_that_is_not_served_is_never_acknowledged(tmp_path: Path) -
             assert await asked(connection, method="LIST_SUBSCRIPTIONS", id=2) == {"result": [], "id": 2}
         for path in ("/ws/btcusdt@depth", "/elsewhere"):
             with pytest.raises(InvalidStatus):
-                async with connect(f"{url}{path}", proxy=None):
+                async with connect(f"{url}{path}", **OPTIONS):
                     pass
 
 
@@ -109,13 +113,13 @@ async def test_a_page_of_another_site_gets_no_stream(headers: dict[str, str], tm
 
 async def test_candles_grow_and_a_flood_of_requests_is_cut_off(tmp_path: Path) -> None:
     async with live_exchange(50.0) as exchange, streams(exchange, tmp_path / "cache") as url:
-        async with connect(f"{url}/ws/btcusdt@kline_1s", proxy=None) as connection:
+        async with connect(f"{url}/ws/btcusdt@kline_1s", **OPTIONS) as connection:
             with trio.fail_after(15):
                 while not (candle := json.loads(await connection.recv())["k"])["x"]:
                     pass
             assert candle["T"] - candle["t"] == 999
         with pytest.raises(ConnectionClosed) as closed:
-            async with connect(f"{url}/ws", proxy=None) as connection:
+            async with connect(f"{url}/ws", **OPTIONS) as connection:
                 with trio.fail_after(15):
                     for number in range(10_000):
                         await connection.send(
@@ -134,7 +138,7 @@ async def test_a_stop_is_announced_and_waits_for_nobody(tmp_path: Path) -> None:
             messages: list[str] = []
 
             async def listen(url: str) -> None:
-                async with connect(f"{url}/ws/btcusdt@aggTrade", proxy=None) as connection:
+                async with connect(f"{url}/ws/btcusdt@aggTrade", **OPTIONS) as connection:
                     with pytest.raises(ConnectionClosed) as closed:
                         while True:
                             messages.append(str(await connection.recv()))

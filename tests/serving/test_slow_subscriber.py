@@ -77,7 +77,7 @@ async def test_a_subscriber_that_never_reads_is_closed_with_the_id_to_go_on_from
 async def test_messages_are_sent_at_once_while_none_waits_and_arrive_whole_and_in_order() -> None:
     """Pushed without a pause, so that the socket takes some in part and the writer the others."""
     async with server() as (url, made):
-        async with connect(url, proxy=None, compression=None) as client:
+        async with connect(url, proxy=None, max_queue=None, compression=None) as client:
             await trio.testing.wait_all_tasks_blocked()
             (connection,) = made
             connection.push(message(0))
