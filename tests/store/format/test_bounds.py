@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfilld.core.day.certificate import Provenance
+from backfilld.errors import DayLocked
 from backfilld.store.format.bounds import MAX_CHUNK_BYTES, check_row_group
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.dayfile import DayWriter
@@ -35,6 +36,13 @@ def test_a_footer_of_gigabytes_in_a_sparse_file_is_not_read(tmp_path: Path) -> N
         file.seek(0, io.SEEK_END)
         file.write((1 << 30).to_bytes(4, "little") + b"PAR1")
     with pytest.raises(UntrustedFile, match="a footer of 1073741824 bytes"):
+        DayReader(path, DAY, None)
+
+
+def test_an_encrypted_file_that_no_key_opens_is_locked_whatever_footer_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "day.parquet"
+    path.write_bytes(b"PARE" + bytes(3000) + b"\xff\xff\xff\x7fPARE")
+    with pytest.raises(DayLocked):
         DayReader(path, DAY, None)
 
 

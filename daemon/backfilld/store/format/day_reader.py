@@ -249,35 +249,33 @@ def opened_parquet(path: Path, file: BinaryIO, keys: KeyRing, aad: bytes | None 
         raise DayLocked(
             f"{path} is encrypted, and no key opens it: age encrypted it as a whole; the file stays as it is"
         )
-    _check_footer_length(file)
     if not is_encrypted:
-        return OpenedParquet(_parsed(lambda: pq.ParquetFile(file, page_checksum_verification=True)))
+        return OpenedParquet(_parquet(file))
     if not begin.startswith(ENCRYPTED_MAGIC):
         raise UntrustedFile("it begins as a plain file, and ends as an encrypted one")
     text = key_text_in(file)
     for key in keys.candidates(text):
         with suppress(UntrustedFile):
-            return OpenedParquet(_decrypted(file, key, aad), key, text)
+            return OpenedParquet(_parquet(file, key, aad), key, text)
     if keys.has(text):
         raise UntrustedFile("its footer cannot be decrypted by its key")
     raise DayLocked(f"{path} {keys.lock_reason(text)}; the file stays as it is")
 
 
+def _parquet(file: BinaryIO, key: Key | None = None, aad: bytes | None = None) -> pq.ParquetFile:
+    _check_footer_length(file)
+    decryption = None if key is None else key.decryption(aad)
+    return _parsed(lambda: pq.ParquetFile(file, page_checksum_verification=True, decryption_properties=decryption))
+
+
 def _check_footer_length(file: BinaryIO) -> None:
     """Arrow reads as much as the file names, which may be gigabytes of a sparse file."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - ENDING_BYTES))
+    file.seek(max(0, file.seek(0, os.SEEK_END) - ENDING_BYTES))
     ending = file.read(ENDING_BYTES)
     file.seek(0)
     named = int.from_bytes(ending[:4], "little")
     if ending[4:] in {b"PAR1", ENCRYPTED_MAGIC} and named > MAX_FOOTER_BYTES:
         raise UntrustedFile(f"it names a footer of {named} bytes")
-
-
-def _decrypted(file: BinaryIO, key: Key, aad: bytes | None) -> pq.ParquetFile:
-    file.seek(0)
-    properties = key.decryption(aad)
-    return _parsed(lambda: pq.ParquetFile(file, page_checksum_verification=True, decryption_properties=properties))
 
 
 def _parsed(read: Callable[[], T]) -> T:
