@@ -120,7 +120,7 @@ def test_reading_starts_no_thread_that_outlives_it(tmp_path: Path, monkeypatch: 
     frames = trade_frames(zipped(tmp_path / "a.zip", ROWS))
     before = threading.active_count()
     next(frames)
-    assert threading.active_count() == before + 1
+    assert threading.active_count() == before + 2
     frames.close()
     assert threading.active_count() == before
 

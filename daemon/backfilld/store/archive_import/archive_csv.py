@@ -67,7 +67,8 @@ def _frames(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> It
     try:
         with (
             unpacking(archive, member) as packed,
-            closing(ahead(map(shape.checked, _blocks(packed, has_header=shape.has_header)))) as frames,
+            closing(ahead(_blocks(packed, has_header=shape.has_header), "unpacker")) as blocks,
+            closing(ahead(map(shape.checked, blocks), "parser")) as frames,
         ):
             yield from frames
     except (pa.ArrowInvalid, _Impossible) as error:
@@ -87,7 +88,7 @@ def _blocks(packed: IO[bytes], *, has_header: bool) -> Iterator[bytes]:
         if is_first and block:
             block, is_first = block.removeprefix(_BOM), False
             block = block.partition(b"\n")[2] if has_header else block
-        if block.strip():
+        if block and not block.isspace():
             yield block
     if is_first:
         rest = b"" if has_header else rest.removeprefix(_BOM)
@@ -95,9 +96,9 @@ def _blocks(packed: IO[bytes], *, has_header: bool) -> Iterator[bytes]:
         yield rest
 
 
-def ahead(items: Iterator[T]) -> Generator[T, None, None]:
+def ahead(items: Iterator[T], name: str) -> Generator[T, None, None]:
     """The same, the next one being made by a thread while the one before is used."""
-    with ThreadPoolExecutor(1, "parser") as thread:
+    with ThreadPoolExecutor(1, name) as thread:
         pending = thread.submit(next, items, None)
         while (item := pending.result()) is not None:
             pending = thread.submit(next, items, None)
