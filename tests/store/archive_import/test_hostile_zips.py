@@ -115,7 +115,7 @@ def test_any_single_byte_changed_is_an_archive_error_or_no_matter(tmp_path: Path
 
 
 def test_reading_starts_no_thread_that_outlives_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An interpreter that ends while a thread of Arrow reads is aborted. The one that unpacks ahead is Python's."""
+    """An interpreter that ends while a thread of Arrow reads is aborted. Those that unpack and parse are Python's."""
     monkeypatch.setattr(archive_csv, "BLOCK_BYTES", 1000)
     frames = trade_frames(zipped(tmp_path / "a.zip", ROWS))
     before = threading.active_count()
