@@ -1,11 +1,13 @@
 """The daemon's live trades by its socket: what a client hears while nothing is traded, and from a frozen daemon."""
 
+import shutil
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock, memory_stream_pair
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from backfilld.actors.live_messages import Beginning, Ended, Frame
 from backfilld.adapters import live_socket
@@ -25,6 +27,17 @@ async def test_a_client_hears_from_a_daemon_however_long_nothing_is_traded(autoj
         got = [frame async for frame in live_socket._frames(ours, BTC)]  # type: ignore[arg-type]
     assert got == [Beginning(7), Ended(7, "enough")]
     assert trio.current_time() >= 7_200
+
+
+async def test_a_directory_that_is_gone_is_no_failure_at_the_end(tmp_path: Path) -> None:
+    """The socket went with it."""
+    directory = tmp_path / "state"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(live_socket.serve_live, directory, lambda _, __: "", lambda: None))  # type: ignore[arg-type, return-value]
+        await wait_all_tasks_blocked()
+        shutil.rmtree(directory)
+        nursery.cancel_scope.cancel()
+    assert not directory.exists()
 
 
 async def later(frames: Any) -> None:

@@ -95,7 +95,9 @@ async def serve_live(directory: Path, subscribe: Subscribe, live: Callable[[], L
     try:
         await trio.serve_listeners(server.serve, [listener])
     finally:
-        _unlink(directory)
+        # What cannot be deleted, or went with its directory, is in nobody's way: the next daemon takes its place.
+        with suppress(OSError):
+            _unlink(directory)
 
 
 def _unlink(directory: Path) -> None:
