@@ -33,6 +33,7 @@ def fresh(lag_s: float) -> Freshness:
         ({"is_over": True, "freshness": {"spot:BTCUSDT": fresh(5)}}, 75, "process 7 ended 5 s ago"),
         ({"is_over": True, "freshness": {"spot:BTCUSDT": Freshness()}}, 75, "no daemon runs on"),
         ({"saved_ms": NOW_MS - 61_000, "freshness": {"spot:BTCUSDT": fresh(5)}}, 75, "has not reported for 61 s"),
+        ({"saved_ms": NOW_MS + 61_000, "freshness": {"spot:BTCUSDT": fresh(5)}}, 75, "is of a time 61 s from now"),
     ],
 )
 def test_the_code_and_the_reason(tmp_path: Path, of: dict[str, object], code: int, words: str) -> None:

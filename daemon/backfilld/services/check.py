@@ -37,6 +37,9 @@ def check_cache(
     if activity.is_over:
         reason = f"no daemon runs on {cache_dir}: process {activity.pid} ended {silent_s:,.0f} s ago"
         return Check(EXIT_TRY_LATER, (reason,), pid=activity.pid)
+    if silent_s < -SILENT_S:
+        reason = f"the last report on {cache_dir} is of a time {-silent_s:,.0f} s from now: it says nothing"
+        return Check(EXIT_TRY_LATER, (reason,), pid=activity.pid)
     if silent_s > SILENT_S:
         reason = f"the daemon on {cache_dir} has not reported for {silent_s:,.0f} s: it does not run, or is stuck"
         return Check(EXIT_TRY_LATER, (reason,), pid=activity.pid)
