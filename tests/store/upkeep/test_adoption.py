@@ -1,5 +1,6 @@
 """Taking over flat files of an earlier program: what is accepted, what is refused, and that nothing is lost."""
 
+import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -101,6 +102,21 @@ def test_what_cannot_be_trades_is_refused_with_the_row_and_the_rule(
 def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / day_file_name(DAY)
     path.write_bytes(content)
+    with pytest.raises(NotTaken, match="it cannot be read"):
+        read_legacy(path)
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / day_file_name(DAY)
+    os.mkfifo(path)
+    with pytest.raises(NotTaken, match="it is not a regular file"):
+        read_legacy(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(NotTaken, match="it is not a regular file"):
+        read_legacy(path)
+    path.rmdir()
+    path.symlink_to(path)
     with pytest.raises(NotTaken, match="it cannot be read"):
         read_legacy(path)
 

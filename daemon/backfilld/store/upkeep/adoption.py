@@ -3,10 +3,13 @@
 Owns what is accepted of such a file, and how it goes into the cache. The originals are only read.
 """
 
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 import pyarrow as pa
@@ -112,12 +115,22 @@ def read_legacy(path: Path) -> pl.DataFrame:
 
 def _table(path: Path) -> pa.Table:
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        if METADATA_KEY.encode() in (file.metadata.metadata or {}):
-            raise NotTaken("backfilld wrote it: copy it into the directory of its instrument instead")
-        return file.read().replace_schema_metadata(None)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise NotTaken(f"it cannot be read ({str(error).splitlines()[0][:120]})") from error
+        with _opened(path) as handle:
+            file = pq.ParquetFile(handle, page_checksum_verification=True)
+            if METADATA_KEY.encode() in (file.metadata.metadata or {}):
+                raise NotTaken("backfilld wrote it: copy it into the directory of its instrument instead")
+            return file.read().replace_schema_metadata(None)
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise NotTaken(f"it cannot be read ({(str(error).splitlines() or [''])[0][:120]})") from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, or the one that a link leads to. A pipe is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotTaken("it is not a regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def _converted(frame: pl.DataFrame, name: str) -> pl.Series:
