@@ -12,7 +12,7 @@ from backfilld import Settings, follow
 from backfilld.core.backfill.outcome import exit_code
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import Instrument, day_start_ms
-from backfilld.errors import EXIT_SETTINGS, BackfillIncomplete, RequestRejected, SettingsError
+from backfilld.errors import EXIT_SETTINGS, BackfillIncomplete, DayDamaged, RequestRejected, SettingsError
 from backfilld.services.following import _contiguous, _first_id
 from backfilld.store.manager import BackfillCacheManager
 from binance_simulator import Market, StreamOptions, Tape, open_exchange
@@ -110,3 +110,12 @@ def test_a_broken_file_is_left_to_the_daemon(manager: BackfillCacheManager) -> N
     before = sorted(manager.directory.iterdir())
     assert list(_contiguous(manager, 10, 100)) == []
     assert sorted(manager.directory.iterdir()) == before
+
+
+def test_a_damaged_day_is_named_where_it_is_needed_and_only_there(manager: BackfillCacheManager) -> None:
+    noon_ms = day_start_ms(DAYS[1]) + 7
+    path = manager.get_cache_path(DAYS[0])
+    path.write_bytes(path.read_bytes()[:100])
+    assert _first_id(manager, noon_ms) == 16
+    with pytest.raises(DayDamaged, match=f"{path} cannot be used: it cannot be decoded .*; backfilld verify --repair"):
+        _first_id(manager, day_start_ms(DAYS[0]))

@@ -5,14 +5,17 @@ the files give everything before that, and where they do not reach up to it yet,
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import date
 
 import polars as pl
 import trio
 
 from backfilld.actors.live_messages import Beginning, Ended, Frame, TradesSequenced
 from backfilld.adapters.live_socket import GONE, STILL, TOO_SLOW, connect_live
+from backfilld.core.day.certificate import Certificate
 from backfilld.core.live.trades import frame_of
 from backfilld.core.model import MAX_ID, Instrument, day_of, day_start_ms, iso
 from backfilld.core.moments import Moment, moment_ms
@@ -222,11 +225,13 @@ def _first_id(manager: BackfillCacheManager, start_ms: int) -> int:
     """The first id stored at or after the instant, or the one after all stored. Raises BackfillIncomplete where an
     earlier trade could be missing."""
     last_id: int | None = None
-    for day in manager.days():
-        facts = manager.facts(day)
-        if day < day_of(start_ms):
-            last_id = facts.last_id
-            continue
+    days = manager.days()
+    at = bisect_left(days, day_of(start_ms))
+    if at:
+        with suppress(UntrustedFile):
+            last_id = manager.facts(days[at - 1]).last_id
+    for day in days[at:]:
+        facts = _facts(manager, day)
         reaches_back = facts.opened
         for piece in manager.row_groups(day):
             reaches_back |= bool((piece["T"] < start_ms).any())
@@ -238,6 +243,17 @@ def _first_id(manager: BackfillCacheManager, start_ms: int) -> int:
                     raise BackfillIncomplete(f"{manager.instrument}: stored from {iso(int(piece['T'][0]))} only")
                 return int(later["a"][0])
         last_id = facts.last_id
+    if last_id is None and at:
+        last_id = _facts(manager, days[at - 1]).last_id
     if last_id is None:
         raise BackfillIncomplete(f"{manager.instrument}: nothing is stored at {iso(start_ms)} or before")
     return last_id + 1
+
+
+def _facts(manager: BackfillCacheManager, day: date) -> Certificate:
+    """What a day file says of itself. Raises DayDamaged for one that cannot be used."""
+    try:
+        return manager.facts(day)
+    except UntrustedFile as reason:
+        path = manager.get_cache_path(day)
+        raise DayDamaged(f"{path} cannot be used: {reason}; backfilld verify --repair") from reason
