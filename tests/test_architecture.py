@@ -60,7 +60,7 @@ def test_there_is_something_to_look_at() -> None:
     """Else every rule below would hold of nothing."""
     assert len(MODULES) > 40
     assert "supervisor" in where("open_nursery") & where("open_memory_channel")
-    assert "adapters/parquet_store" in where("to_thread")
+    assert "adapters/threads" in where("to_thread")
 
 
 def test_nurseries_are_opened_only_where_lifetimes_are_owned() -> None:
@@ -104,6 +104,16 @@ def test_actors_touch_no_file_no_network_and_no_chance(module: str) -> None:
     foreign = {"httpx", "pathlib", "os", "random", "socket"}
     assert {name.split(".")[0] for name in imports_of(module)}.isdisjoint(foreign)
     assert not any(name.startswith(("backfilld.adapters", "backfilld.store")) for name in imports_of(module))
+
+
+@pytest.mark.parametrize("module", sorted(inside("store")))
+def test_nobody_takes_what_the_disk_refuses_to_show_for_missing(module: str) -> None:
+    """Path.exists and its like say no where a stat fails, by the version of Python, or raise what nobody translates:
+    is_there knows the difference. Two modules ask /proc, which no disk is behind, and of files that they only sweep."""
+    calls = [node.func for node in ast.walk(tree_of(module)) if isinstance(node, ast.Call)]
+    called = {function.attr for function in calls if isinstance(function, ast.Attribute)}
+    asks = {"exists", "lexists", "is_file", "isfile", "is_dir", "isdir"}
+    assert called.isdisjoint(asks) or module in {"store/lock", "store/atomic"}
 
 
 def test_only_the_demo_imports_the_simulator() -> None:

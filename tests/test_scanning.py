@@ -1,5 +1,6 @@
 """``backfilld.scan``: exactly the trades of a span, and never fewer without a word."""
 
+import os
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -186,6 +187,24 @@ def test_files_that_cannot_be_used_are_missing(cache: Path) -> None:
         found = scan(SPOT, DAYS[0], DAYS[2], cache_dir=cache, incomplete="warn")
     assert_frame_equal(found.collect(), tape(range(1000, 1144)))
     assert path.exists(), "nothing is moved"
+
+
+def test_no_row_comes_of_a_file_that_was_altered(cache: Path) -> None:
+    """A byte of a price under a footer that says that all is well, with the time of change set back: polars would
+    decode it. It is found again once the file was read."""
+    path = BackfillCacheManager(instrument_directory(cache, SPOT)).get_cache_path(DAYS[1])
+    whole, times = path.read_bytes(), path.stat()
+    assert scan(SPOT, DAYS[0], DAYS[2], cache_dir=cache).collect().height == 288
+    pages = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for at in range(4, pages, 97):
+        spoilt = bytearray(whole)
+        spoilt[at] ^= 1
+        path.write_bytes(spoilt)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        with pytest.raises(BackfillIncomplete, match="2025-11-08: the file cannot be used, its bytes are not those"):
+            scan(SPOT, DAYS[0], DAYS[2], cache_dir=cache)
+    path.write_bytes(whole)
+    assert scan(SPOT, DAYS[0], DAYS[2], cache_dir=cache).collect().height == 288
 
 
 def test_nothing_at_all_is_an_empty_frame_with_a_warning(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The command line as a process: what it prints, what it deletes, and its exit codes."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,7 @@ import pytest
 
 from backfilld import BackfillCacheManager, Settings
 from backfilld.store.lock import locked
+from backfilld.surfaces.cli import cli, main
 from tests.store.frames import day_frame
 from tests.surfaces.commands import backfilld, filled_cache
 
@@ -341,3 +344,21 @@ def test_the_summaries_of_help_are_whole_at_60_columns(tmp_path: Path) -> None:
     done = backfilld("--help", cwd=tmp_path, COLUMNS="60")
     assert not [line for line in done.stdout.splitlines() if line.endswith("...") and "ARGS" not in line]
     assert max(map(len, done.stdout.splitlines())) <= 60
+
+
+# -- what nobody has thought of
+
+
+def test_what_the_system_refuses_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And no traceback, whichever file it is."""
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/srv/cache")
+
+    monkeypatch.setattr(cli, "main", refuse)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "backfilld: /srv/cache cannot be used: Permission denied\n"

@@ -5,12 +5,14 @@ Owns what is asked of the archive for it, and the thread hop; what counts as a d
 
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import trio
 
 from backfilld.adapters.binance_archive import BinanceArchive
+from backfilld.adapters.threads import in_thread
 from backfilld.core.model import Instrument
 from backfilld.errors import ArchiveError, DayDamaged, UnexpectedAnswer
 from backfilld.ports import Published
@@ -70,7 +72,8 @@ async def _differences(
     source: BinanceArchive, manager: BackfillCacheManager, published: Published, inspected: Inspected
 ) -> Differences:
     try:
-        return await trio.to_thread.run_sync(compare_day, manager, Path(published.path), inspected)
+        compare = partial(compare_day, manager, Path(published.path), inspected)
+        return await in_thread(compare, is_waited_for=True)
     finally:
         with trio.CancelScope(shield=True):
             await source.discard(published)

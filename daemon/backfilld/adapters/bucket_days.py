@@ -20,6 +20,7 @@ from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key, day_of_key, folder_of, manifest_key
 from backfilld.errors import DayLocked, ObjectRefused
 from backfilld.ports.remote import ObjectStore, StoredObject
+from backfilld.store.atomic import refusals
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key
@@ -78,7 +79,7 @@ class DaysInBucket:
         found = await self.objects.get(day_key(instrument, day), limit_bytes=MAX_DAY_BYTES)
         if found is None:
             return None
-        with TemporaryDirectory(prefix="backfilld-bucket-") as directory:
+        with refusals(), TemporaryDirectory(prefix="backfilld-bucket-") as directory:
             place = instrument_directory(Path(directory), instrument)
             manager = BackfillCacheManager(place, instrument, self.encoding)
             try:

@@ -9,7 +9,6 @@ from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import polars as pl
 import structlog
@@ -35,7 +34,6 @@ from backfilld.store.shown_state import load_shown, save_shown
 from backfilld.store.waiting_days import WaitingDays
 
 log = structlog.get_logger()
-T = TypeVar("T")
 SAVE_S = 300.0
 """How long a row may wait in a journal before the day file is rewritten, unless the settings name another time."""
 
@@ -231,7 +229,7 @@ class ParquetStore:
 
         def delete() -> bool:
             manager = self._manager(instrument)
-            may = self.may_delete(instrument, day) and not manager.is_locked(day)
+            may = self.may_delete(instrument, day) and not manager.may_be_locked(day)
             if may:
                 manager.delete(day)
             return may
@@ -295,5 +293,4 @@ def within(trades: pl.DataFrame, start_ms: int, stop_ms: int) -> pl.DataFrame:
     return trades.filter(pl.col("T").is_between(start_ms, stop_ms, closed="left"))
 
 
-async def _on_thread(work: Callable[[], T]) -> T:
-    return await trio.to_thread.run_sync(work)
+_on_thread = partial(in_thread, is_waited_for=True)

@@ -41,7 +41,7 @@ def clean_up(
     encoding: Encoding | None = None,
 ) -> list[Path]:
     """Delete the day files of more than ``keep_days`` days before today; return their paths. A dry run deletes nothing
-    and takes no lock. Days that ``may_delete`` denies, and those that no key opens, stay.
+    and takes no lock. Days that ``may_delete`` denies, and those that no key opens or that the disk refuses, stay.
 
     Raises CacheLocked while a daemon runs on the cache, and SettingsError where there is no such directory.
     """
@@ -62,5 +62,5 @@ def _expired(
         (manager, day)
         for manager in found
         for day in expired_days(manager.days(), today, keep_days)
-        if not manager.is_locked(day) and (manager.instrument is None or may_delete(manager.instrument, day))
+        if not manager.may_be_locked(day) and (manager.instrument is None or may_delete(manager.instrument, day))
     )

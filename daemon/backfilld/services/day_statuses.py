@@ -12,7 +12,7 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument, iso
 from backfilld.errors import DayLocked, StoreError
 from backfilld.services.stored_days import DayStatus
-from backfilld.store.atomic import translated
+from backfilld.store.atomic import is_there, translated
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.plain_footer import plain_certificate
 from backfilld.store.layout import day_file_name, days_in, instrument_directory, journal_directory, journals_in
@@ -47,17 +47,17 @@ def day_statuses(cache_dir: Path, instrument: Instrument, encoding: "Encoding | 
 def day_status(manager: "BackfillCacheManager", day: date) -> DayStatus | None:
     """The state of one day, None if it was deleted since it was listed. A day that is being fetched may have no file
     yet: its size is that of its journal."""
-    name, has_file = str(manager.instrument), manager.get_cache_path(day).exists()
+    name, file, size = str(manager.instrument), manager.get_cache_path(day), 0
     try:
-        size = (manager.get_cache_path(day) if has_file else manager.journal_path(day)).stat().st_size
-    except OSError:
-        return None
-    try:
+        has_file = is_there(file)
+        with translated(file, "look at"):
+            size = (file if has_file else manager.journal_path(day)).lstat().st_size
         facts, key = manager.opened(day)
     except DayLocked as reason:
         return DayStatus(name, day.isoformat(), "locked", bytes=size, reason=str(reason))
     except (UntrustedFile, StoreError) as reason:
-        return DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
+        is_gone = isinstance(reason.__cause__, FileNotFoundError)
+        return None if is_gone else DayStatus(name, day.isoformat(), "bad", bytes=size, reason=str(reason))
     is_encrypting = manager.encoding.keys.writing is not None
     return _status(manager.instrument, facts, size, unencrypted=is_encrypting and key is None and has_file)
 

@@ -25,7 +25,7 @@ from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import CacheLocked, ExchangeError, RequestRejected, SettingsError, StoreError
 from backfilld.ports import ArchiveSource, ExchangeClient, OpenClient, Urgency
 from backfilld.settings import Settings
-from backfilld.store.governor_state import peek_remembered, remembered_now, save_remembered
+from backfilld.store.governor_state import load_remembered, peek_remembered, remembered_now, save_remembered
 from backfilld.store.layout import archive_directory
 from backfilld.store.lock import locked
 from backfilld.supervisor import cause_of
@@ -94,7 +94,7 @@ def _remember_pauses(settings: Settings, room: GovernorRoom) -> None:
         return
     with suppress(CacheLocked, StoreError), locked(settings.cache_dir, settings.state_path):
         save_remembered(
-            settings.state_path, peek_remembered(settings.state_path, now_ms) | remembered_now(shown, now_ms)
+            settings.state_path, load_remembered(settings.state_path, now_ms) | remembered_now(shown, now_ms)
         )
 
 

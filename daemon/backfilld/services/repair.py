@@ -9,7 +9,7 @@ archive has others, is the exchange asked for the day again: it has the last wor
 """
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -29,7 +29,7 @@ from backfilld.services.verify import Verified, day_files, verify_files
 from backfilld.services.wrong_days import WrongDay, wrong_days
 from backfilld.settings import Settings
 from backfilld.settings.encoding import keys_of
-from backfilld.store.atomic import move_aside
+from backfilld.store.atomic import is_there, move_aside, translated
 from backfilld.store.layout import archive_directory, day_file_name, instrument_directory
 from backfilld.store.lock import locked
 
@@ -89,15 +89,19 @@ async def repair_cache(
 
 async def _repair(settings: Settings, repaired: Repaired, look: Callable[[], Awaitable[Verified]]) -> None:
     wrong = wrong_days(repaired.verified)
-    moved = _move_aside(settings, wrong, repaired)
-    asked = {key for key, each in wrong.items() if each.exchange_decides}
-    await _fill(settings, sorted(wrong.keys() - asked), repaired)
-    await _fill(settings, sorted(asked), repaired, uses_archive=False)
-    # The futures answer nothing about a day beyond their lookback: there the archive's version is all there is.
-    unanswered = sorted(key for key in asked if not _path(settings, key).exists())
-    await _fill(settings, unanswered, repaired)
-    for key, path in moved.items():
-        _put_back(settings, key, path, repaired)
+    moved: dict[DayName, Path] = {}
+    try:
+        moved.update(_move_aside(settings, wrong, repaired))
+        asked = {key for key, each in wrong.items() if each.exchange_decides}
+        await _fill(settings, sorted(wrong.keys() - asked), repaired)
+        await _fill(settings, sorted(asked), repaired, uses_archive=False)
+        # The futures answer nothing about a day beyond their lookback: there the archive's version is all there is.
+        unanswered = sorted(key for key in asked if not is_there(_path(settings, key)))
+        await _fill(settings, unanswered, repaired)
+    finally:
+        # Also of a repair that something ended early.
+        for name, path in moved.items():
+            _put_back(settings, name, path, repaired)
     repaired.verified = await look()
     joined = await _join_published(settings, sorted(wrong_days(repaired.verified)), repaired)
     if joined:
@@ -107,25 +111,29 @@ async def _repair(settings: Settings, repaired: Repaired, look: Callable[[], Awa
 # -- moving aside and putting back
 
 
-def _move_aside(settings: Settings, wrong: Mapping[DayName, WrongDay], repaired: Repaired) -> dict[DayName, Path]:
-    """Move the wrong files aside; return where those that are sound went."""
-    moved = {}
+def _move_aside(
+    settings: Settings, wrong: Mapping[DayName, WrongDay], repaired: Repaired
+) -> Iterator[tuple[DayName, Path]]:
+    """Move the wrong files aside; yield where those that are sound went."""
     for (instrument, day), each in sorted(wrong.items()):
         if each.reason is None:
             continue
         target = move_aside(_path(settings, (instrument, day)))
         repaired.steps.append(Step(instrument, day, f"moved aside as {target.name}: {each.reason}"))
         if each.is_sound:
-            moved[instrument, day] = target
-    return moved
+            yield (instrument, day), target
 
 
 def _put_back(settings: Settings, key: DayName, moved: Path, repaired: Repaired) -> None:
     """Put a sound file back where the day could not be filled again."""
     path = _path(settings, key)
-    if not path.exists():
-        moved.rename(path)
-        repaired.steps.append(Step(*key, "put back: the day could not be filled again"))
+    try:
+        if not is_there(path):
+            with translated(moved, "put back"):
+                moved.rename(path)
+            repaired.steps.append(Step(*key, "put back: the day could not be filled again"))
+    except StoreError as error:
+        repaired.reasons.append(str(error))
 
 
 def _path(settings: Settings, key: DayName) -> Path:

@@ -15,7 +15,7 @@ BAD_FILE = {"unreadable", "altered", "order", "duplicate", "time", "value", "cer
 OTHER_ROWS = {"differs", "missing"}
 """The kinds of findings of a file that is sound in itself, and that the archive contradicts."""
 
-LEFT_ALONE = {"newer", "locked"}
+LEFT_ALONE = {"newer", "locked", "refused"}
 """The kinds of findings of a file that is left as it is."""
 
 
@@ -30,7 +30,8 @@ class WrongDay:
 
 
 def wrong_days(verified: Verified) -> Mapping[DayName, WrongDay]:
-    """The days with findings. Files that a newer program wrote, or that no key opens, are left alone."""
+    """The days with findings. Files that a newer program wrote, that no key opens, or
+    that the disk refuses, are left alone."""
     days = {(each.instrument, each.day): each for each in verified.days}
     wrong: dict[DayName, WrongDay] = {}
     for finding in verified.findings:

@@ -35,6 +35,34 @@ def translated(path: Path, deed: str) -> Iterator[None]:
         raise StoreError(f"cannot {deed} {path}: {_reason(error)}") from error
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """The same for work on many files: the error names its own."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"the disk refuses {error.filename or 'a file'}: {_reason(error)}") from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has this name. Raises StoreError where the disk does not say: what cannot be seen is not
+    missing."""
+    with translated(path, "look at"):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
+
+
+def write_all(descriptor: int, content: bytes | memoryview, offset: int) -> None:
+    """Write all of it at that place of a file; the disk may take a part at a time. Raises OSError."""
+    left = memoryview(content)
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        left, offset = left[written:], offset + written
+
+
 def _reason(error: OSError) -> str:
     """The kernel's words; Arrow wraps them: ``Error writing bytes to file. Detail: [errno 28] No space ...``."""
     return re.split(r"\[errno \d+\] ", error.strerror or str(error))[-1]
@@ -120,7 +148,7 @@ def move_aside(path: Path, moment: datetime | None = None) -> Path:
     moment = moment or datetime.now(UTC)
     stem = f"{path.name}.bad-{moment:%Y%m%dT%H%M%SZ}"
     names = (path.with_name(stem if n == 0 else f"{stem}-{n}") for n in range(1000))
-    target = next(name for name in names if not name.exists())
+    target = next(name for name in names if not is_there(name))
     with translated(path, "move aside"):
         path.rename(target)
         _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -9,7 +9,7 @@ import msgspec
 from backfilld.core.monitor.freshness import Freshness
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.store.layout import STATE_DIRECTORY
-from backfilld.store.state_file import read_state, write_state
+from backfilld.store.state_file import UNREAD, read_state, write_state
 
 
 class Activity(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ def peek_activity(cache_dir: Path) -> Activity | None:
     """What was saved last; None if nothing was, or if it cannot be read."""
     try:
         return msgspec.json.decode(read_state(_path(cache_dir)) or b"", type=Activity)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREAD:
         return None
 
 

@@ -19,8 +19,8 @@ from backfilld.core.model import Market
 from backfilld.core.weight.budget import MET_MS
 from backfilld.core.weight.pauses import DAY_MS, LONGEST_PAUSE_MS, MOST_BANS, Reason
 from backfilld.core.weight.statistics import BudgetStatistics
-from backfilld.store.atomic import move_aside, translated
-from backfilld.store.state_file import read_state, write_state
+from backfilld.store.atomic import move_aside
+from backfilld.store.state_file import UNREAD, UNUSABLE, read_state, write_state
 
 VERSION = 2
 """Of the layout. Version 1 had its budgets by market at the top, among figures for display."""
@@ -91,14 +91,13 @@ def _differ(new: RememberedBudget, saved: RememberedBudget) -> bool:
 
 
 def load_remembered(state_dir: Path, wall_ms: float) -> Remembered:
-    """What was saved last; nothing if nothing was, or if it cannot be read at all, which is then moved aside. Raises
-    StoreError."""
+    """What was saved last; nothing if nothing was, or if it is nothing that this program writes, which is then moved
+    aside. Raises StoreError: a disk that refuses to be read must not make a ban forgotten."""
     path = _path(state_dir)
     try:
         return _decoded(read_state(path), wall_ms)
-    except (OSError, ValueError, RecursionError):
-        with translated(path, "read"):
-            move_aside(path)
+    except UNUSABLE:
+        move_aside(path)
         return {}
 
 
@@ -106,7 +105,7 @@ def peek_remembered(state_dir: Path, wall_ms: float) -> Remembered:
     """The same for a reader that must not touch anything."""
     try:
         return _decoded(read_state(_path(state_dir)), wall_ms)
-    except (OSError, ValueError, RecursionError):
+    except UNREAD:
         return {}
 
 

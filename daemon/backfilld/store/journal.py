@@ -25,7 +25,7 @@ import polars as pl
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged, deduplicate
 from backfilld.core.timespan import StoredSpan
-from backfilld.store.atomic import translated
+from backfilld.store.atomic import translated, write_all
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
@@ -98,7 +98,7 @@ class JournalWriter:
             os.ftruncate(self._descriptor, self.size_bytes)
             stop = self.size_bytes
             for part in record:
-                _write_all(self._descriptor, part, stop)
+                write_all(self._descriptor, part, stop)
                 stop += len(part)
             os.fdatasync(self._descriptor)
         self.size_bytes = stop
@@ -116,7 +116,7 @@ class JournalWriter:
             self.size_bytes = place.stop
         if not is_ours:
             os.ftruncate(self._descriptor, 0)
-            _write_all(self._descriptor, HEADER, 0)
+            write_all(self._descriptor, HEADER, 0)
         # The append that follows syncs the file.
         os.ftruncate(self._descriptor, self.size_bytes)
         _sync_directory(self._path.parent)
@@ -219,13 +219,6 @@ def _opened(path: Path, flags: int) -> int:
         os.close(descriptor)
         raise OSError(errno.ENXIO, "it is not a regular file")
     return descriptor
-
-
-def _write_all(descriptor: int, content: bytes | memoryview, offset: int) -> None:
-    left = memoryview(content)
-    while left:
-        written = os.pwrite(descriptor, left, offset)
-        left, offset = left[written:], offset + written
 
 
 def _sync_directory(path: Path) -> None:

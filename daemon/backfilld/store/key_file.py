@@ -50,7 +50,10 @@ def _text_of(path: Path, modes: set[int]) -> str:
             raise SettingsError(
                 f"key_file = {path}: its mode is {mode:04o}, and must be 0400 or 0600: chmod 600 {path}"
             )
-        body = os.read(descriptor, MOST_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            body = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"key_file = {path}: it cannot be read ({error.strerror})") from None
     finally:
         os.close(descriptor)
     if len(body) > MOST_BYTES:

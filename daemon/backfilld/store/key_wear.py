@@ -13,7 +13,7 @@ import structlog
 from backfilld.store.atomic import replacing
 from backfilld.store.format.keys import Key
 from backfilld.store.layout import state_directory
-from backfilld.store.state_file import read_state
+from backfilld.store.state_file import UNUSABLE, read_state
 
 log = structlog.get_logger()
 
@@ -52,8 +52,9 @@ class KeyWear:
 
 
 def key_uses(path: Path) -> dict[str, int]:
-    """How often keys were used, by fingerprint; nothing where that cannot be read."""
+    """How often keys were used, by fingerprint; nothing where that is not what this program writes. Raises
+    StoreError."""
     try:
         return msgspec.json.decode(read_state(path) or b"", type=dict[str, int])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNUSABLE:
         return {}

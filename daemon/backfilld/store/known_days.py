@@ -17,11 +17,11 @@ import msgspec
 
 from backfilld.core.day.certificate import Certificate
 from backfilld.errors import DayLocked, StoreError
-from backfilld.store.atomic import replacing, translated
+from backfilld.store.atomic import is_there, replacing, translated
 from backfilld.store.format.footer import SCHEMA_VERSION, UntrustedFile
 from backfilld.store.layout import FullStamp, full_stamp, journal_name, names_in
 from backfilld.store.manager import BackfillCacheManager
-from backfilld.store.state_file import read_state
+from backfilld.store.state_file import UNREAD, read_state
 
 FOLDER = "known"
 
@@ -81,7 +81,7 @@ class KnownDays:
         """The file with this stamp was just written, or read in full, and has this certificate. Only sealed days
         without a journal are noted. Raises StoreError."""
         day = certificate.day
-        if not certificate.sealed or stamp is None or self._manager.journal_path(day).exists():
+        if not certificate.sealed or stamp is None or is_there(self._manager.journal_path(day)):
             return
         known = _Known(stamp, _NO_CERTIFICATE if self._has_keys else msgspec.json.encode(certificate))
         if self._known(day) == known:
@@ -110,7 +110,7 @@ class KnownDays:
         """A start with a few days does not look into the lines of years."""
         try:
             body = read_state(self._path, _MOST_BYTES) or b""
-        except OSError:
+        except UNREAD:
             return {}
         lines = [line for line in body.splitlines() if line]
         self._lines = len(lines)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backfilld.core.model import EARLIEST_MS, LATEST_MS, Instrument, day_of
 from backfilld.errors import SettingsError
+from backfilld.store.atomic import translated
 
 STATE_DIRECTORY = ".backfilld"
 """Holds the instance lock and what the governor remembers."""
@@ -68,9 +69,18 @@ def instrument_of(directory: Path) -> Instrument | None:
 
 
 def instruments_in(cache_dir: Path) -> list[Instrument]:
-    """The instruments that have a directory, in order."""
-    found = (instrument_of(path) for path in cache_dir.glob("market=*/symbol=*") if path.is_dir())
-    return sorted(instrument for instrument in found if instrument is not None)
+    """The instruments that have a directory, in order. Raises StoreError: what cannot be listed is not empty."""
+    with translated(cache_dir, "list"):
+        markets = [cache_dir / name for name in names_in(cache_dir) if name.startswith("market=")]
+        found = [(market / name, instrument_of(market / name)) for market in markets for name in names_in(market)]
+        return sorted(each for path, each in found if each is not None and _is_directory(path))
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def day_file_name(day: date) -> str:

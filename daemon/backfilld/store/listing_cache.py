@@ -9,7 +9,7 @@ import msgspec
 
 from backfilld.core.model import Instrument
 from backfilld.store.atomic import replacing
-from backfilld.store.state_file import read_state
+from backfilld.store.state_file import UNREAD, read_state
 
 FRESH_S = 6 * 3600
 """How long a listing stays valid: the archive publishes a day once."""
@@ -27,7 +27,7 @@ def load_listing(state_dir: Path, url: str, instrument: Instrument, first: date,
     """The bytes of each published day in the span; None if that is not known, or not any more."""
     try:
         found = msgspec.json.decode(read_state(_path(state_dir, instrument)) or b"", type=_Listing)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREAD:
         return None
     is_fresh = 0 <= time.time() - found.asked_s < FRESH_S
     if found.url != url or not is_fresh or found.first > first or found.last < last:

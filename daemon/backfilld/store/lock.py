@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from backfilld.errors import CacheLocked, StoreError
-from backfilld.store.atomic import translated
+from backfilld.store.atomic import translated, write_all
 from backfilld.store.layout import STATE_DIRECTORY
 
 Role = Literal["command", "follower", "daemon"]
@@ -47,7 +47,7 @@ class CacheLock:
             each.insist()
 
     def is_still_ours(self) -> bool:
-        """Whether no directory was removed or replaced: another process can lock a new one."""
+        """Whether no directory was removed or replaced: another process can lock a new one. Raises StoreError."""
         return all(each.is_still_ours() for each in self._locks)
 
     def is_wanted(self) -> bool:
@@ -68,12 +68,14 @@ class _Lock:
         self._descriptor = self._taken()
 
     def is_still_ours(self) -> bool:
-        """Whether the file at the lock's path is the one that is locked."""
-        try:
-            found = self._path.stat(follow_symlinks=False)
-        except OSError:
-            return False
-        ours = os.fstat(self._descriptor)
+        """Whether the file at the lock's path is the one that is locked. Raises StoreError where the disk does not say:
+        a process cannot lock again what it has locked."""
+        with translated(self._path, "look at"):
+            try:
+                found = self._path.stat(follow_symlinks=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            ours = os.fstat(self._descriptor)
         return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
     def insist(self) -> None:
@@ -103,9 +105,10 @@ class _Lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _opened(self._path)
         try:
-            self._take(descriptor)
-            role = f"{FOLLOWER}\n" if self._role == FOLLOWER else ""
-            _write(descriptor, self._path, f"{os.getpid()}\n{role}")
+            with translated(self._path, "lock"):
+                self._take(descriptor)
+                role = f"{FOLLOWER}\n" if self._role == FOLLOWER else ""
+                _write(descriptor, self._path, f"{os.getpid()}\n{role}")
         except BaseException:
             os.close(descriptor)
             raise
@@ -136,7 +139,7 @@ def _write(descriptor: int, path: Path, text: str) -> None:
     with translated(path, "write"):
         os.fchmod(descriptor, 0o600)
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
+        write_all(descriptor, text.encode(), 0)
 
 
 def _is_taken(descriptor: int) -> bool:
@@ -176,7 +179,7 @@ def _opened(path: Path) -> int:
     with translated(path, "open"):
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o600)
-    found = os.fstat(descriptor)
+        found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(descriptor)
         raise StoreError(f"cannot open {path}: it is not a file of its own, but a link or a device")

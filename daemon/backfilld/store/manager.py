@@ -5,7 +5,6 @@ adapter puts it on a thread.
 """
 
 import datetime as dt
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from backfilld.core.merge import deduplicate, typed
 from backfilld.core.model import IdRange, Instrument
 from backfilld.core.retention import expired_days
 from backfilld.errors import DayDamaged, SettingsError, StoreError, TradeConflict
-from backfilld.store.atomic import move_aside, translated
+from backfilld.store.atomic import is_there, move_aside, translated
 from backfilld.store.format.dayfile import Encoding, rewriting
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.joined_day import JoinedDay, Tally, spliced
@@ -102,7 +101,7 @@ class BackfillCacheManager(StoredDays):
         if keep_days < 0:
             raise SettingsError(f"keep_days = {keep_days}: it must be 0, to keep all, or more")
         today = today or dt.datetime.now(dt.UTC).date()
-        return [self.delete(day) for day in expired_days(self.days(), today, keep_days) if not self.is_locked(day)]
+        return [self.delete(day) for day in expired_days(self.days(), today, keep_days) if not self.may_be_locked(day)]
 
     # -- what the daemon needs besides
 
@@ -121,7 +120,7 @@ class BackfillCacheManager(StoredDays):
     def distrust(self, day: dt.date, reason: str) -> None:
         """Move the day's file aside, as one that is not to be believed; its journal, if it has no file."""
         path = self.get_cache_path(day)
-        if os.path.lexists(path):
+        if is_there(path):
             self.drop_journal(day)
         else:
             path = self.journal_path(day)

@@ -13,7 +13,7 @@ import msgspec
 from backfilld.core.model import Instrument
 from backfilld.core.replication import PushNote
 from backfilld.store.atomic import replacing
-from backfilld.store.state_file import read_state
+from backfilld.store.state_file import UNREAD, read_state
 
 FOLDER = "pushed"
 
@@ -35,7 +35,7 @@ def load_notes(state_dir: Path, url: str, instrument: Instrument) -> dict[date, 
     """The notes of an instrument's days in the bucket ``url``; none where there are none that can be read."""
     try:
         found = msgspec.json.decode(read_state(_path(state_dir, instrument), _MOST_BYTES) or b"", type=_Notes)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREAD:
         return {}
     if found.url != url:
         return {}

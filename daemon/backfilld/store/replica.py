@@ -141,8 +141,8 @@ def _judged(path: Path, manager: BackfillCacheManager, day: date) -> Certificate
         raise StoreError(f"{path} was deleted while it was checked")
     if inspected.is_locked:
         raise DayLocked(inspected.findings[0].sentence.replace(str(path), "it"))
-    if inspected.findings:
-        raise ObjectRefused(inspected.findings[0].sentence)
+    for finding in inspected.findings:
+        raise (StoreError if finding.kind == "refused" else ObjectRefused)(finding.sentence)
     certificate = inspected.facts
     if certificate is None or certificate.digest is None or not certificate.sealed:
         raise ObjectRefused("it is not sealed")

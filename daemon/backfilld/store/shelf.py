@@ -23,12 +23,14 @@ from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms, iso
 from backfilld.errors import DayLocked, StoreError
+from backfilld.store.atomic import is_there
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key
-from backfilld.store.layout import instrument_directory
+from backfilld.store.layout import instrument_directory, state_directory
 from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.shown_state import load_shown
+from backfilld.store.written_days import WrittenDays
 
 _HIVE = ("market", "symbol")
 
@@ -78,7 +80,8 @@ class Shelf:
 
     @cached_property
     def _facts(self) -> "_Certificates":
-        return _Certificates(self._manager, is_strict=self.is_strict)
+        days = WrittenDays(self._manager, state_directory(self.root))
+        return _Certificates(days, is_strict=self.is_strict)
 
     def sources(self, start_ms: int, stop_ms: int) -> "Iterator[_File | pl.LazyFrame]":
         """The files that have something of the span; a day with a journal is read by this program."""
@@ -95,7 +98,7 @@ class Shelf:
         return not self._beside(days) and all(
             isinstance(facts, Certificate)
             and "time_inversions" not in facts.findings
-            and not self._manager.journal_path(day).exists()
+            and not is_there(self._manager.journal_path(day))
             for day, facts in stored
         )
 
@@ -112,7 +115,7 @@ class Shelf:
 
     def _sources_of(self, day: date) -> "Iterator[_File | pl.LazyFrame]":
         if isinstance(self._facts.get(day), Certificate):
-            has_journal = self._manager.journal_path(day).exists()
+            has_journal = is_there(self._manager.journal_path(day))
             file = _File(self._manager.get_cache_path(day), self._facts.key_of(day))
             yield self._joined(day) if has_journal else file
 
@@ -153,7 +156,11 @@ class Shelf:
 
     @cached_property
     def _shown(self) -> ShownEnd:
-        return load_shown(self.root, self.instrument) or ShownEnd()
+        try:
+            return load_shown(self.root, self.instrument) or ShownEnd()
+        except StoreError:
+            # Only its owner may read it.
+            return ShownEnd()
 
     def _is_last_until(self, facts: Certificate, stop_ms: int) -> bool:
         """Whether a backfill found that no trade came after this day's last one until then."""
@@ -175,13 +182,13 @@ class Shelf:
 
 
 class _Certificates:
-    """The certificates of an instrument's days, each read once and only if somebody asks for it. If it ``is_strict``,
-    DayLocked is raised for a day that no key opens."""
+    """The certificates of an instrument's days, each read once and only if somebody asks for it; there is none to be
+    trusted of a file that was altered. If it ``is_strict``, DayLocked is raised for a day that no key opens."""
 
-    def __init__(self, manager: BackfillCacheManager, *, is_strict: bool) -> None:
-        self._manager = manager
+    def __init__(self, written: WrittenDays, *, is_strict: bool) -> None:
+        self._written, self._manager = written, written.manager
         self._is_strict = is_strict
-        self._days = manager.days()
+        self._days = self._manager.days()
         self._known: dict[date, Certificate | str | None] = {}
 
     def get(self, day: date) -> Certificate | str | None:
@@ -205,7 +212,7 @@ class _Certificates:
         if self._days[at : at + 1] != [day]:
             return None
         try:
-            return self._manager.facts(day)
+            return self._written.certificate(day)
         except (UntrustedFile, DayLocked, StoreError) as reason:
             if self._is_strict and isinstance(reason, DayLocked):
                 raise

@@ -11,7 +11,7 @@ import msgspec
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, Instrument
 from backfilld.store.layout import STATE_DIRECTORY
-from backfilld.store.state_file import read_state, write_state
+from backfilld.store.state_file import UNUSABLE, read_state, write_state
 
 VERSION = 1
 
@@ -22,10 +22,11 @@ class _Kept(ShownEnd):
 
 
 def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
-    """What was saved last; None if nothing was, or if it cannot be read."""
+    """What was saved last; None if nothing was, or if it is not what this program writes. Raises StoreError: a disk
+    that refuses it must not make the trades forgotten that the exchange owes."""
     try:
         kept = msgspec.json.decode(read_state(_path(cache_dir, instrument)) or b"", type=_Kept)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNUSABLE:
         return None
     shown = (kept.shown_id, kept.shown_ms) if _is_trade(kept.shown_id, kept.shown_ms) else (None, 0)
     agreed = (kept.agreed_id, kept.agreed_ms) if _is_trade(kept.agreed_id, kept.agreed_ms) else (None, 0)

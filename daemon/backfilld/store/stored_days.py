@@ -4,7 +4,6 @@ Owns where a day is, and what is known of it. Synchronous: the adapter puts it o
 """
 
 import datetime as dt
-import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import polars as pl
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument
 from backfilld.errors import DayDamaged, DayLocked, StoreError
-from backfilld.store.atomic import translated
+from backfilld.store.atomic import is_there, translated
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key
@@ -57,8 +56,8 @@ class StoredDays:
             return sorted([*filed, *alone]) if alone else filed
 
     def is_stored(self, day: dt.date) -> bool:
-        """Whether the day has a file or a journal."""
-        return os.path.lexists(self.get_cache_path(day)) or self.journal_path(day).exists()
+        """Whether the day has a file or a journal. Raises StoreError."""
+        return is_there(self.get_cache_path(day)) or is_there(self.journal_path(day))
 
     def peek(self, day: dt.date) -> Certificate | None:
         """The same, and a file that cannot be trusted stays where it is."""
@@ -74,20 +73,23 @@ class StoredDays:
 
     def opened(self, day: dt.date) -> tuple[Certificate, Key | None]:
         """The same, and the key that opened the file; None for a plain one."""
-        path = self.get_cache_path(day)
-        if not self.journal_path(day).exists() and (plain := plain_certificate(path, day, self.instrument)) is not None:
+        has_journal = is_there(self.journal_path(day))
+        plain = None if has_journal else plain_certificate(self.get_cache_path(day), day, self.instrument)
+        if plain is not None:
             return plain[0], None
         with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
             return reader.certificate, reader.key
 
-    def is_locked(self, day: dt.date) -> bool:
-        """Whether the day's file is encrypted and no key opens it."""
+    def may_be_locked(self, day: dt.date) -> bool:
+        """Whether the day's file is encrypted and no key opens it, or the disk does not say."""
         try:
             self.facts(day)
         except DayLocked:
             return True
-        except (UntrustedFile, StoreError):
+        except UntrustedFile:
             return False
+        except StoreError as error:
+            return isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError)
         return False
 
     def rows_in_file(self, day: dt.date) -> int:
@@ -110,7 +112,7 @@ class StoredDays:
     def days_beside(self, day: dt.date) -> tuple[dt.date | None, dt.date | None]:
         """The nearest stored days before and after ``day``."""
         beside = day - dt.timedelta(days=1), day + dt.timedelta(days=1)
-        if all(self.get_cache_path(each).exists() for each in beside):
+        if all(is_there(self.get_cache_path(each)) for each in beside):
             # Among years of days a list of all would take longer than the rest.
             return beside
         days = self.days()

@@ -21,7 +21,7 @@ from backfilld.core.frame import empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.model import Instrument
 from backfilld.errors import StoreError
-from backfilld.store.atomic import move_aside
+from backfilld.store.atomic import is_there, move_aside
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
 from backfilld.store.joined_day import blank, with_addition
@@ -109,7 +109,7 @@ class WaitingDays:
         """Save this in the file, with all that waits; nothing is written if the file says it all already."""
         day = addition.day
         known = self._known(manager, day)
-        is_written = known is not None and known.turn_s is None and not manager.journal_path(day).exists()
+        is_written = known is not None and known.turn_s is None and not is_there(manager.journal_path(day))
         if known is not None and is_written and addition.trades.is_empty():
             before = known.certificate
             if with_addition(before, addition).proven_beside(*self._beside(manager, day)) == before:
@@ -137,7 +137,7 @@ class WaitingDays:
     def loaded(self, manager: BackfillCacheManager, day: date, now_s: float) -> None:
         """What an earlier process left in the journal of a day is due now, if the day is not over."""
         self.forget(manager, day)
-        if manager.journal_path(day).exists() and (known := self._known(manager, day)) is not None:
+        if is_there(manager.journal_path(day)) and (known := self._known(manager, day)) is not None:
             turn_s = math.inf if math.isinf(self._save_s) else now_s
             is_over = not known.certificate.sealed and manager.days_beside(day)[1] is not None
             self._keep(manager.instrument, day, replace(known, turn_s=turn_s, is_over=is_over))

@@ -206,7 +206,7 @@ def main() -> None:
         _complain(str(error))
         sys.exit(exit_code(error))
     except OSError as error:
-        _refuse_stdout(error)
+        _refuse(error)
     except ExceptionGroup as group:
         _complain("; ".join(_leaves(group)))
         sys.exit(EXIT_INCOMPLETE)
@@ -215,13 +215,16 @@ def main() -> None:
             logs.finish_logs()
 
 
-def _refuse_stdout(error: OSError) -> None:
-    """What cannot be written to stdout is a sentence; a reader that has gone has seen enough."""
+def _refuse(error: OSError) -> None:
+    """What the system refuses is a sentence. An error that names no file is of stdout, as far as it can be: a reader
+    that has gone has seen enough."""
+    reason = error.strerror or str(error)
     if error.filename is not None or error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EPIPE}:
-        raise error
-    sys.stdout = None
-    if error.errno != errno.EPIPE:
-        _complain(f"stdout cannot be written: {error.strerror}")
+        _complain(f"{error.filename or 'the system'} cannot be used: {reason}")
+    else:
+        sys.stdout = None
+        if error.errno != errno.EPIPE:
+            _complain(f"stdout cannot be written: {reason}")
     sys.exit(EXIT_INCOMPLETE)
 
 

@@ -4,7 +4,6 @@ Owns who wins where two versions of a trade differ: rows of REST stay, rows of a
 versions are kept in a report beside the day. Memory does not grow with the day.
 """
 
-import errno
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -22,7 +21,7 @@ from backfilld.core.merge import merge
 from backfilld.core.model import INT64_MAX, IdRange
 from backfilld.store.archive_import.archive_findings import ANY_ID, MOST_CONFLICTS, Findings
 from backfilld.store.archive_import.archivefile import ArchiveDay
-from backfilld.store.atomic import move_aside, replacing, translated
+from backfilld.store.atomic import is_there, move_aside, replacing
 from backfilld.store.format.dayfile import DayWriter
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
@@ -237,7 +236,7 @@ def _named(source: Source) -> str:
 def add_to_report(file: Path, versions: pl.DataFrame, keys: KeyRing = NO_KEYS) -> Path | None:
     """Add to the day's report of conflicts what is not in it; return its path, None if there is none."""
     path = file.with_name(file.name + REPORT_SUFFIX)
-    exists = path.exists()
+    exists = is_there(path)
     if versions.is_empty():
         return path if exists else None
     earlier = _report(path, keys) if exists else []
@@ -247,22 +246,20 @@ def add_to_report(file: Path, versions: pl.DataFrame, keys: KeyRing = NO_KEYS) -
     return path
 
 
-def _content(path: Path) -> bytes:
-    """Of a report; nothing for a link, a pipe, and what is larger than any report."""
+def report_body(path: Path) -> bytes:
+    """The bytes of a report. Raises UntrustedFile for a link, a pipe, and what is larger than any report, and
+    StoreError."""
     try:
         return read_state(path, _MOST_REPORT_BYTES) or b""
-    except OSError as error:
-        if error.errno in {None, errno.ELOOP, errno.ENXIO}:
-            return b""
-        raise
+    except ValueError as error:
+        raise UntrustedFile("it is not a file of the size of a report") from error
 
 
 def _report(path: Path, keys: KeyRing) -> list[pl.DataFrame]:
     """What the report has so far; one that cannot be read is moved aside, and another one begun. Raises DayLocked for
     one that no key opens."""
     try:
-        with translated(path, "read"):
-            report = table_from_bytes(_content(path), keys, path).frame
+        report = table_from_bytes(report_body(path), keys, path).frame
     except UntrustedFile:
         report = pl.DataFrame()
     if report.schema == REPORT_SCHEMA:

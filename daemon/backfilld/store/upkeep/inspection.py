@@ -19,20 +19,21 @@ from backfilld.core.day.division import astray
 from backfilld.core.model import IdRange, Instrument
 from backfilld.core.timespan import StoredSpan, joined
 from backfilld.errors import DayLocked, StoreError
+from backfilld.store.atomic import is_there
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.digest import RowsDigest
-from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.footer import NewerSchema, UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
 from backfilld.store.joined_day import JoinedDay
 from backfilld.store.journal import reading_journal
 
 Kind = Literal[
-    "unreadable", "locked", "unencrypted", "newer", "altered", "order", "duplicate", "time", "value", "hole",
+    "unreadable", "refused", "locked", "unencrypted", "newer", "altered", "order", "duplicate", "time", "value", "hole",
     "certificate", "digest", "incomplete", "chain", "differs", "missing", "conflict",
 ]  # fmt: skip
-"""What can be wrong: the file cannot be read; no key opens it; it is plain where
-encryption is on; a newer program wrote it; bytes changed; ids descend, or
+"""What can be wrong: the file is none of ours, or not whole; the disk refuses to read it; no key opens it; it is plain
+where encryption is on; a newer program wrote it; bytes changed; ids descend, or
 repeat; a time is of another day; a price or quantity is not a number; ids are missing; the certificate contradicts the
 rows; the rows are others than were sealed; a day is over and not sealed; two days do not join; the published file has
 other rows, or rows that are not stored; the cache and the bucket have other rows."""
@@ -95,7 +96,7 @@ def inspect_day(
             if keys.writing is not None and reader.key is None:
                 found.add("unencrypted", "it is not encrypted, and encryption is on: backfilld rekey encrypts it")
             _inspect(reader, found)
-        if journal is not None and journal.exists():
+        if journal is not None and is_there(journal):
             _inspect_journal(path, journal, found, keys)
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -104,9 +105,9 @@ def inspect_day(
     except DayLocked as locked:
         found.add("locked", str(locked))
     except OSError as error:
-        found.add("unreadable", f"the disk refuses it: {error.strerror}")
-    except StoreError as newer:
-        found.add("newer", str(newer))
+        found.add("refused", f"the disk refuses it: {error.strerror}")
+    except StoreError as reason:
+        found.add("newer" if isinstance(reason.__cause__, NewerSchema) else "refused", str(reason))
     return Inspected(instrument, day, found.facts, found.rows, size, tuple(found.findings))
 
 

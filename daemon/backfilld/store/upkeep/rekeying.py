@@ -17,8 +17,8 @@ from backfilld.core.frame import empty_trades
 from backfilld.core.model import Instrument
 from backfilld.core.replication import day_key
 from backfilld.errors import DayDamaged, ObjectRefused
-from backfilld.store.archive_import.archive_take import REPORT_SUFFIX
-from backfilld.store.atomic import replacing, translated
+from backfilld.store.archive_import.archive_take import REPORT_SUFFIX, report_body
+from backfilld.store.atomic import is_there, refusals, replacing, translated
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.dayfile import DayWriter, Encoding
 from backfilld.store.format.digest import RowsDigest
@@ -33,7 +33,7 @@ def rekey_day(manager: BackfillCacheManager, day: date) -> bool:
     """Put the day's file under the key by which the manager writes, and its journal into the file; whether that was to
     do. Raises UntrustedFile, DayLocked and StoreError; the day is then as before."""
     path = manager.get_cache_path(day)
-    if not path.exists():
+    if not is_there(path):
         manager.append(day, empty_trades())
         return True
     with reading_journal(manager.journal_path(day), manager.encoding.keys) as records:
@@ -65,7 +65,7 @@ def rekey_file(source: Path, target: Path, day: date, instrument: Instrument | N
 
 def rekeyed_body(body: bytes, day: date, instrument: Instrument, encoding: Encoding) -> bytes:
     """The same for a body out of a bucket. Raises ObjectRefused, DayLocked, and StoreError for the temporary files."""
-    with TemporaryDirectory(prefix="backfilld-rekey-") as directory:
+    with refusals(), TemporaryDirectory(prefix="backfilld-rekey-") as directory:
         source, target = Path(directory) / "before.parquet", Path(directory) / "after.parquet"
         source.write_bytes(body)
         try:
@@ -76,8 +76,7 @@ def rekeyed_body(body: bytes, day: date, instrument: Instrument, encoding: Encod
 
 def rekey_report(path: Path, keys: KeyRing) -> bool:
     """The same for a report of conflicts."""
-    with translated(path, "read"):
-        report = table_from_bytes(path.read_bytes(), keys, path)
+    report = table_from_bytes(report_body(path), keys, path)
     if report.key == keys.writing:
         return False
     body = table_as_bytes(report.frame, keys)

@@ -17,7 +17,8 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import IdRange, Instrument, day_start_ms, day_stop_ms
 from backfilld.core.timespan import StoredSpan
-from backfilld.errors import BackfillError
+from backfilld.errors import BackfillError, StoreError
+from backfilld.store.atomic import is_there
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.digest import digests_of
 from backfilld.store.format.footer import UntrustedFile
@@ -85,7 +86,10 @@ def _read(place: int, file: DayFile, keys: KeyRing) -> _Small | None:
     """A small file without a hole; None for one that is to be looked at by itself."""
     path, day, instrument, journal = file
     body = body_of(path, SMALL_BYTES)
-    if body is None or journal.exists():
+    try:
+        if body is None or is_there(journal):
+            return None
+    except StoreError:
         return None
     facts = certificate_of(body, day, instrument)
     if facts is None:
