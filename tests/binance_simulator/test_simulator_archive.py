@@ -135,7 +135,7 @@ async def test_a_day_appears_when_it_is_over_and_the_delay_has_passed(clock: Any
     options = ExchangeOptions(archive_delay_s=3600)
     async with (
         open_exchange({SPOT: tape}, options, clock_ms=clock) as exchange,
-        httpx.AsyncClient(base_url=exchange.url) as client,
+        httpx.AsyncClient(base_url=exchange.url, timeout=60) as client,
     ):
         for clock.now_ms, expected in ((day_stop_ms(day) + 3_599_999, 404), (day_stop_ms(day) + 3_600_000, 200)):
             for suffix in ("", ".CHECKSUM"):
@@ -171,7 +171,7 @@ async def test_a_symbol_of_any_script_is_found_percent_encoded(clock: Any) -> No
     clock.now_ms = day_stop_ms(day) + 86_400_000
     async with (
         open_exchange({instrument: tape}, clock_ms=clock) as exchange,
-        httpx.AsyncClient(base_url=exchange.url) as client,
+        httpx.AsyncClient(base_url=exchange.url, timeout=60) as client,
     ):
         answer = await client.get(file_path(instrument, day))
         assert b"%E5%B8%81" in answer.request.url.raw_path
@@ -188,7 +188,7 @@ async def test_a_row_out_of_time_stands_in_the_day_of_its_time(make_frame: Any, 
     tapes = {SPOT: Tape.from_frame(make_frame([1, 2, 3, 4, 5], times_ms))}
     async with (
         open_exchange(tapes, clock_ms=clock) as exchange,
-        httpx.AsyncClient(base_url=exchange.url) as client,
+        httpx.AsyncClient(base_url=exchange.url, timeout=60) as client,
     ):
         assert (await archived(client, SPOT, NEW_YEAR))["a"].to_list() == [1, 2, 4]
         assert (await archived(client, SPOT, date(2025, 1, 2)))["a"].to_list() == [3, 5]

@@ -130,7 +130,7 @@ async def test_replicas_lag_at_random_or_by_connection(exchange: Exchange, clien
     assert len({(await client.get(newest)).json()[0]["a"] for _ in range(30)}) == 1
     of_others = set()
     for _ in range(20):
-        async with httpx.AsyncClient(base_url=exchange.url) as other:
+        async with httpx.AsyncClient(base_url=exchange.url, timeout=60) as other:
             of_others.add((await other.get(newest)).json()[0]["a"])
     assert of_others == by_chance
 
@@ -150,7 +150,7 @@ async def test_ids_that_begin_again_are_answered_from_the_new_ones(make_frame: C
     tape = Tape.from_frame(frame, restarts=True)
     async with (
         open_exchange({"spot:BTCUSDT": tape}, clock_ms=lambda: START_MS + 60_000) as exchange,
-        httpx.AsyncClient(base_url=f"{exchange.url}/api/v3/") as client,
+        httpx.AsyncClient(base_url=f"{exchange.url}/api/v3/", timeout=60) as client,
     ):
 
         async def ids(**query: Any) -> list[int]:

@@ -77,7 +77,7 @@ async def test_a_step_without_trades_repeats_the_last_close_and_the_open_candle_
     now_ms = START_MS + 4 * MINUTE_MS + 10
     async with (
         open_exchange({"spot:BTCUSDT": Tape.from_frame(rows)}, clock_ms=lambda: now_ms) as exchange,
-        httpx.AsyncClient(base_url=exchange.url) as client,
+        httpx.AsyncClient(base_url=exchange.url, timeout=60) as client,
     ):
         found = (await client.get(f"{URL}&interval=1m")).json()
     assert [(row[0] - START_MS) // MINUTE_MS for row in found] == [0, 1, 2, 3, 4]

@@ -100,7 +100,7 @@ async def test_spot_counts_raw_requests_too(client: httpx.AsyncClient, exchange:
 async def test_weight_is_charged_on_arrival_not_on_answer(exchange: Exchange, clock: Any) -> None:
     """A request in flight over the end of a window is counted where it began, and answers that count."""
     exchange.options = replace(exchange.options, latency_s=0.01)
-    async with httpx.AsyncClient(base_url=exchange.url) as client:
+    async with httpx.AsyncClient(base_url=exchange.url, timeout=60) as client:
         clock.now_ms += 59_999
         answer = await client.get(URL_OF["spot"])
     assert answer.headers["x-mbx-used-weight-1m"] == "4"

@@ -41,7 +41,7 @@ async def test_it_says_where_it_listens_and_ends_cleanly(
         process: trio.Process = await nursery.start(run)
         with trio.fail_after(10):
             url = (await first_line(process))["url"]
-            async with httpx.AsyncClient(base_url=url) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=60) as client:
                 spot = await client.get("/api/v3/aggTrades?symbol=AAA")
                 futures = await client.get("/fapi/v1/aggTrades?symbol=BBB")
             process.send_signal(ending)

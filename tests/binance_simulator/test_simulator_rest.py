@@ -121,7 +121,7 @@ async def test_time_that_goes_back_selects_by_time_and_answers_by_id(make_frame:
     tape = Tape.from_frame(make_frame([1, 2, 3, 4, 5], [100, 300, 200, 300, 400]))
     async with (
         open_exchange({Instrument.parse("spot:BTCUSDT"): tape}) as exchange,
-        httpx.AsyncClient(base_url=exchange.url) as client,
+        httpx.AsyncClient(base_url=exchange.url, timeout=60) as client,
     ):
         assert await ids(client, "spot", "&startTime=300") == [2, 4, 5]
         assert await ids(client, "spot", "&endTime=300&limit=2") == [3, 4]
@@ -328,7 +328,7 @@ async def test_symbols_of_any_script_are_served(make_frame: Any) -> None:
     tape = Tape.from_frame(make_frame([1], [1]))
     async with (
         open_exchange({Instrument.parse("spot:币安人生USDT"): tape}, ExchangeOptions()) as exchange,
-        httpx.AsyncClient(base_url=exchange.url) as client,
+        httpx.AsyncClient(base_url=exchange.url, timeout=60) as client,
     ):
         answer = await client.get(SPOT, params={"symbol": "币安人生USDT"})
         assert [row["a"] for row in answer.json()] == [1]

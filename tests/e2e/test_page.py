@@ -39,7 +39,7 @@ async def test_metrics_probes_and_events_of_a_live_daemon(tmp_path: Path) -> Non
     async with live_exchange(20.0) as exchange:
         daemon = streamed(exchange, tmp_path / "cache", API_LISTEN=address)
         process = daemon.start("run")
-        async with httpx.AsyncClient(trust_env=False, base_url=f"http://{address}") as client:
+        async with httpx.AsyncClient(trust_env=False, base_url=f"http://{address}", timeout=60) as client:
             await until_ready(client)
             assert (await client.get("/healthz")).json() == {"alive": True}
             shown = set(re.findall(r"^(backfilld_\w+)", (await client.get("/metrics")).text, re.MULTILINE))
@@ -86,7 +86,7 @@ async def test_the_demo_shows_its_page_until_it_is_interrupted(tmp_path: Path) -
         with trio.fail_after(40):
             line = json.loads(await trio.to_thread.run_sync(process.stdout.readline, abandon_on_cancel=True))
         assert line["event"] == "demo_page_opened"
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             assert "Is it live?" in (await client.get(line["url"])).text
         process.send_signal(signal.SIGINT)
         assert await ended(process) == 0

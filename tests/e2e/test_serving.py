@@ -35,7 +35,7 @@ async def served(exchange: Exchange, cache_dir: Path, **settings: str) -> AsyncI
     process = daemon.start("run")
     url = f"http://127.0.0.1:{port}"
     try:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             with trio.fail_after(60):
                 while True:
                     try:

@@ -50,7 +50,7 @@ async def klines_of(tape: Tape, every: str) -> list[list[object]]:
     rows: list[list[object]] = []
     async with (
         open_exchange({str(BTC): tape}, clock_ms=lambda: day_stop_ms(NEXT)) as exchange,
-        httpx.AsyncClient(base_url=exchange.url) as client,
+        httpx.AsyncClient(base_url=exchange.url, timeout=60) as client,
     ):
         start_ms = day_start_ms(DAY)
         while True:
