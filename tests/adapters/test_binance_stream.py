@@ -2,8 +2,8 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -247,3 +247,75 @@ async def test_refusals_and_foreign_text_come_out_plain() -> None:
     (refusal,) = batch.refusals
     assert refusal.isprintable()
     assert len(refusal) <= 200
+
+
+async def test_messages_nested_without_end_are_garbage_and_refusals_without_end_are_named_twenty_times() -> None:
+    async def talk(connection: ServerConnection) -> None:
+        for text in ('{"data":' * 2000, "[" * 16_000, '{"a":' * 2000 + "1" + "}" * 2000):
+            await connection.send(text)
+        for number in range(100):
+            await connection.send(json.dumps({"error": {"code": 2, "msg": f"no {number}"}, "id": number}))
+        await connection.send(json.dumps(message_of(7, E=10**30)))
+        await connection.send(json.dumps(message_of(8, E=-5)))
+        await trio.sleep(5)
+
+    async with serving(talk) as url:
+        async with open_stream(url, SPOT[:1]) as stream:
+            batches = [await stream.receive(1.0)]
+            while not batches[-1].trades:
+                batches.append(await stream.receive(1.0))
+    assert sum(len(each.refusals) for each in batches) == binance_stream.MOST_REFUSALS
+    assert sum(each.garbage for each in batches) == 3 + 100 - binance_stream.MOST_REFUSALS
+    assert [each.event_ms for each in batches if each.trades] == [0]
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[bytes], bytes]) -> AsyncIterator[int]:
+    """A server that answers a handshake with any bytes; its port."""
+
+    async def serve_one(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            async with stream:
+                request = b""
+                while not request.startswith(b"\x16") and b"\r\n\r\n" not in request:
+                    request += await stream.receive_some(4096)
+                await stream.send_all(answer(request))
+                while await stream.receive_some(4096):
+                    pass
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve_one, 0, host="127.0.0.1"))
+        yield listeners[0].socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("place", ["ws://x:99999/", "ws://x:abc/", "ws://[::1", f"ws://{'a' * 300}/", ""])
+async def test_a_redirect_to_no_address_is_a_reason(place: str) -> None:
+    redirect = f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {place}\r\n\r\n".encode()
+    async with answering(lambda _: redirect) as port:
+        with pytest.raises(StreamLost):
+            async with open_stream(f"ws://127.0.0.1:{port}", SPOT[:1]):
+                pass
+
+
+async def test_a_server_that_speaks_no_tls_is_a_reason() -> None:
+    async with answering(lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        with pytest.raises(StreamLost, match="TLS failed"):
+            async with open_stream(f"wss://127.0.0.1:{port}", SPOT[:1]):
+                pass
+
+
+async def test_a_message_of_fragments_without_end_is_a_reason() -> None:
+    async def fragments() -> AsyncGenerator[str, None]:
+        for _ in range(6000):
+            yield "x"
+
+    async def talk(connection: ServerConnection) -> None:
+        async with aclosing(fragments()) as parts:
+            await connection.send(parts)
+        await trio.sleep(5)
+
+    async with serving(talk) as url:
+        with pytest.raises(StreamLost):
+            async with open_stream(url, SPOT[:1]) as stream:
+                await until_lost(stream)

@@ -83,3 +83,8 @@ def test_nothing_is_the_neutral_element() -> None:
         assert (total.trades, total.vwap, total.poc, total.price_range) == (2, some.vwap, some.poc, some.price_range)
     assert Figures(TICK).vwap is None
     assert Figures(TICK).poc is None
+
+
+def test_a_price_that_fits_no_bin_is_counted_in_the_highest() -> None:
+    rows = frame_of([(1, 8, True), (2, 8, True)]).with_columns(p=pl.Series([1e308, 2 * TICK]))
+    assert Figures.of(rows, TICK).volume_by_bin["volume"].sum() == 2.0

@@ -144,3 +144,18 @@ def test_an_outage_of_days_is_survived() -> None:
             rotation.lost(action.number, now, 0.5)
         now = rotation.due_at(now)
     assert now < 2 * 86_400, "it is tried every half minute"
+
+
+def test_connections_that_bring_something_and_end_at_once_leave_one_to_be_had_soon() -> None:
+    """A storm spends what the exchange allows evenly: when it is over, nobody waits for minutes."""
+    rotation, now, connects = Rotation(URLS, ConnectLimit()), 0.0, list[float]()
+    while now < 3600.0:
+        for action in rotation.actions(now, 0.5):
+            assert isinstance(action, Open)
+            connects.append(now)
+            rotation.opened(action.number, now)
+            rotation.heard(action.number, BTC)
+            rotation.lost(action.number, now, 0.5)
+        assert rotation.due_at(now) <= now + 3.1
+        now = rotation.due_at(now)
+    assert all(later - earlier >= CONNECTS_S for earlier, later in zip(connects, connects[CONNECTS:], strict=False))

@@ -10,6 +10,9 @@ import polars as pl
 
 _NO_VOLUME: pl.DataFrame = pl.DataFrame(schema={"bin": pl.Int64, "volume": pl.Float64})
 
+HIGHEST_BIN = 2.0**62
+"""Prices that fit no number of a bin are counted in the highest; none is one of an exchange's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -36,7 +39,7 @@ class Figures:
             low=price.min(),
             high=price.max(),
         )
-        index = (price / bin_size + 1e-6).floor().cast(pl.Int64)
+        index = (price / bin_size + 1e-6).floor().clip(upper_bound=HIGHEST_BIN).cast(pl.Int64)
         by_bin = real.group_by(bin=index).agg(volume=quantity.sum())
         figures, volume_by_bin = pl.collect_all([sums, by_bin])
         return cls(bin_size, trades.height, **figures.row(0, named=True), volume_by_bin=volume_by_bin)

@@ -29,6 +29,9 @@ OVERLAP_S = 60.0
 CONNECTS, CONNECTS_S = 150, 300.0
 """Connects in any five minutes: half of what the exchange allows an address; the rest is for others on it."""
 
+AT_ONCE = 50
+"""Connects in any five minutes that need not wait. The others are spread, so that one is always to be had soon."""
+
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
 
 
@@ -60,7 +63,9 @@ class ConnectLimit:
         """When another connect is allowed."""
         while self._times and self._times[0] <= now - self.window_s:
             self._times.popleft()
-        return now if len(self._times) < self.most else self._times[0] + self.window_s
+        if len(self._times) < AT_ONCE:
+            return now
+        return max(now, self._times[-1] + self.window_s / (self.most - AT_ONCE))
 
     def count(self, now: float) -> None:
         """One more connect."""
