@@ -25,7 +25,8 @@ from backfilld.actors.live_messages import (
 )
 from backfilld.actors.messages import Job, MergerMessage, SchedulerMessage, SpecChanged, StopRequested
 from backfilld.actors.publisher import SUBSCRIBER_FRAMES, run_publisher
-from backfilld.actors.sequencer import SequencerPorts, run_sequencer
+from backfilld.actors.sequencer import run_sequencer
+from backfilld.actors.sequencer_ports import SequencerPorts
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.model import Instrument
 from backfilld.core.sync.spec import Reload, RunSpec

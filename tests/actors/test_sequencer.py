@@ -22,6 +22,7 @@ from backfilld.actors.live_messages import (
     StreamHeard,
     StreamOpened,
     TradesSequenced,
+    Unfollow,
 )
 from backfilld.actors.messages import (
     FetchJob,
@@ -38,15 +39,17 @@ from backfilld.actors.messages import (
     SyncAction,
     SyncEvent,
 )
-from backfilld.actors.sequencer import MOST_DEATHS, SequencerPorts, run_sequencer
-from backfilld.core.backfill.questions import NOTHING
+from backfilld.actors.sequencer import MOST_DEATHS, run_sequencer
+from backfilld.actors.sequencer_ports import SequencerPorts
+from backfilld.core.backfill.questions import NOTHING, Tail
 from backfilld.core.day.certificate import STREAM
 from backfilld.core.live.attachment import LONGEST_PAUSE_S
+from backfilld.core.live.audit import ANSWERS, FIRST_S
 from backfilld.core.live.patience import Times
 from backfilld.core.live.reports import LiveStatistics
-from backfilld.core.live.trades import frame_of
+from backfilld.core.live.trades import frame_of, neighbour_of
 from backfilld.core.model import IdRange, Instrument, Market
-from backfilld.core.sync.events import Arrived, IsFollowed, Offer, PassedOver
+from backfilld.core.sync.events import Arrived, Contradicted, IsFollowed, Offer, PassedOver
 from backfilld.core.sync.spec import LiveSpec, RunSpec
 from backfilld.errors import RateLimited, TransientError, UnexpectedAnswer
 from backfilld.ports import StreamBatch
@@ -54,6 +57,7 @@ from tests.core.live.test_sequence import trade
 from tests.fakes import BTC, ETH
 
 T = TypeVar("T")
+NOW_MS = trade(100_000).T
 URLS = dict.fromkeys(Market, ("ws://first", "ws://second"))
 
 
@@ -80,7 +84,7 @@ class Desk:
         self.ports = SequencerPorts(inbox, jobs, pages, events, publisher)
 
     def start(self, *instruments: Instrument) -> None:
-        clock = LiveClock(lambda: 0.0, lambda market, _: 500.0 if market is Market.SPOT else 0.0)
+        clock = LiveClock(lambda: NOW_MS, lambda market, wall_ms: wall_ms + 500.0 * (market is Market.SPOT))
         self.nursery.start_soon(
             run_sequencer, self.ports, spec_of(*instruments), self._listen, clock, lambda: 0.5, self.shown
         )
@@ -194,7 +198,7 @@ async def test_what_is_shown_names_the_open_hole_then_how_long_it_stood_and_the_
     assert shown.heal_seconds.total == pytest.approx(report.seconds)
 
 
-@pytest.mark.parametrize(("event_ms", "lag_ms"), [(480, 20.0), (503, 0.0)])
+@pytest.mark.parametrize(("event_ms", "lag_ms"), [(NOW_MS + 480, 20.0), (NOW_MS + 503, 0.0)])
 async def test_the_lag_is_by_the_exchanges_clock_and_never_below_zero(
     autojump_clock: MockClock, desk: Desk, event_ms: int, lag_ms: float
 ) -> None:
@@ -235,6 +239,41 @@ async def test_a_lost_connection_is_opened_again_and_its_instruments_are_polled_
     job = await desk.answer(11, 12)
     assert job.query.first_id == 11  # type: ignore[union-attr]
     assert desk.out() == [10, 11, 12]
+
+
+async def test_a_trade_ahead_of_the_clock_does_not_go_out_and_rest_is_asked_beside_the_trade_before_it(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    name = await desk.attached()
+    early = trade(11, T=NOW_MS + 61_000)
+    await desk.tell(StreamHeard(name, StreamBatch({BTC: [trade(10), early, trade(12)]})))
+    assert desk.out() == [10]
+    await trio.sleep(0.3)
+    job = await desk.answer(11)
+    assert desk.out() == [11, 12]
+    assert isinstance(job.query, Tail)
+    assert (job.query.first_id, job.query.beside) == (11, (neighbour_of(trade(10)),))
+    assert job.latest_ms == NOW_MS + 500
+
+
+async def test_a_stream_that_rest_contradicts_again_and_again_is_followed_no_more_and_everybody_learns_it(
+    autojump_clock: MockClock, desk: Desk
+) -> None:
+    name = await desk.attached()
+    await desk.tell(StreamHeard(name, StreamBatch({BTC: [trade(10), trade(11, p=1.6), trade(12)]})))
+    await trio.sleep(FIRST_S)
+    for _ in range(ANSWERS):
+        await trio.sleep(5)
+        assert BTC in desk.shown.value.instruments
+        job = await desk.answer(10, 11, 12)
+        assert isinstance(job.query, Tail)
+        assert job.query.first_id == 10
+    assert BTC not in desk.shown.value.instruments
+    assert SyncEvent(BTC, Contradicted(IdRange(11, 11))) in taken(desk.events)
+    assert [each.instrument for each in taken(desk.published) if isinstance(each, Unfollow)] == [BTC]
+    await desk.hear(name, 13)
+    await desk.tell(SyncAction(BTC, Offer(14)))
+    assert taken(desk.published) == []
 
 
 async def test_a_question_that_fails_is_put_again(autojump_clock: MockClock, desk: Desk) -> None:

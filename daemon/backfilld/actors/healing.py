@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import polars as pl
 import trio
 
-from backfilld.actors.live_announcements import LiveAnnouncements
+from backfilld.actors.live_announcements import LiveAnnouncements, LiveClock
 from backfilld.actors.messages import FetchJob, Job
 from backfilld.core.backfill.questions import Found, Tail
 from backfilld.core.frame import empty_trades
-from backfilld.core.live.attachment import Ask, Attachment, Why
-from backfilld.core.live.pace import JOIN_WEIGHT, SILENCE_WEIGHT, Pace
+from backfilld.core.live.asks import Ask, Why
+from backfilld.core.live.attachment import Attachment
+from backfilld.core.live.pace import AUDIT_WEIGHT, JOIN_WEIGHT, SILENCE_WEIGHT, Pace
 from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import IdRange, Instrument
@@ -24,7 +25,7 @@ from backfilld.errors import RateLimited, UnexpectedAnswer
 
 Question = tuple[Instrument, Attachment, Ask]
 
-_PACES = {Why.JOIN: JOIN_WEIGHT, Why.SILENCE: SILENCE_WEIGHT}
+_PACES = {Why.JOIN: JOIN_WEIGHT, Why.SILENCE: SILENCE_WEIGHT, Why.AUDIT: AUDIT_WEIGHT}
 """Questions that nothing that is known to be missing makes necessary, and the weight a minute that they may cost."""
 
 
@@ -34,6 +35,7 @@ class Healing:
 
     jobs: trio.MemorySendChannel[Job]
     announce: LiveAnnouncements
+    clock: LiveClock
     _asked: dict[Instrument, Ask] = field(default_factory=dict)
     _pages: dict[Instrument, pl.DataFrame] = field(default_factory=dict)
     _paces: dict[tuple[Pool, Why], Pace] = field(
@@ -41,14 +43,14 @@ class Healing:
     )
 
     def ask(self, questions: Iterable[Question], now: float) -> None:
-        """Ask questions: precautions as the pace allows, those of the busiest instruments first."""
+        """Ask questions: precautions as the pace allows, the busiest instruments first, comparisons by turns."""
         cautious = []
         for question in questions:
             if question[2].why in _PACES:
                 cautious.append(question)
             else:
                 self._ask(question, now)
-        for instrument, attachment, ask in sorted(cautious, key=lambda each: -each[1].published):
+        for instrument, attachment, ask in sorted(cautious, key=_turn):
             rules = RULES[instrument.market]
             if self._paces[rules.pool, ask.why].take(rules.weights[Endpoint.TRADES], now):
                 self._ask((instrument, attachment, ask), now)
@@ -71,8 +73,10 @@ class Healing:
         trades, ask = trades_of(self._pages.pop(instrument, empty_trades())), self._asked.pop(instrument, None)
         if attachment is None or ask is None:
             return None
-        if found.skipped and found.skipped[0].first_id == ask.first_id:
-            attachment.passed_over(found.skipped[0], now)
+        next_id = attachment.next_id or 0
+        for absent in found.skipped:
+            if absent.first_id <= next_id <= absent.last_id:
+                attachment.passed_over(IdRange(next_id, absent.last_id), now)
         return attachment.answered(trades, ask.why, now)
 
     def failed(
@@ -93,7 +97,15 @@ class Healing:
 
     def _ask(self, question: Question, now: float) -> None:
         instrument, attachment, ask = question
-        attachment.asked(now)
+        attachment.asked(now, ask.why)
         self._asked[instrument] = ask
         self.announce.asked(instrument, attachment.sequence.hole)
-        self.jobs.send_nowait(FetchJob(instrument, Tail(ask.first_id), rank=Rank.HEAL))
+        last = attachment.sequence.last
+        query = Tail(ask.first_id, beside=() if last is None else (last,))
+        latest_ms = self.clock.later_ms(instrument.market)
+        self.jobs.send_nowait(FetchJob(instrument, query, rank=Rank.HEAL, latest_ms=latest_ms))
+
+
+def _turn(question: Question) -> float:
+    _, attachment, ask = question
+    return attachment.audit.looked_at if ask.why is Why.AUDIT else -attachment.published

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from backfilld.core.backfill.early import AHEAD_MS, CLOCKS_AGREE_MS
 from backfilld.core.live.attachment import Attachment
 from backfilld.core.live.reports import HOLES_REMEMBERED, NO_HEALS, Healed, HoleReport, LiveInstrument, LiveStatistics
 from backfilld.core.model import IdRange, Instrument, Market
@@ -24,6 +25,17 @@ class LiveClock:
 
     wall_ms: Callable[[], float]
     exchange_ms: Callable[[Market, float], float] = lambda _market, wall_ms: wall_ms
+
+    def later_ms(self, market: Market) -> int:
+        """The later time of the exchange's clock and the host's."""
+        wall_ms = self.wall_ms()
+        return int(max(wall_ms, self.exchange_ms(market, wall_ms)))
+
+    def latest_ms(self, market: Market) -> float:
+        """The time that no trade can have yet, by the exchange's clock: further ahead where the host's is another."""
+        wall_ms = self.wall_ms()
+        now_ms = self.exchange_ms(market, wall_ms)
+        return now_ms + (CLOCKS_AGREE_MS if abs(now_ms - wall_ms) <= CLOCKS_AGREE_MS else AHEAD_MS)
 
 
 class LiveAnnouncements:
@@ -99,6 +111,10 @@ class LiveAnnouncements:
         seconds = round(seconds, 3)
         self._reports.append(HoleReport(instrument, hole, self._wall_ms(), seconds, is_healed=False))
         log.error("live_hole_given_up", instrument=str(instrument), **_ids(hole), seconds=seconds)
+
+    def contradicted(self, instrument: Instrument, ids: IdRange) -> None:
+        """REST says otherwise of trades that the stream brought."""
+        log.error("live_contradicted", instrument=str(instrument), **_ids(ids))
 
     def unanswered(self, instrument: Instrument, error: Exception) -> None:
         """REST did not answer."""

@@ -87,9 +87,10 @@ class HoleGivenUp(msgspec.Struct, frozen=True):
 
 
 class Unfollow(msgspec.Struct, frozen=True):
-    """The instrument is no longer wanted."""
+    """The instrument is not followed any more."""
 
     instrument: Instrument
+    reason: str
 
 
 class Subscribed(msgspec.Struct, frozen=True):

@@ -6,7 +6,6 @@ It waits for nobody: what the merger does not take stays in the outbox.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import trio
 from trio_util import AsyncValue
@@ -17,7 +16,6 @@ from backfilld.actors.live_groups import LiveGroups, StartListener
 from backfilld.actors.live_messages import (
     Begun,
     HoleGivenUp,
-    PublisherMessage,
     SequencerMessage,
     StreamEnded,
     StreamHeard,
@@ -28,25 +26,22 @@ from backfilld.actors.live_messages import (
 from backfilld.actors.live_outbox import LiveOutbox
 from backfilld.actors.messages import (
     FetchJob,
-    Job,
     JobAnswered,
     JobDropped,
     JobFailed,
-    MergerMessage,
     PageFetched,
-    SchedulerMessage,
     SpecChanged,
     StopRequested,
     SyncAction,
     SyncEvent,
 )
+from backfilld.actors.sequencer_ports import SequencerPorts
 from backfilld.core.backfill.questions import Found
 from backfilld.core.live.attachment import Attachment
 from backfilld.core.live.reports import LiveStatistics
-from backfilld.core.live.sequence import share_of_early
 from backfilld.core.live.trades import LiveTrade
-from backfilld.core.model import Instrument
-from backfilld.core.sync.events import IsFollowed, Offer, PassedOver
+from backfilld.core.model import IdRange, Instrument
+from backfilld.core.sync.events import Contradicted, IsFollowed, Offer, PassedOver
 from backfilld.core.sync.spec import RunSpec
 
 TICK_S = 0.05
@@ -61,17 +56,6 @@ MOST_DEATHS = 2
 SHOWN_EVERY_S = 1.0
 DRAINED = 200
 """Messages that are handled in a row before the clock is looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class SequencerPorts:
-    """The channel ends of the sequencer, which it closes."""
-
-    inbox: trio.MemoryReceiveChannel[SequencerMessage]
-    jobs: trio.MemorySendChannel[Job]
-    pages: trio.MemorySendChannel[MergerMessage]
-    events: trio.MemorySendChannel[SchedulerMessage]
-    publisher: trio.MemorySendChannel[PublisherMessage]
 
 
 async def run_sequencer(
@@ -128,8 +112,9 @@ class _Sequencer:
         self.outbox = LiveOutbox(ports.pages, ports.events)
         self.is_stopping = False
         self._attachments: dict[Instrument, Attachment] = {}
+        self._clock = clock
         self._announce = LiveAnnouncements(clock)
-        self._healing = Healing(ports.jobs, self._announce)
+        self._healing = Healing(ports.jobs, self._announce, clock)
         self._tick_at = self._shown_at = trio.current_time()
         self._follow(spec.instruments, trio.current_time())
         self._show(trio.current_time())
@@ -144,8 +129,8 @@ class _Sequencer:
                 self._opened(message, now)
             case StreamEnded():
                 self._lost(message, now)
-            case SyncAction(instrument, Offer(next_id)):
-                self._begin(instrument, next_id, now)
+            case SyncAction(instrument, Offer() as offer):
+                self._begin(instrument, offer, now)
             case SpecChanged(spec):
                 self._apply(spec, now)
             case StopRequested():
@@ -169,6 +154,7 @@ class _Sequencer:
     def _heard(self, message: StreamHeard, now: float) -> None:
         batch, group = message.batch, self.groups.group(message.name)
         self._announce.heard(message.name.market, batch, message.overflowed)
+        latest_ms = self._clock.latest_ms(message.name.market)
         if group is None:
             return
         if batch.is_ending:
@@ -177,7 +163,7 @@ class _Sequencer:
             attachment = self._attachments.get(instrument)
             if attachment is not None:
                 group.rotation.heard(message.name.number, instrument)
-                self._publish(instrument, attachment.heard(trades, now), now)
+                self._publish(instrument, attachment.heard(trades, now, latest_ms), now)
                 self._announce.attached(instrument, attachment)
 
     def _opened(self, message: StreamOpened, now: float) -> None:
@@ -198,15 +184,15 @@ class _Sequencer:
             self._attachments[instrument].lost()
             self._announce.detached(instrument)
 
-    def _begin(self, instrument: Instrument, next_id: int, now: float) -> None:
+    def _begin(self, instrument: Instrument, offer: Offer, now: float) -> None:
         attachment = self._attachments.get(instrument)
         if attachment is None:
             return
         self._ports.events.send_nowait(SyncEvent(instrument, IsFollowed()))
         if attachment.next_id is not None:
             return
-        ready = attachment.begin(next_id, now)
-        self._ports.publisher.send_nowait(Begun(instrument, next_id))
+        ready = attachment.begin(offer.next_id, now, offer.last)
+        self._ports.publisher.send_nowait(Begun(instrument, offer.next_id))
         self._publish(instrument, ready, now)
         self._announce.attached(instrument, attachment)
 
@@ -215,10 +201,21 @@ class _Sequencer:
         ready = self._healing.answered(instrument, attachment, found, now)
         if attachment is None or ready is None:
             return
+        if attachment.audit.wrong is not None:
+            self._leave(instrument, attachment.audit.wrong, now)
+            return
         self._publish(instrument, ready, now)
         self._announce.attached(instrument, attachment)
         self._announce.healed(instrument, attachment.healed(now))
         self._healing.ask_on(instrument, attachment, now)
+
+    def _leave(self, instrument: Instrument, ids: IdRange, now: float) -> None:
+        """REST contradicts the stream: what came by it is doubted, and the instrument is polled from now on."""
+        self._announce.contradicted(instrument, ids)
+        self.outbox.forget(instrument)
+        self._remove(instrument, f"the exchange has other trades for ids {ids.first_id} to {ids.last_id}")
+        self._ports.events.send_nowait(SyncEvent(instrument, Contradicted(ids)))
+        self._show(now)
 
     def _publish(self, instrument: Instrument, ready: list[LiveTrade], now: float) -> None:
         if ready:
@@ -231,13 +228,16 @@ class _Sequencer:
         if spec.live is not None:
             self._times = spec.live.times
         for instrument in [each for each in self._attachments if each not in spec.instruments]:
-            self.groups.remove(instrument)
-            del self._attachments[instrument]
-            self._announce.detached(instrument)
-            self._ports.publisher.send_nowait(Unfollow(instrument))
+            self._remove(instrument, "the instrument was removed")
         for attachment in self._attachments.values():
             attachment.times = self._times
         self._follow(spec.instruments, now)
+
+    def _remove(self, instrument: Instrument, reason: str) -> None:
+        self.groups.remove(instrument)
+        del self._attachments[instrument]
+        self._announce.detached(instrument)
+        self._ports.publisher.send_nowait(Unfollow(instrument, reason))
 
     def _follow(self, instruments: tuple[Instrument, ...], now: float) -> None:
         new = [each for each in instruments if each not in self._attachments]
@@ -245,7 +245,7 @@ class _Sequencer:
             self._attachments[instrument] = Attachment(self._times, now)
         self.groups.add(new)
         for attachment in self._attachments.values():
-            attachment.sequence.most_early = share_of_early(len(self._attachments))
+            attachment.share(len(self._attachments))
         for instrument in new:
             if self.groups.group_of(instrument).rotation.is_open:
                 self._attachments[instrument].opened(now)
@@ -285,11 +285,10 @@ class _Sequencer:
         self._announce.healed(instrument, attachment.healed(now))
         if attachment.is_overdue:
             stood_s = now - (attachment.sequence.hole_since or now)
-            ids, is_passed_over, ready = attachment.give_up()
+            ids, ready = attachment.give_up()
             self._announce.given_up(instrument, ids, stood_s)
             self._ports.publisher.send_nowait(HoleGivenUp(instrument, ids))
-            if is_passed_over:
-                self._ports.events.send_nowait(SyncEvent(instrument, PassedOver(ids)))
+            self._ports.events.send_nowait(SyncEvent(instrument, PassedOver(ids)))
             self._publish(instrument, ready, now)
         if attachment.is_dead(now):
             self._announce.detached(instrument)

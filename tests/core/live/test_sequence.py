@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backfilld.core.live.sequence import FARTHEST_AHEAD, Sequence
-from backfilld.core.live.trades import LiveTrade, frame_of, is_plausible, trades_of
+from backfilld.core.live.trades import LiveTrade, frame_of, is_plausible, neighbour_of, trades_of
 from backfilld.core.model import IdRange
 
 
@@ -107,6 +107,38 @@ def test_ids_that_rest_shows_beyond_make_a_hole() -> None:
     assert sequence.next_id == 9
 
 
+HOUR_MS = 3_600_000
+
+
+@given(st.integers(0, 2**32), st.floats(0, 0.9), st.integers(1, 60))
+def test_trades_that_cannot_stand_where_their_ids_are_never_go_out_and_rest_brings_the_true_ones(
+    seed: int, wrong: float, farthest: int
+) -> None:
+    """The rows of another hour, day or symbol, early or late; REST has all of the tape."""
+    dice, tape = random.Random(seed), [trade(each) for each in range(200)]
+    lies: list[dict[str, object]] = [
+        {"T": tape[0].T - HOUR_MS}, {"T": tape[0].T + HOUR_MS}, {"p": 60.0, "f": 9**9, "l": 9**9}, {"f": 0, "l": 0},
+        {"p": 0.0, "q": 0.0, "f": -1, "l": -1},
+    ]  # fmt: skip
+    sequence, out = Sequence(), list[LiveTrade]()
+    out += sequence.begin(50, neighbour_of(tape[49]))
+    sent = sorted(tape[50:], key=lambda each: each.a + dice.random() * farthest)
+    for now, each in enumerate(sent):
+        told = trade(each.a, **dice.choice(lies)) if dice.random() < wrong else each
+        out += sequence.take([told], float(now), latest_ms=tape[-1].T + 1000)
+        if dice.random() < 0.1 and sequence.next_id is not None:
+            out += sequence.fill(tape[sequence.next_id : sequence.next_id + dice.randint(1, 50)], float(now))
+    out += sequence.fill(tape[50 + len(out) :], 1e9)
+    assert out == tape[50:]
+    assert sequence.hole is None
+
+
+def test_what_rest_brings_goes_before_what_the_stream_has_brought_of_the_same_ids() -> None:
+    sequence = Sequence(5)
+    sequence.take([trade(6, p=1.6), trade(7, p=1.7), trade(8)], 1.0)
+    assert sequence.fill([trade(5), trade(6), trade(7)], 2.0) == [trade(each) for each in (5, 6, 7, 8)]
+
+
 def test_trades_become_frames_and_come_back() -> None:
     trades = [trade(each, M=each % 2 == 0) for each in (3, 4, 7)]
     assert trades_of(frame_of(trades)) == trades
@@ -116,7 +148,7 @@ def test_trades_become_frames_and_come_back() -> None:
     "changed",
     [
         {"p": float("nan")}, {"p": float("inf")}, {"p": -1.0}, {"p": 0.0}, {"q": -1.0}, {"q": float("nan")},
-        {"f": 9}, {"f": -1}, {"T": 1_767_225_600}, {"a": -1},
+        {"f": 9}, {"f": -1}, {"T": 1_767_225_600}, {"a": -1}, {"l": 2**63}, {"a": 2**53 + 1, "l": 2**54},
     ],
 )  # fmt: skip
 def test_a_trade_that_cannot_be_is_known(changed: dict[str, object]) -> None:

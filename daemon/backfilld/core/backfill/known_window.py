@@ -10,7 +10,7 @@ from backfilld.core.backfill.neighbours import KnownTrades
 from backfilld.core.backfill.newest_shown import NewestShown, ShownEnd
 from backfilld.core.backfill.pace import Pace
 from backfilld.core.backfill.paging import towards_end
-from backfilld.core.backfill.questions import Again, Before, Found, Newest, Page, Tail
+from backfilld.core.backfill.questions import Again, Before, Found, Neighbour, Newest, Page, Tail
 from backfilld.core.backfill.support import Support
 from backfilld.core.backfill.wanted_ids import WantedIds
 from backfilld.core.backfill.window_end import WindowEnd
@@ -50,6 +50,10 @@ class KnownWindow:
     def received(self) -> IdSet:
         """The ids that are stored, or on their way to the disk."""
         return self._ids.received
+
+    def row(self, trade_id: int) -> Neighbour | None:
+        """What is known of the row with this id, if it is at the end of an answer or of what was stored."""
+        return self._trades.row(trade_id)
 
     @property
     def absent(self) -> IdSet:

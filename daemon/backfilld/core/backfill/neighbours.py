@@ -114,6 +114,11 @@ class KnownTrades:
             newest = Neighbour(last.trade_id, last.at_ms, is_row=True, edge=last.edge)
             self._newest = [max([*self._newest, newest], key=_place)]
 
+    def row(self, trade_id: int) -> Neighbour | None:
+        """The row with this id, the newest one known."""
+        rows = (self._below(kind, trade_id) for kind in (self._newest, self._rows))
+        return next((each for each in rows if each is not None and each.trade_id == trade_id), None)
+
     def begin_round(self) -> None:
         """Forget trades that an answer has named without their rows: they count for one round only."""
         self._named.clear()

@@ -13,19 +13,23 @@
 An acknowledged subscription proves nothing; only a message does, or a page that has nothing more. After a death only a
 message does: JOINING -> DEAD until then. A hole is asked for
 in every state once it is older than REST is behind the stream, which is learned: an answer that lacks the rows is
-"not yet", and the next hole waits longer. A hole that REST denied for patience_s is given up.
+"not yet", and the next hole waits longer. A hole is given up that REST passes over for patience_s; what waits behind
+one that REST does not reach for UNREACHED_S is forgotten.
 
 Owns the questions of one instrument. Never looks at a clock; must not know connections or channels.
 """
 
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
 from enum import Enum, auto
 from math import inf
 
+from backfilld.core.backfill.questions import Neighbour
+from backfilld.core.live.asks import Ask, Why
+from backfilld.core.live.audit import Audit, share_of_compared
+from backfilld.core.live.delay import Delay
 from backfilld.core.live.patience import Patience, Times
 from backfilld.core.live.reports import Healed
-from backfilld.core.live.sequence import Sequence
+from backfilld.core.live.sequence import Sequence, share_of_early
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import PAGE_ROWS, IdRange
 
@@ -39,11 +43,8 @@ younger one is trusted as well, and REST is asked once more when there is weight
 DOUBT_S = 2.0
 """Seconds that a stream gets to deliver what REST has already."""
 
-SHORTEST_DELAY_S = 0.1
-"""A hole younger than this is a shuffle: the rows come by themselves within some ms."""
-
-LONGEST_DELAY_S = 2.0
-"""A hole is asked for after this at the latest, however far REST was behind."""
+UNREACHED_S = 600.0
+"""A trade that REST has not reached for so long is forgotten: REST was never seen so far behind, so its id is wrong."""
 
 LONGEST_RETRY_S = 5.0
 LONGEST_PAUSE_S = 60.0
@@ -64,29 +65,13 @@ class State(Enum):
     DEAD = auto()
 
 
-class Why(Enum):
-    """Why REST is asked, most urgent first."""
-
-    HOLE = auto()
-    JOIN = auto()
-    POLL = auto()
-    SILENCE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Ask REST for what follows, from ``first_id`` on."""
-
-    first_id: int
-    why: Why
-
-
 class Attachment:
     """One instrument's attachment. ``times`` may be replaced."""
 
     def __init__(self, times: Times, now: float) -> None:
         self.times = times
         self.sequence = Sequence()
+        self.audit = Audit()
         self.state = State.UNKNOWN
         self.published = 0
         self.deaths = 0
@@ -94,16 +79,16 @@ class Attachment:
         self.last: LiveTrade | None = None
         self._opened_at: float | None = None
         self._heard_at = now
+        self._heard_id = -1
         self._asked_at = -inf
         self._is_asking = False
         self._not_before = -inf
-        self._delay_s = SHORTEST_DELAY_S
+        self._delay = Delay()
         self._quiet = 1
         self._failures = 0
         self._hole: IdRange | None = None
         self._hole_began = now
         self._hole_requests = 0
-        self._is_passed_over = False
         self._patience = Patience()
         self._doubted_at = now
         self._is_unsettled = False
@@ -124,11 +109,17 @@ class Attachment:
         """The id that is given out next."""
         return self.sequence.next_id
 
+    def share(self, instruments: int) -> None:
+        """Keep no more trades in memory than one of so many may."""
+        self.sequence.most_early, self.audit.most = share_of_early(instruments), share_of_compared(instruments)
+
     # -- what happened
 
-    def begin(self, next_id: int, now: float) -> list[LiveTrade]:
-        """Begin at ``next_id``, which REST has just shown to come next."""
-        ready = self._counted(self.sequence.begin(next_id))
+    def begin(self, next_id: int, now: float, last: Neighbour | None = None) -> list[LiveTrade]:
+        """Begin at ``next_id``, which REST has just shown to come next, behind ``last``."""
+        self.audit.begin(now)
+        ready = self._counted(self.sequence.begin(next_id, last))
+        self.audit.went_out(ready)
         if self._opened_at is None:
             self.state = State.DETACHED
         else:
@@ -150,9 +141,20 @@ class Attachment:
         if self.state is not State.UNKNOWN:
             self.state = State.DETACHED
 
-    def heard(self, trades: Rows[LiveTrade], now: float) -> list[LiveTrade]:
-        """Take trades of the stream."""
-        ready = self._counted(self.sequence.take(trades, now))
+    def heard(self, trades: Rows[LiveTrade], now: float, latest_ms: float = inf) -> list[LiveTrade]:
+        """Take trades of the stream, of which none can have a time after ``latest_ms``. It speaks if one of them is
+        believed and has a higher id than all that it brought before, or comes next."""
+        refused, waiting = self.sequence.tally.implausible, self.sequence.waiting
+        ready = self._counted(self.sequence.take(trades, now, latest_ms))
+        self.audit.went_out(ready)
+        is_early = self.sequence.waiting > waiting
+        if is_early:
+            self._delay.has_news(now)
+        newest_id = max(each.a for each in trades)
+        is_old = newest_id <= self._heard_id or self.sequence.tally.implausible > refused
+        if is_old and not (ready or is_early):
+            return ready
+        self._heard_id = max(self._heard_id, newest_id)
         self._heard_at = now
         self._quiet = 1
         self.deaths = 0
@@ -162,10 +164,10 @@ class Attachment:
             self.state = State.ATTACHED
         return ready
 
-    def asked(self, now: float) -> None:
-        """The question was sent."""
+    def asked(self, now: float, why: Why) -> None:
+        """The question was sent. A look at what went out says nothing of a stream that is silent."""
         self._is_asking = True
-        self._asked_at = now
+        self._asked_at = self._asked_at if why is Why.AUDIT else now
         self._hole_requests += self.sequence.hole is not None
 
     def answered(self, trades: Rows[LiveTrade], why: Why, now: float) -> list[LiveTrade]:
@@ -173,13 +175,18 @@ class Attachment:
         self._is_asking = False
         self._failures = 0
         had_hole = self.sequence.hole is not None
-        ready = self._counted(self.sequence.take(trades, now))
+        self.audit.compare(trades, now)
+        ready = self._counted(self.sequence.fill(trades, now))
+        self.audit.went_out(ready, besides={each.a for each in trades})
         is_full = len(trades) >= PAGE_ROWS
         if had_hole and self.sequence.hole is not None and not is_full:
-            self._patience.denied(now)
-            self._wait_longer(now)
+            if not self._patience.is_tried:
+                self.sequence.forget(now - UNREACHED_S)
+            self._delay.lacked(self.sequence.hole_since, now)
         elif had_hole:
-            self._delay_s = max(SHORTEST_DELAY_S, self._delay_s * 0.95)
+            self._delay.filled()
+        if why is Why.AUDIT:
+            return ready
         if is_full and ready:
             # More follows: nothing is known of the end yet.
             self._asked_at, self._not_before = -inf, now
@@ -196,10 +203,9 @@ class Attachment:
     def passed_over(self, absent: IdRange, now: float) -> None:
         """REST answered with rows behind these ids, which it does not have."""
         self._is_asking = False
-        self._is_passed_over = True
         self.sequence.expect(absent.last_id + 1, now)
         self._patience.denied(now)
-        self._wait_longer(now)
+        self._delay.lacked(self.sequence.hole_since, now)
 
     def failed(self, now: float, pause_s: float = 0.0) -> None:
         """REST did not answer; the exchange asked for a pause of ``pause_s``."""
@@ -224,20 +230,21 @@ class Attachment:
         if self._is_asking or self.next_id is None or self.state is State.UNKNOWN:
             return None
         due_at, why = self._question_at()
-        return Ask(self.next_id, why) if max(due_at, self._not_before) <= now else None
+        if max(due_at, self._not_before) > now:
+            return None
+        return Ask(self.audit.begins_at(self.next_id, now) if why in {Why.HOLE, Why.AUDIT} else self.next_id, why)
 
     @property
     def is_overdue(self) -> bool:
-        """Whether the exchange has denied the hole for so long that it is to be given up."""
+        """Whether the exchange has passed over the hole for so long that it is to be given up."""
         return self.sequence.hole is not None and self._patience.is_over(self.times.patience_s)
 
-    def give_up(self) -> tuple[IdRange, bool, list[LiveTrade]]:
-        """Go on past the hole: its ids, whether REST passed them over, and what can go out now."""
+    def give_up(self) -> tuple[IdRange, list[LiveTrade]]:
+        """Go on past the hole: its ids, and what can go out now."""
         ids, ready = self.sequence.give_up()
-        was_passed_over, self._is_passed_over = self._is_passed_over, False
         self._hole = None
         self._patience.begin_anew()
-        return ids, was_passed_over, self._counted(ready)
+        return ids, self._counted(ready)
 
     def is_dead(self, now: float) -> bool:
         """Whether the stream has just been found dead. True once per death."""
@@ -253,7 +260,6 @@ class Attachment:
         if self._hole is not None and (hole is None or hole.first_id > self._hole.last_id):
             healed = Healed(self._hole, now - self._hole_began, self._hole_requests)
             self._hole = None
-            self._is_passed_over = False
             return healed
         if self._hole is None and hole is not None and since is not None:
             self._hole, self._hole_began, self._hole_requests = hole, since, int(self._is_asking)
@@ -271,7 +277,7 @@ class Attachment:
     def _question_at(self) -> tuple[float, Why]:
         since = self.sequence.hole_since
         if since is not None:
-            return since + self._delay_s, Why.HOLE
+            return self._delay.due_at(since), Why.HOLE
         match self.state:
             case State.DETACHED | State.DEAD:
                 return self._asked_at + self.times.poll_s, Why.POLL
@@ -281,14 +287,10 @@ class Attachment:
                 return (self._opened_at or 0.0) + JOIN_S, Why.SILENCE
             case State.ATTACHED:
                 quiet_since = max(self._heard_at, self._asked_at)
-                return quiet_since + self.times.silence_s * self._quiet, Why.SILENCE
+                silent_at = quiet_since + self.times.silence_s * self._quiet
+                return min((silent_at, Why.SILENCE), (self.audit.asks_at, Why.AUDIT), key=lambda each: each[0])
             case _:
                 return inf, Why.SILENCE
-
-    def _wait_longer(self, now: float) -> None:
-        """REST lags behind the stream: ask again later, and the next hole later from the start."""
-        self._delay_s = min(LONGEST_DELAY_S, self._delay_s * 1.5)
-        self._not_before = now + self._delay_s
 
     def _judge_silence(self, *, is_dead: bool, now: float) -> None:
         if is_dead and self._heard_at < self._asked_at:

@@ -8,13 +8,20 @@ Whatever comes above ``next_id`` is early and waits. While something waits there
 up to the lowest early trade. Its clock is absolute: it began when the oldest waiting trade arrived, because "nothing
 came for 50 ms" never comes true on a busy stream. Nothing goes out past a hole until it is filled, or given up loudly.
 
-Owns ids only. Must not know where trades come from, and never looks at a clock.
+A trade of a stream is a claim. One that cannot follow the trade before it, or that is ahead of the clock, is as if it
+had not come: what follows shows the hole, and REST fills it. What REST brings was checked, and goes before what a
+stream has brought of the same ids. An early trade that REST does not reach is forgotten: if it is true, it comes again.
+
+Owns which trade comes next. Must not know connections or channels, and never looks at a clock.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
-from backfilld.core.live.trades import LiveTrade
+from backfilld.core.backfill.adjoining import can_follow
+from backfilld.core.backfill.questions import Neighbour
+from backfilld.core.live.trades import LiveTrade, neighbour_of
 from backfilld.core.model import IdRange
 
 EARLY_TRADES = 50_000
@@ -34,11 +41,21 @@ def share_of_early(instruments: int) -> int:
 
 @dataclass(slots=True)
 class Tally:
-    """What came that did not go out: trades that had been there before, that found no room, that cannot be."""
+    """What came that did not go out: trades that had been there before, that found no room or are not reached by REST,
+    that cannot be."""
 
     duplicates: int = 0
     dropped: int = 0
     implausible: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """A trade that waits since ``at``; it ``is_sure`` if REST has brought it."""
+
+    trade: LiveTrade
+    at: float
+    is_sure: bool = False
 
 
 class Sequence:
@@ -46,12 +63,19 @@ class Sequence:
 
     def __init__(self, next_id: int | None = None, most_early: int = EARLY_TRADES) -> None:
         self.next_id = next_id
+        self._before: Neighbour | None = None
+        self._went: LiveTrade | None = None
         self.tally = Tally()
         self.most_early = most_early
         # In order of arrival, so that the first one shows how old the hole is.
-        self._early: dict[int, tuple[LiveTrade, float]] = {}
+        self._early: dict[int, _Early] = {}
         self._seen_id = -1
         self._unseen_since: float | None = None
+
+    @property
+    def last(self) -> Neighbour | None:
+        """The last one that went out, as far as its row is known; markers have no values of their own."""
+        return self._before if self._went is None else neighbour_of(self._went)
 
     @property
     def waiting(self) -> int:
@@ -71,41 +95,55 @@ class Sequence:
         if self.next_id is None or self._seen_id < self.next_id:
             return None
         first = next(iter(self._early.values()), None)
-        times = [at for at in (first[1] if first else None, self._unseen_since) if at is not None]
+        times = [at for at in (first.at if first else None, self._unseen_since) if at is not None]
         return min(times)
 
-    def begin(self, next_id: int) -> list[LiveTrade]:
-        """Give out from ``next_id`` on; returns what of it has waited."""
-        self.next_id = next_id
+    def begin(self, next_id: int, last: Neighbour | None = None) -> list[LiveTrade]:
+        """Give out from ``next_id`` on, behind this trade; returns what of it has waited."""
+        self.next_id, self._before = next_id, last
         self._early = {
             trade_id: early
             for trade_id, early in self._early.items()
             if next_id <= trade_id <= next_id + FARTHEST_AHEAD
         }
         self._seen_id = max(self._early, default=-1)
-        return self._run()
+        return self._released()
 
-    def take(self, trades: Iterable[LiveTrade], now: float) -> list[LiveTrade]:
-        """What can go out now that these trades came at ``now``, by id and without a gap."""
-        if self.next_id is None:
-            self._gather(trades, now)
-            return []
+    def take(self, trades: Iterable[LiveTrade], now: float, latest_ms: float = inf) -> list[LiveTrade]:
+        """What can go out now that a stream brought these trades at ``now``, by id and without a gap. No trade has a
+        time after ``latest_ms``."""
         ready: list[LiveTrade] = []
-        next_id = self.next_id
         for trade in trades:
-            if trade.a == next_id:
-                ready.append(trade)
-                next_id += 1
-                while next_id in self._early:
-                    ready.append(self._early.pop(next_id)[0])
-                    next_id += 1
-            elif trade.a < next_id or trade.a in self._early:
+            if trade.a in self._early or (self.next_id is not None and trade.a < self.next_id):
                 self.tally.duplicates += 1
+            elif latest_ms < trade.T or not self._fits(trade):
+                self.tally.implausible += 1
+            elif trade.a == self.next_id:
+                ready.append(self._passed(trade))
+                ready += self._released()
             else:
-                self._wait(trade, next_id, now)
-        self.next_id = next_id
-        self._forget_filled()
+                self._wait(trade, now)
         return ready
+
+    def fill(self, trades: Iterable[LiveTrade], now: float) -> list[LiveTrade]:
+        """What can go out now that REST has answered with these trades."""
+        for trade in trades:
+            if self.next_id is None or trade.a < self.next_id:
+                self.tally.duplicates += 1
+            elif trade.a > self.next_id + FARTHEST_AHEAD:
+                self.tally.implausible += 1
+            else:
+                self._early[trade.a] = _Early(trade, now, is_sure=True)
+                self._seen_id = max(self._seen_id, trade.a)
+        return self._released()
+
+    def forget(self, before: float) -> None:
+        """REST reaches none of the trades that wait since before then: forget them."""
+        kept = {trade_id: early for trade_id, early in self._early.items() if early.is_sure or early.at >= before}
+        self.tally.dropped += len(self._early) - len(kept)
+        self._early = kept
+        if self._unseen_since is None or self._unseen_since < before:
+            self._seen_id, self._unseen_since = max(kept, default=-1), None
 
     def expect(self, trade_id: int, now: float) -> None:
         """Note that the exchange has this id, so all ids before it must come."""
@@ -119,36 +157,51 @@ class Sequence:
         if hole is None:
             raise ValueError("there is no hole to give up")
         self.next_id = hole.last_id + 1
-        ready = self._run()
-        return hole, ready
+        return hole, self._released()
 
-    def _wait(self, trade: LiveTrade, next_id: int, now: float) -> None:
-        if trade.a > next_id + FARTHEST_AHEAD:
+    def _fits(self, trade: LiveTrade) -> bool:
+        """Whether it can come after the last one. A marker fits everywhere, so nothing but REST speaks for it."""
+        went = self._went
+        if went is not None and went.T <= trade.T and went.l < trade.f and abs(went.p - trade.p) < went.p / 2:
+            # So can_follow says of most, which takes ten times as long.
+            return True
+        last = self.last
+        return trade.p > 0 and (last is None or can_follow(last, neighbour_of(trade)))
+
+    def _passed(self, trade: LiveTrade) -> LiveTrade:
+        """The trade, which goes out."""
+        self.next_id = trade.a + 1
+        if trade.p > 0:
+            self._went = trade
+        return trade
+
+    def _wait(self, trade: LiveTrade, now: float) -> None:
+        if self.next_id is None:
+            # Before it is known where to begin, the newest trades are those that may be needed.
+            self._early[trade.a] = _Early(trade, now)
+            if len(self._early) > self.most_early:
+                del self._early[next(iter(self._early))]
+            return
+        if trade.a > self.next_id + FARTHEST_AHEAD:
             self.tally.implausible += 1
             return
         self._seen_id = max(self._seen_id, trade.a)
         if len(self._early) < self.most_early:
-            self._early[trade.a] = trade, now
+            self._early[trade.a] = _Early(trade, now)
             return
         self.tally.dropped += 1
         self._unseen_since = now if self._unseen_since is None else self._unseen_since
 
-    def _gather(self, trades: Iterable[LiveTrade], now: float) -> None:
-        """Before it is known where to begin, the newest trades are those that may be needed."""
-        for trade in trades:
-            self._early[trade.a] = trade, now
-            self._seen_id = max(self._seen_id, trade.a)
-        while len(self._early) > self.most_early:
-            del self._early[next(iter(self._early))]
-
-    def _run(self) -> list[LiveTrade]:
+    def _released(self) -> list[LiveTrade]:
+        """What of the waiting trades comes next, up to one that is missing, or cannot follow."""
         ready: list[LiveTrade] = []
-        while self.next_id in self._early:
-            ready.append(self._early.pop(self.next_id)[0])
-            self.next_id += 1
-        self._forget_filled()
-        return ready
-
-    def _forget_filled(self) -> None:
+        while self.next_id is not None and (early := self._early.pop(self.next_id, None)) is not None:
+            if not (early.is_sure or self._fits(early.trade)):
+                self.tally.implausible += 1
+                if self._unseen_since is None:
+                    self._seen_id = max(self._early, default=-1)
+                break
+            ready.append(self._passed(early.trade))
         if self.next_id is not None and self._seen_id < self.next_id:
             self._unseen_since = None
+        return ready

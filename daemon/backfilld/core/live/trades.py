@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import msgspec
 import polars as pl
 
+from backfilld.core.backfill.questions import Edge, Neighbour
 from backfilld.core.frame import SCHEMA
-from backfilld.core.model import EARLIEST_MS, LATEST_MS
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID
 
 
 class LiveTrade(msgspec.Struct, gc=False):
@@ -28,11 +29,21 @@ class LiveTrade(msgspec.Struct, gc=False):
 
 def is_plausible(trade: LiveTrade) -> bool:
     """Whether every value keeps the rules that a checked page keeps. NaN fails every comparison."""
-    if trade.a < 0 or not EARLIEST_MS <= trade.T <= LATEST_MS:
+    if not (0 <= trade.a <= MAX_ID and EARLIEST_MS <= trade.T <= LATEST_MS):
         return False
     if trade.p == 0:
         return trade.q == 0 and trade.f == -1 and trade.l == -1
-    return 0 < trade.p < float("inf") and 0 <= trade.q < float("inf") and 0 <= trade.f <= trade.l
+    return 0 < trade.p < float("inf") and 0 <= trade.q < float("inf") and 0 <= trade.f <= trade.l <= MAX_ID
+
+
+def is_same(one: LiveTrade, other: LiveTrade) -> bool:
+    """Whether two trades with one id have the same values; one of a stream has more fields than one of REST."""
+    return (one.T, one.p, one.q, one.f, one.l, one.m) == (other.T, other.p, other.q, other.f, other.l, other.m)
+
+
+def neighbour_of(trade: LiveTrade) -> Neighbour:
+    """The trade as one that others stand beside."""
+    return Neighbour(trade.a, trade.T, is_row=True, edge=Edge(trade.p, trade.f, trade.l), is_sure=False)
 
 
 def frame_of(trades: Sequence[LiveTrade]) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from datetime import date
 import msgspec
 
 from backfilld.core.backfill.newest_shown import ShownEnd
-from backfilld.core.backfill.questions import Found, Query
+from backfilld.core.backfill.questions import Found, Neighbour, Query
 from backfilld.core.day.absences import AbsentIds
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import DayStart
@@ -85,6 +85,13 @@ class PassedOver(msgspec.Struct, frozen=True):
     ids: IdRange
 
 
+class Contradicted(msgspec.Struct, frozen=True):
+    """The live side follows the instrument no more: the exchange's answers give some of these trades other rows than
+    the stream has brought."""
+
+    ids: IdRange
+
+
 class IsFollowed(msgspec.Struct, frozen=True):
     """The live side follows the newest trades: do not poll for them."""
 
@@ -149,6 +156,7 @@ Event = (
     | Undescribed
     | Arrived
     | PassedOver
+    | Contradicted
     | IsFollowed
     | DayStored
     | Flushed
@@ -217,9 +225,10 @@ class Remember(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """All trades up to the newest one are stored: the live side may go on from ``next_id``."""
+    """All trades up to the newest one, ``last``, are stored: the live side may go on from ``next_id``."""
 
     next_id: int
+    last: Neighbour | None = None
 
 
 class EndRound(msgspec.Struct, frozen=True):

@@ -214,7 +214,7 @@ class SyncState:
         plan, received = self.attempt.plan, self.attempt.plan.received
         is_reached = bool(received) and plan.reaches_end and plan.last_id == received.last_id
         if is_reached and self.attempt.window.stop_ms is None and not self.is_followed:
-            self._actions.append(Offer(received.last_id + 1))
+            self._actions.append(Offer(received.last_id + 1, plan.row(received.last_id)))
 
     def _recall(self, shown: ShownEnd | None) -> None:
         """Take over what an earlier process has stored of the newest trade shown, once."""
