@@ -16,13 +16,13 @@ from backfilld.actors.puller import run_puller
 from backfilld.actors.replicator import (
     Bucket,
     LookForUnpushed,
-    PushDay,
     ReplicatorMessage,
     run_pusher,
     run_replicator,
 )
 from backfilld.core.liveness import Waits
 from backfilld.core.model import Instrument
+from backfilld.core.replication import DayName
 from backfilld.ports.remote import RemoteDays
 
 
@@ -56,7 +56,7 @@ def start_replicator(nursery: trio.Nursery, remote: Remote | None, stop: trio.Ev
     # Never full: a message per sealed day and per push in hand, and they are names.
     send, inbox = trio.open_memory_channel[ReplicatorMessage](math.inf)
     # Never full: the replicator hands out no more than there are pushers.
-    send_job, jobs = trio.open_memory_channel[PushDay](math.inf)
+    send_job, jobs = trio.open_memory_channel[DayName](math.inf)
 
     async def replicate() -> None:
         async with move_on_when(stop.wait):

@@ -13,7 +13,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from backfilld.actors.fetcher import FetcherPorts, Patience, run_fetcher
 from backfilld.actors.messages import (
-    DescribeMarket,
     FetchJob,
     Job,
     JobAnswered,
@@ -38,6 +37,7 @@ from backfilld.core.backfill.questions import Before, Found, Page, Query, Tail
 from backfilld.core.markets import RULES
 from backfilld.core.model import IdRange, Market
 from backfilld.core.retry import Backoff
+from backfilld.core.sync.symbols import DescribeMarket
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.usage import Ticket

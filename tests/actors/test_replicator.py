@@ -14,13 +14,12 @@ from backfilld.actors.messages import DaySealed
 from backfilld.actors.replicator import (
     Bucket,
     LookForUnpushed,
-    PushDay,
     ReplicatorMessage,
     run_pusher,
     run_replicator,
 )
 from backfilld.core.model import Instrument
-from backfilld.core.replication import LONGEST_WAIT_S
+from backfilld.core.replication import LONGEST_WAIT_S, DayName
 from backfilld.errors import BackfillError, RemoteDenied, RemoteUnreachable, StoreError
 from backfilld.ports import Saved
 from backfilld.ports.remote import Pushed, StagedDay
@@ -97,7 +96,7 @@ class Wired:
 
 async def start(nursery: trio.Nursery, days: FakeDays, concurrent: int = 2) -> Wired:
     send, inbox = trio.open_memory_channel[ReplicatorMessage](1000)
-    send_job, jobs = trio.open_memory_channel[PushDay](1000)
+    send_job, jobs = trio.open_memory_channel[DayName](1000)
     bucket = Bucket()
     for _ in range(concurrent):
         nursery.start_soon(run_pusher, jobs.clone(), send.clone(), days, bucket)
@@ -161,8 +160,8 @@ async def test_a_bucket_that_is_lost_is_reported_once_asked_ever_less_and_gets_a
 async def test_what_was_pushed_is_logged_also_when_the_run_ends_at_that_moment(nursery: trio.Nursery) -> None:
     """Nobody reads the pusher's result any more, and what is noted as pushed is not pushed and logged again."""
     send, _unread = trio.open_memory_channel[ReplicatorMessage](0)
-    send_job, jobs = trio.open_memory_channel[PushDay](1)
-    send_job.send_nowait(PushDay(BTC, DAY))
+    send_job, jobs = trio.open_memory_channel[DayName](1)
+    send_job.send_nowait((BTC, DAY))
     with capture_logs() as logs:
         nursery.start_soon(run_pusher, jobs, send, FakeDays(), Bucket())
         await trio.testing.wait_all_tasks_blocked()

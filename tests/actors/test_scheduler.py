@@ -16,7 +16,6 @@ from trio_util import AsyncValue
 
 from backfilld.actors.messages import (
     ArchiveJob,
-    DescribeMarket,
     FetchJob,
     Job,
     JobAnswered,
@@ -53,6 +52,7 @@ from backfilld.core.sync.events import ArchiveDayEnded, DayStored, Flush, Flushe
 from backfilld.core.sync.rests import LONGEST_REST_S
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.sync.standing import Statistics
+from backfilld.core.sync.symbols import DescribeMarket
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import ExchangeError, RateLimited, RequestRejected, StoreError, TransientError, UnexpectedAnswer

@@ -5,8 +5,9 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from backfilld.actors.messages import DescribeMarket, FetchJob
+from backfilld.actors.messages import FetchJob
 from backfilld.core.model import Market
+from backfilld.core.sync.symbols import DescribeMarket
 from tests.actors.test_scheduler import POLL_S, scheduling, spec_for
 from tests.fakes import BTC, ETH, FakeStore, Tape, drained
 

@@ -13,7 +13,6 @@ import structlog
 import trio
 
 from backfilld.actors.messages import (
-    DescribeMarket,
     FetchJob,
     Job,
     JobAnswered,
@@ -28,6 +27,7 @@ from backfilld.actors.messages import (
 from backfilld.core.backfill.answers import AnswerCheck, cut
 from backfilld.core.backfill.questions import Before
 from backfilld.core.retry import Backoff
+from backfilld.core.sync.symbols import DescribeMarket
 from backfilld.errors import ExchangeError, RateLimited, TransientError, UnexpectedAnswer
 from backfilld.ports import ExchangeClient, NoPermit, OpenClient, Reply, Undecoded, Urgency
 

@@ -29,6 +29,7 @@ from backfilld.core.sync.events import (
     TakeArchive,
 )
 from backfilld.core.sync.spec import RunSpec
+from backfilld.core.sync.symbols import DescribeMarket
 from backfilld.core.timespan import TimeSpan
 from backfilld.core.weight.fair_queue import Rank
 from backfilld.errors import ExchangeError
@@ -75,14 +76,6 @@ class FetchJob:
     def market(self) -> Market:
         """The market that is asked."""
         return self.instrument.market
-
-
-class DescribeMarket(msgspec.Struct, frozen=True):
-    """Read the limits and the tick sizes of a market's symbols; ``whole`` asks for all symbols that it lists."""
-
-    market: Market
-    symbols: tuple[str, ...]
-    whole: bool = False
 
 
 Job = FetchJob | DescribeMarket

@@ -19,9 +19,9 @@ from backfilld.actors.messages import (
     SyncAction,
     SyncEvent,
 )
+from backfilld.core.backfill.adjoining import goes_back
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.day.division import goes_back
 from backfilld.core.day.figures import Figures
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.core.retention import expired_days
@@ -141,7 +141,7 @@ class _Reader:
         record = await self._store.load(instrument, day)
         if record is None or record.opened or len(record.coverage.ranges) == record.rows:
             return record
-        if not goes_back(await self._store.read(instrument, day_start_ms(day), day_stop_ms(day))):
+        if goes_back(await self._store.read(instrument, day_start_ms(day), day_stop_ms(day))) is None:
             return record
         await self._store.distrust(instrument, day, "it has trades whose times contradict each other")
         return None

@@ -7,7 +7,6 @@ and not noted as pushed is found again at the next start. Nobody waits for it; t
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date
 
 import structlog
 import trio
@@ -51,18 +50,10 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class PushDay:
-    """Push one day."""
-
-    instrument: Instrument
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
 class PushEnded:
-    """What became of a push; None if the day is not there to be pushed any more."""
+    """What became of pushing a day; None if the day is not there to be pushed any more."""
 
-    push: PushDay
+    name: DayName
     result: Pushed | BackfillError | None
 
 
@@ -77,32 +68,37 @@ ReplicatorMessage = DaySealed | PushEnded | LookForUnpushed
 
 
 async def run_pusher(
-    jobs: trio.MemoryReceiveChannel[PushDay],
+    jobs: trio.MemoryReceiveChannel[DayName],
     results: trio.MemorySendChannel[ReplicatorMessage],
     days: RemoteDays,
     bucket: Bucket,
 ) -> None:
     """Push the days that are asked for, one at a time."""
     async with jobs, results:
-        async for job in jobs:
-            result = await _pushed(job, days)
+        async for name in jobs:
+            result = await _pushed(name, days)
             if isinstance(result, Pushed):
                 # Here, because at the end of a run the replicator may end before it reads the result.
                 bucket.answered()
-                log_pushed(log.bind(instrument=str(job.instrument), day=job.day.isoformat()), result)
-            await results.send(PushEnded(job, result))
+                log_pushed(log.bind(**_subject(name)), result)
+            await results.send(PushEnded(name, result))
 
 
-async def _pushed(job: PushDay, days: RemoteDays) -> Pushed | BackfillError | None:
+async def _pushed(name: DayName, days: RemoteDays) -> Pushed | BackfillError | None:
     try:
-        return await days.push(job.instrument, job.day)
+        return await days.push(*name)
     except BackfillError as error:
         return error
 
 
+def _subject(name: DayName) -> dict[str, str]:
+    instrument, day = name
+    return {"instrument": str(instrument), "day": day.isoformat()}
+
+
 async def run_replicator(
     inbox: trio.MemoryReceiveChannel[ReplicatorMessage],
-    jobs: trio.MemorySendChannel[PushDay],
+    jobs: trio.MemorySendChannel[DayName],
     days: RemoteDays,
     bucket: Bucket,
     concurrent: int,
@@ -138,7 +134,7 @@ async def probe(days: RemoteDays, bucket: Bucket) -> None:
 class _Work:
     """The days that wait, those in hand, and the instruments whose manifest is behind."""
 
-    jobs: trio.MemorySendChannel[PushDay]
+    jobs: trio.MemorySendChannel[DayName]
     days: RemoteDays
     bucket: Bucket
     concurrent: int
@@ -161,7 +157,7 @@ class _Work:
             if name is None:
                 break
             self.in_hand.add(name)
-            self.jobs.send_nowait(PushDay(*name))
+            self.jobs.send_nowait(name)
         await self._publish()
 
     def looks_at(self) -> float:
@@ -177,19 +173,20 @@ class _Work:
                     await self.find(instrument)
             case DaySealed(instrument, day):
                 self.queue.add((instrument, day))
-            case PushEnded(push, result):
-                self.in_hand.discard((push.instrument, push.day))
-                self._ended(push, result)
+            case PushEnded(name, result):
+                self.in_hand.discard(name)
+                self._ended(name, result)
 
-    def _ended(self, push: PushDay, result: Pushed | BackfillError | None) -> None:
+    def _ended(self, name: DayName, result: Pushed | BackfillError | None) -> None:
         match result:
             case RemoteError():
-                self.queue.add((push.instrument, push.day))
+                self.queue.add(name)
                 self.bucket.failed(result)
             case BackfillError():
-                log.warning("push_failed", instrument=str(push.instrument), day=push.day.isoformat(), error=str(result))
+                about = log.bind(**_subject(name))
+                about.warning("push_failed", error=str(result))
             case Pushed():
-                self.unpublished[push.instrument] += 1
+                self.unpublished[name[0]] += 1
             case None:
                 pass
 

@@ -16,7 +16,6 @@ from backfilld.actors.first_rounds import FirstRounds
 from backfilld.actors.jobs_in_hand import JobsInHand
 from backfilld.actors.messages import (
     AddUp,
-    DescribeMarket,
     FetchJob,
     FiguresRead,
     Job,
@@ -41,7 +40,7 @@ from backfilld.core.sync.instruments import Instruments
 from backfilld.core.sync.planning import days_of
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.sync.standing import Statistics
-from backfilld.core.sync.symbols import SymbolInfo, SymbolQuestion
+from backfilld.core.sync.symbols import DescribeMarket, SymbolInfo
 
 log = structlog.get_logger()
 
@@ -186,7 +185,7 @@ class _Scheduler:
     def _next_job(self, busy: Collection[Pool]) -> Job | None:
         question = self._symbols.next_question(busy)
         if question is not None:
-            return DescribeMarket(question.market, question.symbols, question.whole)
+            return question
         turn = self._instruments.next_question(busy)
         if turn is None:
             return None
@@ -213,8 +212,8 @@ class _Scheduler:
             case JobFailed(FetchJob() as job, error, spent):
                 self._instruments.spend(job.instrument, spent.requests, spent.weight)
                 await self._tell(job.instrument, events.Failed(job.query, error))
-            case JobFailed(DescribeMarket(market, symbols, whole), error):
-                for instrument, reason in self._symbols.failed(SymbolQuestion(market, symbols, whole), error):
+            case JobFailed(DescribeMarket() as job, error):
+                for instrument, reason in self._symbols.failed(job, error):
                     await self._tell(instrument, events.Undescribed(reason))
             case MarketDescribed(job, info, spent):
                 self._instruments.spend(Instrument(job.market, job.symbols[0]), spent.requests, spent.weight)

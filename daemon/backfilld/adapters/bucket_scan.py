@@ -9,19 +9,18 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import polars as pl
 import trio
-from polars.io.plugins import register_io_source
 
 from backfilld.adapters.bucket_days import DaysInBucket
 from backfilld.core.day.start import has_no_room
 from backfilld.core.frame import SCHEMA
-from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
+from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms, days_from
 from backfilld.errors import ObjectRefused
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.digest import RowsDigest
@@ -29,6 +28,7 @@ from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
 from backfilld.store.manifest import ManifestDay
 from backfilld.store.replica import MAX_DAY_BYTES
+from backfilld.store.shelf import lazy_pieces
 
 READ_AHEAD_BYTES = 256 << 20
 """The most bytes of objects that are downloaded before they are asked for; one object is allowed, whatever its size."""
@@ -59,7 +59,7 @@ def scan_bucket(
         for day, line in sorted((manifests[each] or {}).items())
         if day_start_ms(day) < stop_ms and day_stop_ms(day) > start_ms
     ]
-    return gaps, _frame(_Reader(bucket, wanted, start_ms, stop_ms, concurrent))
+    return gaps, lazy_pieces(_Reader(bucket, wanted, start_ms, stop_ms, concurrent).pieces, _COLUMNS)
 
 
 def _manifests(bucket: DaysInBucket, instruments: Sequence[Instrument], concurrent: int) -> Manifests:
@@ -76,11 +76,9 @@ def _gaps(
         yield f"{instrument}: no manifest (backfilld catalog makes it)"
         return
     known = sorted(lines)
-    day = day_of(start_ms)
-    while day <= day_of(stop_ms - 1):
+    for day in days_from(day_of(start_ms), day_of(stop_ms - 1)):
         if day not in lines and not _is_proven_empty(day, known, lines):
             yield f"{instrument} {day}: not in the manifest"
-        day += timedelta(days=1)
 
 
 def _is_proven_empty(day: date, known: Sequence[date], lines: Mapping[date, ManifestDay]) -> bool:
@@ -88,21 +86,6 @@ def _is_proven_empty(day: date, known: Sequence[date], lines: Mapping[date, Mani
     earlier = max((each for each in known if each < day), default=None)
     later = min((each for each in known if each > day), default=None)
     return earlier is not None and later is not None and has_no_room(lines[earlier], lines[later])
-
-
-def _frame(reader: "_Reader") -> pl.LazyFrame:
-    def read(
-        columns: list[str] | None, predicate: pl.Expr | None, most_rows: int | None, _: int | None
-    ) -> Iterator[pl.DataFrame]:
-        for piece in reader.pieces():
-            rows = piece if predicate is None else piece.filter(predicate)
-            rows = rows if most_rows is None else rows.head(most_rows)
-            most_rows = None if most_rows is None else most_rows - rows.height
-            yield rows if columns is None else rows.select(columns)
-            if most_rows == 0:
-                return
-
-    return register_io_source(read, schema=_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from backfilld.core.model import MS_PER_DAY, Market
-from backfilld.core.weight.limits import Limit
+from backfilld.core.weight.limits import Limit, smallest
 from backfilld.core.weight.weights import Endpoint
 
 
@@ -121,8 +121,4 @@ def markets_of(pool: Pool) -> tuple[Market, ...]:
 def limits_of(pool: Pool) -> tuple[Limit, ...]:
     """The limits of a pool until exchangeInfo names others: for each interval the smallest that one of its markets
     documents."""
-    every = (limit for market in markets_of(pool) for limit in RULES[market].limits)
-    smallest: dict[tuple[bool, str], Limit] = {}
-    for limit in sorted(every, key=lambda each: each.limit):
-        smallest.setdefault((limit.by_weight, limit.name), limit)
-    return tuple(smallest.values())
+    return smallest(limit for market in markets_of(pool) for limit in RULES[market].limits)

@@ -102,6 +102,11 @@ def day_stop_ms(day: date) -> int:
     return day_start_ms(day) + MS_PER_DAY
 
 
+def days_from(first: date, last: date) -> list[date]:
+    """The days from the first to the last, both included; none if the first is the later one."""
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
 def instant_ms(moment: datetime) -> int:
     """An aware datetime as ms since the epoch, rounded down. Raises SettingsError for a naive one."""
     if moment.tzinfo is None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import partial
 
 import trio
@@ -17,6 +17,7 @@ from backfilld.core.backfill.outcome import TOO_OLD, UNKNOWN_SYMBOL
 from backfilld.core.backfill.questions import Before, Since
 from backfilld.core.backfill.sources import archive_days, seam_days, within_reach
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import ONE_DAY
 from backfilld.core.markets import RULES, Pool, limits_of
 from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms
 from backfilld.core.timespan import TimeSpan
@@ -166,9 +167,9 @@ async def _last_ids(known: Known, instrument: Instrument, client: ExchangeClient
         day, last_id = first, await _last_id(known, instrument, first, client)
         while last_id is None and day < last:
             reached = day_of(within_reach(day_start_ms(day), known.now_ms, instrument.market))
-            day = min(last, max(reached, day + timedelta(days=1)))
+            day = min(last, max(reached, day + ONE_DAY))
             last_id = await _last_id(known, instrument, day, client)
-        after = last + timedelta(days=1)
+        after = last + ONE_DAY
         end_id = None if last_id is None else await _last_id(known, instrument, after, client)
         if last_id is not None and end_id is not None:
             found |= {day: last_id, after: end_id}

@@ -4,7 +4,7 @@ Owns the three formats. Bars longer than a day are few, and are made by polars' 
 """
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from io import BufferedIOBase
 from typing import Literal
 
@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import feather  # noqa: F401 - registers the codecs that a Feather file may use
 
-from backfilld.core.model import Instrument
+from backfilld.core.day.start import ONE_DAY
+from backfilld.core.model import Instrument, days_from
 from backfilld.scanning import scan
 from backfilld.services.bars import bars, shown
 from backfilld.services.candles import Interval, candles
@@ -35,11 +36,9 @@ def exported(
     if every is not None and interval is not None and not interval.is_within_days:
         yield bars(instrument, start, stop, every=every, fill=False, settings=settings).collect(engine="streaming")
         return
-    day = start
-    while day < stop:
-        trades = scan(instrument, day, day + timedelta(days=1), settings=settings, times=interval is None)
+    for day in days_from(start, stop - ONE_DAY):
+        trades = scan(instrument, day, day + ONE_DAY, settings=settings, times=interval is None)
         yield (trades if interval is None else shown(candles(trades, interval))).collect()
-        day += timedelta(days=1)
 
 
 def write_pieces(pieces: Iterator[pl.DataFrame], form: Format, file: BufferedIOBase) -> int:

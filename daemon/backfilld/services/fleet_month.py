@@ -8,7 +8,7 @@ open, and only if the fleet says so.
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -20,7 +20,9 @@ from backfilld.adapters.month_days import MonthDays, scratch
 from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.assembly import remote_days
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import ONE_DAY
 from backfilld.core.fleet import FleetTask, MonthFilled, within_lookback
+from backfilld.core.model import days_from
 from backfilld.core.replication import day_key, day_of_key, folder_of
 from backfilld.errors import ArchiveError, DayLocked, ObjectRefused, RemoteUnreachable
 from backfilld.ports import Published
@@ -34,8 +36,6 @@ T = TypeVar("T")
 
 PATIENCE_S, FIRST_WAIT_S = 60.0, 0.5
 """How long a task waits for a bucket that does not answer. Then it fails, and runs again elsewhere."""
-
-ONE_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class _Work:
         two. Days that only the bucket has are not here, and would be fetched again."""
         here, found = {*self.pushed, *self.conflicted}, list(asked[:1])
         for earlier, later in pairwise(asked):
-            between = [earlier + ONE_DAY * number for number in range(1, (later - earlier).days)]
+            between = days_from(earlier, later)[1:-1]
             found += [*between, later] if here.issuperset(between) else [later]
         return found
 

@@ -6,14 +6,14 @@ Nothing here deletes from the bucket, and only a repair replaces an object: the 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 
 import structlog
 import trio
 
 from backfilld.actors.replicator import log_pushed
 from backfilld.adapters.remote_days import CachedDaysInBucket
-from backfilld.core.model import Instrument
+from backfilld.core.model import Instrument, days_from
 from backfilld.core.replication import DayName
 from backfilld.errors import BackfillError, ObjectRefused, RemoteDenied, RemoteError, StoreError
 from backfilld.ports.remote import RemoteDays
@@ -92,8 +92,7 @@ async def pull_days(
 
 def days_between(instruments: Iterable[Instrument], first: date, last: date) -> list[DayName]:
     """Every day from the first to the last, both included, of each instrument."""
-    count = (last - first).days + 1
-    return [(instrument, first + timedelta(days=number)) for instrument in instruments for number in range(count)]
+    return [(instrument, day) for instrument in instruments for day in days_from(first, last)]
 
 
 async def transfer(

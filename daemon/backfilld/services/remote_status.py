@@ -5,14 +5,14 @@ Reads, and changes nothing. The listing says which days there are; the manifest,
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.day.start import has_no_room
-from backfilld.core.model import Instrument
+from backfilld.core.model import Instrument, days_from
 from backfilld.errors import ObjectRefused
 from backfilld.services.stored_days import calendar_of
 from backfilld.store.layout import instruments_in
@@ -88,10 +88,8 @@ def _empty(stored: Sequence[date], named: Mapping[date, ManifestDay]) -> Iterato
     """The days between stored ones on which nothing was traded, as far as the manifest names those around."""
     for earlier, later in pairwise(stored):
         if earlier in named and later in named and has_no_room(named[earlier], named[later]):
-            yield from _from_first_to_last({earlier, later})[1:-1]
+            yield from days_from(earlier, later)[1:-1]
 
 
 def _from_first_to_last(days: set[date]) -> list[date]:
-    if not days:
-        return []
-    return [min(days) + timedelta(days=number) for number in range((max(days) - min(days)).days + 1)]
+    return days_from(min(days), max(days)) if days else []

@@ -5,10 +5,10 @@ no lock and changes nothing.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
-from functools import cached_property
+from datetime import date
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.start import ONE_DAY, has_no_room
 from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.markets import RULES
-from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms, iso
+from backfilld.core.model import Instrument, day_of, day_start_ms, day_stop_ms, days_from, iso
 from backfilld.errors import DayLocked, StoreError
 from backfilld.store.atomic import is_there
 from backfilld.store.format.dayfile import Encoding
@@ -51,6 +51,23 @@ def lazy_of(sources: Sequence["_File | pl.LazyFrame"]) -> pl.LazyFrame:
         files = [each.path for each in members if isinstance(each, _File)]
         frames += [_of_files(files, key)] if is_file else [each for each in members if isinstance(each, pl.LazyFrame)]
     return pl.concat(frames) if frames else empty_trades().lazy().with_columns(pl.lit("").alias(name) for name in _HIVE)
+
+
+def lazy_pieces(pieces: Callable[[], Iterator[pl.DataFrame]], schema: Mapping[str, pl.DataType]) -> pl.LazyFrame:
+    """Frames of this schema that are made when the result is collected."""
+
+    def read(
+        columns: list[str] | None, predicate: pl.Expr | None, most_rows: int | None, _: int | None
+    ) -> Iterator[pl.DataFrame]:
+        for piece in pieces():
+            rows = piece if predicate is None else piece.filter(predicate)
+            rows = rows if most_rows is None else rows.head(most_rows)
+            most_rows = None if most_rows is None else most_rows - rows.height
+            yield rows if columns is None else rows.select(columns)
+            if most_rows == 0:
+                return
+
+    return register_io_source(read, schema=schema)
 
 
 def _kind_of(source: "_File | pl.LazyFrame") -> tuple[bool, Key | None]:
@@ -85,7 +102,7 @@ class Shelf:
 
     def sources(self, start_ms: int, stop_ms: int) -> "Iterator[_File | pl.LazyFrame]":
         """The files that have something of the span; a day with a journal is read by this program."""
-        days = list(_days(start_ms, stop_ms))
+        days = _days(start_ms, stop_ms)
         beside = self._beside(days)
         return (source for day in sorted({*days, *beside}) for source in self._sources_of(day))
 
@@ -93,7 +110,7 @@ class Shelf:
         """Whether the files have this time and nothing else: whole days in which times never go back."""
         if start_ms != day_start_ms(day_of(start_ms)) or stop_ms != day_start_ms(day_of(stop_ms)):
             return False
-        days = list(_days(start_ms, stop_ms))
+        days = _days(start_ms, stop_ms)
         stored = [(day, facts) for day in days if (facts := self._facts.get(day)) is not None]
         return not self._beside(days) and all(
             isinstance(facts, Certificate)
@@ -121,18 +138,8 @@ class Shelf:
 
     def _joined(self, day: date) -> pl.LazyFrame:
         """A day of which a part is in the journal: read when collected, whatever was rewritten since."""
-
-        def read(
-            columns: list[str] | None, predicate: pl.Expr | None, most_rows: int | None, _: int | None
-        ) -> Iterator[pl.DataFrame]:
-            for piece in self._manager.row_groups(day):
-                rows = piece if predicate is None else piece.filter(predicate)
-                rows = rows if most_rows is None else rows.head(most_rows)
-                most_rows = None if most_rows is None else most_rows - rows.height
-                yield rows if columns is None else rows.select(columns)
-
         names = {"market": str(self.instrument.market), "symbol": self.instrument.symbol}
-        frame = register_io_source(read, schema=SCHEMA)
+        frame = lazy_pieces(partial(self._manager.row_groups, day), SCHEMA)
         return frame.with_columns(pl.lit(text).alias(name) for name, text in names.items())
 
     def gaps(self, start_ms: int, stop_ms: int) -> Iterator[str]:
@@ -219,11 +226,8 @@ class _Certificates:
             return f"the file cannot be used, {reason}"
 
 
-def _days(start_ms: int, stop_ms: int) -> Iterator[date]:
-    day = day_of(start_ms)
-    while day <= day_of(stop_ms - 1):
-        yield day
-        day += timedelta(days=1)
+def _days(start_ms: int, stop_ms: int) -> list[date]:
+    return days_from(day_of(start_ms), day_of(stop_ms - 1))
 
 
 def _gaps_of(trades: pl.LazyFrame, facts: Certificate, start_ms: int, stop_ms: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import ONE_DAY
 from backfilld.core.model import Instrument
 from backfilld.errors import DayDamaged, DayLocked, StoreError
 from backfilld.store.atomic import is_there, translated
@@ -111,7 +112,7 @@ class StoredDays:
 
     def days_beside(self, day: dt.date) -> tuple[dt.date | None, dt.date | None]:
         """The nearest stored days before and after ``day``."""
-        beside = day - dt.timedelta(days=1), day + dt.timedelta(days=1)
+        beside = day - ONE_DAY, day + ONE_DAY
         if all(is_there(self.get_cache_path(each)) for each in beside):
             # Among years of days a list of all would take longer than the rest.
             return beside

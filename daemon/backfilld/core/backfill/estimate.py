@@ -6,11 +6,13 @@ nobody: facts that only the exchange or the archive knows are arguments.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
+from itertools import groupby
 
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import ONE_DAY
 from backfilld.core.ids import IdSet
-from backfilld.core.model import PAGE_ROWS, IdRange, day_of
+from backfilld.core.model import PAGE_ROWS, IdRange, day_of, days_from
 from backfilld.core.timespan import TimeSpan
 
 HELD, ARCHIVE, REST, NOWHERE = "held", "archive", "rest", "nowhere"
@@ -19,8 +21,6 @@ QUESTIONS_PER_RUN = 1
 """Requests in addition to the pages of a run of days, to find its ends. Measured: 0 to 3."""
 QUESTIONS_PER_FILL = 1
 """Requests that prove at the end that nothing newer belongs to the window."""
-
-ONE_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,8 @@ class Known:
     @property
     def days(self) -> tuple[date, ...]:
         """The days of the window that have begun, ascending."""
-        first = day_of(self.window.start_ms)
         stop_ms = min(self.now_ms, self.window.stop_ms or self.now_ms)
-        return tuple(first + timedelta(days=n) for n in range((day_of(stop_ms - 1) - first).days + 1))
+        return tuple(days_from(day_of(self.window.start_ms), day_of(stop_ms - 1)))
 
     def source(self, day: date) -> str:
         """The source of the day."""
@@ -61,15 +60,10 @@ class Known:
 
     def rest_runs(self) -> Iterator[tuple[date, date]]:
         """The runs of days that REST must bring, each by its first and its last day."""
-        run: list[date] = []
-        for day in self.days:
-            if self.source(day) == REST:
-                run.append(day)
-            elif run:
-                yield run[0], run[-1]
-                run = []
-        if run:
-            yield run[0], run[-1]
+        for source, run in groupby(self.days, key=self.source):
+            if source == REST:
+                first, *others = run
+                yield first, others[-1] if others else first
 
 
 def estimate(known: Known, last_ids: Mapping[date, int], page_weight: int) -> Estimate:
@@ -79,7 +73,7 @@ def estimate(known: Known, last_ids: Mapping[date, int], page_weight: int) -> Es
     requests, trades = QUESTIONS_PER_FILL, 0
     for first, last in known.rest_runs():
         reached = min((day for day in last_ids if first <= day <= last), default=None)
-        days |= {day: NOWHERE for day in _days(first, last) if reached is None or day < reached}
+        days |= {day: NOWHERE for day in days_from(first, last) if reached is None or day < reached}
         if reached is not None:
             missing = _missing(known, reached, last, last_ids)
             trades += missing
@@ -90,15 +84,11 @@ def estimate(known: Known, last_ids: Mapping[date, int], page_weight: int) -> Es
     return Estimate(days, requests, requests * page_weight, trades, sum(known.sizes.values()))
 
 
-def _days(first: date, last: date) -> Iterator[date]:
-    return (first + timedelta(days=n) for n in range((last - first).days + 1))
-
-
 def _missing(known: Known, first: date, last: date, last_ids: Mapping[date, int]) -> int:
     """How many ids of a run of days are not on disk."""
     first_id, last_id = last_ids[first] + 1, last_ids[last + ONE_DAY]
     if last_id < first_id:
         return 0
-    stored = [known.certificates[day].coverage for day in _days(first, last) if day in known.certificates]
+    stored = [known.certificates[day].coverage for day in days_from(first, last) if day in known.certificates]
     ids = IdSet.of(span for each in stored for span in each.ranges)
     return sum(map(len, ids.missing(IdRange(first_id, last_id))))

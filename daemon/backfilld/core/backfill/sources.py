@@ -4,12 +4,13 @@ The archive costs no request weight, but a download of the whole day. REST has e
 So a day with few missing trades comes from REST, any other past day from the archive, and the rest from REST again.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from datetime import date, timedelta
+from collections.abc import Collection, Mapping
+from datetime import date
 
 from backfilld.core.day.certificate import Certificate
+from backfilld.core.day.start import ONE_DAY
 from backfilld.core.markets import RULES
-from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, Market, day_of, day_start_ms, day_stop_ms
+from backfilld.core.model import MS_PER_DAY, PAGE_ROWS, Market, day_of, day_start_ms, day_stop_ms, days_from
 from backfilld.core.timespan import TimeSpan
 
 WORTH_A_DOWNLOAD = 20 * PAGE_ROWS
@@ -50,20 +51,17 @@ def seam_days(
     return tuple(day for day in seams if day not in records)
 
 
-def whole_past_days(window: TimeSpan, now_ms: int) -> Iterator[date]:
+def whole_past_days(window: TimeSpan, now_ms: int) -> list[date]:
     """The UTC days that lie wholly in the window and are over, ascending."""
-    day = day_of(window.start_ms + MS_PER_DAY - 1)
     stop_ms = min(now_ms, window.stop_ms or now_ms)
-    while day_stop_ms(day) <= stop_ms:
-        yield day
-        day += timedelta(days=1)
+    return days_from(day_of(window.start_ms + MS_PER_DAY - 1), day_of(stop_ms) - ONE_DAY)
 
 
 def within_reach(start_ms: int, now_ms: int, market: Market) -> int:
     """Where to ask from, after the exchange refused to answer for ``start_ms``: a later midnight."""
-    next_ms = day_start_ms(day_of(start_ms) + timedelta(days=1))
+    next_ms = day_stop_ms(day_of(start_ms))
     documented_ms = now_ms - (RULES[market].lookback_ms or 0)
-    return max(next_ms, day_start_ms(day_of(documented_ms) + timedelta(days=1)))
+    return max(next_ms, day_stop_ms(day_of(documented_ms)))
 
 
 def expected_missing(record: Certificate | None, day: date) -> float:

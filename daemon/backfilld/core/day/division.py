@@ -180,10 +180,3 @@ def _times(trades: pl.DataFrame) -> pl.Series:
         return trades["T"]
     own = pl.when(~MARKER).then("T").forward_fill().backward_fill()
     return trades.select(own.fill_null(pl.col("T")).alias("T"))["T"]
-
-
-def goes_back(trades: pl.DataFrame) -> bool:
-    """Whether the time of a trade lies more than OUT_OF_ORDER_MS before that of an earlier id: some of these rows are
-    of another hour. Markers have the time of another trade. The rows ascend by id."""
-    times = trades.filter(trades["p"] > 0)["T"]
-    return not times.is_empty() and bool((times.cum_max() - times).max() > OUT_OF_ORDER_MS)  # type: ignore[operator]

@@ -9,7 +9,7 @@ from datetime import date, timedelta
 
 from backfilld.core.backfill.sources import archive_days, seam_days
 from backfilld.core.day.certificate import Certificate
-from backfilld.core.model import MS_PER_DAY, Instrument, day_of, day_start_ms
+from backfilld.core.model import MS_PER_DAY, Instrument, day_of, day_start_ms, days_from
 from backfilld.core.sync.spec import RunSpec
 from backfilld.core.timespan import TimeSpan
 
@@ -21,9 +21,8 @@ def wanted_window(spec: RunSpec, today: date) -> TimeSpan:
 
 def days_of(window: TimeSpan, now_ms: int) -> tuple[date, ...]:
     """The days that the window touches, up to now if it is open."""
-    first, stop_ms = day_of(window.start_ms), window.stop_ms or now_ms
-    count = (day_of(max(window.start_ms, stop_ms - 1)) - first).days + 1
-    return tuple(first + timedelta(days=n) for n in range(count))
+    last_ms = max(window.start_ms, (window.stop_ms or now_ms) - 1)
+    return tuple(days_from(day_of(window.start_ms), day_of(last_ms)))
 
 
 def days_beside(window: TimeSpan) -> tuple[date, ...]:

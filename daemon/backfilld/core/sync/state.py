@@ -251,10 +251,7 @@ class SyncState:
         start of the window, and files that the answers contradict are moved aside."""
         attempt = self.attempt
         if attempt.distrusted is not None:
-            day, reason = attempt.distrusted
-            self._actions.append(Distrust(day, reason))
-            self.support.forget(record.coverage if (record := self.certificates.by_day.get(day)) else IdSet())
-            self.certificates.removed(day)
+            self._distrust(*attempt.distrusted)
         self.is_wary |= attempt.needs_agreement
         if self._has_doubts:
             self._forget_what_is_doubted()
@@ -279,14 +276,17 @@ class SyncState:
         self.log.warning("answers_contradict", ids=[(each.first_id, each.last_id) for each in doubted.ranges])
         days |= {*(record.day for record in held), *self.certificates.unproven_beside(doubted, self._written)}
         for day in sorted(days):
-            self._actions.append(Distrust(day, "it has ids of which answers contradict each other"))
-            self.support.forget(record.coverage if (record := self.certificates.by_day.get(day)) else IdSet())
-            self.certificates.removed(day)
+            self._distrust(day, "it has ids of which answers contradict each other")
         self.support.forget(doubted)
         self.shown.forget(doubted)
         self._forgotten, self._contradiction = self._forgotten + 1, self.attempt.contradiction
-        self._doubted_days = set()
-        self.is_wary = True
+        self._doubted_days, self.is_wary = set(), True
+
+    def _distrust(self, day: date, reason: str) -> None:
+        record = self.certificates.by_day.get(day)
+        self._actions.append(Distrust(day, reason))
+        self.support.forget(IdSet() if record is None else record.coverage)
+        self.certificates.removed(day)
 
     def _undescribed(self, error: BackfillError) -> None:
         """Take a symbol that exchangeInfo does not describe. If it was delisted, the stored trades may suffice."""

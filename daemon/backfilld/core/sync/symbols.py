@@ -5,8 +5,9 @@ Owns tick sizes, which symbols are not listed, and when each market was describe
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import quote
+
+import msgspec
 
 from backfilld.core.backfill.outcome import is_unknown_symbol
 from backfilld.core.markets import RULES, Pool
@@ -20,9 +21,9 @@ MOST_QUERY_BYTES = 6000
 """How many bytes of one URL the symbols may take: servers refuse URLs above about 8 kB."""
 
 
-@dataclass(frozen=True, slots=True)
-class SymbolQuestion:
-    """Ask exchangeInfo for these symbols of a market, or for the ``whole`` list that they should be in."""
+class DescribeMarket(msgspec.Struct, frozen=True):
+    """Read from exchangeInfo the limits of a market and the tick sizes of these symbols; ``whole`` asks for all symbols
+    that it lists."""
 
     market: Market
     symbols: tuple[str, ...]
@@ -34,7 +35,7 @@ class SymbolInfo:
 
     def __init__(self) -> None:
         self.ticks: dict[Instrument, float] = {}
-        self._questions: deque[SymbolQuestion] = deque()
+        self._questions: deque[DescribeMarket] = deque()
         self._described_at: dict[Market, float] = {}
         self._refused: dict[Instrument, ExchangeError] = {}
 
@@ -42,7 +43,7 @@ class SymbolInfo:
         """Queue questions about instruments, as few per market as their URLs allow."""
         for market in dict.fromkeys(instrument.market for instrument in instruments):
             symbols = [each.symbol for each in instruments if each.market is market]
-            self._questions.extend(SymbolQuestion(market, part) for part in _chunks(symbols))
+            self._questions.extend(DescribeMarket(market, part) for part in _chunks(symbols))
 
     def refresh(self, asked: Instrument, instruments: Iterable[Instrument], now_s: float) -> None:
         """Ask about an instrument that was not described yet; once a day about all ``instruments`` of its market."""
@@ -53,7 +54,7 @@ class SymbolInfo:
             self._described_at[market] = now_s
             self.ask(*(each for each in instruments if each.market is market))
 
-    def next_question(self, busy: Collection[Pool] = ()) -> SymbolQuestion | None:
+    def next_question(self, busy: Collection[Pool] = ()) -> DescribeMarket | None:
         """Take the next question that spends none of the ``busy`` pools."""
         found = next((each for each in self._questions if RULES[each.market].pool not in busy), None)
         if found is not None:
@@ -67,7 +68,7 @@ class SymbolInfo:
         self.ticks |= new
         return tuple(new)
 
-    def failed(self, asked: SymbolQuestion, error: ExchangeError) -> tuple[tuple[Instrument, ExchangeError], ...]:
+    def failed(self, asked: DescribeMarket, error: ExchangeError) -> tuple[tuple[Instrument, ExchangeError], ...]:
         """Take a failure; return the instruments that it is final for, each with the error.
 
         One unknown symbol spoils the answer for all, so each is then asked for by itself. One answer does not prove
@@ -76,11 +77,11 @@ class SymbolInfo:
         instruments = tuple(Instrument(asked.market, symbol) for symbol in asked.symbols)
         is_unknown = is_unknown_symbol(error)
         if is_unknown and len(instruments) > 1:
-            self._questions.extend(SymbolQuestion(asked.market, (each,)) for each in asked.symbols)
+            self._questions.extend(DescribeMarket(asked.market, (each,)) for each in asked.symbols)
             return ()
         if is_unknown and not asked.whole:
             self._refused[instruments[0]] = error
-            self._questions.append(SymbolQuestion(asked.market, asked.symbols, whole=True))
+            self._questions.append(DescribeMarket(asked.market, asked.symbols, whole=True))
             return ()
         refused = self._refused.pop(instruments[0], error)
         return tuple((each, error if is_unknown else refused) for each in instruments)

@@ -5,7 +5,7 @@ Owns the rules of ``backfilld verify``. A finding is a value, so that a repair c
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ import polars as pl
 from backfilld.core.day.anomalies import Anomalies
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.day.division import astray
+from backfilld.core.day.start import ONE_DAY
 from backfilld.core.model import IdRange, Instrument
 from backfilld.core.timespan import StoredSpan, joined
 from backfilld.errors import DayLocked, StoreError
@@ -37,8 +38,6 @@ where encryption is on; a newer program wrote it; bytes changed; ids descend, or
 repeat; a time is of another day; a price or quantity is not a number; ids are missing; the certificate contradicts the
 rows; the rows are others than were sealed; a day is over and not sealed; two days do not join; the published file has
 other rows, or rows that are not stored; the cache and the bucket have other rows."""
-
-ONE_DAY = timedelta(days=1)
 
 _FIELDS = (
     "rows",
