@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
+import msgspec
+
 from backfilld.core.model import Instrument
 from backfilld.errors import SettingsError
 
@@ -68,8 +70,7 @@ def standing_of(ours: str, theirs: str | None) -> Standing:
     return "stored" if theirs == ours else "conflicted"
 
 
-@dataclass(frozen=True, slots=True)
-class PushNote:
+class PushNote(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is remembered of one day: the digest that was pushed; or the other one that was found in the bucket."""
 
     digest: str

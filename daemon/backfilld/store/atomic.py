@@ -99,7 +99,7 @@ def replacing(
         finally:
             _in_hand.remove(temporary)
         if synced:
-            _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            sync_directory(path.parent)
 
 
 def temporary_name(path: Path) -> str:
@@ -151,8 +151,13 @@ def move_aside(path: Path, moment: datetime | None = None) -> Path:
     target = next(name for name in names if not is_there(name))
     with translated(path, "move aside"):
         path.rename(target)
-        _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        sync_directory(path.parent)
     return target
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was created, renamed or deleted in a directory outlive a loss of power."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _sync(path: Path, flags: int) -> None:

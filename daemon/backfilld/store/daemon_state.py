@@ -9,7 +9,7 @@ import msgspec
 from backfilld.core.monitor.freshness import Freshness
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.store.layout import STATE_DIRECTORY
-from backfilld.store.state_file import UNREAD, read_state, write_state
+from backfilld.store.state_file import peek_state, save_state
 
 
 class Activity(msgspec.Struct, frozen=True):
@@ -38,15 +38,12 @@ class Activity(msgspec.Struct, frozen=True):
 
 def peek_activity(cache_dir: Path) -> Activity | None:
     """What was saved last; None if nothing was, or if it cannot be read."""
-    try:
-        return msgspec.json.decode(read_state(_path(cache_dir)) or b"", type=Activity)
-    except UNREAD:
-        return None
+    return peek_state(_path(cache_dir), Activity)
 
 
 def save_activity(cache_dir: Path, activity: Activity) -> None:
     """Replace what was saved. Raises StoreError. It is not synced: what it shows is over when the power is lost."""
-    write_state(_path(cache_dir), msgspec.json.encode(activity), synced=False)
+    save_state(_path(cache_dir), activity, synced=False)
 
 
 def _path(cache_dir: Path) -> Path:

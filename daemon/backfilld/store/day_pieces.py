@@ -17,7 +17,6 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import IdRange, Instrument
 from backfilld.core.serving.timeline import Piece
 from backfilld.core.timespan import StoredSpan
-from backfilld.store.atomic import translated
 from backfilld.store.format.day_reader import GroupEdges
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
@@ -79,7 +78,7 @@ def stamps_of(manager: BackfillCacheManager, day: date) -> Stamps:
 def day_pieces(manager: BackfillCacheManager, instrument: Instrument, day: date) -> DayPieces:
     """The pieces of a day. Raises UntrustedFile, DayLocked, StoreError."""
     stamps = stamps_of(manager, day)
-    with translated(manager.get_cache_path(day), "read"), manager.open_day(day) as reader:
+    with manager.reading(day) as reader:
         certificate, within = reader.certificate, reader.spans_in_file
         edges, beside = reader.edges(), reader.beside_file().tail(MOST_JOURNALED)
     in_file = _in_groups(edges, within, [GroupKey(instrument, day, at, stamps[0]) for at in range(len(edges))])
@@ -110,7 +109,7 @@ def pieces_of(trades: pl.DataFrame) -> Iterator[tuple[StoredSpan, FrameKey]]:
 
 def group_rows(manager: BackfillCacheManager, key: GroupKey) -> pl.DataFrame:
     """The trades of a row group. Raises UntrustedFile where the file is another one by now, and what a file raises."""
-    with translated(manager.get_cache_path(key.day), "read"), manager.open_day(key.day) as reader:
+    with manager.reading(key.day) as reader:
         if stamp_of(manager.get_cache_path(key.day)) != key.stamp:
             raise UntrustedFile("it was replaced meanwhile")
         edges, trades = reader.edges()[key.number], reader.row_group(key.number)

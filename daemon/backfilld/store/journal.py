@@ -10,9 +10,7 @@ The file is ``HEADER``, then records (:mod:`backfilld.store.journal_records`).
 Owns the file. Must not decide when the day file is rewritten (:mod:`backfilld.core.day.saving`).
 """
 
-import errno
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +23,7 @@ import polars as pl
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged, deduplicate
 from backfilld.core.timespan import StoredSpan
-from backfilld.store.atomic import translated, write_all
+from backfilld.store.atomic import sync_directory, translated, write_all
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
@@ -38,9 +36,7 @@ from backfilld.store.journal_records import (
     read_record,
     whole_records,
 )
-
-_NOT_REGULAR = {errno.ELOOP, errno.ENXIO, errno.EISDIR}
-"""Of a link, a pipe or a device, a directory."""
+from backfilld.store.regular_file import NotRegular, open_regular
 
 KEPT_ROWS = 32_768
 """Rows of a journal that stay in memory once they are read. A journal may have twice those of its day: the others are
@@ -75,7 +71,7 @@ class JournalWriter:
         self.size_bytes = known_bytes
         with translated(path, "write"):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._descriptor = _opened(path, os.O_RDWR | os.O_CREAT)
+            self._descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
         try:
             with translated(path, "write"):
                 if not len(HEADER) <= known_bytes <= os.fstat(self._descriptor).st_size:
@@ -119,7 +115,7 @@ class JournalWriter:
             write_all(self._descriptor, HEADER, 0)
         # The append that follows syncs the file.
         os.ftruncate(self._descriptor, self.size_bytes)
-        _sync_directory(self._path.parent)
+        sync_directory(self._path.parent)
 
 
 @contextmanager
@@ -145,13 +141,11 @@ def reading_journal(path: Path, keys: KeyRing = NO_KEYS) -> Iterator[list[Record
 def _opened_to_read(path: Path) -> int | None:
     with translated(path, "read"):
         try:
-            return _opened(path, os.O_RDONLY)
+            return open_regular(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError as error:
-            if error.errno in _NOT_REGULAR:
-                raise UntrustedFile("it is not a regular file") from error
-            raise
+        except NotRegular as error:
+            raise UntrustedFile("it is not a regular file") from error
 
 
 def remove_journal(path: Path, *, is_final: bool = False) -> None:
@@ -166,7 +160,7 @@ def remove_journal(path: Path, *, is_final: bool = False) -> None:
         except (FileNotFoundError, NotADirectoryError):
             return
         if is_final:
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
 
 
 def ascending(records: Sequence[Record]) -> Iterator[Merged]:
@@ -210,20 +204,3 @@ def _records(descriptor: int, path: Path, keys: KeyRing) -> Iterator[Record]:
 
 def _rows(descriptor: int, place: Place, path: Path, keys: KeyRing) -> pl.DataFrame:
     return read_record(descriptor, place, path, keys)[1]
-
-
-def _opened(path: Path, flags: int) -> int:
-    """A descriptor of a plain file: links are not followed, and a FIFO does not block."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.ENXIO, "it is not a regular file")
-    return descriptor
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

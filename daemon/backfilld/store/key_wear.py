@@ -7,13 +7,11 @@ outlives crashes: uses are reserved in blocks before they happen, so it may be t
 
 from pathlib import Path
 
-import msgspec
 import structlog
 
-from backfilld.store.atomic import replacing
 from backfilld.store.format.keys import Key
 from backfilld.store.layout import state_directory
-from backfilld.store.state_file import UNUSABLE, read_state
+from backfilld.store.state_file import load_state, save_state
 
 log = structlog.get_logger()
 
@@ -43,8 +41,7 @@ class KeyWear:
     def _reserve(self, key: Key, uses: int) -> int:
         counts = key_uses(self._path)
         total = counts.get(key.fingerprint, 0) + uses
-        with replacing(self._path) as path:
-            path.write_bytes(msgspec.json.encode(counts | {key.fingerprint: total}))
+        save_state(self._path, counts | {key.fingerprint: total})
         if total >= WORN_USES and key.fingerprint not in self._warned:
             self._warned.add(key.fingerprint)
             log.warning("key_worn", key=key.id, uses=total, limit=MOST_USES)
@@ -54,7 +51,4 @@ class KeyWear:
 def key_uses(path: Path) -> dict[str, int]:
     """How often keys were used, by fingerprint; nothing where that is not what this program writes. Raises
     StoreError."""
-    try:
-        return msgspec.json.decode(read_state(path) or b"", type=dict[str, int])
-    except UNUSABLE:
-        return {}
+    return load_state(path, dict[str, int]) or {}

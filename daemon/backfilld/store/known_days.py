@@ -16,11 +16,11 @@ from zlib import crc32
 import msgspec
 
 from backfilld.core.day.certificate import Certificate
-from backfilld.errors import DayLocked, StoreError
 from backfilld.store.atomic import is_there, replacing, translated
-from backfilld.store.format.footer import SCHEMA_VERSION, UntrustedFile
+from backfilld.store.format.footer import SCHEMA_VERSION
 from backfilld.store.layout import FullStamp, full_stamp, journal_name, names_in
 from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.regular_file import open_regular
 from backfilld.store.state_file import UNREAD, read_state
 
 FOLDER = "known"
@@ -93,11 +93,11 @@ class KnownDays:
             self._append(_line(day, known))
 
     def _certificate(self, day: date, known: _Known) -> Certificate | None:
+        if known.certificate == _NO_CERTIFICATE:
+            return self._manager.known(day)
         try:
-            if known.certificate == _NO_CERTIFICATE:
-                return self._manager.facts(day)
             return msgspec.json.decode(known.certificate, type=Certificate)
-        except (msgspec.DecodeError, UntrustedFile, DayLocked, StoreError):
+        except msgspec.DecodeError:
             return None
 
     def _known(self, day: date) -> _Known | None:
@@ -122,8 +122,7 @@ class KnownDays:
             if self._has_keys:
                 # What was noted before there were keys says in the clear what the files encrypt.
                 self._plain_path.unlink(missing_ok=True)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            descriptor = os.open(self._path, flags, 0o600)
+            descriptor = open_regular(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             with os.fdopen(descriptor, "ab") as file:
                 file.write(line)
         self._lines += 1

@@ -8,8 +8,7 @@ from pathlib import Path
 import msgspec
 
 from backfilld.core.model import Instrument
-from backfilld.store.atomic import replacing
-from backfilld.store.state_file import UNREAD, read_state
+from backfilld.store.state_file import peek_state, save_state
 
 FRESH_S = 6 * 3600
 """How long a listing stays valid: the archive publishes a day once."""
@@ -25,9 +24,8 @@ class _Listing(msgspec.Struct, frozen=True):
 
 def load_listing(state_dir: Path, url: str, instrument: Instrument, first: date, last: date) -> dict[date, int] | None:
     """The bytes of each published day in the span; None if that is not known, or not any more."""
-    try:
-        found = msgspec.json.decode(read_state(_path(state_dir, instrument)) or b"", type=_Listing)
-    except UNREAD:
+    found = peek_state(_path(state_dir, instrument), _Listing)
+    if found is None:
         return None
     is_fresh = 0 <= time.time() - found.asked_s < FRESH_S
     if found.url != url or not is_fresh or found.first > first or found.last < last:
@@ -39,9 +37,7 @@ def save_listing(
     state_dir: Path, url: str, instrument: Instrument, first: date, last: date, days: Mapping[date, int]
 ) -> None:
     """Keep a listing. Raises StoreError."""
-    body = msgspec.json.encode(_Listing(url, time.time(), first, last, dict(days)))
-    with replacing(_path(state_dir, instrument)) as path:
-        path.write_bytes(body)
+    save_state(_path(state_dir, instrument), _Listing(url, time.time(), first, last, dict(days)))
 
 
 def _path(state_dir: Path, instrument: Instrument) -> Path:

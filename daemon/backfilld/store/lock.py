@@ -12,7 +12,6 @@ the daemon writes its process into ``lock.wanted`` beside the lock, and waits.
 
 import fcntl
 import os
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -22,6 +21,7 @@ from typing import Literal
 from backfilld.errors import CacheLocked, StoreError
 from backfilld.store.atomic import translated, write_all
 from backfilld.store.layout import STATE_DIRECTORY
+from backfilld.store.regular_file import open_regular
 
 Role = Literal["command", "follower", "daemon"]
 """Who takes the locks: a follower lets go of them for a daemon, and for nobody else."""
@@ -89,7 +89,7 @@ class _Lock:
     def is_wanted(self) -> bool:
         """Whether a daemon that lives waits for this lock."""
         try:
-            descriptor = os.open(self._wish, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            descriptor = open_regular(self._wish)
             with closing(os.fdopen(descriptor, "rb")):
                 process = "".join(_words_of(descriptor))
         except OSError:  # there is none, or it is a link or a pipe
@@ -177,19 +177,18 @@ def _opened(path: Path) -> int:
     """A descriptor of the lock file. Raises StoreError for a link, also a hard one, and for what is not a file: its
     content would be overwritten."""
     with translated(path, "open"):
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
         found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+    if found.st_nlink > 1:
         os.close(descriptor)
-        raise StoreError(f"cannot open {path}: it is not a file of its own, but a link or a device")
+        raise StoreError(f"cannot open {path}: it is not a file of its own, but a link")
     return descriptor
 
 
 def writer_of(cache_dir: Path) -> int | None:
     """The process that has the lock, None if nobody has it. Looks at the kernel's list of locks, and takes none."""
     try:
-        descriptor = os.open(cache_dir / STATE_DIRECTORY / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = open_regular(cache_dir / STATE_DIRECTORY / "lock")
     except OSError:
         return None
     try:

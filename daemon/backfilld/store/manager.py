@@ -213,7 +213,7 @@ class BackfillCacheManager(StoredDays):
             yield None
             return
         try:
-            with translated(self.get_cache_path(day), "read"), self.open_day(day, tally) as reader:
+            with self.reading(day, tally) as reader:
                 reader.checked()
                 yield reader
         except UntrustedFile as error:
@@ -232,9 +232,8 @@ class BackfillCacheManager(StoredDays):
         return None
 
     def _read(self, day: dt.date, read: Callable[[JoinedDay], T]) -> T | None:
-        path = self.get_cache_path(day)
         try:
-            with translated(path, "read"), self.open_day(day) as reader:
+            with self.reading(day) as reader:
                 return read(reader)
         except UntrustedFile as reason:
             self.distrust(day, str(reason))

@@ -12,8 +12,7 @@ import msgspec
 
 from backfilld.core.model import Instrument
 from backfilld.core.replication import PushNote
-from backfilld.store.atomic import replacing
-from backfilld.store.state_file import UNREAD, read_state
+from backfilld.store.state_file import peek_state, save_state
 
 FOLDER = "pushed"
 
@@ -21,33 +20,20 @@ _MOST_BYTES = 16 << 20
 """Of the file: a day takes about 100 bytes."""
 
 
-class _Note(msgspec.Struct, frozen=True, omit_defaults=True):
-    digest: str
-    conflict: str | None = None
-
-
 class _Notes(msgspec.Struct, frozen=True):
     url: str
-    days: dict[date, _Note]
+    days: dict[date, PushNote]
 
 
 def load_notes(state_dir: Path, url: str, instrument: Instrument) -> dict[date, PushNote]:
     """The notes of an instrument's days in the bucket ``url``; none where there are none that can be read."""
-    try:
-        found = msgspec.json.decode(read_state(_path(state_dir, instrument), _MOST_BYTES) or b"", type=_Notes)
-    except UNREAD:
-        return {}
-    if found.url != url:
-        return {}
-    return {day: PushNote(each.digest, each.conflict) for day, each in found.days.items()}
+    found = peek_state(_path(state_dir, instrument), _Notes, _MOST_BYTES)
+    return found.days if found is not None and found.url == url else {}
 
 
 def save_notes(state_dir: Path, url: str, instrument: Instrument, notes: Mapping[date, PushNote]) -> None:
     """Replace the notes of an instrument. Raises StoreError."""
-    days = {day: _Note(note.digest, note.conflict) for day, note in sorted(notes.items())}
-    body = msgspec.json.encode(_Notes(url, days))
-    with replacing(_path(state_dir, instrument)) as path:
-        path.write_bytes(body)
+    save_state(_path(state_dir, instrument), _Notes(url, dict(sorted(notes.items()))))
 
 
 def _path(state_dir: Path, instrument: Instrument) -> Path:

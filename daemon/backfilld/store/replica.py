@@ -4,7 +4,6 @@ Owns what a body out of a bucket must be before it enters the cache: a whole, se
 row of it judged, and no other row than those stored already. Synchronous: the adapter puts it on a thread.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import merge
 from backfilld.errors import DayLocked, ObjectRefused, StoreError
-from backfilld.store.atomic import TEMPORARY, replacing, translated
+from backfilld.store.atomic import replacing, temporary_name, translated
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import ENCRYPTED_MAGIC, Key
@@ -56,9 +55,8 @@ def digests(manager: BackfillCacheManager) -> dict[date, str]:
 
 def digest_of(manager: BackfillCacheManager, day: date) -> str | None:
     """The digest of a sealed day; None for a day that is not sealed or cannot be read."""
-    with suppress(UntrustedFile, StoreError, DayLocked):
-        return manager.facts(day).digest
-    return None
+    known = manager.known(day)
+    return None if known is None else known.digest
 
 
 def sealed_file(manager: BackfillCacheManager, day: date) -> SealedFile | None:
@@ -92,16 +90,15 @@ def sound_file(manager: BackfillCacheManager, day: date) -> SealedFile | str:
 
 
 def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedFile:
-    """Write the body beside the day's file and judge all of it; a plain one is encrypted where
-    encryption is on. Raises ObjectRefused, DayLocked for one that no
-    key opens, and StoreError for the disk."""
+    """Write the body beside the day's file and check all of it; a plain one is encrypted where encryption is on. Raises
+    ObjectRefused, DayLocked for one that no key opens, and StoreError for the disk."""
     path = manager.get_cache_path(day)
-    staged = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
+    staged = path.with_name(temporary_name(path))
     try:
         with translated(staged, "write"):
             staged.parent.mkdir(parents=True, exist_ok=True)
             staged.write_bytes(body)
-            certificate = _judged(staged, manager, day)
+            certificate = _checked(staged, manager, day)
             if manager.encoding.keys.writing is not None and not body.endswith(ENCRYPTED_MAGIC):
                 assert manager.instrument is not None  # noqa: S101 - as above
                 body = rekeyed_body(body, day, manager.instrument, manager.encoding)
@@ -134,7 +131,7 @@ def admit(manager: BackfillCacheManager, day: date, staged: StagedFile) -> None:
         discard(staged.path)
 
 
-def _judged(path: Path, manager: BackfillCacheManager, day: date) -> Certificate:
+def _checked(path: Path, manager: BackfillCacheManager, day: date) -> Certificate:
     assert manager.instrument is not None  # noqa: S101 - days without an instrument are in no bucket
     inspected = inspect_day(path, day, manager.instrument, keys=manager.encoding.keys.for_reading)
     if inspected is None:

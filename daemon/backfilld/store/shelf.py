@@ -125,10 +125,8 @@ class Shelf:
 
     def _goes_back(self, day: date) -> bool:
         """Whether times of the day go back: as a range of ids, it may hold rows of the other side of its midnights."""
-        try:
-            return "time_inversions" in self._manager.facts(day).findings
-        except (UntrustedFile, DayLocked, StoreError):
-            return False
+        known = self._manager.known(day)
+        return known is not None and "time_inversions" in known.findings
 
     def _sources_of(self, day: date) -> "Iterator[_File | pl.LazyFrame]":
         if isinstance(self._facts.get(day), Certificate):

@@ -6,12 +6,10 @@ Anybody may have written it: a value that cannot be is left out, and then the ex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import msgspec
-
 from backfilld.core.backfill.newest_shown import ShownEnd
 from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, Instrument
 from backfilld.store.layout import STATE_DIRECTORY
-from backfilld.store.state_file import UNUSABLE, read_state, write_state
+from backfilld.store.state_file import load_state, save_state
 
 VERSION = 1
 
@@ -24,9 +22,8 @@ class _Kept(ShownEnd):
 def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
     """What was saved last; None if nothing was, or if it is not what this program writes. Raises StoreError: a disk
     that refuses it must not make the trades forgotten that the exchange owes."""
-    try:
-        kept = msgspec.json.decode(read_state(_path(cache_dir, instrument)) or b"", type=_Kept)
-    except UNUSABLE:
+    kept = load_state(_path(cache_dir, instrument), _Kept)
+    if kept is None:
         return None
     shown = (kept.shown_id, kept.shown_ms) if _is_trade(kept.shown_id, kept.shown_ms) else (None, 0)
     agreed = (kept.agreed_id, kept.agreed_ms) if _is_trade(kept.agreed_id, kept.agreed_ms) else (None, 0)
@@ -37,8 +34,7 @@ def load_shown(cache_dir: Path, instrument: Instrument) -> ShownEnd | None:
 
 def save_shown(cache_dir: Path, instrument: Instrument, shown: ShownEnd, *, synced: bool = True) -> None:
     """Replace what was saved. Raises StoreError. ``synced`` as in :func:`replacing`."""
-    body = msgspec.json.encode(_Kept(**asdict(shown), version=VERSION))
-    write_state(_path(cache_dir, instrument), body, synced=synced)
+    save_state(_path(cache_dir, instrument), _Kept(**asdict(shown), version=VERSION), synced=synced)
 
 
 def _is_trade(trade_id: int | None, at_ms: int) -> bool:

@@ -3,13 +3,18 @@
 What they say may have been written by anybody: a reader checks every value.
 """
 
-import errno
 import os
-import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from backfilld.errors import StoreError
 from backfilld.store.atomic import replacing, translated
+from backfilld.store.regular_file import NotRegular, open_regular
+
+T = TypeVar("T")
 
 MOST_BYTES = 1 << 20
 """The largest state file that is read; ours have a few kB."""
@@ -20,17 +25,17 @@ UNUSABLE = (ValueError, RecursionError)
 UNREAD = (StoreError, *UNUSABLE)
 """The same, or the disk refuses it. Whoever must not forget what is in the file tells the two apart."""
 
-_NOT_REGULAR = {errno.ELOOP, errno.ENXIO}
-"""Of a link, and of a socket."""
-
 
 def read_state(path: Path, most_bytes: int = MOST_BYTES) -> bytes | None:
     """The content; None if there is no such file. Raises ValueError for a link, a pipe, a device and a file that is too
     large, and StoreError if the disk refuses."""
     with translated(path, "read"):
-        descriptor = _opened(path)
-        if descriptor is None:
+        try:
+            descriptor = open_regular(path)
+        except FileNotFoundError:
             return None
+        except NotRegular as error:
+            raise ValueError(f"{path} is not a file") from error
         with os.fdopen(descriptor, "rb") as file:
             body = file.read(most_bytes + 1)
     if len(body) > most_bytes:
@@ -38,19 +43,25 @@ def read_state(path: Path, most_bytes: int = MOST_BYTES) -> bytes | None:
     return body
 
 
-def _opened(path: Path) -> int | None:
+def load_state(path: Path, kind: type[T], most_bytes: int = MOST_BYTES) -> T | None:
+    """The value in the file; None if there is no such file, or if it is not what this program writes. Raises StoreError
+    if the disk refuses."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
+        return msgspec.json.decode(read_state(path, most_bytes) or b"", type=kind)
+    except UNUSABLE:
         return None
-    except OSError as error:
-        if error.errno in _NOT_REGULAR:
-            raise ValueError(f"{path} is not a file") from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ValueError(f"{path} is not a file")
-    return descriptor
+
+
+def peek_state(path: Path, kind: type[T], most_bytes: int = MOST_BYTES) -> T | None:
+    """The same, and None if the disk refuses: for what may be forgotten."""
+    with suppress(StoreError):
+        return load_state(path, kind, most_bytes)
+    return None
+
+
+def save_state(path: Path, value: object, *, synced: bool = True) -> None:
+    """Replace the file by this value. Otherwise as :func:`write_state`."""
+    write_state(path, msgspec.json.encode(value), synced=synced)
 
 
 def write_state(path: Path, body: bytes, *, synced: bool = True) -> None:

@@ -6,6 +6,7 @@ Owns where a day is, and what is known of it. Synchronous: the adapter puts it o
 import datetime as dt
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import polars as pl
@@ -61,9 +62,10 @@ class StoredDays:
         return is_there(self.get_cache_path(day)) or is_there(self.journal_path(day))
 
     def peek(self, day: dt.date) -> Certificate | None:
-        """The same, and a file that cannot be trusted stays where it is."""
+        """The certificate of the day, every byte of its file checked; None for a file that cannot be trusted, which
+        stays where it is."""
         try:
-            with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
+            with self.reading(day) as reader:
                 return reader.checked()
         except UntrustedFile:
             return None
@@ -78,7 +80,7 @@ class StoredDays:
         plain = None if has_journal else plain_certificate(self.get_cache_path(day), day, self.instrument)
         if plain is not None:
             return plain[0], None
-        with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
+        with self.reading(day) as reader:
             return reader.certificate, reader.key
 
     def may_be_locked(self, day: dt.date) -> bool:
@@ -95,15 +97,14 @@ class StoredDays:
 
     def rows_in_file(self, day: dt.date) -> int:
         """How many rows the file of the day has, without its journal. Raises as ``facts`` does."""
-        with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
+        with self.reading(day) as reader:
             return reader.rows_in_file
 
     def known(self, day: dt.date) -> Certificate | None:
         """The certificate of a day, unchecked; None for one that cannot be read."""
-        try:
+        with suppress(UntrustedFile, StoreError, DayLocked):
             return self.facts(day)
-        except (UntrustedFile, StoreError, DayLocked):
-            return None
+        return None
 
     def nearest(self, day: dt.date) -> tuple[Certificate | None, Certificate | None]:
         """The certificates of the nearest stored days before and after ``day``; None where there is none to trust."""
@@ -126,15 +127,20 @@ class StoredDays:
         if not self.is_stored(day):
             return
         try:
-            with translated(self.get_cache_path(day), "read"), self.open_day(day) as reader:
+            with self.reading(day) as reader:
                 yield from reader.row_groups()
         except UntrustedFile as error:
             raise self.damaged(day, error) from error
 
-    def open_day(self, day: dt.date, tally: Tally | None = None) -> JoinedDay:
-        """The open file of the day and its journal. Raises what a file raises."""
+    @contextmanager
+    def reading(self, day: dt.date, tally: Tally | None = None) -> Iterator[JoinedDay]:
+        """Yield the open file of the day with its journal. Raises UntrustedFile, DayLocked and StoreError."""
         path, journal = self.get_cache_path(day), self.journal_path(day)
-        return JoinedDay(path, journal, day, self.instrument, tally, self.encoding.keys)
+        with (
+            translated(path, "read"),
+            JoinedDay(path, journal, day, self.instrument, tally, self.encoding.keys) as reader,
+        ):
+            yield reader
 
     def damaged(self, day: dt.date, reason: UntrustedFile) -> DayDamaged:
         """The error for a file that turned out to be damaged."""

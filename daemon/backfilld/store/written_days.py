@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 
 from backfilld.core.day.certificate import Certificate
-from backfilld.store.atomic import translated
 from backfilld.store.known_days import KnownDays
 from backfilld.store.layout import FullStamp, full_stamp
 from backfilld.store.manager import BackfillCacheManager
@@ -40,7 +39,7 @@ class WrittenDays:
         stamp = full_stamp(path)
         if stamp is None or _read.get(path) == stamp or self._known.certificates([day]):
             return self.manager.facts(day)
-        with translated(path, "read"), self.manager.open_day(day) as reader:
+        with self.manager.reading(day) as reader:
             certificate = reader.checked()
         if len(_read) >= _MOST_KEPT:
             _read.clear()

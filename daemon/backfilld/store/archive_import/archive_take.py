@@ -30,9 +30,10 @@ from backfilld.store.manager import BackfillCacheManager
 from backfilld.store.state_file import read_state
 
 REPORT_SUFFIX = ".conflicts"
+"""Follows the day file's name. It does not end in .parquet: who reads all day files must not read it too."""
 
 _MOST_REPORT_BYTES = 64 << 20
-"""Follows the day file's name. It does not end in .parquet: whoever reads all day files must not read it too."""
+"""The largest report that is read: that of MOST_CONFLICTS has about 5 MB."""
 
 REPORT_SCHEMA = pl.Schema({**SCHEMA, "source": pl.String(), "kept": pl.Boolean()})
 

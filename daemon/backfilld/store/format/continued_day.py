@@ -21,8 +21,9 @@ from backfilld.errors import DayLocked, StoreError
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.dayfile import DayWriter, Encoding
 from backfilld.store.format.digest import stamp_file
+from backfilld.store.format.ending import ENDING_BYTES
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.format.plain_footer import ENDING_BYTES, footer_in, footer_of, with_groups_before
+from backfilld.store.format.plain_footer import footer_in, footer_of, with_groups_before
 
 _MAGIC_BYTES = 4
 """What Arrow writes before the first row group; here the end of one that stays."""

@@ -4,9 +4,7 @@ Owns the one door through which Parquet is opened. Nothing is allocated for a fi
 counts and its sizes agree with each other and with the bounds of a day file.
 """
 
-import errno
 import os
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,10 +23,12 @@ from backfilld.errors import DayLocked, StoreError
 from backfilld.store.format.bounds import MAX_CHUNK_BYTES, check_row_group
 from backfilld.store.format.dayfile import ARROW_SCHEMA
 from backfilld.store.format.digest import FILE_DIGEST_KEY, file_digest_holds
+from backfilld.store.format.ending import footer_bytes, last_bytes
 from backfilld.store.format.footer import METADATA_KEY, SCHEMA_VERSION, NewerSchema, UntrustedFile, decoded
 from backfilld.store.format.keys import ENCRYPTED_MAGIC, NO_KEYS, Key, KeyRing, KeyText, key_text_in
-from backfilld.store.format.plain_footer import ENDING_BYTES, MOST_GROUP_BYTES, ROW_GROUP_ROWS
+from backfilld.store.format.plain_footer import MOST_GROUP_BYTES, ROW_GROUP_ROWS
 from backfilld.store.format.tail import MAX_FOOTER_BYTES
+from backfilld.store.regular_file import NotRegular, open_regular
 
 T = TypeVar("T")
 
@@ -96,22 +96,18 @@ class DayReader:
 
     def pieces(self) -> Iterator[pl.DataFrame]:
         """The rows as they stand, a row group at a time, their sequence unchecked."""
-        return map(self._row_group, range(self._file.num_row_groups))
+        return map(self.row_group, range(self._file.num_row_groups))
 
     def _pieces_after(self, after_id: int) -> Iterator[pl.DataFrame]:
         for number, edges in enumerate(self.edges()):
             if edges.ids.last_id > after_id:
-                trades = self._row_group(number)
+                trades = self.row_group(number)
                 yield trades[int(trades["a"].search_sorted(after_id, side="right")) :]
 
     def edges(self) -> list[GroupEdges]:
         """The ends of each row group, as the file's footer has them: no row is decoded. Raises UntrustedFile for a file
         without statistics."""
         return [self._edges(number) for number in range(self._file.num_row_groups)]
-
-    def row_group(self, number: int) -> pl.DataFrame:
-        """The trades of one row group."""
-        return self._row_group(number)
 
     def _edges(self, number: int) -> GroupEdges:
         group = self._file.metadata.row_group(number)
@@ -167,7 +163,8 @@ class DayReader:
     def _names_digest(self) -> bool:
         return FILE_DIGEST_KEY.encode() in self._metadata or self._parquet.key_text is not None
 
-    def _row_group(self, number: int) -> pl.DataFrame:
+    def row_group(self, number: int) -> pl.DataFrame:
+        """The trades of one row group."""
         check_row_group(self._handle, self._file.metadata, number, is_encrypted=self.key is not None)
         # Without the metadata, which may be damaged: polars panics at text that is not UTF-8.
         uses_threads = self._file.metadata.row_group(number).num_rows > _FEW_ROWS
@@ -211,15 +208,9 @@ class DayReader:
 def _opened(path: Path) -> BinaryIO:
     """The file, open for reading. A link, a pipe or a directory of its name is refused without waiting for it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:
-            raise UntrustedFile("it is not a regular file") from error
-        raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UntrustedFile("it is not a regular file")
-    return os.fdopen(descriptor, "rb")
+        return os.fdopen(open_regular(path), "rb")
+    except NotRegular as error:
+        raise UntrustedFile("it is not a regular file") from error
 
 
 def _in_memory(file: BinaryIO) -> BinaryIO:
@@ -270,10 +261,9 @@ def _parquet(file: BinaryIO, key: Key | None = None, aad: bytes | None = None) -
 
 def _check_footer_length(file: BinaryIO) -> None:
     """Arrow reads as much as the file names, which may be gigabytes of a sparse file."""
-    file.seek(max(0, file.seek(0, os.SEEK_END) - ENDING_BYTES))
-    ending = file.read(ENDING_BYTES)
+    _, ending = last_bytes(file)
     file.seek(0)
-    named = int.from_bytes(ending[:4], "little")
+    named = footer_bytes(ending)
     if ending[4:] in {b"PAR1", ENCRYPTED_MAGIC} and named > MAX_FOOTER_BYTES:
         raise UntrustedFile(f"it names a footer of {named} bytes")
 

@@ -6,7 +6,6 @@ one byte a value, 0 or 1. The digest is the sha256 of all blocks in a row.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from backfilld.core.frame import SCHEMA, empty_trades
+from backfilld.store.format.ending import footer_and_ending
 
 BLOCK_ROWS = 131_072
 FILE_DIGEST_KEY = "backfilld_sha256"
@@ -22,8 +22,6 @@ FILE_DIGEST_KEY = "backfilld_sha256"
 BLANK = "0" * 64
 
 _CHUNK_BYTES = 1 << 20
-_TAIL_BYTES = 8
-"""The length of the footer and the magic, with which a Parquet file ends."""
 
 
 class RowsDigest:
@@ -86,7 +84,7 @@ def _values(column: pl.Series) -> memoryview:
 def stamp_file(path: Path) -> None:
     """Put the file's digest in the place of the blank one in its footer."""
     with path.open("r+b") as file:
-        footer_start, footer = _footer(file)
+        footer_start, footer = footer_and_ending(file)
         place = footer.rfind(BLANK.encode())
         if place < 0:
             raise ValueError(f"{path} has no blank digest in its footer")
@@ -97,19 +95,10 @@ def stamp_file(path: Path) -> None:
 
 def file_digest_holds(file: BinaryIO, named: bytes) -> bool:
     """Whether the file is byte for byte the one whose digest ``named`` stands in its footer."""
-    footer_start, footer = _footer(file)
+    footer_start, footer = footer_and_ending(file)
     if len(named) != len(BLANK):
         return False
     return _hashed(file, footer_start, BLANK.encode().join(footer.rsplit(named, 1))) == named.decode(errors="replace")
-
-
-def _footer(file: BinaryIO) -> tuple[int, bytes]:
-    """Where the footer begins, and everything from there to the end of the file."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _TAIL_BYTES))
-    start = max(0, size - _TAIL_BYTES - int.from_bytes(file.read(4), "little"))
-    file.seek(start)
-    return start, file.read()
 
 
 def _hashed(file: BinaryIO, upto: int, rest: bytes) -> str:

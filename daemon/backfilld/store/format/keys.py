@@ -7,7 +7,6 @@ missing. The key itself appears in no text: not in a repr, not in an error.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import msgspec
 
 from backfilld.store.format.bounds import ThriftStruct
 from backfilld.store.format.digest import BLANK
+from backfilld.store.format.ending import ENDING_BYTES, footer_and_ending, footer_bytes, last_bytes, varint
 from backfilld.store.format.footer import UntrustedFile
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ KEY_BYTES = 32
 
 _MOST_PLAIN_BYTES = 4096
 """The plain part of a footer that is read: ours has about 150 bytes."""
-_TAIL_BYTES = 8
 _KEY_METADATA = 2
 """The field of Parquet's FileCryptoMetaData with the text about the key."""
 
@@ -134,14 +133,13 @@ NO_KEYS = KeyRing()
 
 def key_text_in(file: BinaryIO) -> KeyText | None:
     """What an encrypted file, or the end of one, says of its key; None if it says nothing that we wrote."""
-    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-    footer_bytes = int.from_bytes(file.read(4), "little")
-    start = file.seek(0, os.SEEK_END) - _TAIL_BYTES - footer_bytes
+    size, ending = last_bytes(file)
+    start = size - ENDING_BYTES - footer_bytes(ending)
     if start < 0:
         return None
     file.seek(start)
     try:
-        text = ThriftStruct(file.read(min(_MOST_PLAIN_BYTES, footer_bytes))).binaries().get(_KEY_METADATA)
+        text = ThriftStruct(file.read(min(_MOST_PLAIN_BYTES, footer_bytes(ending)))).binaries().get(_KEY_METADATA)
         return None if text is None else msgspec.json.decode(text, type=KeyText)
     except (UntrustedFile, ValueError, RecursionError):
         return None
@@ -150,13 +148,9 @@ def key_text_in(file: BinaryIO) -> KeyText | None:
 def write_key_text(path: Path, key: Key) -> None:
     """Put the text about the key into a file that Arrow has just encrypted by it."""
     with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END) - _TAIL_BYTES
-        file.seek(end)
-        start = end - int.from_bytes(file.read(4), "little")
+        start, ending = footer_and_ending(file)
         file.seek(start)
-        named = with_key_text(file.read(), key)
-        file.seek(start)
-        file.write(named)
+        file.write(with_key_text(ending, key))
 
 
 def with_key_text(ending: bytes, key: Key) -> bytes:
@@ -165,14 +159,6 @@ def with_key_text(ending: bytes, key: Key) -> bytes:
     plain.binaries()
     text = msgspec.json.encode(KeyText.of(key))
     # A binary field with the next number, and the byte that ends the struct.
-    named = ending[: plain.place - 1] + b"\x18" + _varint(len(text)) + text + b"\0"
-    footer = named + ending[plain.place : -_TAIL_BYTES]
+    named = ending[: plain.place - 1] + b"\x18" + varint(len(text)) + text + b"\0"
+    footer = named + ending[plain.place : -ENDING_BYTES]
     return footer + len(footer).to_bytes(4, "little") + ENCRYPTED_MAGIC
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value >= 0x80:  # noqa: PLR2004 - seven bits a byte
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*found, value])

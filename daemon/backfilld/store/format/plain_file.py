@@ -15,11 +15,10 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument
 from backfilld.store.format.bounds import MAX_CHUNK_BYTES
 from backfilld.store.format.digest import BLANK
+from backfilld.store.format.ending import ENDING_BYTES
 from backfilld.store.format.plain_footer import NUMBER, TAKEN, PlainFooter, footer_in, opened, plain_footer, signed
 
 _START = len(b"PAR1")
-_ENDING_BYTES = 8
-"""The length of the footer, and the magic."""
 _SIZES = rb"\x15" + TAKEN + rb"\x15" + TAKEN + rb"\x15" + NUMBER
 _DICTIONARY = re.compile(rb"\x15\x04" + _SIZES + rb"<\x15" + NUMBER + rb"\x15\x00[\x11\x12]?\x00\x00", re.DOTALL)
 _WIDE = rb"\x18\x08.{8}\x18\x08.{8}\x16\x00\(\x08.{8}\x18\x08.{8}"
@@ -54,7 +53,7 @@ def certificate_of(body: bytes, day: date, instrument: Instrument | None) -> Cer
 
 
 def _is_as_written(body: bytes, footer_bytes: int, footer: PlainFooter) -> bool:
-    place = len(body) - _ENDING_BYTES - footer_bytes + footer.digest_at
+    place = len(body) - ENDING_BYTES - footer_bytes + footer.digest_at
     whole = memoryview(body)
     found = hashlib.sha256(whole[:place])
     found.update(BLANK.encode())
@@ -82,4 +81,4 @@ def _is_bounded(body: bytes, footer_bytes: int, footer: PlainFooter) -> bool:
         place = values.end() + signed(values[2])
         if place != chunk.stop or decoded > MAX_CHUNK_BYTES:
             return False
-    return place == len(body) - _ENDING_BYTES - footer_bytes
+    return place == len(body) - ENDING_BYTES - footer_bytes

@@ -7,7 +7,6 @@ and :class:`DayReader` says what the file is.
 
 import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from typing import NamedTuple
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import Instrument
 from backfilld.errors import StoreError
+from backfilld.store.format.ending import ENDING_BYTES, footer_bytes, varint
 from backfilld.store.format.footer import NewerSchema, UntrustedFile, decoded
+from backfilld.store.regular_file import open_regular
 
 ROW_GROUP_ROWS = 131_072
 MOST_GROUP_BYTES = 32 << 20
@@ -29,8 +30,6 @@ _TAIL_BYTES = 4096
 """Read first: the footer of a day of 300,000 trades, and its certificate."""
 _MOST_FOOTER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
-ENDING_BYTES = 8
-"""The length of the footer, and the magic."""
 _MORE = 0x80
 """The bit of a byte that says that the number goes on."""
 
@@ -181,11 +180,9 @@ def with_groups_before(groups: Sequence[re.Match[bytes]], text: bytes, start: in
     if footer is None or next(footer.chunks()).start != start:
         raise StoreError("the footer of the rows that follow is of another form")
     every = (*groups, *footer.groups)
-    count = (
-        bytes([len(every) << 4 | _LIST]) if len(every) < _LONG else bytes([_LONG << 4 | _LIST]) + _varint(len(every))
-    )
+    count = bytes([len(every) << 4 | _LIST]) if len(every) < _LONG else bytes([_LONG << 4 | _LIST]) + varint(len(every))
     rows = sum(signed(group[group.re.groups]) for group in every)
-    head = _HEAD + b"\x16" + _varint(rows << 1) + b"\x19" + count
+    head = _HEAD + b"\x16" + varint(rows << 1) + b"\x19" + count
     return head + b"".join(group[0] for group in every) + text[footer.groups[-1].end() :]
 
 
@@ -193,20 +190,19 @@ def with_groups_before(groups: Sequence[re.Match[bytes]], text: bytes, start: in
 def opened(path: Path | str) -> Iterator[tuple[int, int] | None]:
     """The descriptor of a regular file, which no link names, and its size; None for no such file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_regular(path)
     except OSError:
         yield None
         return
     try:
-        found = os.fstat(descriptor)
-        yield (descriptor, found.st_size) if stat.S_ISREG(found.st_mode) else None
+        yield descriptor, os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
 
 
 def footer_in(body: bytes) -> bytes | None:
     """The footer of a file of which all, or the end, is given; None if it is not in it."""
-    needed = int.from_bytes(body[-ENDING_BYTES:-4], "little") + ENDING_BYTES
+    needed = footer_bytes(body) + ENDING_BYTES
     if needed > len(body) or not body.endswith(_MAGIC):
         return None
     return body[-needed:-ENDING_BYTES]
@@ -214,7 +210,7 @@ def footer_in(body: bytes) -> bytes | None:
 
 def _read(descriptor: int, size: int) -> bytes | None:
     tail = os.pread(descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
-    needed = int.from_bytes(tail[-ENDING_BYTES:-4], "little") + ENDING_BYTES
+    needed = footer_bytes(tail) + ENDING_BYTES
     if len(tail) < needed <= min(size, _MOST_FOOTER_BYTES):
         tail = os.pread(descriptor, needed, size - needed)
     return footer_in(tail)
@@ -226,14 +222,6 @@ def _number(varint: bytes) -> int:
     for place, byte in enumerate(varint):
         value |= (byte & ~_MORE) << 7 * place
     return value
-
-
-def _varint(number: int) -> bytes:
-    groups = bytearray()
-    while number >= _MORE:
-        groups.append(number & ~_MORE & 0xFF | _MORE)
-        number >>= 7
-    return bytes([*groups, number])
 
 
 def signed(varint: bytes) -> int:

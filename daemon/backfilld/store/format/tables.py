@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from backfilld.store.format.day_reader import opened_parquet
+from backfilld.store.format.ending import ENDING_BYTES, footer_bytes
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key, KeyRing, with_key_text
-
-_ENDING_BYTES = 8
 
 
 def table_as_bytes(
@@ -46,7 +45,7 @@ def table_as_bytes(
     if key is None:
         return body
     keys.used(key, 2 + 2 * len(table.schema) * (1 if is_fast else 2))
-    start = len(body) - _ENDING_BYTES - int.from_bytes(body[-_ENDING_BYTES:-4], "little")
+    start = len(body) - ENDING_BYTES - footer_bytes(body)
     return body[:start] + with_key_text(body[start:], key)
 
 

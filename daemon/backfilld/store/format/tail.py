@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from backfilld.core.day.certificate import Certificate
 from backfilld.errors import DayLocked
+from backfilld.store.format.ending import ENDING_BYTES, footer_bytes
 from backfilld.store.format.footer import METADATA_KEY, NewerSchema, UntrustedFile, decoded
 from backfilld.store.format.keys import ENCRYPTED_MAGIC, NO_KEYS, Key, KeyRing, key_text_in
 
@@ -17,15 +18,12 @@ TAIL_BYTES = 64 << 10
 MAX_FOOTER_BYTES = 64 << 20
 """The longest footer that is read; that of a day with very many absent ids is a few MB."""
 
-_ENDING_BYTES = 8
-"""The length of the footer, and the magic."""
-
 
 def missing_bytes(tail: bytes, file_bytes: int) -> int:
     """How many of the file's last bytes the footer takes, 0 if ``tail`` has them all. Raises UntrustedFile."""
-    if len(tail) < _ENDING_BYTES:
+    if len(tail) < ENDING_BYTES:
         raise UntrustedFile("it is too short for a Parquet file")
-    needed = int.from_bytes(tail[-_ENDING_BYTES:-4], "little") + _ENDING_BYTES
+    needed = footer_bytes(tail) + ENDING_BYTES
     if needed > min(file_bytes, MAX_FOOTER_BYTES):
         raise UntrustedFile(f"it names a footer of {needed} bytes")
     return needed if needed > len(tail) else 0

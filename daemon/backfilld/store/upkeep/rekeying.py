@@ -4,7 +4,7 @@ Owns the proof that nothing else changes: rows and certificate are read back and
 of the one before. A crash leaves each file under the old key or the new one, whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -56,9 +56,7 @@ def rekey_file(source: Path, target: Path, day: date, instrument: Instrument | N
         with replacing(target) as temporary:
             digest = _copied(reader, before, temporary, instrument, encoding)
             with DayReader(temporary, day, instrument, encoding.keys) as written:
-                rows = _Counted(written.row_groups())
-                rows.exhaust()
-                if rows.digest.hexdigest() != digest or _content(written.certificate) != _content(before):
+                if _digest(written.row_groups()) != digest or _content(written.certificate) != _content(before):
                     raise DayDamaged(f"{source}: under another key it would have other rows; it stays as it is")
     return True
 
@@ -106,33 +104,23 @@ def reports_in(directory: Path) -> list[Path]:
     return sorted(directory.glob(f"backfill_*.parquet{REPORT_SUFFIX}"))
 
 
-class _Counted:
-    """Row groups on their way, and the digest of those that have passed."""
-
-    def __init__(self, pieces: Iterator[pl.DataFrame]) -> None:
-        self._pieces = pieces
-        self.digest = RowsDigest()
-
-    def __iter__(self) -> Iterator[pl.DataFrame]:
-        for piece in self._pieces:
-            self.digest.add(piece)
-            yield piece
-
-    def exhaust(self) -> None:
-        for _ in self:
-            pass
+def _digest(pieces: Iterator[pl.DataFrame], use: Callable[[pl.DataFrame], None] = lambda _: None) -> str:
+    """The digest of the rows, each of which is also handed to ``use``."""
+    digest = RowsDigest()
+    for piece in pieces:
+        digest.add(piece)
+        use(piece)
+    return digest.hexdigest()
 
 
 def _copied(
     reader: DayReader, before: Certificate, temporary: Path, instrument: Instrument | None, encoding: Encoding
 ) -> str:
     """Write the rows to the temporary file; return their digest."""
-    rows = _Counted(reader.row_groups())
     with DayWriter(temporary, before.day, instrument, encoding, digested=before.digest is not None) as writer:
-        for piece in rows:
-            writer.add(piece)
+        digest = _digest(reader.row_groups(), writer.add)
         writer.finish(before.provenance())
-    return rows.digest.hexdigest()
+    return digest
 
 
 def _content(certificate: Certificate) -> Certificate:
