@@ -4,6 +4,7 @@ Changes nothing, and needs no cache.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -86,9 +87,9 @@ class DaysInBucket:
                 staged = await self._on_disk(partial(stage, manager, day, found.body))
             except DayLocked as locked:
                 raise DayLocked(f"{day_key(instrument, day)}: {locked}") from locked
-        if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
+        if found.attributes.get("digest", staged.record.digest) != staged.record.digest:
             raise ObjectRefused(OTHER_DIGEST)
-        return RemoteDay(found.object, staged.certificate)
+        return RemoteDay(found.object, staged.record)
 
     async def days(self, instrument: Instrument) -> dict[date, StoredObject]:
         """The days that the bucket lists, with their objects."""
@@ -109,6 +110,12 @@ class DaysInBucket:
         if found is None:
             return None
         return await self._on_disk(partial(decode_manifest, found.body, instrument, self.encoding.keys))
+
+    async def named(self, instrument: Instrument) -> dict[date, ManifestDay]:
+        """The same; no days where there is no manifest that can be read: it is derived, and can be made anew."""
+        with suppress(ObjectRefused):
+            return await self.manifest(instrument) or {}
+        return {}
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         with self._waits.wait("a file for the bucket, or from it,", trio.current_time()):

@@ -37,10 +37,10 @@ from backfilld.store.push_notes import load_notes, save_notes
 from backfilld.store.replica import (
     MAX_DAY_BYTES,
     SealedFile,
-    StagedFile,
     admit,
     digest_of,
     digests,
+    discard,
     sealed_file,
     sound_file,
     stage,
@@ -127,15 +127,15 @@ class CachedDaysInBucket(DaysInBucket):
             staged = await self._on_disk(partial(stage, self._manager(instrument), day, found.body))
         except DayLocked as locked:
             raise ObjectRefused(str(locked)) from locked
-        if found.attributes.get("digest", staged.certificate.digest) != staged.certificate.digest:
-            staged.path.unlink(missing_ok=True)
+        if found.attributes.get("digest", staged.record.digest) != staged.record.digest:
+            discard(Path(staged.path))
             raise ObjectRefused(OTHER_DIGEST)
-        return StagedDay(str(staged.path), staged.certificate, staged.bytes)
+        return staged
 
     async def admit(self, instrument: Instrument, day: date, staged: StagedDay) -> Saved:
         """Rename the staged file, if it has all that is stored."""
         manager = self._manager(instrument)
-        await self._on_disk(partial(admit, manager, day, StagedFile(Path(staged.path), staged.record, staged.bytes)))
+        await self._on_disk(partial(admit, manager, day, staged))
         self._saw(instrument, day)
         self._notes_of(instrument)[day] = PushNote(staged.record.digest or "")
         file = str(manager.get_cache_path(day))

@@ -6,7 +6,6 @@ an aggregate trade belongs whole to the bar in which it began. The exchange's ma
 """
 
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 
@@ -14,11 +13,9 @@ from backfilld.core.day.anomalies import MARKER
 from backfilld.core.model import Instrument
 from backfilld.core.moments import Moment
 from backfilld.errors import SettingsError
-from backfilld.scanning import scan
+from backfilld.scanning import Incomplete, scan
 from backfilld.services.candles import UNITS, Interval, candles
 from backfilld.settings import Settings
-
-Incomplete = Literal["raise", "warn"]
 
 
 def bars(

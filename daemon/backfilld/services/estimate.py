@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 
-import trio
-
 from backfilld.adapters.binance_archive import open_archive
 from backfilld.assembly import exchange, parquet_store
 from backfilld.core.backfill.estimate import Estimate, Known, estimate
@@ -25,6 +23,7 @@ from backfilld.core.weight.fair_queue import Rank
 from backfilld.core.weight.weights import Endpoint
 from backfilld.errors import CacheLocked, ExchangeError, RequestRejected, SettingsError, StoreError
 from backfilld.ports import ArchiveSource, ExchangeClient, OpenClient, Urgency
+from backfilld.services.side_by_side import side_by_side
 from backfilld.settings import Settings
 from backfilld.store.governor_state import load_remembered, peek_remembered, remembered_now, save_remembered
 from backfilld.store.layout import archive_directory
@@ -150,13 +149,7 @@ async def _sizes(archive: ArchiveSource, instrument: Instrument, days: Sequence[
         if size is not None:
             sizes[day] = size
 
-    for start in range(0, len(days), AT_ONCE):
-        try:
-            async with trio.open_nursery() as nursery:
-                for day in days[start : start + AT_ONCE]:
-                    nursery.start_soon(measure, day)
-        except BaseExceptionGroup as group:
-            raise cause_of(group) from None
+    await side_by_side(days, AT_ONCE, measure)
     return sizes
 
 

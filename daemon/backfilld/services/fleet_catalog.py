@@ -4,18 +4,17 @@ A certificate is read only of a day that the manifest does not name as it is: a 
 and a manifest per instrument.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-
-import trio
 
 from backfilld.adapters.bucket_days import RemoteDay
 from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.fleet import FleetTask
 from backfilld.core.model import Instrument
-from backfilld.errors import BackfillError, DayLocked, ObjectRefused
+from backfilld.errors import DayLocked, ObjectRefused
+from backfilld.services.side_by_side import side_by_side
 from backfilld.store.upkeep.inspection import Finding, Inspected, chain_findings
 
 
@@ -30,7 +29,7 @@ class Catalogued:
 async def catalogue(days: CachedDaysInBucket, instruments: Sequence[Instrument], at_once: int) -> Catalogued:
     """Bring the manifests up to date, and check how the days join. Raises RemoteError."""
     found = Catalogued()
-    await _each(instruments, at_once, lambda each: _catalogue_one(days, each, found))
+    await side_by_side(instruments, at_once, lambda each: _catalogue_one(days, each, found))
     found.findings.sort(key=lambda each: (each.instrument, each.day))
     return found
 
@@ -42,12 +41,9 @@ async def missing_tasks(
     there: dict[Instrument, frozenset[date]] = {}
 
     async def look(instrument: Instrument) -> None:
-        try:
-            there[instrument] = frozenset(await days.manifest(instrument) or ())
-        except ObjectRefused:
-            there[instrument] = frozenset()
+        there[instrument] = frozenset(await days.named(instrument))
 
-    await _each(list(dict.fromkeys(task.instrument for task in tasks)), at_once, look)
+    await side_by_side(dict.fromkeys(task.instrument for task in tasks), at_once, look)
     left = [task.without(there[task.instrument]) for task in tasks]
     count = sum(task.mask.bit_count() for task in tasks) - sum(task.mask.bit_count() for task in left)
     return [task for task in left if task.mask], count
@@ -55,10 +51,7 @@ async def missing_tasks(
 
 async def _catalogue_one(days: CachedDaysInBucket, instrument: Instrument, found: Catalogued) -> None:
     listed = await days.days(instrument)
-    try:
-        named = await days.manifest(instrument) or {}
-    except ObjectRefused:
-        named = {}
+    named = await days.named(instrument)
     certificates: dict[date, Certificate] = {}
     is_behind = bool(named.keys() - listed.keys())
     for day, each in sorted(listed.items()):
@@ -84,24 +77,3 @@ async def _catalogue_one(days: CachedDaysInBucket, instrument: Instrument, found
     found.days[instrument] = certificates
     inspected = (Inspected(instrument, day, each, each.rows, 0, ()) for day, each in certificates.items())
     found.findings += chain_findings(inspected)
-
-
-Work = Callable[[Instrument], Awaitable[None]]
-
-
-async def _each(instruments: Sequence[Instrument], at_once: int, work: Work) -> None:
-    waiting = list(reversed(instruments))
-    failed: list[BackfillError] = []
-
-    async def lane() -> None:
-        while waiting and not failed:
-            try:
-                await work(waiting.pop())
-            except BackfillError as error:
-                failed.append(error)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(min(at_once, len(instruments))):
-            nursery.start_soon(lane)
-    if failed:
-        raise failed[0]

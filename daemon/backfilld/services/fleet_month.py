@@ -31,6 +31,7 @@ from backfilld.services.refill import run_once, windows
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
 from backfilld.store.layout import archive_directory
+from backfilld.supervisor import cause_of
 
 T = TypeVar("T")
 
@@ -61,7 +62,7 @@ def fill_month(task: FleetTask, spec: FleetSpec) -> MonthFilled:
         try:
             return trio.run(_fill, task, settings, spec.uses_rest)
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise cause_of(group) from None
 
 
 async def _fill(task: FleetTask, settings: Settings, uses_rest: bool) -> MonthFilled:
@@ -239,10 +240,3 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
                 raise
         await trio.sleep(wait_s)
         wait_s = min(2 * wait_s, 8.0)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

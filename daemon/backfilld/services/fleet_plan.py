@@ -1,11 +1,9 @@
 """Planning a fleet: from the archive's listing to the tasks, a month of an instrument each."""
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from functools import partial
-
-import trio
 
 from backfilld.adapters.archive_listing import ArchiveListing, open_listing
 from backfilld.adapters.threads import in_thread
@@ -13,6 +11,7 @@ from backfilld.core.fleet import FleetPlan, FleetTask, planned, tasks_of
 from backfilld.core.model import Instrument, Market
 from backfilld.errors import SettingsError
 from backfilld.services.progress import Progress, Watch, unwatched
+from backfilld.services.side_by_side import side_by_side
 from backfilld.settings import Settings
 from backfilld.store.listing_cache import load_listing, save_listing
 
@@ -32,19 +31,16 @@ async def plan_fleet(
     """
     tasks: list[FleetTask] = []
     without_days: list[Instrument] = []
-    waiting = list(reversed(instruments))
 
     async with open_listing(settings.archive_url, settings.request_timeout_seconds) as listing:
 
-        async def lane() -> None:
-            while waiting:
-                instrument = waiting.pop()
-                days = await _listed(settings, listing, instrument, first - BESIDE, last + BESIDE)
-                without_days.extend([] if days else [instrument])
-                tasks.extend(tasks_of(instrument, days, first, last))
-                watch(Progress("plan", str(instrument), 1, len(instruments)))
+        async def plan(instrument: Instrument) -> None:
+            days = await _listed(settings, listing, instrument, first - BESIDE, last + BESIDE)
+            without_days.extend([] if days else [instrument])
+            tasks.extend(tasks_of(instrument, days, first, last))
+            watch(Progress("plan", str(instrument), 1, len(instruments)))
 
-        await _side_by_side([lane] * min(AT_ONCE, max(1, len(instruments))))
+        await side_by_side(instruments, AT_ONCE, plan)
         await _refuse_unlisted(listing, without_days)
     return planned(tasks)
 
@@ -85,15 +81,3 @@ async def _listed(
     days = await listing.days(instrument, first, last)
     await in_thread(partial(save_listing, *of_listing, days))
     return days
-
-
-async def _side_by_side(lanes: Sequence[Callable[[], object]]) -> None:
-    try:
-        async with trio.open_nursery() as nursery:
-            for lane in lanes:
-                nursery.start_soon(lane)  # type: ignore[arg-type]
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None

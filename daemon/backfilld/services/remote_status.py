@@ -13,7 +13,6 @@ from pathlib import Path
 from backfilld.adapters.remote_days import CachedDaysInBucket
 from backfilld.core.day.start import has_no_room
 from backfilld.core.model import Instrument, days_from
-from backfilld.errors import ObjectRefused
 from backfilld.services.stored_days import calendar_of
 from backfilld.store.layout import instruments_in
 from backfilld.store.manifest import ManifestDay
@@ -42,20 +41,14 @@ async def bucket_status(
     days: CachedDaysInBucket, cache_dir: Path, instruments: Sequence[Instrument] | None
 ) -> list[RemoteStatus]:
     """The state of these instruments (None: of all in the bucket or here). Raises RemoteError."""
-    wanted = await _every_instrument(days, cache_dir) if instruments is None else instruments
-    return [await _status(days, each) for each in wanted]
-
-
-async def _every_instrument(days: CachedDaysInBucket, cache_dir: Path) -> list[Instrument]:
-    return sorted({*await days.instruments(), *instruments_in(cache_dir)})
+    if instruments is None:
+        instruments = sorted({*await days.instruments(), *instruments_in(cache_dir)})
+    return [await _status(days, each) for each in instruments]
 
 
 async def _status(days: CachedDaysInBucket, instrument: Instrument) -> RemoteStatus:
     listed = await days.days(instrument)
-    try:
-        named = await days.manifest(instrument) or {}
-    except ObjectRefused:
-        named = {}
+    named = await days.named(instrument)
     here = await days.here(instrument)
     conflicted = {day for day, note in days.notes(instrument).items() if note.conflict and day in here}
     conflicted |= {day for day in here if day in listed and day in named and named[day].digest != here[day]}

@@ -16,6 +16,7 @@ from backfilld.core.day.certificate import Certificate
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import merge
 from backfilld.errors import DayLocked, ObjectRefused, StoreError
+from backfilld.ports.remote import StagedDay
 from backfilld.store.atomic import replacing, temporary_name, translated
 from backfilld.store.format.day_reader import DayReader
 from backfilld.store.format.footer import UntrustedFile
@@ -36,15 +37,6 @@ class SealedFile:
     certificate: Certificate
     body: bytes
     opened_by: Key | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StagedFile:
-    """A checked day file beside the place that it is to take."""
-
-    path: Path
-    certificate: Certificate
-    bytes: int
 
 
 def digests(manager: BackfillCacheManager) -> dict[date, str]:
@@ -89,7 +81,7 @@ def sound_file(manager: BackfillCacheManager, day: date) -> SealedFile | str:
     return sealed_file(manager, day) or "the day is not sealed in the cache"
 
 
-def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedFile:
+def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedDay:
     """Write the body beside the day's file and check all of it; a plain one is encrypted where encryption is on. Raises
     ObjectRefused, DayLocked for one that no key opens, and StoreError for the disk."""
     path = manager.get_cache_path(day)
@@ -103,7 +95,7 @@ def stage(manager: BackfillCacheManager, day: date, body: bytes) -> StagedFile:
                 assert manager.instrument is not None  # noqa: S101 - as above
                 body = rekeyed_body(body, day, manager.instrument, manager.encoding)
                 staged.write_bytes(body)
-        return StagedFile(staged, certificate, len(body))
+        return StagedDay(str(staged), certificate, len(body))
     except BaseException:
         discard(staged)
         raise
@@ -115,20 +107,20 @@ def discard(staged: Path) -> None:
         staged.unlink(missing_ok=True)
 
 
-def admit(manager: BackfillCacheManager, day: date, staged: StagedFile) -> None:
+def admit(manager: BackfillCacheManager, day: date, staged: StagedDay) -> None:
     """Put a staged file in the day's place. Raises ObjectRefused if rows are stored of the day that it does not have,
     and StoreError; the day is then as before."""
-    path = manager.get_cache_path(day)
+    file = Path(staged.path)
     try:
         if manager.is_stored(day):
-            with DayReader(staged.path, day, manager.instrument, manager.encoding.keys) as reader:
+            with DayReader(file, day, manager.instrument, manager.encoding.keys) as reader:
                 _refuse_other_rows(manager.row_groups(day), reader.row_groups())
-        with replacing(path) as temporary:
-            staged.path.replace(temporary)
+        with replacing(manager.get_cache_path(day)) as temporary:
+            file.replace(temporary)
     except UntrustedFile as error:
         raise ObjectRefused(str(error)) from error
     finally:
-        discard(staged.path)
+        discard(file)
 
 
 def _checked(path: Path, manager: BackfillCacheManager, day: date) -> Certificate:
