@@ -31,7 +31,6 @@ from backfilld.actors.scheduler import run_scheduler
 from backfilld.actors.scheduler_ports import SchedulerPorts
 from backfilld.actors.writer import run_writer
 from backfilld.core.crashes import described
-from backfilld.core.monitor.snapshot import DiskTrouble
 from backfilld.core.sync.spec import Reload
 from backfilld.errors import BackfillError, DayLocked, StoreError
 from backfilld.pipeline import Pipeline
@@ -117,10 +116,8 @@ def _wait_after(cause: BaseException, pipeline: Pipeline) -> float | None:
     if isinstance(cause, BackfillError) and not isinstance(cause, DayLocked):
         if not (isinstance(cause, StoreError) and has_worked):
             return None
-        trouble = pipeline.disk.trouble.value
-        if trouble is None:
+        if pipeline.disk.failed(cause).tries == 1:
             log.error("disk_failed", error=str(cause), again_in_s=DISK_RETRY_S)
-        pipeline.disk.trouble.value = DiskTrouble(str(cause), 1 if trouble is None else trouble.tries + 1)
         return DISK_RETRY_S
     wait_s = restarts.after_crash(trio.current_time(), pipeline.patience.jitter())
     again = {"gives_up": True} if wait_s is None else {"again_in_s": round(wait_s, 1)}

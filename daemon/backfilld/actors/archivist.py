@@ -9,7 +9,6 @@ writer waits for it. Must not read the files.
 from collections.abc import Collection
 from datetime import date
 
-import structlog
 import trio
 
 from backfilld.actors.disk import Disk
@@ -24,8 +23,6 @@ from backfilld.core.model import Instrument
 from backfilld.core.sync.events import ArchiveDayEnded, ArchivePaused
 from backfilld.errors import ExchangeError, StoreError, TransientError
 from backfilld.ports import ArchiveSource, DayPublished, OpenArchive, Published
-
-log = structlog.get_logger()
 
 NOT_YET = "it is not published yet"
 
@@ -94,21 +91,18 @@ async def _fetched(
     instrument: Instrument, day: date, source: ArchiveSource, disk: Disk
 ) -> Published | str | TransientError:
     """The file, or why there is none. What is there of it already is not downloaded again."""
-    tries, began = 0, trio.current_time()
+    has_failed, began = False, trio.current_time()
     while True:
         try:
             found = await _fetch(instrument, day, source)
         except StoreError as error:
-            if not disk.is_patient or trio.current_time() >= disk.deadline:
+            if not disk.is_waited_for:
                 raise
-            tries += 1
-            if tries == 1:
-                log.error("disk_failed", error=str(error), trades_held=0)
-            await disk.wait_out(error, tries)
+            has_failed = True
+            await disk.wait_out(error, rows=0)
         else:
-            if tries:
-                log.info("disk_recovered", seconds=round(trio.current_time() - began, 1))
-                disk.trouble.value = None
+            if has_failed:
+                disk.recovered(began)
             return found
 
 

@@ -1,6 +1,6 @@
 """How those who write to a disk handle its failures, and a disk that does not answer.
 
-Owns the patience and its deadline. Must not know what is written.
+Owns the patience and its deadline, and what is logged of a disk that fails. Must not know what is written.
 """
 
 import math
@@ -8,15 +8,18 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import structlog
 import trio
 from trio_util import AsyncValue
 
 from backfilld.core.liveness import Waits
 from backfilld.core.monitor.snapshot import DiskTrouble, Written
+from backfilld.core.retry import doubled
 from backfilld.errors import StoreError
 from backfilld.ports import Saved
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 LONGEST_RETRY_S = 30.0
 
@@ -66,11 +69,32 @@ class Disk:
             return await save()
         raise StoreError("the disk did not answer in time: what was downloaded since the last checkpoint is not saved")
 
-    async def wait_out(self, error: StoreError, tries: int) -> None:
-        """Show that the disk fails, and wait, a little longer after each of the ``tries``; not beyond the deadline."""
-        self.trouble.value = DiskTrouble(str(error), tries)
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether what failed is tried again."""
+        return self.is_patient and trio.current_time() < self.deadline
+
+    def failed(self, error: StoreError) -> DiskTrouble:
+        """Show that the disk fails; return what is shown."""
+        before = self.trouble.value
+        trouble = DiskTrouble(str(error), 1 if before is None else before.tries + 1)
+        self.trouble.value = trouble
+        return trouble
+
+    async def wait_out(self, error: StoreError, rows: int) -> None:
+        """Show that the disk fails, log it once with the ``rows`` that wait, and wait: a little longer after each
+        failure, and not beyond the deadline."""
+        trouble = self.failed(error)
+        if trouble.tries == 1:
+            log.error("disk_failed", error=str(error), trades_held=rows)
         with trio.move_on_at(self.deadline):
-            await trio.sleep(min(LONGEST_RETRY_S, 2.0 ** min(tries - 1, 10)))
+            await trio.sleep(doubled(1.0, LONGEST_RETRY_S, trouble.tries))
+
+    def recovered(self, began: float) -> None:
+        """What was begun then is on disk by now. Log it if the disk failed meanwhile."""
+        if self.trouble.value is not None:
+            log.info("disk_recovered", seconds=round(trio.current_time() - began, 1))
+            self.trouble.value = None
 
     def abandon_at(self, deadline: float) -> None:
         """Give up all saves at ``deadline``, even one that hangs."""

@@ -264,9 +264,9 @@ async def _insist(
                 raise
             is_damaged = True
         except StoreError as error:
-            if disk.is_patient and trio.current_time() < disk.deadline:
+            if disk.is_waited_for:
                 await _wait_out(error, rows, of.day, disk)
-            if not disk.is_patient or trio.current_time() >= disk.deadline:
+            if not disk.is_waited_for:
                 log.error("trades_unsaved", trades=rows, day=of.day.isoformat(), error=str(error))
                 raise
 
@@ -275,20 +275,14 @@ async def _attempted(
     attempt: Callable[[], Awaitable[T]], of: DayMerged | DayPublished | DayPulled, disk: Disk, began: float
 ) -> T:
     saved = await disk.attempt(attempt, f"saving {of.instrument} {of.day}", _file_bytes(of))
-    if disk.trouble.value is not None:
-        log.info("disk_recovered", seconds=round(trio.current_time() - began, 1))
-        disk.trouble.value = None
+    disk.recovered(began)
     return saved
 
 
 async def _wait_out(error: StoreError, rows: int, day: date, disk: Disk) -> None:
-    """Say once that the disk fails, and wait a little longer each time."""
-    trouble = disk.trouble.value
-    if trouble is None:
-        log.error("disk_failed", error=str(error), trades_held=rows)
-    tries = 1 if trouble is None else trouble.tries + 1
+    """Wait before the next try; a cancellation ends it, and is logged."""
     try:
-        await disk.wait_out(error, tries)
+        await disk.wait_out(error, rows)
     except trio.Cancelled:
         log.error("trades_unsaved", trades=rows, day=day.isoformat(), error=str(error))
         raise

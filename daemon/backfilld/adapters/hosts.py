@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from backfilld.core.retry import doubled
 from backfilld.errors import SettingsError
 
 log = structlog.get_logger()
@@ -61,7 +62,7 @@ class Hosts:
         failures = self._failures.get(base, 0)
         if len(self._bases) > 1 and self._out_until.get(base, 0.0) <= self._clock():
             self._failures[base] = failures + 1
-            self._leave(base, min(LONGEST_UNREACHABLE_S, UNREACHABLE_S * 2.0 ** min(failures, 16)), "unreachable")
+            self._leave(base, doubled(UNREACHABLE_S, LONGEST_UNREACHABLE_S, failures + 1), "unreachable")
 
     def closed(self, base: str) -> bool:
         """It is closed to us; returns whether there is another one that is not."""

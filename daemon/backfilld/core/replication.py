@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 
 from backfilld.core.model import Instrument
+from backfilld.core.retry import doubled
 from backfilld.errors import SettingsError
 
 STATE_FOLDER = ".backfilld"
@@ -119,7 +120,7 @@ class Reachability:
         self._failures += 1
         if self._failures == 1:
             self._failed_at = now_s
-        self._asks_at = now_s + min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(self._failures - 1, 16))
+        self._asks_at = now_s + doubled(FIRST_WAIT_S, LONGEST_WAIT_S, self._failures)
         return self._failures == 1
 
     def answered(self, now_s: float) -> float | None:

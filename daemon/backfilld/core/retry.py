@@ -2,6 +2,14 @@
 
 from dataclasses import dataclass, field
 
+_MOST_DOUBLINGS = 16
+"""Beyond them every wait is at its cap; a larger power of two is no float."""
+
+
+def doubled(first: float, cap: float, failures: int) -> float:
+    """The wait after so many failures in a row, 1 at least: ``first``, twice as long after each, up to ``cap``."""
+    return min(cap, first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -24,8 +32,7 @@ class Backoff:
         """
         if failures >= self.attempts and tried_s >= self.deadline_s:
             return None
-        step_s = min(self.cap_s, self.first_s * 2.0 ** (failures - 1))
-        return step_s * (0.5 + 0.5 * jitter)
+        return doubled(self.first_s, self.cap_s, failures) * (0.5 + 0.5 * jitter)
 
 
 @dataclass(slots=True)
@@ -43,4 +50,4 @@ class Restarts:
         self._crashes = [at_s for at_s in self._crashes if at_s > now_s - self.window_s] + [now_s]
         if len(self._crashes) > self.most:
             return None
-        return min(self.cap_s, self.first_s * 2.0 ** (len(self._crashes) - 1)) * (0.5 + 0.5 * jitter)
+        return doubled(self.first_s, self.cap_s, len(self._crashes)) * (0.5 + 0.5 * jitter)

@@ -32,6 +32,7 @@ from backfilld.core.live.reports import Healed
 from backfilld.core.live.sequence import Sequence, share_of_early
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import PAGE_ROWS, IdRange
+from backfilld.core.retry import doubled
 
 JOIN_S = 2.0
 """Seconds that a new connection gets to speak before REST is asked what was lost: most symbols speak within them."""
@@ -46,7 +47,7 @@ DOUBT_S = 2.0
 UNREACHED_S = 600.0
 """A trade that REST has not reached for so long is forgotten: REST was never seen so far behind, so its id is wrong."""
 
-LONGEST_RETRY_S = 5.0
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 5.0
 LONGEST_PAUSE_S = 60.0
 """A pause that the exchange asked for is looked at again after this at the latest: somebody may have ended it."""
 
@@ -211,7 +212,7 @@ class Attachment:
         """REST did not answer; the exchange asked for a pause of ``pause_s``."""
         self._is_asking = False
         self._failures += 1
-        retry_s = min(LONGEST_RETRY_S, 0.25 * 2.0 ** min(self._failures, 16))
+        retry_s = doubled(FIRST_RETRY_S, LONGEST_RETRY_S, self._failures)
         self._not_before = now + max(retry_s, min(LONGEST_PAUSE_S, pause_s))
 
     # -- what is to be done

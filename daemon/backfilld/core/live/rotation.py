@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from backfilld.core.model import Instrument
+from backfilld.core.retry import doubled
 
 RENEW_S = 23 * 3600.0
 """A connection is renewed at this age at the latest; the exchange ends it at 24 hours."""
@@ -148,7 +149,7 @@ class Rotation:
         if not connection.heard:
             self._failures += 1
             self._place += 1
-            wait_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(self._failures - 1, 16))
+            wait_s = doubled(FIRST_BACKOFF_S, LONGEST_BACKOFF_S, self._failures)
             self._not_before = now + wait_s * (0.5 + 0.5 * jitter)
         else:
             self._not_before = now + 0.1 * jitter

@@ -4,6 +4,7 @@ from math import floor
 from zlib import crc32
 
 from backfilld.core.model import Instrument
+from backfilld.core.retry import doubled
 
 LONGEST_REST_S = 300.0
 """A quiet instrument rests at most this long, unless POLL_SECONDS is longer."""
@@ -31,7 +32,7 @@ def rest_s(poll_s: float, quiet_rounds: int, silent_s: float = 0.0) -> float:
     """
     is_silent = quiet_rounds > 0 and silent_s >= LONG_SILENCE_S
     doublings = quiet_rounds + _ROUNDS_SKIPPED * is_silent
-    return max(poll_s, min(LONGEST_REST_S, poll_s * 2.0 ** min(doublings, 16)))
+    return max(poll_s, doubled(poll_s, LONGEST_REST_S, 1 + doublings))
 
 
 def rests_until(now_s: float, poll_s: float, rest: float, phase: float) -> float:
