@@ -26,8 +26,8 @@ from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key
 from backfilld.store.format.tail import TAIL_BYTES, certificate_in, missing_bytes
-from backfilld.store.layout import instrument_directory, instrument_of
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.layout import instrument_of
+from backfilld.store.manager import manager_of
 from backfilld.store.manifest import MAX_MANIFEST_BYTES, ManifestDay, decode_manifest
 from backfilld.store.replica import MAX_DAY_BYTES, stage
 
@@ -81,8 +81,7 @@ class DaysInBucket:
         if found is None:
             return None
         with refusals(), TemporaryDirectory(prefix="backfilld-bucket-") as directory:
-            place = instrument_directory(Path(directory), instrument)
-            manager = BackfillCacheManager(place, instrument, self.encoding)
+            manager = manager_of(Path(directory), instrument, self.encoding)
             try:
                 staged = await self._on_disk(partial(stage, manager, day, found.body))
             except DayLocked as locked:

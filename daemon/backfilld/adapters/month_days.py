@@ -20,9 +20,8 @@ from backfilld.ports import Published
 from backfilld.store.archive_import.archive_take import take_archive
 from backfilld.store.archive_import.neighbours import ids_to_take, neighbourhood
 from backfilld.store.format.dayfile import Encoding
-from backfilld.store.layout import instrument_directory
 from backfilld.store.lock import locked
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.manager import manager_of
 
 SCRATCH = "scratch"
 """The folder of the state directory in which tasks work."""
@@ -57,7 +56,7 @@ class MonthDays:
     """The day files of an instrument in a scratch directory, as they come out of zips."""
 
     def __init__(self, cache_dir: Path, instrument: Instrument, encoding: Encoding) -> None:
-        self._manager = BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument, encoding)
+        self._manager = manager_of(cache_dir, instrument, encoding)
 
     async def take(
         self,

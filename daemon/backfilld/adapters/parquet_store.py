@@ -28,8 +28,8 @@ from backfilld.store.atomic import sweep_state_directory, sweep_temporary_files,
 from backfilld.store.format.dayfile import Encoding, warm_up
 from backfilld.store.journal import remove_journal
 from backfilld.store.known_days import KnownDays
-from backfilld.store.layout import FullStamp, Stamp, full_stamp, instrument_directory, stamp_of, state_directory
-from backfilld.store.manager import Appended, BackfillCacheManager
+from backfilld.store.layout import FullStamp, Stamp, full_stamp, stamp_of, state_directory
+from backfilld.store.manager import Appended, BackfillCacheManager, manager_of
 from backfilld.store.shown_state import load_shown, save_shown
 from backfilld.store.waiting_days import WaitingDays
 
@@ -64,8 +64,8 @@ class ParquetStore:
         self._remembered: set[Instrument] = set()
 
     def manager(self, instrument: Instrument) -> BackfillCacheManager:
-        """The day files of an instrument, for one who reads them beside this store, on a thread."""
-        return self._manager(instrument)
+        """The day files of an instrument, to be used on a thread."""
+        return manager_of(self._cache_dir, instrument, self._encoding)
 
     async def open(self) -> None:
         """Create the directory; sweep temporary files that a crash left there and in the state directory."""
@@ -84,11 +84,11 @@ class ParquetStore:
 
     async def days(self, instrument: Instrument) -> list[date]:
         """The days that have a file."""
-        return await _on_thread(self._manager(instrument).days)
+        return await _on_thread(self.manager(instrument).days)
 
     async def load(self, instrument: Instrument, day: date) -> Certificate | None:
         """Read and check a day file; one that cannot be trusted is moved aside."""
-        manager, now_s = self._manager(instrument), trio.current_time()
+        manager, now_s = self.manager(instrument), trio.current_time()
         began = time.perf_counter()
 
         def read() -> Certificate | None:
@@ -120,7 +120,7 @@ class ParquetStore:
 
     async def peek(self, instrument: Instrument, day: date) -> Certificate | None:
         """What a day file holds, for a reader that must not touch it; None for one that cannot be trusted."""
-        return await _on_thread(lambda: self._manager(instrument).peek(day))
+        return await _on_thread(lambda: self.manager(instrument).peek(day))
 
     async def placed(
         self, instrument: Instrument, day: date, trades: pl.DataFrame
@@ -128,17 +128,17 @@ class ParquetStore:
         """Trades of a day by their time, with the days that they belong to; the disk is asked near a midnight only."""
         if trades.is_empty() or not is_near_midnight(trades, day):
             return [(day, trades)]
-        manager = self._manager(instrument)
+        manager = self.manager(instrument)
         return await _on_thread(lambda: placed(trades, day, *manager.nearest(day)))
 
     async def save(self, addition: Addition) -> Saved:
         """Merge trades into a day file and replace it, unless the file says it all already."""
-        manager = self._manager(addition.instrument)
+        manager = self.manager(addition.instrument)
         return await self._saved(addition, partial(self._waiting.save, manager, addition))
 
     async def append(self, addition: Addition) -> Saved:
         """The same; the rows may wait in the journal of the day."""
-        manager, now_s = self._manager(addition.instrument), trio.current_time()
+        manager, now_s = self.manager(addition.instrument), trio.current_time()
         return await self._saved(addition, partial(self._waiting.append, manager, addition, now_s))
 
     def waiting(self) -> Mapping[tuple[Instrument, date], float]:
@@ -147,7 +147,7 @@ class ParquetStore:
 
     async def leave(self, instrument: Instrument) -> None:
         """Keep nothing on disk for the next rewrite of an instrument that was removed."""
-        await _on_thread(partial(self._waiting.leave, self._manager(instrument)))
+        await _on_thread(partial(self._waiting.leave, self.manager(instrument)))
 
     async def _saved(self, addition: Addition, save: Callable[[], Appended]) -> Saved:
         instrument, day = addition.instrument, addition.day
@@ -162,7 +162,7 @@ class ParquetStore:
 
         done = await in_thread(insisted)
         self.see(instrument, day)
-        file = None if done.is_in_journal else str(self._manager(instrument).get_cache_path(day))
+        file = None if done.is_in_journal else str(self.manager(instrument).get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)
 
     async def take(self, taken: DayPublished) -> Saved:
@@ -172,7 +172,7 @@ class ParquetStore:
         from backfilld.store.archive_import.neighbours import ids_to_take, neighbourhood  # noqa: PLC0415
 
         instrument, day, following = taken.instrument, taken.day, taken.following
-        manager, path = self._manager(instrument), Path(taken.published.path)
+        manager, path = self.manager(instrument), Path(taken.published.path)
 
         def join() -> Taken:
             next_path = None if following is None else Path(following.path)
@@ -221,14 +221,14 @@ class ParquetStore:
 
     async def distrust(self, instrument: Instrument, day: date, reason: str) -> None:
         """Move a day file aside."""
-        await _on_thread(lambda: self._manager(instrument).distrust(day, reason))
+        await _on_thread(lambda: self.manager(instrument).distrust(day, reason))
         self.see(instrument, day)
 
     async def delete(self, instrument: Instrument, day: date) -> bool:
         """Delete a day file, unless it may not be deleted yet or no key opens it."""
 
         def delete() -> bool:
-            manager = self._manager(instrument)
+            manager = self.manager(instrument)
             may = self.may_delete(instrument, day) and not manager.may_be_locked(day)
             if may:
                 manager.delete(day)
@@ -251,7 +251,7 @@ class ParquetStore:
 
     async def altered(self, instrument: Instrument) -> frozenset[date]:
         """The days whose file is another one than was seen here last."""
-        manager = self._manager(instrument)
+        manager = self.manager(instrument)
 
         def stamps() -> dict[date, Stamp | None]:
             days = {*manager.days(), *(day for owner, day in self._seen if owner == instrument)}
@@ -262,26 +262,23 @@ class ParquetStore:
 
     def see(self, instrument: Instrument, day: date) -> None:
         """Note the day file as it is: this program has just read or written it."""
-        self._seen[instrument, day] = stamp_of(self._manager(instrument).get_cache_path(day))
+        self._seen[instrument, day] = stamp_of(self.manager(instrument).get_cache_path(day))
 
     def _known_days(self, instrument: Instrument) -> KnownDays:
         if instrument not in self._known:
-            self._known[instrument] = KnownDays(state_directory(self._cache_dir), self._manager(instrument))
+            self._known[instrument] = KnownDays(state_directory(self._cache_dir), self.manager(instrument))
         return self._known[instrument]
 
     def _note(self, instrument: Instrument, certificate: Certificate | None, stamp: FullStamp | None = None) -> None:
         """Remember a day that was read in full or written. It only saves time: a disk that refuses it stops nothing."""
         if certificate is None or not certificate.sealed:
             return
-        stamp = stamp or full_stamp(self._manager(instrument).get_cache_path(certificate.day))
+        stamp = stamp or full_stamp(self.manager(instrument).get_cache_path(certificate.day))
         with suppress(StoreError):
             self._known_days(instrument).note(certificate, stamp)
 
-    def _manager(self, instrument: Instrument) -> BackfillCacheManager:
-        return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self._encoding)
-
     def _pieces(self, instrument: Instrument, start_ms: int, stop_ms: int) -> Iterator[pl.DataFrame]:
-        manager, first, last = self._manager(instrument), day_of(start_ms), day_of(stop_ms - 1)
+        manager, first, last = self.manager(instrument), day_of(start_ms), day_of(stop_ms - 1)
         for day in manager.days():
             if first <= day <= last:
                 for trades in manager.row_groups(day):

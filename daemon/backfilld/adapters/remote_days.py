@@ -30,8 +30,7 @@ from backfilld.ports import Saved
 from backfilld.ports.remote import ObjectStore, Pushed, StagedDay, StoredObject
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.keys import KeyRing
-from backfilld.store.layout import instrument_directory
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.manager import BackfillCacheManager, manager_of
 from backfilld.store.manifest import MAX_MANIFEST_BYTES, ManifestDay, decode_manifest, encode_manifest
 from backfilld.store.push_notes import load_notes, save_notes
 from backfilld.store.replica import (
@@ -260,7 +259,7 @@ class CachedDaysInBucket(DaysInBucket):
         return self._notes[instrument]
 
     def _manager(self, instrument: Instrument) -> BackfillCacheManager:
-        return BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self.encoding)
+        return manager_of(self._cache_dir, instrument, self.encoding)
 
 
 _NO_CONFLICTS: pl.DataFrame = empty_trades()

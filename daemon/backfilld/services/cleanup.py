@@ -9,9 +9,9 @@ from backfilld.core.replication import PushNote, is_pushed
 from backfilld.core.retention import expired_days
 from backfilld.errors import SettingsError
 from backfilld.store.format.dayfile import Encoding
-from backfilld.store.layout import instrument_directory, state_directory
+from backfilld.store.layout import state_directory
 from backfilld.store.lock import locked
-from backfilld.store.manager import BackfillCacheManager, managers
+from backfilld.store.manager import BackfillCacheManager, manager_of, managers
 from backfilld.store.push_notes import load_notes
 from backfilld.store.replica import digest_of
 
@@ -25,7 +25,7 @@ def pushed_only(cache_dir: Path, remote_url: str, encoding: Encoding | None = No
     def may_delete(instrument: Instrument, day: date) -> bool:
         if instrument not in noted:
             noted[instrument] = load_notes(state_directory(cache_dir), remote_url, instrument)
-        manager = BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument, encoding)
+        manager = manager_of(cache_dir, instrument, encoding)
         return is_pushed(digest_of(manager, day), noted[instrument].get(day))
 
     return may_delete

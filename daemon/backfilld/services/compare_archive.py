@@ -12,8 +12,7 @@ from backfilld.services.progress import Progress, Watch, unwatched
 from backfilld.services.side_by_side import side_by_side
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
-from backfilld.store.layout import instrument_directory
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.manager import manager_of
 from backfilld.store.upkeep.inspection import Inspected
 
 AT_ONCE = 2
@@ -36,8 +35,7 @@ async def compare_with_archive(
         async with open_archive(settings.archive_url, Path(directory)) as source:
 
             async def compare(each: Inspected) -> None:
-                place = instrument_directory(settings.cache_dir, each.instrument)
-                manager = BackfillCacheManager(place, each.instrument, encoding)
+                manager = manager_of(settings.cache_dir, each.instrument, encoding)
                 found[each.instrument, each.day] = await compared(source, manager, each)
                 watch(Progress("compare", f"{each.instrument} {each.day}", 1, len(over)))
 

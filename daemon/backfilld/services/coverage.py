@@ -12,8 +12,8 @@ from backfilld.core.model import Instrument
 from backfilld.services.day_statuses import day_status
 from backfilld.services.stored_days import DayStatus, without_gaps
 from backfilld.store.format.dayfile import Encoding
-from backfilld.store.layout import Stamp, instrument_directory, stamp_of
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.layout import Stamp, stamp_of
+from backfilld.store.manager import BackfillCacheManager, manager_of
 
 
 class Coverage:
@@ -27,7 +27,7 @@ class Coverage:
     def look(self, instrument: Instrument) -> Mapping[date, DayStatus]:
         """Each day of the instrument from the first file to the last; one without a file is ``empty`` or ``missing``.
         Raises StoreError."""
-        manager = BackfillCacheManager(instrument_directory(self._cache_dir, instrument), instrument, self._encoding)
+        manager = manager_of(self._cache_dir, instrument, self._encoding)
         days = {day: status for day in manager.days() if (status := self._status(manager, day)) is not None}
         return {date.fromisoformat(each.day): each for each in without_gaps(days.values())}
 

@@ -33,8 +33,8 @@ from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
 from backfilld.settings.rules import instrument_of
 from backfilld.store.format.footer import UntrustedFile
-from backfilld.store.layout import instrument_directory, state_directory
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.layout import state_directory
+from backfilld.store.manager import BackfillCacheManager, manager_of
 from backfilld.store.shelf import Shelf
 
 DISK_LOOK_S = 0.5
@@ -79,8 +79,7 @@ async def follow(
     """
     wanted = instrument_of(instrument)
     settings = settings or Settings()
-    directory = instrument_directory(settings.cache_dir, wanted)
-    manager = BackfillCacheManager(directory, wanted, encoding_of(settings))
+    manager = manager_of(settings.cache_dir, wanted, encoding_of(settings))
     next_id = _begin(manager, from_id, start)
     lost_at: float | None = None
     while True:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
 
-from backfilld.core.day.start import ONE_DAY, has_no_room
+from backfilld.core.day.start import has_no_room
+from backfilld.core.model import days_from
 
 MARKS = {"sealed": "#", "partial": "+", "empty": "-", "missing": ".", "conflicted": "!", "bad": "x", "locked": "L"}
 """How a day is drawn: complete and over; anything less; no file, as nothing was traded; no file; two versions of a
@@ -97,16 +98,10 @@ def without_gaps(stored: Iterable[DayStatus]) -> Iterator[DayStatus]:
     for each in stored:
         if before is not None:
             state = "empty" if has_no_room(before, each) else "missing"
-            yield from (DayStatus(each.instrument, day, state) for day in _between(before.day, each.day))
+            days = days_from(date.fromisoformat(before.day), date.fromisoformat(each.day))
+            yield from (DayStatus(each.instrument, day.isoformat(), state) for day in days[1:-1])
         yield each
         before = each
-
-
-def _between(earlier: str, later: str) -> Iterator[str]:
-    day, last = date.fromisoformat(earlier) + ONE_DAY, date.fromisoformat(later)
-    while day < last:
-        yield day.isoformat()
-        day += ONE_DAY
 
 
 def calendar_of(drawn: dict[date, str]) -> dict[str, str]:

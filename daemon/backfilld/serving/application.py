@@ -17,7 +17,7 @@ from backfilld.core.serving.addresses import hosts_answered
 from backfilld.core.serving.guard import Denial, Head, denial
 from backfilld.core.text import plain
 from backfilld.serving.answers import error_answer
-from backfilld.serving.own_routes import own_routes
+from backfilld.serving.monitor.routes import monitor_routes
 from backfilld.serving.throttle import Throttle
 from backfilld.serving.traffic import Answered
 from backfilld.serving.world import World
@@ -31,7 +31,7 @@ OTHER = "other"
 def application(world: World, routes: Sequence[BaseRoute]) -> ASGIApp:
     """The application of one daemon; ``routes`` are those of the exchange's paths."""
     handlers = {404: _not_found, 405: _not_found, 500: _failed}
-    inner = Starlette(routes=[*own_routes(world), *routes], exception_handlers=handlers)
+    inner = Starlette(routes=[*monitor_routes(world.watch), *routes], exception_handlers=handlers)
     return _Guarded(inner, world)
 
 

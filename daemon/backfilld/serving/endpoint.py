@@ -19,11 +19,10 @@ from backfilld.core.serving.addresses import Address, hosts_answered, parse_addr
 from backfilld.core.text import plain
 from backfilld.errors import SettingsError
 from backfilld.pipeline import Pipeline
-from backfilld.ports.forwarding import Forwarder
+from backfilld.ports import ExchangeClient
 from backfilld.serving.application import application
 from backfilld.serving.clock import Clock
 from backfilld.serving.connections import Connections
-from backfilld.serving.forwarding import opened_forwarder
 from backfilld.serving.hub import Hub
 from backfilld.serving.library import Library
 from backfilld.serving.relay import Relay
@@ -62,8 +61,8 @@ async def _serve(world: World) -> None:
     settings = world.settings
     ending_s = min(MOST_ENDING_S, ENDING_PART * settings.grace_seconds)
     with _listening(settings, "api_listen", "api") as api, _listening(settings, "stream_listen", "streams") as streams:
-        async with opened_forwarder(world.pipeline) as forwarder, trio.open_nursery() as nursery:
-            serving = _Serving(world, forwarder, nursery)
+        async with world.pipeline.open_client() as client, trio.open_nursery() as nursery:
+            serving = _Serving(world, client, nursery)
             connections = Connections(application(world, exchange_routes(serving.sources)))
             nursery.start_soon(world.watch.run)
             nursery.start_soon(serving.hub.run)
@@ -88,14 +87,14 @@ async def _serve(world: World) -> None:
 class _Serving:
     """What REST and streams share."""
 
-    def __init__(self, world: World, forwarder: Forwarder, nursery: trio.Nursery) -> None:
+    def __init__(self, world: World, client: ExchangeClient, nursery: trio.Nursery) -> None:
         settings, pipeline = world.settings, world.pipeline
         store = pipeline.store
         self.tails = Tails()
         self.hub = Hub(pipeline.live, self.tails)
         clock = Clock(partial(_clock_bounds_ms, pipeline), self.hub.is_attached)
         days = ServedDays(store.manager if isinstance(store, ParquetStore) else None, nursery)
-        relay = Relay(forwarder, settings.api_wait_seconds, nursery)
+        relay = Relay(client, settings.api_wait_seconds, nursery)
         self.sources = Sources(
             Library(days, self.tails, clock),
             relay,

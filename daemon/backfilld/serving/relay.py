@@ -1,11 +1,10 @@
 """Requests that only the exchange can answer: each is sent once, however many ask for it meanwhile.
 
-Owns what is on its way, and the answers that are kept for a while. Nothing here spends weight by itself: the forwarder
+Owns what is on its way, and the answers that are kept for a while. Nothing here spends weight by itself: the client
 asks the governor.
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -13,8 +12,8 @@ import trio
 
 from backfilld.core.model import Market
 from backfilld.core.serving.weights import kept_s, route_of, weight_of
-from backfilld.errors import ExchangeError, RateLimited
-from backfilld.ports.forwarding import Forwarder, Passed
+from backfilld.errors import ExchangeError, RateLimited, TransientError
+from backfilld.ports import ExchangeClient, Forwarded, NoPermit
 
 log = structlog.get_logger()
 
@@ -44,25 +43,26 @@ class Wish:
 class Relayed:
     """What became of a request, and how."""
 
-    answer: Passed | ExchangeError
+    answer: Forwarded | ExchangeError
     source: str
 
 
 @dataclass(slots=True, eq=False)
 class _Flight:
     ended: trio.Event = field(default_factory=trio.Event)
-    answer: Passed | ExchangeError | None = None
+    answer: Forwarded | ExchangeError | None = None
 
 
 class Relay:
-    """Asks the exchange. ``nursery`` is where requests live on whose client has left: others may wait for them."""
+    """Asks the exchange by ``client``. ``nursery`` is where a request lives on whose sender has left: others may wait
+    for it."""
 
-    def __init__(self, forwarder: Forwarder, wait_s: float, nursery: trio.Nursery) -> None:
-        self._forwarder = forwarder
+    def __init__(self, client: ExchangeClient, wait_s: float, nursery: trio.Nursery) -> None:
+        self._client = client
         self._wait_s = wait_s
         self._nursery = nursery
         self._flights: dict[Wish, _Flight] = {}
-        self._kept: dict[Wish, tuple[float, Passed]] = {}
+        self._kept: dict[Wish, tuple[float, Forwarded]] = {}
 
     async def ask(self, wish: Wish) -> Relayed:
         """The exchange's answer, or why there is none."""
@@ -83,8 +83,11 @@ class Relay:
     async def _fly(self, wish: Wish, flight: _Flight) -> None:
         began, weight = trio.current_time(), weight_of(wish.path, wish.query)
         try:
-            headers: Mapping[str, str] = dict(wish.headers)
-            flight.answer = await self._forwarder.forward(wish.market, wish.target, weight, self._wait_s, headers)
+            headers = dict(wish.headers)
+            reply = await self._client.forward(wish.market, wish.target, weight, self._wait_s, headers)
+            flight.answer = reply.read()
+        except NoPermit:
+            flight.answer = TransientError("the daemon is stopping")
         except Exception as error:  # noqa: BLE001 - it must reach those who wait
             flight.answer = ExchangeError(repr(error))
         finally:
@@ -92,20 +95,20 @@ class Relay:
             flight.answer = ExchangeError("the daemon is stopping") if flight.answer is None else flight.answer
             flight.ended.set()
         answer = flight.answer
-        status = answer.status if isinstance(answer, Passed) else 0
+        status = answer.status if isinstance(answer, Forwarded) else 0
         seconds = round(trio.current_time() - began, 3)
         # The route and not the path: what a client writes into a path does not belong into a log.
         about = {"market": str(wish.market), "endpoint": route_of(wish.path), "status": status}
         log.debug("request_forwarded", weight=weight, seconds=seconds, **about)
         self._keep(wish, answer)
 
-    def _known(self, wish: Wish) -> Passed | None:
+    def _known(self, wish: Wish) -> Forwarded | None:
         until, answer = self._kept.get(wish, (-math.inf, None))
         return answer if trio.current_time() < until else None
 
-    def _keep(self, wish: Wish, answer: Passed | ExchangeError) -> None:
+    def _keep(self, wish: Wish, answer: Forwarded | ExchangeError) -> None:
         for_s = kept_s(wish.path, wish.query)
-        if not for_s or not isinstance(answer, Passed) or answer.status != 200:  # noqa: PLR2004
+        if not for_s or not isinstance(answer, Forwarded) or answer.status != 200:  # noqa: PLR2004
             return
         now = trio.current_time()
         self._kept = {each: kept for each, kept in self._kept.items() if kept[0] > now}

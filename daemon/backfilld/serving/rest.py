@@ -22,7 +22,7 @@ from backfilld.core.serving.texts import Digits
 from backfilld.core.serving.weights import market_of, route_of
 from backfilld.core.text import plain
 from backfilld.errors import ExchangeError, RateLimited
-from backfilld.ports.forwarding import Passed
+from backfilld.ports import Forwarded
 from backfilld.serving.answers import error_answer, json_answer
 from backfilld.serving.clock import Clock
 from backfilld.serving.library import CACHE, Found, Library
@@ -113,8 +113,8 @@ class _Exchange:
             return known
         return await self._sources.symbols.digits(instrument)
 
-    def _relayed(self, path: str, answer: Passed | ExchangeError) -> Response:
-        if isinstance(answer, Passed):
+    def _relayed(self, path: str, answer: Forwarded | ExchangeError) -> Response:
+        if isinstance(answer, Forwarded):
             headers = {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
             return Response(answer.body, answer.status, headers | {"x-content-type-options": "nosniff"})
         if isinstance(answer, RateLimited):
@@ -134,8 +134,8 @@ class _Exchange:
         return response
 
 
-def _is_answered(answer: Passed | ExchangeError) -> bool:
-    return isinstance(answer, Passed) and answer.status == HTTPStatus.OK
+def _is_answered(answer: Forwarded | ExchangeError) -> bool:
+    return isinstance(answer, Forwarded) and answer.status == HTTPStatus.OK
 
 
 def _with_accept(passed: tuple[tuple[str, str], ...], request: Request) -> tuple[tuple[str, str], ...]:

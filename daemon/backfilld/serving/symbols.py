@@ -6,7 +6,7 @@ import msgspec
 
 from backfilld.core.model import Instrument, Market
 from backfilld.core.serving.texts import DIGITS, Digits
-from backfilld.ports.forwarding import Passed
+from backfilld.ports import Forwarded
 from backfilld.serving.relay import Relay, Wish
 
 _PATHS = {Market.UM: "/fapi/v1/exchangeInfo", Market.CM: "/dapi/v1/exchangeInfo"}
@@ -27,14 +27,14 @@ class Symbols:
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self._read: dict[Market, tuple[Passed, dict[str, Digits]]] = {}
+        self._read: dict[Market, tuple[Forwarded, dict[str, Digits]]] = {}
 
     async def digits(self, instrument: Instrument) -> Digits | None:
         """The digits of an instrument, None where the exchange does not say."""
         if instrument.market is Market.SPOT:
             return Digits()
         answer = (await self._relay.ask(Wish(instrument.market, _PATHS[instrument.market]))).answer
-        if not isinstance(answer, Passed):
+        if not isinstance(answer, Forwarded):
             return None
         known = self._read.get(instrument.market)
         if known is None or known[0] is not answer:
@@ -48,7 +48,7 @@ class Symbols:
         return self._read[instrument.market][1].get(instrument.symbol) if instrument.market in self._read else None
 
 
-def _digits_in(answer: Passed) -> dict[str, Digits]:
+def _digits_in(answer: Forwarded) -> dict[str, Digits]:
     try:
         symbols = msgspec.json.decode(answer.body, type=_Info).symbols
     except msgspec.DecodeError:

@@ -243,12 +243,17 @@ class BackfillCacheManager(StoredDays):
         return None
 
 
+def manager_of(cache_dir: Path, instrument: Instrument, encoding: Encoding | None = None) -> BackfillCacheManager:
+    """The day files of an instrument in a cache directory."""
+    return BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument, encoding)
+
+
 def managers(
     cache_dir: Path, instruments: Iterable[Instrument] | None, encoding: Encoding | None = None
 ) -> Iterator[BackfillCacheManager]:
     """The day files of each of the instruments (None: of all that the cache has)."""
     for instrument in instruments_in(cache_dir) if instruments is None else instruments:
-        yield BackfillCacheManager(instrument_directory(cache_dir, instrument), instrument, encoding)
+        yield manager_of(cache_dir, instrument, encoding)
 
 
 def _refuse_whole_cache(directory: Path) -> None:

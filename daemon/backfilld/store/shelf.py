@@ -27,8 +27,8 @@ from backfilld.store.atomic import is_there
 from backfilld.store.format.dayfile import Encoding
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import Key
-from backfilld.store.layout import instrument_directory, state_directory
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.layout import state_directory
+from backfilld.store.manager import BackfillCacheManager, manager_of
 from backfilld.store.shown_state import load_shown
 from backfilld.store.written_days import WrittenDays
 
@@ -93,7 +93,7 @@ class Shelf:
 
     @cached_property
     def _manager(self) -> BackfillCacheManager:
-        return BackfillCacheManager(instrument_directory(self.root, self.instrument), self.instrument, self.encoding)
+        return manager_of(self.root, self.instrument, self.encoding)
 
     @cached_property
     def _facts(self) -> "_Certificates":

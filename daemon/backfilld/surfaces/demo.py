@@ -18,8 +18,7 @@ from rich.table import Table
 from backfilld.core.frame import empty_trades
 from backfilld.core.model import Instrument, Market, day_of, day_start_ms
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS
-from backfilld.store.layout import instrument_directory
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.manager import manager_of
 from backfilld.surfaces.demo_live import FOLLOWED_S, STREAMS, Live, run_live
 from backfilld.surfaces.words import counted, fitted
 from binance_simulator import Exchange, ExchangeOptions, Tape, open_exchange
@@ -100,7 +99,7 @@ async def _start(name: str, exchange: Exchange, cache_dir: Path) -> Start:
 
 
 def _stored(cache_dir: Path) -> pl.DataFrame:
-    manager = BackfillCacheManager(instrument_directory(cache_dir, INSTRUMENT), INSTRUMENT)
+    manager = manager_of(cache_dir, INSTRUMENT)
     days = (manager.load_cached_trades(day) for day in manager.days())
     return pl.concat([empty_trades(), *(trades for trades in days if trades is not None)])
 

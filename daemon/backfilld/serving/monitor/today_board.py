@@ -18,8 +18,7 @@ from backfilld.core.model import Instrument, day_of
 from backfilld.core.monitor.today import Today
 from backfilld.errors import BackfillError
 from backfilld.store.format.dayfile import Encoding
-from backfilld.store.layout import instrument_directory
-from backfilld.store.manager import BackfillCacheManager
+from backfilld.store.manager import BackfillCacheManager, manager_of
 from backfilld.supervisor_live import LiveWorld
 
 MOST_INSTRUMENTS = 8
@@ -102,7 +101,7 @@ class TodayBoard:
         directory = self._cache_dir
 
         def stored() -> pl.DataFrame:
-            manager = BackfillCacheManager(instrument_directory(directory, instrument), instrument, self._encoding)
+            manager = manager_of(directory, instrument, self._encoding)
             return _new_rows(manager, today.day, today.next_id)
 
         with suppress(BackfillError):
