@@ -14,7 +14,6 @@ from backfilld.core.serving.intervals import Interval
 from backfilld.core.serving.live_candles import LiveCandle, candle_text
 from backfilld.core.serving.stream_requests import StreamName
 from backfilld.serving.clock import Clock
-from backfilld.serving.library import Library
 
 GRACE_MS = 2000
 """How long after its end a candle waits for trades that are on their way."""
@@ -67,16 +66,3 @@ class CandleStream:
             self._over.append(self.candle)
             stop_ms = self._interval.next_ms(self.candle.stop_ms)
             self.candle = LiveCandle.empty(self.candle.stop_ms, stop_ms, self.candle.close)
-
-
-@dataclass(frozen=True, slots=True)
-class Making:
-    """Begins streams of candles with what is stored of the current one."""
-
-    library: Library
-    clock: Clock
-
-    async def made(self, name: StreamName) -> CandleStream | None:
-        """The stream, None where the trades of its current candle are not all here."""
-        found = await self.library.current_candle(name)
-        return None if found is None else CandleStream(name, self.clock, *found)

@@ -154,7 +154,7 @@ class StreamConnection:
         request = await self._request()
         if request is None:
             return
-        found = self._denied(request) or await self._refused_names(request)
+        found = self._denied(request) or await self._refused_names()
         if found is None:
             self._protocol.send_response(self._protocol.accept(request))
         else:
@@ -189,7 +189,7 @@ class StreamConnection:
             return 404, "path", f"there is no such path; {SERVED}"
         return None
 
-    async def _refused_names(self, _request: HttpRequest) -> tuple[int, str, str] | None:
+    async def _refused_names(self) -> tuple[int, str, str] | None:
         assert self._target is not None  # noqa: S101 - it was set just before
         self._is_combined = self._target.is_combined
         if len(self._target.names) > MOST_STREAMS:

@@ -14,7 +14,7 @@ from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import Instrument, Market
 from backfilld.core.serving.stream_requests import StreamName
 from backfilld.core.serving.stream_texts import combined, trade_text
-from backfilld.serving.candle_streams import CandleStream, Making
+from backfilld.serving.candle_streams import CandleStream
 from backfilld.serving.clock import Clock
 from backfilld.serving.hub import Hub
 from backfilld.serving.library import Library
@@ -135,11 +135,10 @@ class StreamServer:
 
     async def _begun(self, name: StreamName) -> CandleStream | None:
         """A stream of candles; None where the trades of the current one do not come together in time."""
-        making = Making(self._library, self._clock)
         for _ in range(round(CANDLE_WITHIN_S / LOOK_S)):
-            stream = await making.made(name)
-            if stream is not None:
-                return stream
+            found = await self._library.current_candle(name)
+            if found is not None:
+                return CandleStream(name, self._clock, *found)
             await trio.sleep(LOOK_S)
         return None
 

@@ -2,18 +2,17 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 import trio
 
 from backfilld.adapters.remote_days import CachedDaysInBucket
-from backfilld.assembly import remote_days
 from backfilld.core.fleet import FleetPlan, FleetTask, MonthFilled
 from backfilld.core.model import Instrument
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, ObjectRefused, SettingsError
@@ -24,12 +23,11 @@ from backfilld.services.fleet_month import FleetSpec, fill_month
 from backfilld.services.fleet_plan import instruments_named, plan_fleet
 from backfilld.settings import Settings
 from backfilld.surfaces.bar import progress_bar
+from backfilld.surfaces.bucket import on_bucket
 from backfilld.surfaces.words import counted, say
 
 if TYPE_CHECKING:
     from backfilld.adapters.dask_cluster import DaskCluster
-
-T = TypeVar("T")
 
 OF_A_MACHINE = {"cache_dir", "state_dir", "key_file", "log_format", "log_level", "config", "instruments", "api_listen",
                 "stream_listen"}  # fmt: skip
@@ -79,11 +77,11 @@ def fill(
         _dask()  # a missing extra is said before anything is asked
     began = time.monotonic()
     plan, instruments = _planned(settings, names, first, last, quiet=as_json)
-    tasks, there = _on_bucket(settings, lambda days: missing_tasks(days, plan.tasks, settings.remote_concurrent))
+    tasks, there = on_bucket(settings, lambda days: missing_tasks(days, plan.tasks, settings.remote_concurrent))
     _say(f"{_summary(plan)}; {counted(there, 'day')} there already", quiet=as_json)
     spec = FleetSpec(shared_settings(settings), uses_rest)
     filled = _run(scheduler, spec, tasks, quiet=as_json)
-    found = _on_bucket(settings, lambda days: catalogue(days, instruments, settings.remote_concurrent), writes=True)
+    found = on_bucket(settings, lambda days: catalogue(days, instruments, settings.remote_concurrent), writes=True)
     unsealed = _unsealed(plan, filled, found)
     _report(settings, filled, found, unsealed, there, time.monotonic() - began, as_json=as_json)
     return EXIT_INCOMPLETE if unsealed or _chain(found) else EXIT_DONE
@@ -96,7 +94,7 @@ def print_status(settings: Settings, names: Sequence[str] | None, *, as_json: bo
         wanted = await days.instruments() if names is None else await instruments_named(settings, names)
         return [await _state(days, each) for each in wanted]
 
-    found = _on_bucket(settings, look)
+    found = on_bucket(settings, look)
     if as_json:
         click.echo(json.dumps({"remote_url": settings.remote_url, "instruments": found}, ensure_ascii=False))
         return
@@ -144,15 +142,6 @@ def _planned(
         instruments = await instruments_named(settings, names)
         with progress_bar(quiet=quiet) as watch:
             return await plan_fleet(settings, instruments, first, last, watch), instruments
-
-    return trio.run(main)
-
-
-def _on_bucket(settings: Settings, work: Callable[[CachedDaysInBucket], Awaitable[T]], *, writes: bool = False) -> T:
-    async def main() -> T:
-        days = remote_days(settings)
-        await days.objects.probe(writes=writes)
-        return await work(days)
 
     return trio.run(main)
 

@@ -1,14 +1,13 @@
 """``backfilld rekey``: what was put under another key, in words."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from backfilld.core.model import Instrument
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_SETTINGS, SettingsError
-from backfilld.services.progress import Watch
 from backfilld.services.rekey import Rekeyed, encoding_under, rekey_bucket, rekey_cache
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
-from backfilld.store.format.dayfile import Encoding
 from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.logs import configure_logs
 from backfilld.surfaces.words import counted, say
@@ -35,27 +34,15 @@ def rekey(
     with progress_bar() as watch:
         found = [rekey_cache(settings.cache_dir, instruments, encoding, watch)]
         if remote:
-            found.append(_in_bucket(settings, instruments, encoding, watch))
+            from backfilld.surfaces.bucket import on_bucket  # noqa: PLC0415 - the cache alone needs no bucket
+
+            work = partial(rekey_bucket, instruments=instruments, watch=watch)
+            found.append(on_bucket(settings, work, writes=True, encoding=encoding))
     for each, place in zip(found, (settings.cache_dir, settings.remote_url), strict=False):
         _print(each, where, str(place))
     if any(each.is_locked for each in found):
         return EXIT_SETTINGS
     return EXIT_INCOMPLETE if any(each.failures for each in found) else EXIT_DONE
-
-
-def _in_bucket(
-    settings: Settings, instruments: Sequence[Instrument] | None, encoding: Encoding, watch: Watch
-) -> Rekeyed:
-    import trio  # noqa: PLC0415 - the cache alone needs neither trio nor the bucket
-
-    from backfilld.assembly import remote_days  # noqa: PLC0415
-
-    async def work() -> Rekeyed:
-        days = remote_days(settings, encoding=encoding)
-        await days.objects.probe(writes=True)
-        return await rekey_bucket(days, instruments, watch)
-
-    return trio.run(work)
 
 
 def _print(found: Rekeyed, where: str, place: str) -> None:

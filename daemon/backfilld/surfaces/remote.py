@@ -3,34 +3,28 @@ there by hand, and what is there."""
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from functools import partial
-from typing import TypeVar
 
 import click
-import trio
 
 from backfilld.adapters.remote_days import CachedDaysInBucket
-from backfilld.assembly import remote_days
 from backfilld.core.model import Instrument
 from backfilld.core.replication import DayName
-from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_TRY_LATER, DayLocked, StoreError
+from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE, EXIT_TRY_LATER
 from backfilld.services.remote import Transfers, days_between, make_manifests, pull_days, push_days
 from backfilld.services.remote_status import MARKS, RemoteStatus, bucket_status
 from backfilld.services.remote_verify import BucketVerified, Replacement, repair_bucket, verify_bucket
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
-from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.layout import instruments_in
 from backfilld.store.lock import locked
-from backfilld.store.manager import managers
+from backfilld.store.manager import manager_of
 from backfilld.surfaces.bar import progress_bar
+from backfilld.surfaces.bucket import on_bucket
 from backfilld.surfaces.words import counted, say
-
-T = TypeVar("T")
 
 
 def push(settings: Settings, instruments: Sequence[Instrument] | None) -> int:
@@ -40,7 +34,7 @@ def push(settings: Settings, instruments: Sequence[Instrument] | None) -> int:
     async def work(days: CachedDaysInBucket) -> Transfers:
         return await push_days(days, wanted, settings.remote_concurrent)
 
-    return _report("pushed", _run(settings, work))
+    return _report("pushed", on_bucket(settings, work, writes=True))
 
 
 def pull(settings: Settings, instruments: Sequence[Instrument], first: date, last: date) -> int:
@@ -52,7 +46,7 @@ def pull(settings: Settings, instruments: Sequence[Instrument], first: date, las
         return await pull_days(days, names, settings.remote_concurrent, is_sealed=sealed.__contains__)
 
     with locked(settings.cache_dir):
-        return _report("pulled", _run(settings, work, writes=False))
+        return _report("pulled", on_bucket(settings, work))
 
 
 def catalog(settings: Settings, instruments: Sequence[Instrument] | None) -> int:
@@ -61,7 +55,7 @@ def catalog(settings: Settings, instruments: Sequence[Instrument] | None) -> int
     async def work(days: CachedDaysInBucket) -> Transfers:
         return await make_manifests(days, instruments, settings.remote_concurrent)
 
-    return _report("in the manifests", _run(settings, work))
+    return _report("in the manifests", on_bucket(settings, work, writes=True))
 
 
 def status(settings: Settings, instruments: Sequence[Instrument] | None, *, as_json: bool) -> None:
@@ -70,7 +64,7 @@ def status(settings: Settings, instruments: Sequence[Instrument] | None, *, as_j
     async def work(days: CachedDaysInBucket) -> list[RemoteStatus]:
         return await bucket_status(days, settings.cache_dir, instruments)
 
-    found = _run(settings, work, writes=False)
+    found = on_bucket(settings, work)
     if as_json:
         document = {"remote_url": settings.remote_url, "instruments": [asdict(each) for each in found]}
         click.echo(json.dumps(document, ensure_ascii=False))
@@ -101,7 +95,7 @@ def verify(
                 found = await look()
             return found
 
-    found = _run(settings, work, writes=repair)
+    found = on_bucket(settings, work, writes=repair)
     _print_verified(settings, found, done, as_json=as_json)
     if found.left:
         print(f"backfilld: {counted(len(found.left), 'day')} left for later: {found.error}", file=sys.stderr)
@@ -131,23 +125,10 @@ def _print_verified(settings: Settings, found: BucketVerified, done: list[Replac
     say(f"{counted(len(found.days), 'day')} in {settings.remote_url}: {outcome}")
 
 
-def _run(settings: Settings, work: Callable[[CachedDaysInBucket], Awaitable[T]], *, writes: bool = True) -> T:
-    async def main() -> T:
-        days = remote_days(settings)
-        await days.objects.probe(writes=writes)
-        return await work(days)
-
-    return trio.run(main)
-
-
 def _sealed(settings: Settings, instrument: Instrument) -> list[DayName]:
-    found = []
-    for manager in managers(settings.cache_dir, [instrument], encoding_of(settings)):
-        for day in manager.days():
-            with suppress(UntrustedFile, StoreError, DayLocked):
-                if manager.facts(day).sealed:
-                    found.append((instrument, day))
-    return found
+    manager = manager_of(settings.cache_dir, instrument, encoding_of(settings))
+    known = ((day, manager.known(day)) for day in manager.days())
+    return [(instrument, day) for day, record in known if record is not None and record.sealed]
 
 
 def _report(deed: str, found: Transfers) -> int:
