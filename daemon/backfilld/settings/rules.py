@@ -4,7 +4,7 @@ import re
 from collections.abc import Container
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from backfilld.core.model import Instrument, Market
 from backfilld.core.text import plain
@@ -73,17 +73,11 @@ def bucket_url(value: str) -> str:
 
 def base_url(value: str) -> str:
     """A base URL without a slash at its end. Raises ValueError with the rule."""
-    rule = "a base URL is http:// or https://, a host and perhaps a port, without a path"
-    try:
-        parts = urlsplit(value)
-        host = (parts.hostname or "").encode("idna")
-        good = parts.scheme in {"http", "https"} and host and parts.port != 0 and not re.search(r"[\s\\]", value)
-    except ValueError:
-        good = False
+    parts = _split(value, "http", "https")
     if "@" in value:
         raise ValueError("a base URL has no user name and no password: they would stand in logs")
-    if not good or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(rule)
+    if parts is None or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("a base URL is http:// or https://, a host and perhaps a port, without a path")
     return value.rstrip("/")
 
 
@@ -107,16 +101,21 @@ def check_scheme(name: str, url: str, hosts: Container[str]) -> None:
 
 def stream_url(value: str) -> str:
     """A stream address without a slash at its end. Raises ValueError with the rule."""
-    rule = "a stream address is ws:// or wss://, a host, perhaps a port and a path such as /market"
+    parts = _split(value, "ws", "wss")
+    if parts is None or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("a stream address is ws:// or wss://, a host, perhaps a port and a path such as /market")
+    return value.rstrip("/")
+
+
+def _split(value: str, *schemes: str) -> SplitResult | None:
+    """The parts of a URL with one of these schemes and a host; None for any other text."""
     try:
         parts = urlsplit(value)
         host = (parts.hostname or "").encode("idna")
-        good = parts.scheme in {"ws", "wss"} and host and parts.port != 0 and not re.search(r"[\s\\]", value)
+        good = parts.scheme in schemes and host and parts.port != 0 and not re.search(r"[\s\\]", value)
     except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError(rule)
-    return value.rstrip("/")
+        return None
+    return parts if good else None
 
 
 def check_level(compression: str, level: int) -> None:
