@@ -22,7 +22,7 @@ from backfilld.core.weight.weights import WeightTable
 from backfilld.pipeline import Pipeline
 from backfilld.ports import OpenArchive
 from backfilld.supervisor import run_pipeline
-from backfilld.supervisor_governor import governor_room
+from backfilld.supervisor_governor import governor_parts
 from tests.fakes import BTC, ETH, SOL, FakeExchange, FakeStore, Tape, drained
 
 
@@ -52,7 +52,7 @@ class World:
         send, self._outcomes = trio.open_memory_channel[Outcome](math.inf)
         now_ms = trio.current_time() * 1000
         clock = ServerClock.assumed(now_ms, self.exchange.now_ms + self.wall_error_ms)
-        room = governor_room({pool: self._budget(pool, clock) for pool in Pool})
+        governor = governor_parts({pool: self._budget(pool, clock) for pool in Pool})
         return Pipeline(
             spec=RunSpec(
                 self.instruments,
@@ -66,8 +66,8 @@ class World:
                 uses_archive=self.open_archive is not None,
             ),
             store=self.store,
-            open_client=governed(self.exchange.open_client, room.handle),
-            room=room,
+            open_client=governed(self.exchange.open_client, governor.handle),
+            governor=governor,
             patience=Patience(Backoff(deadline_s=6.0, attempts=4), self.longest_pause_s, jitter=lambda: 0.5),
             wall_ms=lambda: self.exchange.now_ms + self.wall_error_ms,
             outcomes=send,

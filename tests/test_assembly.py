@@ -24,7 +24,7 @@ from backfilld.store.layout import state_directory
 
 async def test_usd_m_and_coin_m_share_one_budget_and_spot_has_its_own(tmp_path: Path) -> None:
     with assembled(Settings(cache_dir=tmp_path), once=True) as assembly:
-        assert set(assembly.pipeline.room.budgets) == set(Pool)
+        assert set(assembly.pipeline.governor.budgets) == set(Pool)
         assert RULES[Market.UM].pool is RULES[Market.CM].pool is Pool.FUTURES
 
 
@@ -43,9 +43,9 @@ async def test_a_ban_is_remembered_in_the_state_directory_for_the_next_cache(tmp
     assert not (state_directory(first.cache_dir) / "governor.json").exists()
     rmtree(first.cache_dir)
     with assembled(second, once=True) as assembly:
-        assert assembly.pipeline.room.budgets[Pool.SPOT].pauses.reason is Reason.BANNED
+        assert assembly.pipeline.governor.budgets[Pool.SPOT].pauses.reason is Reason.BANNED
     with assembled(other.model_copy(update={"state_dir": None}), once=True) as assembly:
-        assert assembly.pipeline.room.budgets[Pool.SPOT].pauses.reason is None
+        assert assembly.pipeline.governor.budgets[Pool.SPOT].pauses.reason is None
 
 
 async def test_a_pipeline_locks_its_state_directory_and_sweeps_it(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ async def test_the_weight_of_requests_that_a_crash_cut_off_stays_spent(workers: 
     ]
     async with running(world) as pipeline:
         await trio.sleep(59)
-        shown = pipeline.room.statistics.value[Market.SPOT]
+        shown = pipeline.governor.statistics.value[Market.SPOT]
         assert shown.used <= shown.allowed == 80
         await trio.sleep(600)
     assert max(world.exchange.weight_by_minute.values()) <= 80
@@ -458,7 +458,7 @@ async def test_a_reload_between_two_starts_is_not_lost(autojump_clock: MockClock
         await trio.sleep(60)
         assert world.store.ids(ETH) == world.exchange.tapes[ETH].ids
         assert pipeline.statistics.value.instruments == 1
-        assert pipeline.room.statistics.value[Market.SPOT].allowed == 3000, "half of 6000"
+        assert pipeline.governor.statistics.value[Market.SPOT].allowed == 3000, "half of 6000"
 
 
 @pytest.mark.parametrize("at_s", [0.0, 0.02, 0.3, 5.0])

@@ -447,5 +447,5 @@ async def test_figures_and_budgets_are_shown_meanwhile(autojump_clock: MockClock
         nursery.cancel_scope.cancel()
     assert seen == sorted(seen)
     assert seen[-1] == 20_000
-    assert pipeline.room.statistics.value[Market.SPOT].allowed == 4800
-    assert pipeline.room.statistics.value[Market.SPOT].used >= 4 * len(world.exchange.asked) + 20
+    assert pipeline.governor.statistics.value[Market.SPOT].allowed == 4800
+    assert pipeline.governor.statistics.value[Market.SPOT].used >= 4 * len(world.exchange.asked) + 20

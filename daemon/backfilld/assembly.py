@@ -42,7 +42,7 @@ from backfilld.store.format.dayfile import Encoding
 from backfilld.store.governor_state import Remembered, RememberedBudget, load_remembered
 from backfilld.store.layout import archive_directory, state_directory
 from backfilld.store.lock import CacheLock, Role, locked
-from backfilld.supervisor_governor import GovernorRoom, governor_room
+from backfilld.supervisor_governor import GovernorParts, governor_parts
 from backfilld.supervisor_live import LiveDoor, LiveWorld
 from backfilld.supervisor_remote import Remote
 
@@ -90,7 +90,7 @@ def assembled(
         send_outcome, outcomes = trio.open_memory_channel[Outcome](float("inf"))
         spec = spec_of(settings, once=once, instruments=instruments, window=window)
         spec = spec if uses_archive else replace(spec, uses_archive=False)
-        room, open_client = exchange(
+        governor, open_client = exchange(
             settings, load_remembered(settings.state_path, _wall_ms()) if settings.cache_enabled else {}
         )
         disk = Disk(is_patient=not once)
@@ -99,7 +99,7 @@ def assembled(
             spec=spec,
             store=store,
             open_client=open_client,
-            room=room,
+            governor=governor,
             patience=Patience(Backoff(), LONGEST_PAUSE_ONCE_S if once else float("inf"), random.random),
             wall_ms=_wall_ms,
             outcomes=send_outcome,
@@ -167,18 +167,18 @@ def _live_world(settings: Settings, *, once: bool) -> LiveWorld | None:
 def parquet_store(settings: Settings, lock: CacheLock | None = None, *, once: bool = False) -> ParquetStore:
     """The cache of the settings; with its ``lock`` nothing is saved beside another writer. A run that ends after its
     first round (``once``) writes day files when they are whole, and at its end."""
-    insist = (lambda: None) if lock is None else lock.insist
+    hold_lock = (lambda: None) if lock is None else lock.hold
     save_s = math.inf if once and settings.save_seconds else settings.save_seconds
-    return ParquetStore(settings.cache_dir, encoding_of(settings), save_s, insist, settings.state_path)
+    return ParquetStore(settings.cache_dir, encoding_of(settings), save_s, hold_lock, settings.state_path)
 
 
-def exchange(settings: Settings, remembered: Remembered) -> tuple[GovernorRoom, OpenClient]:
+def exchange(settings: Settings, remembered: Remembered) -> tuple[GovernorParts, OpenClient]:
     """A governor that continues from what is remembered, and a function that opens clients of the exchange: they send
     nothing without its permit, so it must run before they are asked."""
-    room = governor_room(_budgets(settings.weight_share, remembered))
-    for budget in room.budgets.values():
+    governor = governor_parts(_budgets(settings.weight_share, remembered))
+    for budget in governor.budgets.values():
         budget.client_share = settings.api_weight_share
-    return room, governed(opener(settings.urls, settings.request_timeout_seconds), room.handle)
+    return governor, governed(opener(settings.urls, settings.request_timeout_seconds), governor.handle)
 
 
 def object_store_of(settings: Settings, waits: Waits | None = None) -> "BucketStore":

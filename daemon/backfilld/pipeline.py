@@ -22,7 +22,7 @@ from backfilld.core.retry import Restarts
 from backfilld.core.sync.spec import Reload, RunSpec
 from backfilld.core.sync.standing import Statistics
 from backfilld.ports import OpenArchive, OpenClient, StateFile, TradeStore
-from backfilld.supervisor_governor import GovernorRoom
+from backfilld.supervisor_governor import GovernorParts
 from backfilld.supervisor_live import LiveWorld
 from backfilld.supervisor_remote import Remote
 
@@ -39,7 +39,7 @@ class Pipeline:
     spec: RunSpec
     store: TradeStore
     open_client: OpenClient
-    room: GovernorRoom
+    governor: GovernorParts
     patience: Patience
     wall_ms: Callable[[], float]
     outcomes: trio.MemorySendChannel[Outcome]
@@ -74,7 +74,7 @@ class Pipeline:
             statistics,
             live,
             self.completions.freshness(spec.instruments, statistics.standings, live.instruments, now_s, wall_ms),
-            budgets=self.room.statistics.value,
+            budgets=self.governor.statistics.value,
             trouble=self.disk.shown_trouble,
             owed_for_s=max(each.longest_s(now_s) for each in waits),
             written=self.disk.written,
@@ -86,7 +86,7 @@ class Pipeline:
     def exchange_ms(self, market: Market, wall_ms: float) -> float:
         """The exchange's time at ``wall_ms`` of the host's clock, corrected by what answers have said: a host whose
         clock is off by an hour is not an hour behind."""
-        now_ms, budget = trio.current_time() * 1000, self.room.budgets.get(RULES[market].pool)
+        now_ms, budget = trio.current_time() * 1000, self.governor.budgets.get(RULES[market].pool)
         if budget is None:
             return wall_ms
         return wall_ms + host_error_ms(budget.clock.earliest_ms(now_ms), budget.clock.latest_ms(now_ms), wall_ms)

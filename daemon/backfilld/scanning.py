@@ -54,8 +54,8 @@ def scan(
 
     Raises BackfillIncomplete if any trade of the time could be missing, naming what is, and DayLocked for a day that no
     key opens; with ``incomplete="warn"`` it gives what is stored and warns of the rest (IncompleteSpan). Raises
-    SettingsError for a naive datetime, an empty span and what is no instrument, and with ``remote`` RemoteError for the
-    bucket.
+    SettingsError for a naive datetime, an empty span and what is not an instrument, and with ``remote`` RemoteError for
+    the bucket.
 
     Examples:
         >>> import polars as pl

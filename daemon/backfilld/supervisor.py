@@ -70,7 +70,7 @@ async def run_pipeline(pipeline: Pipeline) -> None:
     keeping = None if memory is None else Keeping(memory, pipeline.snapshot, pipeline.disk.shielded)
     async with pipeline.outcomes:
         try:
-            await run_governed(pipeline.room, pipeline.spec_now.max_concurrent, work, keeping)
+            await run_governed(pipeline.governor, pipeline.spec_now.max_concurrent, work, keeping)
         except BaseExceptionGroup as group:
             raise cause_of(group) from None
     for failure in failures:
@@ -97,7 +97,7 @@ async def _run_with_restarts(pipeline: Pipeline) -> tuple[BaseException, ...]:
 
 async def _relay_to_governor(pipeline: Pipeline) -> None:
     """Pass on the share of each new spec, and the stop."""
-    governor = pipeline.room.handle
+    governor = pipeline.governor.handle
     async with move_on_when(pipeline.stop.wait), aclosing(pipeline.reload.eventual_values()) as reloads:
         async for reload in reloads:
             if reload is not None:

@@ -25,8 +25,8 @@ LAST_SAVE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GovernorRoom:
-    """A governor that has not begun: the handle that asks it, its inbox, its budgets, and what it shows."""
+class GovernorParts:
+    """The parts of a governor that has not begun: the handle that asks it, inbox, budgets, and what it shows."""
 
     handle: Governor
     inbox: trio.MemoryReceiveChannel[GovernorMessage]
@@ -43,24 +43,24 @@ class Keeping:
     shielded: Callable[[], AbstractContextManager[object]]
 
 
-def governor_room(budgets: Mapping[Pool, Budget]) -> GovernorRoom:
+def governor_parts(budgets: Mapping[Pool, Budget]) -> GovernorParts:
     """Open the channel of a governor of these budgets."""
     # Never full: who asks waits for the answer before asking again.
     send, inbox = trio.open_memory_channel[GovernorMessage](math.inf)
-    return GovernorRoom(Governor(send), inbox, budgets)
+    return GovernorParts(Governor(send), inbox, budgets)
 
 
 async def run_governed(
-    room: GovernorRoom, max_in_flight: int, work: Callable[[], Awaitable[object]], keeping: Keeping | None = None
+    governor: GovernorParts, max_in_flight: int, work: Callable[[], Awaitable[object]], keeping: Keeping | None = None
 ) -> None:
     """Run the governor while ``work`` runs, and its keeper until the governor has ended; then save that all is over."""
     async with trio.open_nursery() as keepers:
         if keeping is not None:
-            keepers.start_soon(run_keeper, room.statistics, keeping.snapshot, keeping.memory, keeping.shielded)
+            keepers.start_soon(run_keeper, governor.statistics, keeping.snapshot, keeping.memory, keeping.shielded)
         async with trio.open_nursery() as governors:
-            governors.start_soon(run_governor, room.inbox, room.budgets, max_in_flight, room.statistics)
+            governors.start_soon(run_governor, governor.inbox, governor.budgets, max_in_flight, governor.statistics)
             await work()
-            room.handle.close()
+            governor.handle.close()
         keepers.cancel_scope.cancel()
     if keeping is not None:
         with trio.move_on_after(LAST_SAVE_S), suppress(StoreError):

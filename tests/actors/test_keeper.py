@@ -16,7 +16,7 @@ from backfilld.core.monitor.snapshot import Snapshot
 from backfilld.core.weight.pauses import Reason
 from backfilld.core.weight.statistics import BudgetStatistics
 from backfilld.errors import StoreError
-from backfilld.supervisor_governor import LAST_SAVE_S, Keeping, governor_room, run_governed
+from backfilld.supervisor_governor import LAST_SAVE_S, Keeping, governor_parts, run_governed
 
 Shown = Mapping[Pool, BudgetStatistics]
 
@@ -124,6 +124,6 @@ async def test_the_last_save_says_that_the_process_is_over_and_a_disk_that_hangs
             seen.append(seen_now.is_over)
 
     keeping = Keeping(Last(), lambda: Snapshot(0.0, 0.0), nullcontext)
-    await run_governed(governor_room({}), 1, wait_all_tasks_blocked, keeping)
+    await run_governed(governor_parts({}), 1, wait_all_tasks_blocked, keeping)
     assert seen == ([False] if hangs else [False, True])
     assert trio.current_time() == (LAST_SAVE_S if hangs else 0)

@@ -19,7 +19,7 @@ from backfilld.core.weight.server_clock import ServerClock
 from backfilld.core.weight.weights import WeightTable
 from backfilld.errors import RateLimited, TransientError
 from backfilld.ports import ExchangeClient, Forwarded, NoPermit, Reply, Usage
-from backfilld.supervisor_governor import GovernorRoom, governor_room, run_governed
+from backfilld.supervisor_governor import GovernorParts, governor_parts, run_governed
 from tests.fakes import BTC, DAY_MS, SOL, FakeExchange, Misbehaviour, Tape, lose, refuse
 
 PAGE = Page(IdRange(0, 9))
@@ -32,14 +32,14 @@ class Scene:
 
     client: ExchangeClient
     exchange: FakeExchange
-    room: GovernorRoom
+    room: GovernorParts
 
 
 @asynccontextmanager
 async def governing(exchange: FakeExchange, limit: int = 6000) -> AsyncIterator[Scene]:
     """A governor at work, its clock right."""
     clock = ServerClock(START_MS, START_MS, 0.0)
-    room = governor_room(
+    room = governor_parts(
         {
             pool: Budget(
                 [Limit(limit, 1, "MINUTE")], 1.0, clock, weights=WeightTable(RULES[markets_of(pool)[0]].weights)

@@ -167,7 +167,7 @@ def test_a_removed_directory_is_noticed_and_locked_again(tmp_path: Path) -> None
         assert lock.is_still_ours()
         (tmp_path / "cache").rename(tmp_path / "away")
         assert not lock.is_still_ours()
-        lock.insist()
+        lock.hold()
         assert lock.is_still_ours()
         with pytest.raises(CacheLocked):
             locked(tmp_path / "cache").__enter__()
@@ -180,13 +180,13 @@ def test_a_directory_that_another_process_took_meanwhile_is_let_go(tmp_path: Pat
         with other_holder(tmp_path / "cache") as holder:
             for _ in range(2):
                 with pytest.raises(CacheLocked, match=f"process {holder.pid}$"):
-                    lock.insist()
+                    lock.hold()
 
 
 async def test_nothing_is_saved_beside_another_writer(tmp_path: Path) -> None:
     """Neither in a file nor in a journal."""
     with locked(tmp_path / "cache") as lock:
-        store = ParquetStore(tmp_path / "cache", Encoding(), insist=lock.insist)
+        store = ParquetStore(tmp_path / "cache", Encoding(), hold_lock=lock.hold)
         await store.save(Addition(SPOT, DAY, day_frame(range(1000, 1100))))
         (tmp_path / "cache").rename(tmp_path / "away")
         with other_holder(tmp_path / "cache"):
@@ -239,7 +239,7 @@ def test_a_state_directory_that_was_replaced_is_noticed(tmp_path: Path) -> None:
     with locked(tmp_path / "cache", state) as lock:
         state.rename(tmp_path / "away")
         assert not lock.is_still_ours()
-        lock.insist()
+        lock.hold()
         assert lock.is_still_ours()
 
 

@@ -111,8 +111,8 @@ def test_a_process_does_not_lock_itself_out(tmp_path: Path) -> None:
     with locked(tmp_path) as lock:
         path = tmp_path / ".backfilld" / "lock"
         with refusing(path, *LOOKS), pytest.raises(StoreError, match="Input/output error"):
-            lock.insist()
-        lock.insist()
+            lock.hold()
+        lock.hold()
 
 
 async def test_whatever_the_disk_refuses_on_a_thread_is_an_error_of_the_store(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ async def test_rows_draw_what_is_known_and_nothing_of_them_stays() -> None:
             standing = Standing(wanted=50_000, fetched=12_345)
             pipeline.statistics.value = Statistics(standings={Instrument.parse("spot:BTCUSDT"): standing})
             await wait_shown(screen, "12,345 of 50,000")
-            pipeline.room.statistics.value = {
+            pipeline.governor.statistics.value = {
                 Pool.SPOT: BudgetStatistics(6000, "1m", allowed=4800, used=72, paused_ms=90_000, reason=Reason.BANNED)
             }
             await wait_shown(screen, "spot weight 72 of 4,800 per 1m, banned for 90 s")

@@ -1,6 +1,6 @@
 """The fetcher: takes a job, asks the exchange, checks the answer, hands the rows on.
 
-Owns one connection and the patience with it. Must not merge, plan or judge budgets: it reports, and others decide.
+Owns one connection and the patience with it. Must not merge, plan or spend budgets: it reports, and others decide.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -37,14 +37,14 @@ T = TypeVar("T")
 PAUSES = 5
 """Give up a question after waiting this many times the longest pause in total."""
 
-AFTER_YOU_S = 0.002
+YIELD_S = 0.002
 """Yield for this long before decoding an answer. Decoding blocks the loop for about 1 ms; yielding first lets the
 fetcher that got the freed permit send its request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to insist: retries of one question, and the longest pause by the exchange that it sits out.
+    """How long one question is asked: its retries, and the longest pause by the exchange that is waited for.
 
     ``jitter`` returns random numbers in [0, 1).
     """
@@ -111,9 +111,9 @@ class _Fetcher:
             ask=partial(self._client.trades, job.instrument, job.query, urgency),
             check=check,
             about={"instrument": str(job.instrument), "query": repr(job.query)},
-            retries_lies=is_right.is_wary or not isinstance(job.query, Before),
+            retries_wrong_answers=is_right.is_wary or not isinstance(job.query, Before),
         )
-        kept, found = cut(await self._insist(request), job.query, job.stop_ms)
+        kept, found = cut(await self._ask_until_answered(request), job.query, job.stop_ms)
         found = replace(found, is_confirmed=is_right.is_confirmed, agreeing=is_right.agreeing, against=is_right.against)
         if not kept.is_empty():
             await self._ports.pages.send(PageFetched(job.instrument, kept))
@@ -126,9 +126,9 @@ class _Fetcher:
             check=lambda _: None,
             about={"market": str(job.market), "query": "exchangeInfo"},
         )
-        return MarketDescribed(job, await self._insist(request), self._spent)
+        return MarketDescribed(job, await self._ask_until_answered(request), self._spent)
 
-    async def _insist(self, request: "_Request[T]") -> T:
+    async def _ask_until_answered(self, request: "_Request[T]") -> T:
         """Ask until the answer is accepted, time will not help, or patience is over."""
         failures, tried_s = 0, 0.0
         refused_at: float | None = None
@@ -147,7 +147,7 @@ class _Fetcher:
                 wait_s = self._patience.backoff.wait_s(failures, tried_s, self._patience.jitter())
                 if wait_s is not None and isinstance(error, UnexpectedAnswer) and error.is_alone:
                     wait_s = min(wait_s, self._patience.backoff.first_s)
-                if wait_s is None or request.believes(error, failures, self._patience.backoff.attempts):
+                if wait_s is None or request.is_final(error, failures, self._patience.backoff.attempts):
                     raise
                 tried_s += wait_s
                 log.warning("request_retried", **request.about, error=str(error), failures=failures)
@@ -157,7 +157,7 @@ class _Fetcher:
         reply = await request.ask()
         self._spent = self._spent.plus(reply.cost, reply.usage)
         if isinstance(reply.result, Undecoded):
-            await trio.sleep(AFTER_YOU_S)
+            await trio.sleep(YIELD_S)
         result = reply.read()
         if isinstance(result, ExchangeError):
             raise result
@@ -176,10 +176,10 @@ class _Request(Generic[T]):
     ask: Callable[[], Awaitable[Reply[T]]]
     check: Callable[[T], None]
     about: Mapping[str, str]
-    retries_lies: bool = True
+    retries_wrong_answers: bool = True
 
-    def believes(self, error: ExchangeError, failures: int, attempts: int) -> bool:
-        """Whether to accept a wrong answer as final, because asking again would bring no other."""
+    def is_final(self, error: ExchangeError, failures: int, attempts: int) -> bool:
+        """Whether a wrong answer is the last one, because asking again would bring no other."""
         if not isinstance(error, UnexpectedAnswer):
             return False
-        return not self.retries_lies or (error.absent is not None and failures >= attempts)
+        return not self.retries_wrong_answers or (error.absent is not None and failures >= attempts)

@@ -1,6 +1,6 @@
 """The keeper: saves the state that the governor must not lose, and the state that other processes read.
 
-Owns when that is saved: at once where a restart would repeat an offence, now and then where it is only of interest.
+Owns when that is saved: at once where a restart without it would break a pause or a limit, now and then otherwise.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
 """The listener: receives from one connection to the streams, and never waits for its reader.
 
 Owns one connection for as long as it lives. Where its messages find no room they are dropped and counted: the sequencer
-sees the hole and REST fills it. Must not judge what it receives.
+sees the hole and REST fills it. Must not check what it receives.
 """
 
 import math

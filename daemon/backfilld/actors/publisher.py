@@ -53,7 +53,7 @@ async def run_publisher(inbox: trio.MemoryReceiveChannel[PublisherMessage]) -> N
             with suppress(trio.WouldBlock, trio.EndOfChannel):
                 for _ in range(DRAINED):
                     publisher.handle(inbox.receive_nowait(), trio.current_time())
-    publisher.end_all("the daemon is stopping")
+    publisher.end_all()
 
 
 class _Publisher:
@@ -89,9 +89,9 @@ class _Publisher:
                 self._end(instrument, Ended(self._next_ids.pop(instrument, None), reason))
                 self._forget(instrument)
 
-    def end_all(self, reason: str) -> None:
+    def end_all(self) -> None:
         for instrument in {*self._subscribers, *self._waiting}:
-            self._end(instrument, Ended(self._next_ids.get(instrument), reason))
+            self._end(instrument, Ended(self._next_ids.get(instrument), "the daemon is stopping"))
 
     def _publish(self, instrument: Instrument, frame: Frame) -> None:
         subscribers = self._subscribers.get(instrument)

@@ -148,7 +148,7 @@ class _Scheduler:
         match message:
             case JobAnswered() | JobFailed() | MarketDescribed():
                 self._came_back(message.job, message.spent)
-                await self._book(message)
+                await self._take_result(message)
             case JobDropped(job):
                 self._in_hand.came_back(job)
             case StopRequested():
@@ -202,7 +202,7 @@ class _Scheduler:
             # Any answer settles whether the last one's time was wrong.
             self._symbols.ask(*islice(self._planned(), 1))
 
-    async def _book(self, message: JobAnswered | JobFailed | MarketDescribed) -> None:
+    async def _take_result(self, message: JobAnswered | JobFailed | MarketDescribed) -> None:
         if isinstance(message, JobFailed):
             self._last_error = str(message.error)
         match message:
@@ -237,7 +237,7 @@ class _Scheduler:
         self._clock.forget_agreement()
 
     async def _apply_time(self) -> None:
-        """Delete days once both clocks agree on today. Once the exchange's time is known, all syncs judge by it."""
+        """Delete days once both clocks agree on today. Once the exchange's time is known, all syncs go by it."""
         if self._is_stopping:
             return
         expired = self._clock.newly_agreed_day() if self._spec.keep_days else None

@@ -36,7 +36,7 @@ class SchedulerClock:
 
     @property
     def is_doubted(self) -> bool:
-        """Whether a second answer must judge the last one's time."""
+        """Whether a second answer must confirm the last one's time, or refute it."""
         return self._time.is_doubted
 
     def now_ms(self) -> int:

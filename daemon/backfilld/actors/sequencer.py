@@ -265,7 +265,7 @@ class _Sequencer:
         has_holes = False
         questions: list[Question] = []
         for instrument, attachment in self._attachments.items():
-            self._judge(instrument, attachment, now)
+            self._notice(instrument, attachment, now)
             has_holes |= attachment.sequence.hole_since is not None
             ask = attachment.question(now)
             if ask is not None:
@@ -280,8 +280,8 @@ class _Sequencer:
     def _show(self, now: float) -> None:
         self._shown.value = self._announce.statistics(self._attachments, self.groups.connects, now)
 
-    def _judge(self, instrument: Instrument, attachment: Attachment, now: float) -> None:
-        """Notice what time alone brings about."""
+    def _notice(self, instrument: Instrument, attachment: Attachment, now: float) -> None:
+        """Do what time alone brings about: a hole is closed or given up, a stream is dead."""
         self._announce.healed(instrument, attachment.healed(now))
         if attachment.is_overdue:
             stood_s = now - (attachment.sequence.hole_since or now)

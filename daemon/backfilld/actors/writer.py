@@ -135,7 +135,7 @@ class _Writer:
         """One message for each day that the trades belong to; the last one counts what fell away."""
         addition = message.addition
         place = partial(self.store.placed, addition.instrument, addition.day, addition.trades)
-        places = await _insist(place, message, addition.trades.height, self.store, self.disk)
+        places = await _until_saved(place, message, addition.trades.height, self.store, self.disk)
         *others, last = addition.on_days(places)
         return [*(DayMerged(each, writes_file=message.writes_file) for each in others), replace(message, addition=last)]
 
@@ -184,7 +184,7 @@ async def _save(message: DayMerged, store: TradeStore, disk: Disk, clock: Callab
     began = clock()
     downloaded = message.addition.trades.height
     attempt = partial(store.save if message.writes_file else store.append, message.addition)
-    saved = await _insist(attempt, message, downloaded, store, disk)
+    saved = await _until_saved(attempt, message, downloaded, store, disk)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     disk.wrote(message.addition.source.name, downloaded, saved)
     conflicts = [row for each in (message.conflicts, saved.conflicts) for row in each.rows(named=True)]
@@ -210,7 +210,7 @@ async def _take(message: DayPublished, store: TradeStore, disk: Disk, clock: Cal
     attempt = partial(store.take, message)
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     try:
-        saved = await _insist(attempt, message, 0, store, disk)
+        saved = await _until_saved(attempt, message, 0, store, disk)
     except ArchiveError as error:
         return [_refused(message, error)]
     disk.wrote("archive", saved.record.rows - saved.cached, saved)
@@ -234,7 +234,7 @@ async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: Remo
     about = log.bind(instrument=str(message.instrument), day=message.day.isoformat())
     attempt = partial(remote.admit, message.instrument, message.day, message.staged)
     try:
-        saved = await _insist(attempt, message, 0, store, disk)
+        saved = await _until_saved(attempt, message, 0, store, disk)
     except ObjectRefused as refusal:
         about.warning("remote_refused", reason=str(refusal))
         return _refused(message, refusal)
@@ -243,7 +243,7 @@ async def _admit(message: DayPulled, store: TradeStore, disk: Disk, remote: Remo
     return SyncEvent(message.instrument, ArchiveDayEnded(message.day, saved.record))
 
 
-async def _insist(
+async def _until_saved(
     attempt: Callable[[], Awaitable[T]],
     of: DayMerged | DayPublished | DayPulled,
     rows: int,

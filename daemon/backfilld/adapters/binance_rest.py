@@ -128,7 +128,7 @@ class BinanceRest:
             return Reply(usage, answer)
         if answer.status == httpx.codes.OK:
             return Reply(usage, Undecoded(lambda: _decoded(answer, decode, limit, self._hosts[market])))
-        return Reply(usage, _judged(answer, refusal_in(answer), self._hosts[market]))
+        return Reply(usage, _explained(answer, refusal_in(answer), self._hosts[market]))
 
     async def _get(
         self, market: Market, target: str, limit: int, headers: Mapping[str, str] | None = None
@@ -179,7 +179,7 @@ async def _with_body(response: httpx.Response, answer: Answer, limit: int) -> An
     return answer
 
 
-def _judged(answer: Answer, refusal: ExchangeError, hosts: Hosts) -> ExchangeError:
+def _explained(answer: Answer, refusal: ExchangeError, hosts: Hosts) -> ExchangeError:
     """The refusal, in the light of what is known of the host."""
     if not isinstance(refusal, RequestRejected):
         return refusal

@@ -75,7 +75,7 @@ class DaysInBucket:
         return RemoteDay(found.object, certificate, opened_by)
 
     async def examine(self, instrument: Instrument, day: date) -> RemoteDay | None:
-        """Download a day, and judge all of it in a temporary directory; None if it is not there. Raises ObjectRefused
+        """Download a day, and check all of it in a temporary directory; None if it is not there. Raises ObjectRefused
         for one that fails a check, and DayLocked for one that no key opens."""
         found = await self.objects.get(day_key(instrument, day), limit_bytes=MAX_DAY_BYTES)
         if found is None:

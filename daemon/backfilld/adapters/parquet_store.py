@@ -41,7 +41,7 @@ SAVE_S = 300.0
 class ParquetStore:
     """Day files below ``cache_dir``. Implements :class:`backfilld.ports.TradeStore`.
 
-    ``insist`` is called before each save. It raises CacheLocked once another process has the cache.
+    ``hold_lock`` is called before each save. It raises CacheLocked once another process has the cache.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class ParquetStore:
         cache_dir: Path,
         encoding: Encoding,
         save_s: float = SAVE_S,
-        insist: Callable[[], None] = lambda: None,
+        hold_lock: Callable[[], None] = lambda: None,
         state_dir: Path | None = None,
     ) -> None:
-        self._insist = insist
+        self._hold_lock = hold_lock
         self._cache_dir = cache_dir
         self._state_dir = state_dir
         self._encoding = encoding
@@ -153,14 +153,14 @@ class ParquetStore:
         instrument, day = addition.instrument, addition.day
 
         # A caller that must not wait for a disk that hangs may leave it: a file is replaced whole or not at all.
-        def insisted() -> Appended:
-            self._insist()
+        def saved() -> Appended:
+            self._hold_lock()
             appended = save()
             if not appended.is_in_journal:
                 self._note(instrument, appended.record)
             return appended
 
-        done = await in_thread(insisted)
+        done = await in_thread(saved)
         self.see(instrument, day)
         file = None if done.is_in_journal else str(self.manager(instrument).get_cache_path(day))
         return Saved(done.record, file, done.bytes, done.cached, done.duplicates, done.conflicts)

@@ -118,7 +118,7 @@ class CachedDaysInBucket(DaysInBucket):
                 raise
 
     async def stage(self, instrument: Instrument, day: date) -> StagedDay | None:
-        """Download, bounded, and judge beside the day's place."""
+        """Download, bounded, and check it in a file beside the day's place."""
         found = await self.objects.get(day_key(instrument, day), limit_bytes=MAX_DAY_BYTES)
         if found is None:
             return None

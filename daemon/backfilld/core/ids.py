@@ -1,6 +1,6 @@
 """Sets of aggregate trade ids.
 
-Owns the arithmetic of id ranges. Completeness is judged by ids alone: a pause in time is not a hole
+Owns the arithmetic of id ranges. Ids alone decide what is complete: a pause in time is not a hole
 (reference: ids grow by one per aggregate trade, per symbol and market).
 """
 

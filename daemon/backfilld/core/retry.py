@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 _MOST_DOUBLINGS = 16
-"""Beyond them every wait is at its cap; a larger power of two is no float."""
+"""Beyond them every wait is at its cap; a larger power of two does not fit a float."""
 
 
 def doubled(first: float, cap: float, failures: int) -> float:

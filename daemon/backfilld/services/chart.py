@@ -26,9 +26,9 @@ _PRICE, _VWAP, _POC, _BUY, _SELL, _HOLE = "#4c78a8", "#f58518", "#e45756", "#54a
 
 @dataclass(frozen=True, slots=True)
 class ChartTables:
-    """What the chart draws. ``points``: time, close, vwap, delta. ``profile``: low, high, none (0, where each
-    bar begins), volume, is_poc.
-    ``holes``: start and stop, the times of the trades around missing ids, and how many ids are missing."""
+    """What the chart draws. ``points``: time, close, vwap, delta. ``profile``: low, high, none (0, where each bar
+    begins), volume, is_poc. ``holes``: start and stop, the times of the trades around missing ids, and how many ids are
+    missing."""
 
     points: pl.DataFrame
     profile: pl.DataFrame

@@ -28,7 +28,7 @@ class Check:
 def check_cache(
     cache_dir: Path, instruments: tuple[Instrument, ...] | None, max_lag_s: float, now_ms: float | None = None
 ) -> Check:
-    """Judge the instruments (None: those that the daemon keeps); ``now_ms`` is the host's clock."""
+    """Check the instruments (None: those that the daemon keeps); ``now_ms`` is the host's clock."""
     now_ms = time.time() * 1000 if now_ms is None else now_ms
     activity = peek_activity(cache_dir)
     if activity is None:

@@ -29,7 +29,7 @@ from backfilld.store.governor_state import load_remembered, peek_remembered, rem
 from backfilld.store.layout import archive_directory
 from backfilld.store.lock import locked
 from backfilld.supervisor import cause_of
-from backfilld.supervisor_governor import GovernorRoom, run_governed
+from backfilld.supervisor_governor import GovernorParts, run_governed
 
 AT_ONCE = 8
 """How many questions go to the archive at a time. They cost no request weight; more would be impolite."""
@@ -75,21 +75,21 @@ async def estimate_fill(settings: Settings, window: TimeSpan) -> FillEstimate:
 
     Raises ExchangeError, naming the instrument, for what nobody answers; RateLimited while a ban lasts.
     """
-    room, open_client = exchange(settings, peek_remembered(settings.state_path, time.time() * 1000))
+    governor, open_client = exchange(settings, peek_remembered(settings.state_path, time.time() * 1000))
     estimates: dict[Instrument, Estimate] = {}
     try:
         await run_governed(
-            room, settings.max_concurrent, partial(_estimate_each, settings, window, open_client, estimates)
+            governor, settings.max_concurrent, partial(_estimate_each, settings, window, open_client, estimates)
         )
     except BaseExceptionGroup as group:
-        _remember_pauses(settings, room)
+        _remember_pauses(settings, governor)
         raise cause_of(group) from None
     return _summed(settings, estimates)
 
 
-def _remember_pauses(settings: Settings, room: GovernorRoom) -> None:
+def _remember_pauses(settings: Settings, governor: GovernorParts) -> None:
     """A pause that the estimate met binds the next start too. A daemon that has the cache remembers its own."""
-    shown, now_ms = room.statistics.value, time.time() * 1000
+    shown, now_ms = governor.statistics.value, time.time() * 1000
     if not any(each.paused_ms for each in shown.values()) or not settings.cache_dir.exists():
         return
     with suppress(CacheLocked, StoreError), locked(settings.cache_dir, settings.state_path):

@@ -47,7 +47,7 @@ class Verified:
     comparisons: "tuple[Comparison, ...] | None" = None
 
     def with_comparisons(self, comparisons: "Sequence[Comparison]", seconds: float) -> "Verified":
-        """The same days, judged by the archive too; comparing took ``seconds``."""
+        """The same days, compared with the archive too; comparing took ``seconds``."""
         findings = _sorted([*self.findings, *_findings_of(comparisons)])
         return replace(self, findings=findings, comparisons=tuple(comparisons), seconds=self.seconds + seconds)
 

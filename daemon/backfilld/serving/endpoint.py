@@ -110,12 +110,12 @@ class _Serving:
 
 
 def _clock_bounds_ms(pipeline: Pipeline, market: Market) -> tuple[int, int]:
-    clock, local_ms = pipeline.room.budgets[RULES[market].pool].clock, trio.current_time() * 1000
+    clock, local_ms = pipeline.governor.budgets[RULES[market].pool].clock, trio.current_time() * 1000
     return int(clock.earliest_ms(local_ms)), int(clock.latest_ms(local_ms))
 
 
 def _used_weight(pipeline: Pipeline, market: Market) -> int:
-    shown = pipeline.room.statistics.value.get(RULES[market].pool)
+    shown = pipeline.governor.statistics.value.get(RULES[market].pool)
     return 0 if shown is None else shown.used
 
 

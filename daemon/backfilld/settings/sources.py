@@ -3,7 +3,7 @@
     argument or command line  >  environment  >  --config FILE  >  .env  >  default
 
 A ``.env`` lies in the current directory, which somebody else may have filled: it never beats a file that was named.
-Owns reading the sources, and refusing names that are not settings. Must not judge values.
+Owns reading the sources, and refusing names that are not settings. Must not check values.
 """
 
 import os

@@ -22,7 +22,7 @@ FullStamp = tuple[int, int, int, int]
 
 _DAY_FILE = re.compile(r"backfill_(\d{4}-\d\d-\d\d)\.parquet")
 _FIRST_DAY, _LAST_DAY = day_of(EARLIEST_MS), day_of(LATEST_MS)
-"""A name with another day is no day file: what is missing between it and the others would be millions of days."""
+"""A name with another day is not a day file: what is missing between it and the others would be millions of days."""
 
 _NAMES_KEPT = 8192
 """For how many file names the parsed day is cached: 20 years of days. All instruments share the same names."""

@@ -40,11 +40,11 @@ class CacheLock:
     def __init__(self, locks: Sequence["_Lock"]) -> None:
         self._locks = locks
 
-    def insist(self) -> None:
+    def hold(self) -> None:
         """Take a lock again if somebody removed or replaced its directory. Raises CacheLocked if another process has it
         by now, and StoreError."""
         for each in self._locks:
-            each.insist()
+            each.hold()
 
     def is_still_ours(self) -> bool:
         """Whether no directory was removed or replaced: another process can lock a new one. Raises StoreError."""
@@ -78,7 +78,7 @@ class _Lock:
             ours = os.fstat(self._descriptor)
         return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
-    def insist(self) -> None:
+    def hold(self) -> None:
         """Take it again if it is not ours any more."""
         if self.is_still_ours():
             return

@@ -81,7 +81,7 @@ class BackfillCacheManager(StoredDays):
         _refuse_other_days(new, day)
         self.record(day)
         if not new.is_empty():
-            self._insist(day, new)
+            self._append_again_if_damaged(day, new)
         return self.get_cache_path(day)
 
     def get_last_cached_timestamp(self, trades: Trades) -> int | None:
@@ -197,7 +197,7 @@ class BackfillCacheManager(StoredDays):
         cached = before.rows if before else 0
         return Appended(certificate, writer.bytes, cached, tally.duplicates, tally.conflicts)
 
-    def _insist(self, day: dt.date, new: pl.DataFrame) -> None:
+    def _append_again_if_damaged(self, day: dt.date, new: pl.DataFrame) -> None:
         """Append; a file that turns out to be damaged is moved aside by the first attempt."""
         try:
             self.append(day, new, refuse_conflicts=True)

@@ -1,7 +1,7 @@
 """Day files on their way to a bucket and from there: read whole, or checked and put in place.
 
 Owns what a body out of a bucket must be before it enters the cache: a whole, sealed day of the right instrument, every
-row of it judged, and no other row than those stored already. Synchronous: the adapter puts it on a thread.
+row of it checked, and no other row than those stored already. Synchronous: the adapter puts it on a thread.
 """
 
 from collections.abc import Iterator

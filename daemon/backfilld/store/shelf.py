@@ -173,8 +173,8 @@ class Shelf:
 
     def _is_proven_empty(self, day: date) -> bool:
         """Whether the ids of the days around adjoin, or the later one begins with the first id that its market gives:
-        then nothing was traded between them, or before it. A backfill may also have found that
-        nothing came before the first trade, or after the last one."""
+        then nothing was traded between them, or before it. A backfill may also have found that nothing came before the
+        first trade, or after the last one."""
         earlier, later = self._facts.beside(day)
         if earlier is None and isinstance(later, Certificate):
             is_after_silence = later.first_id == self._shown.first_id and self._shown.empty_from_ms <= day_start_ms(day)

@@ -12,8 +12,8 @@ the twin. The file is byte for byte that of a full rewrite.
 | in hand | the file, the twin with a torn end | ends: the twin replaces the file, ready; or fails: deleted, none  |
 
 The file is always whole: until the rename the old one, synced long ago; after it the new one, synced before. What has
-a second name, which is somebody's backup, is no twin. A process remembers its twins; those of a dead one are swept as
-the temporary files that they are by name. Encrypted files have none: Arrow cannot go on with one.
+a second name, which is somebody's backup, is not a twin. A process remembers its twins; those of a dead one are swept
+as the temporary files that they are by name. Encrypted files have none: Arrow cannot go on with one.
 
 Owns which twins there are. Must not decide when a day is rewritten (:mod:`backfilld.core.day.saving`).
 """

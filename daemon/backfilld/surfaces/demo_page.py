@@ -15,7 +15,7 @@ import click
 import structlog
 import trio
 
-from backfilld.core.model import Instrument, Market, day_of, day_start_ms
+from backfilld.core.model import MS_PER_DAY, Instrument, Market, day_of, day_start_ms
 from backfilld.errors import EXIT_DONE, EXIT_INCOMPLETE
 from binance_simulator import Exchange, ExchangeOptions, StreamOptions, Tape, open_exchange
 
@@ -57,7 +57,7 @@ async def run_page_demo(trades: int, cache_dir: Path | None) -> int:
 def _tape(trades: int, place: int, rate: float) -> Tape:
     """``trades`` from the beginning of yesterday up to now, and then so many a second."""
     now_ms = int(time.time() * 1000)
-    start_ms = day_start_ms(day_of(now_ms)) - 86_400_000
+    start_ms = day_start_ms(day_of(now_ms)) - MS_PER_DAY
     return Tape.generate(start_ms=start_ms, stop_ms=now_ms, trades=trades, seed=11 + place, live_rate_per_s=rate)
 
 

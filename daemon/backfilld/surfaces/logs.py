@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal, TextIO
 
@@ -84,7 +84,7 @@ _COLOURS = {"debug": "\x1b[2m", "warning": "\x1b[33m", "error": "\x1b[31m", "cri
 class _Stdout:
     """Writes to whatever sys.stdout is at that moment, so that lines stand above a progress bar.
 
-    Where it is no terminal, a reader that stands still does not stop the daemon.
+    Where it is not a terminal, a reader that stands still does not stop the daemon.
     """
 
     def __init__(self) -> None:
@@ -184,12 +184,10 @@ def complain(sentence: str) -> None:
     say(text, err=True)
 
 
-def _is_journal(
-    stream: TextIO, environment: Mapping[str, str], stat: Callable[[int], os.stat_result] = os.fstat
-) -> bool:
+def _is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Whether this is the stream that JOURNAL_STREAM names (systemd.exec(5))."""
     try:
-        out = stat(stream.fileno())
+        out = os.fstat(stream.fileno())
     except (OSError, ValueError):
         return False
     return environment.get("JOURNAL_STREAM") == f"{out.st_dev}:{out.st_ino}"

@@ -1,4 +1,4 @@
-"""``backfilld verify``: the verdicts of verifying and repairing, as a table and a line, or as one JSON document."""
+"""``backfilld verify``: what verifying and repairing found, as a table and a line, or as one JSON document."""
 
 import json
 import time

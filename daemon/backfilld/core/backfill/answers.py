@@ -72,7 +72,7 @@ class AnswerCheck:
             raise
         if trades.is_empty():
             if self.is_wary and not isinstance(query, Page | Tail):
-                self._insist(trades, ALONE)
+                self._require_agreement(trades, ALONE)
             return
         known = query.beside if isinstance(query, Page | Tail | At) else ()
         stored = [each for each in known if each.is_row]
@@ -87,10 +87,10 @@ class AnswerCheck:
             return
         sure = [each for each in known if each.is_row or each.is_sure]
         if found is not None or not (isinstance(query, Page | Tail) and is_tied(trades, sure)):
-            self._insist(trades, found or ALONE)
+            self._require_agreement(trades, found or ALONE)
         self.is_confirmed = True
 
-    def _insist(self, trades: pl.DataFrame, why: Misfit) -> None:
+    def _require_agreement(self, trades: pl.DataFrame, why: Misfit) -> None:
         """Raise until enough answers say the same, and more than could not be used."""
         self._doubtful.append(trades)
         is_certain = why.is_certain and isinstance(self._query, Page | Tail | At)

@@ -7,7 +7,7 @@ from backfilld.core.backfill.answers import MOST_GROWTH
 
 
 class FarIds:
-    """Judges ids by how far they are from the last one known."""
+    """Tells far ids from near ones, by how far they are from the last one known."""
 
     def __init__(self) -> None:
         self._alone: int | None = None
@@ -19,7 +19,7 @@ class FarIds:
             self._alone = last_id
         return is_far
 
-    def believes(self, trade_id: int, last_id: int | None) -> bool:
+    def accepts(self, trade_id: int, last_id: int | None) -> bool:
         """Whether the id is near the last known one, or near a far id that came before."""
         if last_id is None or abs(trade_id - last_id) <= MOST_GROWTH:
             return True

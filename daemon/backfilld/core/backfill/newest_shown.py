@@ -93,7 +93,7 @@ class NewestShown:
                 self.end = replace(self.end, shown_id=trade_id, shown_ms=at_ms)
 
     def forget(self, ids: IdSet) -> None:
-        """These ids came of lies."""
+        """These ids were named by wrong answers."""
         if any(each is not None and each in ids for each in (self.end.shown_id, self.end.agreed_id, self.end.first_id)):
             self.end = ShownEnd()
             self._refuted = self._latest_once_ms = 0

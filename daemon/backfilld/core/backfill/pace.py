@@ -1,7 +1,7 @@
 """How fast trades come, and whether a lull without any is plausible.
 
 Owns the comparison of the newest trade's age with the pace of the trades: first with that of the window; if the lull is
-too long for it, with the longest lull among the last thousand trades, however old they are. The verdict decides how
+too long for it, with the longest lull among the last thousand trades, however old they are. This decides how
 many answers are needed, never what is true: an illiquid symbol may not trade for a day.
 """
 

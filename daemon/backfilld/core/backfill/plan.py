@@ -152,7 +152,7 @@ class BackfillPlan(KnownWindow):
             self._receive(query, found)
         self._answer_start(query, found)
         if isinstance(query, Page | Tail) and found.ids is not None:
-            self._take_at_its_word(found, found.ids)
+            self._receive_any_time(found, found.ids)
         # A stored id lies in the window, unless an answer that overlaps shows the same row after it.
         is_stored = found.beyond_id in self.received if found.beyond_id is not None else False
         overlaps = isinstance(query, Page | Tail) and query.overlaps
@@ -181,7 +181,7 @@ class BackfillPlan(KnownWindow):
         self._ids.receive(new)
         self._pace.count(new.rows, found.first_ms, found.last_ms)
 
-    def _take_at_its_word(self, found: Found, ids: IdRange) -> None:
+    def _receive_any_time(self, found: Found, ids: IdRange) -> None:
         """Once the first id is known, rows from it on are of the window, whatever their times say."""
         if self.first_id is not None and ids.first_id >= self.first_id:
             self._hold(found)

@@ -112,7 +112,7 @@ class WindowEnd:
             return
         if self._far_ids.came_first(last_id, self._last_id):
             self._last_id, self.last_ms, self._named = last_id, 0, None
-        elif not self._far_ids.believes(last_id, self._last_id):
+        elif not self._far_ids.accepts(last_id, self._last_id):
             return
         self.shown.show(last_id, last_ms)
         if self._last_id is None or last_id > self._last_id:
@@ -186,7 +186,7 @@ class WindowEnd:
         else:
             self._tail_end = end_id
             self._votes += end_id == self._last_id
-        self._judge(pace)
+        self._decide(pace)
 
     def newest_answered(self, query: Newest, found: Found, pace: Pace) -> str | None:
         """Take the newest trade that was named, or that none was. Return a sentence if it cannot be true."""
@@ -199,7 +199,7 @@ class WindowEnd:
                 pace.learn_lull(found.rows, found.lull_ms)
             self.shown.name(found.ids.last_id, found.last_ms, is_agreed=query.needs_agreement)
             self._named_newest(query, found.ids.last_id, found.last_ms, pace)
-        self._judge(pace)
+        self._decide(pace)
         return None if self.is_agreed else self._contradiction(found, pace)
 
     def failed(self, query: Query) -> None:
@@ -262,7 +262,7 @@ class WindowEnd:
         self.is_failed = True
         return reason
 
-    def _judge(self, pace: Pace) -> None:
+    def _decide(self, pace: Pace) -> None:
         if (held_id := self._held_id) is not None:
             # Only now is the exchange's time known: the host's clock may be hours away from it.
             self._agreed_id, self._held_id = held_id if self.shown.was_agreed(held_id, pace.now_ms) else None, None

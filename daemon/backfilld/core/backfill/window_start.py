@@ -190,7 +190,7 @@ class WindowStart:
     def _conclude(self) -> None:
         """Conclude which id is the first, once both answers are there or no other will come."""
         if self._remembered_id is not None and not self._awaits_first:
-            self._judge_remembered(self._remembered_id)
+            self._check_remembered(self._remembered_id)
         if self._since_id is None:
             if self._before_id is not None and not self._awaits_first:
                 self._follow_neighbour(self._before_id)
@@ -205,7 +205,7 @@ class WindowStart:
         elif (self._neighbour_was_named or self._neighbour_failed) and not self._neighbour_is_refused:
             self.to_ask.append(At(self._since_id - 1))
 
-    def _judge_remembered(self, first_id: int) -> None:
+    def _check_remembered(self, first_id: int) -> None:
         self._remembered_id = None
         if self._since_id == first_id:
             self.is_proven = True

@@ -11,10 +11,9 @@
     any        lost -> DETACHED
 
 An acknowledged subscription proves nothing; only a message does, or a page that has nothing more. After a death only a
-message does: JOINING -> DEAD until then. A hole is asked for
-in every state once it is older than REST is behind the stream, which is learned: an answer that lacks the rows is
-"not yet", and the next hole waits longer. A hole is given up that REST passes over for patience_s; what waits behind
-one that REST does not reach for UNREACHED_S is forgotten.
+message does: JOINING -> DEAD until then. A hole is asked for in every state once it is older than REST is behind the
+stream, which is learned: an answer that lacks the rows is "not yet", and the next hole waits longer. A hole is given up
+that REST passes over for patience_s; what waits behind one that REST does not reach for UNREACHED_S is forgotten.
 
 Owns the questions of one instrument. Never looks at a clock; must not know connections or channels.
 """
@@ -198,7 +197,7 @@ class Attachment:
         elif self.state is State.DEAD and ready and (self._opened_at or inf) + self.times.silence_s <= now:
             self.state, self._doubted_at = State.DOUBTED, now
         elif self.state is State.ATTACHED and why is Why.SILENCE:
-            self._judge_silence(is_dead=bool(ready), now=now)
+            self._note_silence(is_dead=bool(ready), now=now)
         return ready
 
     def passed_over(self, absent: IdRange, now: float) -> None:
@@ -293,7 +292,7 @@ class Attachment:
             case _:
                 return inf, Why.SILENCE
 
-    def _judge_silence(self, *, is_dead: bool, now: float) -> None:
+    def _note_silence(self, *, is_dead: bool, now: float) -> None:
         if is_dead and self._heard_at < self._asked_at:
             self.state, self._doubted_at = State.DOUBTED, now
         else:

@@ -19,10 +19,9 @@ class LiveInstrument:
     """One instrument: whether the stream brings it, how many trades were given out, from which id it goes on, and the
     newest of them.
 
-    ``lag_ms`` is how far the newest message lay behind its event, by the exchange's clock, and never below 0;
-    None before the first.
-    ``hole_since_s`` is how long the open hole has stood, None without one. ``is_silent``: REST has had trades that the
-    stream did not bring, and no message has come since.
+    ``lag_ms`` is how far the newest message lay behind its event, by the exchange's clock, and never below 0; None
+    before the first. ``hole_since_s`` is how long the open hole has stood, None without one. ``is_silent``: REST has
+    had trades that the stream did not bring, and no message has come since.
     """
 
     is_attached: bool

@@ -1,4 +1,4 @@
-"""Whether what is stored is complete and fresh: one judgement for the endpoint's /readyz and ``status --check``.
+"""Whether what is stored is complete and fresh: the same rule for the endpoint's /readyz and ``status --check``.
 
 Owns what lag means. A stream that is attached and lacks nothing lags as far as its newest message did behind its event,
 however quiet the market is: the daemon asks REST when a stream goes silent. Anything else is as old as the moment when

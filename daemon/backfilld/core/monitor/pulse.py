@@ -1,6 +1,6 @@
 """Whether a running pipeline is alive, for those who would start the process again: systemd, or a probe of /healthz.
 
-Owns what counts as a sign of life. The judgement is :mod:`backfilld.core.liveness`'s.
+Owns what counts as a sign of life. What follows from them is :mod:`backfilld.core.liveness`'s.
 """
 
 from backfilld.core.liveness import Liveness

@@ -30,8 +30,8 @@ class Attempt:
     whose file contradicts the exchange, with the reason. ``is_out_of_reach``: the exchange refuses to answer for the
     start of the window. ``needs_seams``: only the archive can prove the ends of the window. ``shown`` is the newest
     trade that the exchange has shown, ``support`` the answers that speak for rows; the next attempt shares both.
-    ``is_wary`` after answers that contradict each other.
-    ``listed_ms`` is when the exchange listed the symbol, None if it does not say.
+    ``is_wary`` after answers that contradict each other. ``listed_ms`` is when the exchange listed the symbol, None if
+    it does not say.
     """
 
     def __init__(

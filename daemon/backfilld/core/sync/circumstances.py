@@ -77,7 +77,7 @@ class Circumstances(SyncState):
         within_reach = sorted(day for day in asked if day_start_ms(day) >= reach_ms and not self._is_unanswered)
         self.archive_ends.hold(days, asked=within_reach, very_first=self.attempt.known_days.very_first)
 
-    def _judge_plan(self, now: Instant) -> None:
+    def _look_for_a_plan(self, now: Instant) -> None:
         """Decide at the beginning of a round whether another plan is due: the window may begin a day later, ids that an
         answer passed over may exist by now, and the archive may have published a day that it lacked."""
         known_days = self.attempt.known_days
@@ -138,7 +138,7 @@ class Circumstances(SyncState):
         plan, error = self.attempt.plan, self.attempt.error
         if error is None:
             return plan.is_done and (self._is_listed or self.is_unlisted)
-        # exchangeInfo judges whether a symbol is unknown.
+        # exchangeInfo decides whether a symbol is unknown.
         return not plan.is_waiting and not (self._is_described_next and is_unknown_symbol(error))
 
     def _prove(self) -> None:

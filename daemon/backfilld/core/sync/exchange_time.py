@@ -1,6 +1,6 @@
 """The exchange's time and day, by its answers, and whether the host's clock agrees.
 
-Owns the trust in a clock. One answer proves little: a proxy, a replica or a forger may stamp any date on it.
+Owns the trust in a clock. One answer proves little: a proxy or a broken server may stamp any date on it.
 
     unheard   no answer has named a time; the host's clock stands in
     heard     the clock runs from the exchange's answers; an answer within STEP_MS of it corrects it
@@ -22,7 +22,7 @@ STEP_MS = 60_000
 INSISTENCE_MS = 600_000
 """How long, in ms, answers must insist on another day than the host's before a running clock follows them."""
 
-WITNESSES = 2
+AGREEING = 2
 """How many answers must agree before a time or a day is believed: one may come from a single broken server."""
 
 
@@ -66,21 +66,21 @@ class ExchangeTime:
 
     @property
     def is_doubted(self) -> bool:
-        """Whether the last answer named another time than the clock's, and no second one has judged it yet."""
+        """Whether the last answer named another time than the clock's, and no second one has come yet."""
         return len(self._doubt) == 1
 
     def agreed_day(self, local_ms: float) -> date | None:
-        """The day on which the exchange and the host agree, by WITNESSES answers and now; None while they do not."""
+        """The day on which the exchange and the host agree, by AGREEING answers and now; None while they do not."""
         if self._agreed is None or self._doubt:
             return None
-        day, witnesses = self._agreed
-        return day if witnesses >= WITNESSES and day == self.day_at(local_ms) else None
+        day, answers = self._agreed
+        return day if answers >= AGREEING and day == self.day_at(local_ms) else None
 
     def _heard_of_a_step(self, stamp: Stamp, wall_ms: float) -> None:
         if self._doubt and _contradict(self._doubt[0], stamp):
             self._doubt.clear()
         self._doubt.append(stamp)
-        if len(self._doubt) >= WITNESSES and self._may_step(wall_ms):
+        if len(self._doubt) >= AGREEING and self._may_step(wall_ms):
             self._doubt.clear()
             self._follow(stamp)
 

@@ -276,7 +276,7 @@ class InstrumentSync(Circumstances):
 
     def _begin_round(self, now: Instant) -> None:
         """Ask again, or plan again."""
-        self._judge_plan(now)
+        self._look_for_a_plan(now)
         if not self.is_planned:
             self._load(now)
             return

@@ -14,8 +14,8 @@ MOST_DIGITS = 2
 MOST_UNITS = 60
 """The longest interval, in its unit: the exchange names 1 to 10."""
 FASTEST, SLOWEST = 10.0, 0.01
-"""A named limit must lie within these multiples of the documented pace. Beyond them it is a fault or a lie, and the
-bound is used: a larger one would risk a ban, a smaller one would stop us for good."""
+"""A named limit must lie within these multiples of the documented pace. Beyond them it is wrong, and the bound is
+used: a larger one would risk a ban, a smaller one would stop us for good."""
 MOST_REQUESTS = 10**9
 """The largest believable limit of requests regardless of weight."""
 

@@ -22,7 +22,7 @@ CAUTION_MS = 10 * MINUTE_MS
 """How long a ban makes us careful after its end; twice as long after the second within a day."""
 LEAST_CAUTION = 0.125
 LONGEST_PAUSE_MS = 3 * DAY_MS
-"""The exchange bans for three days at most. A longer pause is a fault or a lie, and the bound is used."""
+"""The exchange bans for three days at most. A longer pause is wrong, and the bound is used."""
 MOST_BANS = 16
 """How many bans of a day are remembered: after three of them the caution grows no more."""
 
@@ -44,7 +44,7 @@ class Pauses:
         self.bans = list(bans)
         self.until_ms = until_ms
         self.reason = reason
-        self._absences = int(reason is Reason.BLOCKED)
+        self._blocks = int(reason is Reason.BLOCKED)
         self._needs_probe = reason is not None
         self._probe: object = None
         self._probe_lost_ms = float("-inf")
@@ -55,8 +55,8 @@ class Pauses:
         self._probe = None
         if until_ms is None:
             is_new = now_ms >= self.until_ms
-            self._absences += is_new
-            until_ms = now_ms + min(LONGEST_SILENCE_MS, SILENCE_MS * 2 ** min(8, max(0, self._absences - 1)))
+            self._blocks += is_new
+            until_ms = now_ms + min(LONGEST_SILENCE_MS, SILENCE_MS * 2 ** min(8, max(0, self._blocks - 1)))
         until_ms = min(until_ms, now_ms + LONGEST_PAUSE_MS)
         if reason is Reason.BANNED:
             if not (self.bans and self.bans[-1] > now_ms):
@@ -86,7 +86,7 @@ class Pauses:
         self._probe = None
         if accepted:
             self._needs_probe = False
-            self._absences = 0
+            self._blocks = 0
             self.reason = None
 
     def caution(self, now_ms: float) -> float:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 MOST_TIMES = 15
 """The largest weight that headers can teach, in documented weights. The exchange doubled its weights at times; a larger
-one would be a lie that stops us."""
+one is wrong, and would stop us."""
 LESSONS = 8
 """Steps of the header, all alike and none smaller, that teach a larger weight."""
 

@@ -1,4 +1,4 @@
-"""Whether it is live: the verdict over all, and a row for each instrument.
+"""Whether it is live: one sentence for all, and a row for each instrument.
 
 Owns the words of the first section of the page.
 """
@@ -47,7 +47,7 @@ def verdict(view: View) -> tuple[str, str]:
 
 
 def of_head(view: View) -> Parts:
-    """The verdict and the time of the page."""
+    """The sentence for all, and the time of the page."""
     mood, sentence = verdict(view)
     return {"verdict": tag("span", sentence, class_=mood), "now": Markup(f"{moment(view.daemon.wall_ms)} UTC")}
 

@@ -105,7 +105,7 @@ class Watch:
             await trio.sleep(1)
 
     async def _gather_weight(self) -> None:
-        async with aclosing(self._pipeline.room.statistics.eventual_values()) as values:
+        async with aclosing(self._pipeline.governor.statistics.eventual_values()) as values:
             async for budgets in values:
                 for pool, each in budgets.items():
                     seen = WeightWindow(each.window_ms, each.own, each.clients, each.others, each.limit)

@@ -52,8 +52,8 @@ _LONGEST_LINE_BYTES = 4096
 def trade_frames(path: Path) -> Generator[pl.DataFrame, None, None]:
     """The trades of every CSV in the zip, in the order of the file, their values checked. Close it when you end early.
 
-    Raises ArchiveError for a zip that is cut or damaged, which may show only after the last frame, and for a CSV that
-    is none of trades; StoreError if the disk refuses.
+    Raises ArchiveError for a zip that is cut or damaged, which may show only after the last frame, and for a CSV
+    that is not one of trades; StoreError if the disk refuses.
     """
     with translated(path, "read"), opened(path) as archive:
         for member in csvs(archive, path):
@@ -77,7 +77,7 @@ def _frames(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> It
 
 
 def _blocks(packed: IO[bytes], *, has_header: bool) -> Iterator[bytes]:
-    """The text without its header in blocks that end where a line ends: each is parsed for itself, on this thread."""
+    """The text without its header in blocks that end where a line ends: each is parsed for itself."""
     rest, is_first = b"", True
     while chunk := packed.read(BLOCK_BYTES):
         text = rest + chunk

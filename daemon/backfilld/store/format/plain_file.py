@@ -1,4 +1,4 @@
-"""A whole plain day file in memory, judged without Arrow: is it as it was written, and do its pages decode to no more
+"""A whole plain day file in memory, checked without Arrow: is it as it was written, and do its pages decode to no more
 than a row group can have?
 
 Owns the short way alone, as :mod:`backfilld.store.format.plain_footer` does: only pages with headers as

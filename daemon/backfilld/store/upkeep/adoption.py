@@ -19,7 +19,7 @@ from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import ADOPTED, day_starts
 from backfilld.core.frame import SCHEMA
 from backfilld.core.merge import deduplicate, merge
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, day_of
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, MS_PER_DAY, day_of
 from backfilld.errors import StoreError
 from backfilld.store.format.footer import METADATA_KEY, UntrustedFile
 from backfilld.store.manager import BackfillCacheManager
@@ -173,9 +173,9 @@ def _by_day(trades: pl.DataFrame) -> Iterator[tuple[date, pl.DataFrame]]:
     if trades.is_empty():
         return
     time = pl.when(MARKER).then(None).otherwise("T").forward_fill().backward_fill().fill_null(pl.col("T"))
-    dated = trades.with_columns(_day=time // 86_400_000)
+    dated = trades.with_columns(_day=time // MS_PER_DAY)
     for rows in dated.partition_by("_day", maintain_order=True):
-        yield day_of(int(rows["_day"][0]) * 86_400_000), rows.drop("_day")
+        yield day_of(int(rows["_day"][0]) * MS_PER_DAY), rows.drop("_day")
 
 
 def _refuse_strangers(manager: BackfillCacheManager, day: date, rows: pl.DataFrame) -> None:

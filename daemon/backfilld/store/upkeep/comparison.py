@@ -1,4 +1,4 @@
-"""A day file against the published file of the day, row by row at bounded memory. Reads, judges, and changes nothing.
+"""A day file against the published file of the day, row by row at bounded memory. Reads, and changes nothing.
 
 Owns which differences count against us: rows that differ and ids that we lack. Ids that the archive lacks, rows of it
 that cannot be trades or are another day's, and conflicts that REST has decided already, do not.

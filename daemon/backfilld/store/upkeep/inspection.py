@@ -1,4 +1,4 @@
-"""Is a day file what it says, and do neighbouring files join? Reads, judges, and changes nothing.
+"""Is a day file what it says, and do neighbouring files join? Reads, and changes nothing.
 
 Owns the rules of ``backfilld verify``. A finding is a value, so that a repair can act on it.
 """
@@ -34,10 +34,10 @@ Kind = Literal[
     "certificate", "digest", "incomplete", "chain", "differs", "missing", "conflict",
 ]  # fmt: skip
 """What can be wrong: the file is none of ours, or not whole; the disk refuses to read it; no key opens it; it is plain
-where encryption is on; a newer program wrote it; bytes changed; ids descend, or
-repeat; a time is of another day; a price or quantity is not a number; ids are missing; the certificate contradicts the
-rows; the rows are others than were sealed; a day is over and not sealed; two days do not join; the published file has
-other rows, or rows that are not stored; the cache and the bucket have other rows."""
+where encryption is on; a newer program wrote it; bytes changed; ids descend, or repeat; a time is of another day; a
+price or quantity is not a number; ids are missing; the certificate contradicts the rows; the rows are others than were
+sealed; a day is over and not sealed; two days do not join; the published file has other rows, or rows that are not
+stored; the cache and the bucket have other rows."""
 
 _FIELDS = (
     "rows",
@@ -85,9 +85,9 @@ class Inspected:
 def inspect_day(
     path: Path, day: date, instrument: Instrument, journal: Path | None = None, *, keys: KeyRing = NO_KEYS
 ) -> Inspected | None:
-    """Read all of a day file and judge it, a row group at a time; None if there is no such file (any more). What a
+    """Read and check all of a day file, a row group at a time; None if there is no such file (any more). What a
     ``journal`` adds to it counts as stored."""
-    found, size = _Verdict(instrument, day), 0
+    found, size = _Gathered(instrument, day), 0
     try:
         size = path.lstat().st_size
         with DayReader(path, day, instrument, keys) as reader:
@@ -150,7 +150,7 @@ def _joint(earlier: Inspected, before: Certificate, later: Inspected, after: Cer
 
 
 @dataclass(slots=True)
-class _Verdict:
+class _Gathered:
     """What has been found of a file so far."""
 
     instrument: Instrument
@@ -163,7 +163,7 @@ class _Verdict:
         self.findings.append(Finding(self.instrument, self.day, kind, sentence, ids))
 
 
-def _inspect(reader: DayReader, found: _Verdict) -> None:
+def _inspect(reader: DayReader, found: _Gathered) -> None:
     if not reader.is_as_written():
         found.add("altered", "its bytes are not those that were written")
     rows = _Rows(found)
@@ -178,7 +178,7 @@ def _inspect(reader: DayReader, found: _Verdict) -> None:
         )
 
 
-def _inspect_journal(path: Path, journal: Path, found: _Verdict, keys: KeyRing) -> None:
+def _inspect_journal(path: Path, journal: Path, found: _Gathered, keys: KeyRing) -> None:
     """Read every record. A journal that cannot be read is moved aside by the daemon, which fetches its rows again."""
     try:
         with reading_journal(journal, keys) as records:
@@ -193,9 +193,9 @@ def _inspect_journal(path: Path, journal: Path, found: _Verdict, keys: KeyRing) 
 
 
 class _Rows:
-    """Judges the rows as they come, and gathers what the certificate must say of them."""
+    """Checks the rows as they come, and gathers what the certificate must say of them."""
 
-    def __init__(self, found: _Verdict) -> None:
+    def __init__(self, found: _Gathered) -> None:
         self._found = found
         self._last = pl.Series("a", [], pl.Int64())
         self.ascending = True

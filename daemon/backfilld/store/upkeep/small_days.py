@@ -64,9 +64,9 @@ def groups_of(files: Iterable[tuple[DayFile, int]]) -> Iterator[list[DayFile]]:
 
 
 def inspect_days(files: Sequence[DayFile], keys: KeyRing = NO_KEYS) -> list[Inspected | None]:
-    """The verdict on each file as :func:`inspect_day` gives it; None where there is no such file (any more)."""
-    verdicts: dict[int, Inspected] = dict(_good_ones(files, keys))
-    return [verdicts[place] if place in verdicts else inspect_day(*file, keys=keys) for place, file in enumerate(files)]
+    """What :func:`inspect_day` finds of each file; None where there is no such file (any more)."""
+    found: dict[int, Inspected] = dict(_good_ones(files, keys))
+    return [found[place] if place in found else inspect_day(*file, keys=keys) for place, file in enumerate(files)]
 
 
 def _good_ones(files: Sequence[DayFile], keys: KeyRing) -> Iterator[tuple[int, Inspected]]:
