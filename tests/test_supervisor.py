@@ -32,7 +32,7 @@ from tests.fakes import (
     mangle,
     refuse,
 )
-from tests.pipelines import later, stopped, world_of
+from tests.pipelines import World, later, stopped, world_of
 
 WORKERS = pytest.mark.parametrize("workers", [1, 4])
 """With one fetcher a dying actor also raises its neighbour's BrokenResourceError, with four it hides."""
@@ -227,16 +227,21 @@ async def test_a_save_that_hangs_is_abandoned_within_the_grace_and_said(autojump
     assert trio.current_time() <= 5.3
 
 
-async def test_a_save_in_progress_outlives_a_second_signal(autojump_clock: MockClock) -> None:
-    world = world_of(3000, grace_s=50.0, checkpoint_s=1.0)
-    world.store.delay_s = 10.0
+async def run_until_second_signal(world: World, first_s: float) -> None:
+    """Run a pipeline that is stopped after ``first_s``, and cancelled a second later."""
     pipeline = world.pipeline()
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(later, 2.0, stopped, pipeline)
-            nursery.start_soon(later, 3.0, lambda _: scope.cancel(), pipeline)
+            nursery.start_soon(later, first_s, stopped, pipeline)
+            nursery.start_soon(later, first_s + 1, lambda _: scope.cancel(), pipeline)
             await run_pipeline(pipeline)
     assert scope.cancelled_caught
+
+
+async def test_a_save_in_progress_outlives_a_second_signal(autojump_clock: MockClock) -> None:
+    world = world_of(3000, grace_s=50.0, checkpoint_s=1.0)
+    world.store.delay_s = 10.0
+    await run_until_second_signal(world, first_s=2.0)
     assert 3.0 < trio.current_time() < 12.0
     assert len(world.store.ids(BTC)) > 0
 
@@ -261,13 +266,7 @@ async def test_no_answer_is_waited_for_in_the_second_half_of_the_grace(autojump_
 async def test_a_second_signal_cancels_at_once(workers: int, autojump_clock: MockClock) -> None:
     world = world_of(workers=workers, grace_s=1000.0)
     world.exchange.mute = True
-    pipeline = world.pipeline()
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(later, 3.0, stopped, pipeline)
-            nursery.start_soon(later, 4.0, lambda _: scope.cancel(), pipeline)
-            await run_pipeline(pipeline)
-    assert scope.cancelled_caught
+    await run_until_second_signal(world, first_s=3.0)
     assert trio.current_time() == 4.0
     assert world.exchange.open_connections == 0
 

@@ -22,7 +22,7 @@ from backfilld.actors.live_messages import (
 from backfilld.actors.publisher import REMEMBERED_S, run_publisher
 from backfilld.core.model import IdRange
 from tests.core.live.test_sequence import trade
-from tests.fakes import BTC, ETH
+from tests.fakes import BTC, ETH, drained
 
 Inbox = trio.MemorySendChannel[PublisherMessage]
 
@@ -44,15 +44,6 @@ async def subscribed(inbox: Inbox, from_id: int | None, room: float = math.inf) 
     await inbox.send(Subscribed(BTC, from_id, send))
     await wait_all_tasks_blocked()
     return receive
-
-
-def drained(frames: trio.MemoryReceiveChannel[Frame]) -> list[Frame]:
-    got: list[Frame] = []
-    while True:
-        try:
-            got.append(frames.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return got
 
 
 def ids(frames: list[Frame]) -> list[int]:

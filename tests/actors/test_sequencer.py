@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import pytest
 import trio
@@ -54,9 +53,8 @@ from backfilld.core.sync.spec import LiveSpec, RunSpec
 from backfilld.errors import RateLimited, TransientError, UnexpectedAnswer
 from backfilld.ports import StreamBatch
 from tests.core.live.test_sequence import trade
-from tests.fakes import BTC, ETH
+from tests.fakes import BTC, ETH, drained
 
-T = TypeVar("T")
 NOW_MS = trade(100_000).T
 URLS = dict.fromkeys(Market, ("ws://first", "ws://second"))
 
@@ -125,17 +123,8 @@ class Desk:
 
     def out(self) -> list[int]:
         """The ids that went to the subscribers since this was last asked."""
-        got = taken(self.published)
+        got = drained(self.published)
         return [each.a for message in got if isinstance(message, TradesSequenced) for each in message.trades]
-
-
-def taken(channel: trio.MemoryReceiveChannel[T]) -> list[T]:
-    got: list[T] = []
-    while True:
-        try:
-            got.append(channel.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return got
 
 
 @pytest.fixture
@@ -150,14 +139,14 @@ async def test_trades_go_to_subscribers_at_once_and_gathered_to_the_merger_and_t
     await desk.hear(name, 10)
     await desk.hear(name, 11, 12)
     assert desk.out() == [10, 11, 12]
-    assert taken(desk.pages) == []
+    assert drained(desk.pages) == []
     await trio.sleep(1)
-    (message,) = taken(desk.pages)
+    (message,) = drained(desk.pages)
     assert isinstance(message, PagesStreamed)
     (page,) = message.pages
     assert page.trades["a"].to_list() == [10, 11, 12]
     assert page.source == STREAM
-    followed, arrived = taken(desk.events)
+    followed, arrived = drained(desk.events)
     assert followed == SyncEvent(BTC, IsFollowed())
     assert isinstance(arrived, SyncEvent)
     assert isinstance(arrived.event, Arrived)
@@ -215,11 +204,11 @@ async def test_a_hole_that_rest_passes_over_is_given_up_and_everybody_learns_it(
     await desk.hear(name, 12)
     for _ in range(200):
         await trio.sleep(0.2)
-        for job in taken(desk.jobs):
+        for job in drained(desk.jobs):
             error = UnexpectedAnswer("rows from 12", absent=(10, 11))
             await desk.tell(JobFailed(job, error, Spent()))
-    assert SyncEvent(BTC, PassedOver(IdRange(10, 11))) in taken(desk.events)
-    published = taken(desk.published)
+    assert SyncEvent(BTC, PassedOver(IdRange(10, 11))) in drained(desk.events)
+    published = drained(desk.published)
     assert HoleGivenUp(BTC, IdRange(10, 11)) in published
     assert desk.shown.value.holes_given_up == 1
 
@@ -269,11 +258,11 @@ async def test_a_stream_that_rest_contradicts_again_and_again_is_followed_no_mor
         assert isinstance(job.query, Tail)
         assert job.query.first_id == 10
     assert BTC not in desk.shown.value.instruments
-    assert SyncEvent(BTC, Contradicted(IdRange(11, 11))) in taken(desk.events)
-    assert [each.instrument for each in taken(desk.published) if isinstance(each, Unfollow)] == [BTC]
+    assert SyncEvent(BTC, Contradicted(IdRange(11, 11))) in drained(desk.events)
+    assert [each.instrument for each in drained(desk.published) if isinstance(each, Unfollow)] == [BTC]
     await desk.hear(name, 13)
     await desk.tell(SyncAction(BTC, Offer(14)))
-    assert taken(desk.published) == []
+    assert drained(desk.published) == []
 
 
 async def test_a_question_that_fails_is_put_again(autojump_clock: MockClock, desk: Desk) -> None:
@@ -297,7 +286,7 @@ async def test_the_pages_of_a_long_hole_follow_each_other_without_a_look_at_the_
         await desk.answer(*range(first_id, first_id + 1000))
     assert trio.current_time() == began
     assert desk.out() == list(range(10, 50_011))
-    assert taken(desk.jobs) == []
+    assert drained(desk.jobs) == []
 
 
 async def test_a_ban_during_a_hole_gives_nothing_up(autojump_clock: MockClock, desk: Desk) -> None:
@@ -306,7 +295,7 @@ async def test_a_ban_during_a_hole_gives_nothing_up(autojump_clock: MockClock, d
     refused = 0
     for _ in range(600):
         await trio.sleep(1)
-        for job in taken(desk.jobs):
+        for job in drained(desk.jobs):
             refused += 1
             await desk.tell(JobFailed(job, RateLimited("banned", retry_after_s=300.0, banned=True), Spent()))
     assert refused <= 600 / LONGEST_PAUSE_S + 1
@@ -332,7 +321,7 @@ async def test_an_instrument_that_no_address_brings_does_not_end_the_connections
             opened = newest
             await desk.tell(StreamOpened(newest))
         await desk.tell(StreamHeard(newest, StreamBatch({ETH: [trade(10 + second)]})))
-        for job in taken(desk.jobs):
+        for job in drained(desk.jobs):
             assert isinstance(job, FetchJob)
             page = frame_of([trade(job.query.first_id)])  # type: ignore[union-attr]
             await desk.tell(PageFetched(job.instrument, page), JobAnswered(job, NOTHING, Spent()))
@@ -349,7 +338,7 @@ async def test_other_settings_add_and_remove_instruments_without_a_new_connectio
     await desk.attached()
     await desk.tell(SpecChanged(spec_of(BTC, ETH)))
     await desk.tell(SpecChanged(spec_of(ETH)))
-    assert taken(desk.commands[0]) == [Resubscribe(more=(ETH,)), Resubscribe(less=(BTC,))]
+    assert drained(desk.commands[0]) == [Resubscribe(more=(ETH,)), Resubscribe(less=(BTC,))]
     assert len(desk.started) == 1
 
 
@@ -362,7 +351,7 @@ async def test_a_merger_that_takes_nothing_keeps_no_subscriber_waiting(
         await desk.hear(name, each)
         await trio.sleep(0.5)
     assert desk.out() == list(range(10, 40))
-    arrived = [each for each in taken(desk.events) if isinstance(each, SyncEvent) and isinstance(each.event, Arrived)]
+    arrived = [each for each in drained(desk.events) if isinstance(each, SyncEvent) and isinstance(each.event, Arrived)]
     assert len(arrived) == 1, "the others are not on their way yet"
     got: list[int] = []
     with trio.move_on_after(60):
@@ -378,7 +367,7 @@ async def test_the_stop_hands_over_what_was_gathered_and_ends_connections(
     name = await desk.attached()
     await desk.hear(name, 10, 11)
     await desk.tell(StopRequested())
-    (message,) = taken(desk.pages)
+    (message,) = drained(desk.pages)
     assert isinstance(message, PagesStreamed)
     (page,) = message.pages
     assert page.trades["a"].to_list() == [10, 11]
@@ -400,7 +389,7 @@ async def test_sixty_quiet_futures_cost_at_most_sixty_weight_in_any_minute_from_
     asked_at: list[float] = []
     for _ in range(660):
         await trio.sleep(1)
-        for job in taken(desk.jobs):
+        for job in drained(desk.jobs):
             asked_at.append(trio.current_time())
             await desk.tell(JobAnswered(job, NOTHING, Spent()))  # type: ignore[arg-type]
     assert desk.shown.value.attached == 60

@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.world import BTC, Daemon, exchange_at, generated
 from tests.faults.world import (
+    LIVELY,
     Injection,
     Running,
     Traced,
@@ -21,10 +22,6 @@ from tests.faults.world import (
     started_under,
     until,
 )
-
-Mount = Callable[[Path, str], Path]
-
-LIVELY = {"POLL_SECONDS": "0.3", "CHECKPOINT_SECONDS": "0.3"}
 
 
 def directory_of(daemon: Daemon) -> Path:

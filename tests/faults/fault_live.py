@@ -1,7 +1,6 @@
 """Live while the disk is full: followers get every trade meanwhile, and the file has all of them afterwards."""
 
 import signal
-from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -18,13 +17,13 @@ from tests.e2e.test_live import (
 )
 from tests.e2e.world import BTC
 from tests.effort import effort
-from tests.faults.world import running
+from tests.faults.world import Mount, fill, running
 
 FULL_S = float(effort(quick=15, thorough=60))
 
 
 async def test_a_disk_that_is_full_for_a_while_holds_up_no_follower_and_loses_nothing(
-    place: Path, mount: Callable[[Path, str], Path]
+    place: Path, mount: Mount
 ) -> None:
     async with live_exchange(300) as exchange:
         daemon = streamed(exchange, mount(place / "disk", "4m") / "cache")
@@ -54,13 +53,3 @@ async def test_a_disk_that_is_full_for_a_while_holds_up_no_follower_and_loses_no
         stored = daemon.stored()
         assert stored["a"][-1] >= ids[-1]
         assert_equals_tape(daemon, len(ids))
-
-
-def fill(path: Path) -> None:
-    """Leave no room."""
-    with path.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            return

@@ -13,29 +13,16 @@ import trio
 
 from tests.e2e.world import BTC, Daemon, exchange_at, generated, trade_requests
 from tests.faults.world import (
+    LIVELY,
+    Mount,
     Running,
     assert_exact,
     assert_sound,
+    fill,
     roomy,
     rows_on_disk,
     running,
 )
-
-Mount = Callable[[Path, str], Path]
-
-LIVELY = {"POLL_SECONDS": "0.3", "CHECKPOINT_SECONDS": "0.3"}
-
-
-def fill(disk: Path) -> Path:
-    """Take all the room there is on the disk with a file, and return it."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            pass
-    return ballast
 
 
 async def test_a_disk_of_5_mb_that_fills_and_is_emptied(place: Path, mount: Mount) -> None:
@@ -46,7 +33,7 @@ async def test_a_disk_of_5_mb_that_fills_and_is_emptied(place: Path, mount: Moun
         daemon = Daemon(exchange, disk / "cache", LIVELY)
         async with running(daemon, place=place) as run:
             await run.until_rows(20_000)
-            ballast = fill(disk)
+            fill(disk / "ballast")
             await run.until_said("disk_failed")
             await _until_no_more_requests(daemon)
             rss_bytes, asked = run.rss_bytes(), len(exchange.requests)
@@ -55,7 +42,7 @@ async def test_a_disk_of_5_mb_that_fills_and_is_emptied(place: Path, mount: Moun
             assert len(exchange.requests) == asked
             assert run.rss_bytes() - rss_bytes < 20 * 2**20
             assert rows_on_disk(daemon) == stored
-            ballast.unlink()
+            (disk / "ballast").unlink()
             await run.until_said("disk_recovered")
             await run.until_said("backfill_completed", timeout_s=60)
             assert_logged_once(run, "No space left on device")
@@ -92,7 +79,7 @@ async def test_a_single_run_on_a_disk_of_5_mb_that_is_full(place: Path, mount: M
         daemon = Daemon(exchange, disk / "cache", LIVELY)
         async with running(daemon, "--once", place=place) as run:
             await run.until_rows(5_000)
-            fill(disk)
+            fill(disk / "ballast")
             assert await run.ended() == 1
             assert run.stderr.count("\n") == 1
             assert "No space left on device" in run.stderr

@@ -1,7 +1,7 @@
 """SIGTERM in every state: the process is gone within its grace, and says what it could not save."""
 
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +10,13 @@ import trio
 
 from binance_simulator import Exchange, ExchangeOptions, Fault, FaultPlan, Pool
 from tests.e2e.world import BTC, Daemon, exchange_at, generated, trade_requests
-from tests.faults.fault_places import fill
 from tests.faults.world import (
     Injection,
+    Mount,
     Running,
     Traced,
     assert_sound,
+    fill,
     injected,
     roomy,
     rows_on_disk,
@@ -26,8 +27,6 @@ from tests.faults.world import (
 GRACE_S = 3.0
 MARGIN_S = 1.0
 SETTINGS = {"GRACE_SECONDS": str(GRACE_S), "POLL_SECONDS": "0.3", "CHECKPOINT_SECONDS": "60"}
-
-Mount = Callable[[Path, str], Path]
 
 
 @asynccontextmanager
@@ -160,7 +159,7 @@ async def test_while_the_disk_is_full(place: Path, mount: Mount) -> None:
     """The last try comes to nothing: said, with exit 1 and the number of trades."""
     disk = mount(place / "disk", "5m")
     async with _downloading(place, cache=disk) as run:
-        fill(disk)
+        fill(disk / "ballast")
         await _terminated(run, expected=1)
         assert "No space left on device" in run.stderr
         (lost,) = run.said("trades_unsaved")

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,11 @@ import trio
 from binance_simulator import ExchangeOptions, Pool
 from tests.e2e.world import TODAY, Daemon, ended
 
+Mount = Callable[[Path, str], Path]
+"""Mounts a small disk of this size at a path."""
+
+LIVELY = {"POLL_SECONDS": "0.3", "CHECKPOINT_SECONDS": "0.3"}
+
 ROOMY = ExchangeOptions(limits={Pool.SPOT: 1_000_000})
 """An exchange that never refuses: many runs share a minute."""
 
@@ -24,6 +29,13 @@ ROOMY = ExchangeOptions(limits={Pool.SPOT: 1_000_000})
 def roomy(**changed: Any) -> ExchangeOptions:
     """The same, changed."""
     return replace(ROOMY, **changed)
+
+
+def fill(path: Path) -> None:
+    """Take all the room that the disk has, with a file at ``path``."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
 
 
 async def until(holds: Callable[[], object], timeout_s: float = 30, every_s: float = 0.02) -> None:

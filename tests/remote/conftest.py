@@ -3,7 +3,9 @@
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
+from typing import TypeVar
 from urllib.request import Request, urlopen
 
 import obstore
@@ -16,36 +18,31 @@ from tests.remote.azurite import Azurite
 from tests.remote.azurite import running as azurite_running
 from tests.remote.radosgw import ACCESS_KEY, REGION, SECRET_KEY, Radosgw, running
 
+T = TypeVar("T")
 BUCKET = "tape"
 
 
 @pytest.fixture(scope="session")
 def radosgw() -> Iterator[Radosgw]:
     """A real S3 server with one bucket; the tests that need it are skipped, with the reason, where there is none."""
-    try:
-        context = running()
-        server = context.__enter__()
-    except Unavailable as reason:
-        pytest.skip(f"no S3 server: {reason}")
-    try:
+    with ExitStack() as stack:
+        server = _started(stack, running(), "S3 server")
         make_bucket(server, BUCKET)
         yield server
-    finally:
-        context.__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:
     """A server of Azure's blob storage; the tests that need it are skipped, with the reason, where there is none."""
+    with ExitStack() as stack:
+        yield _started(stack, azurite_running(), "server of Azure's")
+
+
+def _started(stack: ExitStack, server: AbstractContextManager[T], what: str) -> T:
     try:
-        context = azurite_running()
-        server = context.__enter__()
+        return stack.enter_context(server)
     except Unavailable as reason:
-        pytest.skip(f"no Azure: {reason}")
-    try:
-        yield server
-    finally:
-        context.__exit__(None, None, None)
+        pytest.skip(f"no {what}: {reason}")
 
 
 def make_bucket(server: Radosgw, name: str) -> None:

@@ -28,17 +28,17 @@ def tree_of(process: int) -> Iterator[int]:
 
 def shown_by_ps(process: int) -> list[bytes]:
     """The command lines of a process and of all that it started."""
-    found = []
-    for each in tree_of(process):
-        with suppress(OSError):
-            found.append(Path(f"/proc/{each}/cmdline").read_bytes())
-    return found
+    return _of_tree(process, "cmdline")
 
 
 def environments(process: int) -> list[bytes]:
     """What stands in the environments of a process and of all that it started."""
+    return _of_tree(process, "environ")
+
+
+def _of_tree(process: int, name: str) -> list[bytes]:
     found = []
     for each in tree_of(process):
         with suppress(OSError):
-            found.append(Path(f"/proc/{each}/environ").read_bytes())
+            found.append(Path(f"/proc/{each}/{name}").read_bytes())
     return found
