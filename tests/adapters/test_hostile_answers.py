@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from backfilld.adapters import binance_rest
 from backfilld.adapters.answer import Answer, headers_in
-from backfilld.adapters.binance_answers import LARGEST_ID, MOST_SYMBOLS, decode_info, decode_trades
+from backfilld.adapters.binance_answers import MOST_SYMBOLS, decode_info, decode_trades
 from backfilld.adapters.binance_refusals import LONGEST_PAUSE_S, MOST_USED_WEIGHTS, pause_of, refusal_in, usage_of
 from backfilld.adapters.binance_rest import opener
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, Instrument, Market
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, Instrument, Market
 from backfilld.core.weight.limits import Limit
 from backfilld.errors import (
     ExchangeError,
@@ -252,7 +252,7 @@ async def test_a_strange_answer_is_transient_once_the_host_has_answered_well(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"a": LARGEST_ID + 1}, {"l": 10**400}, {"T": LATEST_MS + 1}, {"a": -2}, {"a": 1.5}, {"T": -1}],
+    [{"a": MAX_ID + 1}, {"l": 10**400}, {"T": LATEST_MS + 1}, {"a": -2}, {"a": 1.5}, {"T": -1}],
     ids=str,
 )
 def test_numbers_beyond_all_bounds_are_not_rows(changed: dict[str, Any]) -> None:

@@ -59,13 +59,13 @@ async def received(chunks: AsyncIterable[bytes], limit: int) -> bytes:
     async for chunk in iterator:
         size += len(chunk)
         if size > limit:
-            await _abandoned(iterator)
+            await abandon(iterator)
             raise _too_large(limit)
         parts.append(chunk)
     return b"".join(parts)
 
 
-async def _abandoned(chunks: AsyncIterator[bytes]) -> None:
+async def abandon(chunks: AsyncIterator[bytes]) -> None:
     """Let the generators that the HTTP library reads through end: one that is left in its middle is reported as leaked.
 
     The next wait for bytes is cancelled, and with it all of them; what is buffered by then is bounded by the library.

@@ -3,7 +3,6 @@
 S3's ListObjects, version 1. Owns its address, its pages and their bounds. No request costs any request weight.
 """
 
-import random
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from xml.sax.saxutils import unescape
 import httpx
 import trio
 
+from backfilld.adapters.archive_retry import persistently
 from backfilld.core.markets import RULES
 from backfilld.core.model import Instrument, Market
 from backfilld.core.retry import Backoff
@@ -90,17 +90,7 @@ class ArchiveListing:
 
     async def _page(self, query: str) -> bytes:
         """One page, asked for again after what time may mend."""
-        failures, began_s = 0, trio.current_time()
-        while True:
-            try:
-                return await self._answer(f"{self._url}/?{query}")
-            except TransientError:
-                failures += 1
-                jitter = random.random()  # noqa: S311 - it only spreads requests
-                wait_s = BACKOFF.wait_s(failures, trio.current_time() - began_s, jitter)
-                if wait_s is None:
-                    raise
-            await trio.sleep(wait_s)
+        return await persistently(lambda: self._answer(f"{self._url}/?{query}"), BACKOFF)
 
     async def _answer(self, address: str) -> bytes:
         reason = f"it did not come within {MOST_PAGE_S:g} s"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 import trio
 
+from backfilld.adapters.answer import abandon
 from backfilld.core.retry import Backoff
 from backfilld.errors import ExchangeError
 
@@ -81,8 +82,5 @@ async def chunks_of(answer: httpx.Response) -> "AsyncIterator[AsyncIterator[byte
     try:
         yield chunks
     except ExchangeError:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            async for _ in chunks:
-                pass
+        await abandon(chunks)
         raise

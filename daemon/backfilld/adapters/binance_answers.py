@@ -14,26 +14,20 @@ import polars as pl
 
 from backfilld.core.backfill.outcome import UNKNOWN_SYMBOL
 from backfilld.core.frame import SCHEMA
-from backfilld.core.model import EARLIEST_MS, LATEST_MS
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID
 from backfilld.core.text import plain
-from backfilld.core.weight.limits import INTERVAL_MS, Limit
+from backfilld.core.weight.limits import INTERVAL_MS, MOST_LIMITS, MOST_UNITS, Limit
 from backfilld.errors import ExchangeError, RequestRejected, TransientError, UnexpectedAnswer
 from backfilld.ports import MarketInfo
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
-MOST_LIMITS = 16
-"""Limiters of exchangeInfo that are read; it names four."""
-
 MOST_SYMBOLS = 20_000
 """Symbols of one exchangeInfo; spot lists some 3,500 with all that trade no more."""
 
 MOST_LIMIT = 10_000_000
 """The largest limit of a limiter that is believed: the largest in use is 300,000."""
-
-LARGEST_ID = 2**53
-"""An aggregate trade id is exact in every JSON reader up to here; the largest in use is below 2^33."""
 
 DEFAULT_TICK = 0.01
 """The price bin of a symbol whose tick size the exchange does not name."""
@@ -44,7 +38,7 @@ _TYPES = {name: dtype.base_type() for name, dtype in SCHEMA.items()}
 _TICKS = (1e-12, 1e9)
 _LONGEST_TICK = 40
 
-_Id = Annotated[int, msgspec.Meta(ge=-1, le=LARGEST_ID)]
+_Id = Annotated[int, msgspec.Meta(ge=-1, le=MAX_ID)]
 _Time = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
 
 
@@ -168,7 +162,7 @@ def _limits(limits: Sequence[_RateLimit]) -> list[Limit]:
         if each.rateLimitType in ("REQUEST_WEIGHT", "RAW_REQUESTS")
         and isinstance(each.interval, str)
         and each.interval in INTERVAL_MS
-        and _is_within(each.intervalNum, 1, 60)
+        and _is_within(each.intervalNum, 1, MOST_UNITS)
         and _is_within(each.limit, 1, MOST_LIMIT)
     ]
 

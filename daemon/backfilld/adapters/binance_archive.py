@@ -4,7 +4,6 @@ Owns the layout of the archive, how a download goes on after it was cut, and whe
 read by :mod:`backfilld.store.archive_import.archivefile`. No request costs any request weight.
 """
 
-import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from backfilld.adapters.archive_answers import (
     where,
 )
 from backfilld.adapters.archive_pace import Pace, Paced, Tempo, chunks_of
+from backfilld.adapters.archive_retry import persistently
 from backfilld.adapters.routes import reason_of
 from backfilld.adapters.spool import Spool, same_bytes
 from backfilld.core.liveness import Waits
@@ -44,7 +44,6 @@ MOST_ZIP_BYTES = 512 << 20
 
 LONGEST_ETAG = 200
 CONNECT_S = 5.0
-TRIES_TO_CONNECT = 2
 
 
 @asynccontextmanager
@@ -230,20 +229,7 @@ class BinanceArchive:
         raise TransientError(f"{url}: {pace.complaint}")
 
     async def _persistently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Try again after what time may fix, a bounded number of times."""
-        failures, began_s = 0, trio.current_time()
-        while True:
-            try:
-                return await attempt()
-            except TransientError as error:
-                failures += 1
-                if isinstance(error, Unreachable) and failures >= TRIES_TO_CONNECT:
-                    raise
-                jitter = random.random()  # noqa: S311 - it only spreads requests
-                wait_s = self._tempo.backoff.wait_s(failures, trio.current_time() - began_s, jitter)
-                if wait_s is None:
-                    raise
-            await trio.sleep(wait_s)
+        return await persistently(attempt, self._tempo.backoff)
 
 
 def _etag_of(answer: httpx.Response) -> str | None:

@@ -24,6 +24,9 @@ from backfilld.ports import Usage
 LONGEST_PAUSE_S = 3 * 86_400.0
 """Binance's longest ban. A longer one that an answer names is not one of Binance's."""
 
+REFUSAL_BYTES = 64 << 10
+"""The largest body of a refusal that is read: Binance's have 200 bytes, pages of its CDN a few kB."""
+
 MOST_USED_WEIGHTS = 16
 """Used-weight headers of an answer that are read: the exchange sends one per interval, two at most so far."""
 
@@ -92,12 +95,8 @@ def _limited(answer: Answer, sentence: str, wait_s: float | None) -> RateLimited
 
 def _text_of(answer: Answer) -> str:
     """The body as UTF-8, whatever charset it claims; empty if it cannot be unpacked."""
-    body = answer.body(_REFUSAL_BYTES)
+    body = answer.body(REFUSAL_BYTES)
     return "" if isinstance(body, ExchangeError) else body.decode(errors="replace")
-
-
-_REFUSAL_BYTES = 64 << 10
-"""Bytes of an unpacked refusal; Binance's have 200."""
 
 
 def _decoded_refusal(text: str) -> _Refusal | None:

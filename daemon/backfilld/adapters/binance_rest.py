@@ -20,7 +20,7 @@ import trio
 
 from backfilld.adapters.answer import Answer, headers_in, received
 from backfilld.adapters.binance_answers import decode_info, decode_trades
-from backfilld.adapters.binance_refusals import pause_of, refusal_in, usage_of
+from backfilld.adapters.binance_refusals import REFUSAL_BYTES, pause_of, refusal_in, usage_of
 from backfilld.adapters.hosts import Hosts
 from backfilld.adapters.routes import Route
 from backfilld.core.backfill.outcome import CLOSED_TO_US
@@ -45,9 +45,6 @@ TRADES_BYTES = 8 << 20
 
 INFO_BYTES = 64 << 20
 """The largest exchangeInfo that is read: all of spot has 13 MB."""
-
-REFUSAL_BYTES = 64 << 10
-"""The largest body of a refusal that is read: Binance's have 200 bytes, pages of its CDN a few kB."""
 
 BAN_BODY_S = 0.25
 """How long a 429 or 418 waits for its body, which can only name a later instant than its headers. Until it is over,

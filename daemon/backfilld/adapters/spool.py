@@ -5,13 +5,11 @@ StoreError if the disk refuses.
 """
 
 import hashlib
-import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
 from backfilld.errors import UnexpectedAnswer
-from backfilld.store.atomic import TEMPORARY, translated
+from backfilld.store.atomic import temporary_name, translated
 
 WRITE_BYTES = 1 << 20
 """Bytes that are gathered before a thread writes them."""
@@ -24,7 +22,7 @@ class Spool:
     """The file that is to become ``target``; ``size`` counts the bytes received of it so far."""
 
     def __init__(self, target: Path) -> None:
-        self._path = target.with_name(f"{target.name}{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+        self._path = target.with_name(temporary_name(target))
         self.size = 0
         self._etag: str | None = None
         self._hash = hashlib.sha256()
