@@ -177,6 +177,34 @@ def test_a_record_of_gigabytes_ends_the_journal_unread(path: Path, monkeypatch: 
     assert max(sizes) < 1 << 20
 
 
+def test_a_disk_that_gives_a_part_at_a_time_tears_no_record(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for readers nor for a writer, which would cut the rest off."""
+    with monkeypatch.context() as patch:
+        read, write = os.pread, os.pwrite
+        patch.setattr(os, "pread", lambda descriptor, size, place: read(descriptor, min(size, 7), place))
+        patch.setattr(os, "pwrite", lambda descriptor, content, place: write(descriptor, content[:7], place))
+        appended(path, PIECES[:2])
+        appended(path, PIECES[2:])
+        assert_reads(path, PIECES)
+        assert has_first_record(path)
+    assert_reads(path, PIECES)
+
+
+def test_a_torn_end_that_is_cut_off_while_it_is_read_is_no_failure(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the writer beside the reader, which has seen the size of before."""
+    end = appended(path, PIECES)[-1]
+    with path.open("ab") as file:
+        file.write(b"BfJ1" + bytes(40))
+    read = os.pread
+
+    def cut(descriptor: int, size: int, place: int) -> bytes:
+        os.truncate(path, end)
+        return read(descriptor, size, place)
+
+    monkeypatch.setattr(os, "pread", cut)
+    assert_reads(path, PIECES)
+
+
 @pytest.mark.parametrize("kind", ["link", "fifo"])
 def test_what_is_not_a_plain_file_is_refused(path: Path, kind: str) -> None:
     """A link is not followed, and a FIFO does not hang; both stay as they are."""

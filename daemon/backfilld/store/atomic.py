@@ -63,6 +63,14 @@ def write_all(descriptor: int, content: bytes | memoryview, offset: int) -> None
         left, offset = left[written:], offset + written
 
 
+def read_all(descriptor: int, count: int, offset: int) -> bytes:
+    """So many bytes at that place of a file, or those that it has; a disk may give a part at a time. Raises OSError."""
+    found = os.pread(descriptor, count, offset)
+    while len(found) < count and (more := os.pread(descriptor, count - len(found), offset + len(found))):
+        found += more
+    return found
+
+
 def _reason(error: OSError) -> str:
     """The kernel's words; Arrow wraps them: ``Error writing bytes to file. Detail: [errno 28] No space ...``."""
     return re.split(r"\[errno \d+\] ", error.strerror or str(error))[-1]

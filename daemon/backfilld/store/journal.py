@@ -23,7 +23,7 @@ import polars as pl
 from backfilld.core.frame import empty_trades
 from backfilld.core.merge import Merged, deduplicate
 from backfilld.core.timespan import StoredSpan
-from backfilld.store.atomic import sync_directory, translated, write_all
+from backfilld.store.atomic import read_all, sync_directory, translated, write_all
 from backfilld.store.format.dayfile import spans_of
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
@@ -106,7 +106,7 @@ class JournalWriter:
             self._descriptor = -1
 
     def _begin(self) -> None:
-        is_ours = os.pread(self._descriptor, len(HEADER), 0) == HEADER
+        is_ours = read_all(self._descriptor, len(HEADER), 0) == HEADER
         self.size_bytes = len(HEADER)
         for place, _, _ in whole_records(self._descriptor):
             self.size_bytes = place.stop

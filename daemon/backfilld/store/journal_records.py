@@ -25,6 +25,7 @@ from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.inflate import crc32
 from backfilld.core.model import MAX_ID, IdRange
 from backfilld.core.text import plain
+from backfilld.store.atomic import read_all
 from backfilld.store.format.dayfile import ARROW_SCHEMA, arrow_table
 from backfilld.store.format.footer import UntrustedFile
 from backfilld.store.format.keys import KeyRing
@@ -90,12 +91,16 @@ def whole_records(descriptor: int) -> Iterator[tuple[Place, bytes, bytes]]:
     """The records up to the first that is torn or damaged, each with the bytes of its note and of its rows. Raises
     UntrustedFile for a journal of another version."""
     size = os.fstat(descriptor).st_size
-    header = os.pread(descriptor, len(HEADER), 0)
+    header = read_all(descriptor, len(HEADER), 0)
     if header != HEADER and len(header) == len(HEADER) and header.startswith(_ANY_HEADER):
         raise UntrustedFile("it is a journal of another version than 2")
     at = len(HEADER)
     while header == HEADER and at + _PREFIX.size <= size:
-        magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack(os.pread(descriptor, _PREFIX.size, at))
+        prefix = read_all(descriptor, _PREFIX.size, at)
+        if len(prefix) < _PREFIX.size:
+            # Its writer has cut off a torn end meanwhile.
+            return
+        magic, note_bytes, batch_bytes, rows, check = _PREFIX.unpack(prefix)
         note = at + _PREFIX.size
         place = Place(note, note + note_bytes, note + note_bytes + batch_bytes, rows, magic == _ENCRYPTED)
         if magic not in {_PLAIN, _ENCRYPTED} or place.stop > min(size, at + _MOST_RECORD_BYTES):
@@ -110,7 +115,7 @@ def whole_records(descriptor: int) -> Iterator[tuple[Place, bytes, bytes]]:
 def has_first_record(path: Path) -> bool:
     """Whether a journal begins with a record that is all there, by its lengths alone."""
     with opened(path) as found:
-        start = b"" if found is None else os.pread(found[0], len(HEADER) + _PREFIX.size, 0)
+        start = b"" if found is None else read_all(found[0], len(HEADER) + _PREFIX.size, 0)
     if not start.startswith(HEADER) or len(start) < len(HEADER) + _PREFIX.size:
         return False
     note_bytes: int
@@ -140,8 +145,8 @@ def decoded_record(place: Place, text: bytes, body: bytes, path: Path, keys: Key
 
 def _content(descriptor: int, place: Place) -> tuple[bytes, bytes]:
     """The bytes of the note, and of the rows."""
-    text = os.pread(descriptor, place.batch - place.note, place.note)
-    return text, os.pread(descriptor, place.stop - place.batch, place.batch)
+    text = read_all(descriptor, place.batch - place.note, place.note)
+    return text, read_all(descriptor, place.stop - place.batch, place.batch)
 
 
 def _batch_of(trades: pl.DataFrame) -> memoryview:
