@@ -196,6 +196,21 @@ async def test_nothing_is_saved_beside_another_writer(tmp_path: Path) -> None:
             assert await store.days(SPOT) == []
 
 
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(tmp_path: Path) -> None:
+    lock_path(tmp_path).parent.mkdir()
+    os.mkfifo(lock_path(tmp_path))
+    assert writer_of(tmp_path) is None
+    with pytest.raises(StoreError, match="it is not a regular file"):
+        locked(tmp_path).__enter__()
+
+
+def test_a_directory_that_is_a_link_to_itself_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    own = lock_path(tmp_path).parent
+    own.symlink_to(own)
+    with pytest.raises(StoreError, match="cannot use the"):
+        locked(tmp_path, own).__enter__()
+
+
 def test_the_process_that_writes_is_named_while_it_does(tmp_path: Path) -> None:
     """Without taking the lock: a daemon that starts at that moment is not disturbed."""
     assert writer_of(tmp_path) is None

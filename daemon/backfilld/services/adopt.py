@@ -1,5 +1,6 @@
 """Taking over the flat day files of an earlier program: they become the cache's, with certificates."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -36,7 +37,7 @@ def adopt(
     if not days:
         raise SettingsError(f"{directory}: there is no file backfill_YYYY-MM-DD.parquet in this directory")
     target = instrument_directory(cache_dir, instrument)
-    if directory.resolve() == target.resolve():
+    if os.path.realpath(directory) == os.path.realpath(target):
         raise SettingsError(
             f"{directory}: this is where the cache keeps {instrument}; name the directory to adopt from"
         )

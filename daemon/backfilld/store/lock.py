@@ -170,7 +170,7 @@ def locked(cache_dir: Path, state_dir: Path | None = None, role: Role = "command
 
 def _is_same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one directory, also by links: a process cannot lock a file twice."""
-    return one.resolve() == other.resolve()
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _opened(path: Path) -> int:
