@@ -207,7 +207,7 @@ def export(
     today = today_utc()
     until = last.date() if last else today - timedelta(days=1)
     fill_window(first.date(), until, today)  # no other day can be stored
-    export_days(settings, instrument_of(settings), first.date(), until + timedelta(days=1), every, form, out)
+    export_days(settings, instrument_of(settings), first.date(), until, every, form, out)
 
 
 @click.command(short_help="Delete old day files.")

@@ -3,13 +3,14 @@
 import os
 import sys
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 
 import polars as pl
 
+from backfilld.core.day.start import ONE_DAY
 from backfilld.core.model import Instrument
 from backfilld.errors import BackfillIncomplete, SettingsError, StoreError
 from backfilld.services.export import Format, exported, write_pieces
@@ -18,14 +19,14 @@ from backfilld.surfaces.words import counted, fill_command, say
 
 
 def export_days(
-    settings: Settings, instrument: Instrument, start: date, stop: date, every: str | None, form: str, out: Path | None
+    settings: Settings, instrument: Instrument, first: date, last: date, every: str | None, form: str, out: Path | None
 ) -> None:
-    """Write the days. A file appears whole or not at all. Raises SettingsError, BackfillIncomplete, StoreError."""
+    """Write the days from the first to the last. A file appears whole or not at all. Raises SettingsError,
+    BackfillIncomplete, StoreError."""
     try:
-        _write(exported(settings, instrument, start, stop, every), instrument, every, form, out)
+        _write(exported(settings, instrument, first, last + ONE_DAY, every), instrument, every, form, out)
     except BackfillIncomplete as error:
-        last = stop - timedelta(days=1)
-        raise BackfillIncomplete(f"{error}; {fill_command(settings, instrument, start, last)}") from error
+        raise BackfillIncomplete(f"{error}; {fill_command(settings, instrument, first, last)}") from error
 
 
 def _write(

@@ -9,7 +9,7 @@ from backfilld.services.rekey import Rekeyed, encoding_under, rekey_bucket, reke
 from backfilld.settings import Settings
 from backfilld.settings.encoding import encoding_of
 from backfilld.surfaces.bar import progress_bar
-from backfilld.surfaces.logs import configure_logs
+from backfilld.surfaces.logs import complain, configure_logs
 from backfilld.surfaces.words import counted, say
 
 
@@ -50,4 +50,4 @@ def _print(found: Rekeyed, where: str, place: str) -> None:
     if found.set_aside:
         say(f"{counted(len(found.set_aside), 'file')} moved aside earlier (.bad-) left as they are")
     for sentence in found.failures:
-        say(f"backfilld: {sentence}", err=True)
+        complain(sentence)

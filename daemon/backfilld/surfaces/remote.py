@@ -2,7 +2,6 @@
 there by hand, and what is there."""
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
@@ -24,6 +23,7 @@ from backfilld.store.lock import locked
 from backfilld.store.manager import manager_of
 from backfilld.surfaces.bar import progress_bar
 from backfilld.surfaces.bucket import on_bucket
+from backfilld.surfaces.logs import complain
 from backfilld.surfaces.words import counted, say
 
 
@@ -98,7 +98,7 @@ def verify(
     found = on_bucket(settings, work, writes=repair)
     _print_verified(settings, found, done, as_json=as_json)
     if found.left:
-        print(f"backfilld: {counted(len(found.left), 'day')} left for later: {found.error}", file=sys.stderr)
+        complain(f"{counted(len(found.left), 'day')} left for later: {found.error}")
         return EXIT_TRY_LATER
     return EXIT_INCOMPLETE if found.findings else EXIT_DONE
 
@@ -139,6 +139,6 @@ def _report(deed: str, found: Transfers) -> int:
     for (instrument, day), reason in found.refused:
         say(f"{instrument} {day}: refused, {reason}", err=True)
     if found.left:
-        print(f"backfilld: {counted(len(found.left), 'day')} left for later: {found.error}", file=sys.stderr)
+        complain(f"{counted(len(found.left), 'day')} left for later: {found.error}")
         return EXIT_TRY_LATER
     return EXIT_INCOMPLETE if found.conflicted or found.refused else EXIT_DONE

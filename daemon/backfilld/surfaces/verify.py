@@ -63,7 +63,7 @@ def repair(
     import trio  # noqa: PLC0415
 
     from backfilld.services.repair import repair_cache  # noqa: PLC0415
-    from backfilld.surfaces.logs import configure_logs  # noqa: PLC0415
+    from backfilld.surfaces.logs import complain, configure_logs  # noqa: PLC0415
 
     configure_logs(settings.log_format, "critical")
     with progress_bar(quiet=as_json) as watch:
@@ -79,7 +79,7 @@ def repair(
     if not repaired.verified.findings:
         return EXIT_DONE
     for reason in repaired.reasons:
-        say(f"backfilld: {reason}", err=True)
+        complain(reason)
     return max(overall_exit_code(repaired.outcomes), _exit_code(repaired.verified))
 
 
