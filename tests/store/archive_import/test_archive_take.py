@@ -250,3 +250,15 @@ def test_a_row_whose_id_another_day_holds_already_is_left_out(cache: BackfillCac
     taken = take_archive(cache, path, following, SHA, within=neighbourhood(cache, following, None).within)
     assert (taken.record.first_id, taken.beside) == (1100, ())
     assert_frame_equal(stored(cache), day_frame([1098, 1099]))
+
+
+def test_a_zip_with_ids_that_no_exchange_gives_is_of_no_use_and_what_is_stored_stays(
+    cache: BackfillCacheManager,
+) -> None:
+    """The file that it would make would be moved aside by its next reader."""
+    cache.append(DAY, day_frame(range(1000, 1100)))
+    before = cache.get_cache_path(DAY).read_bytes()
+    with pytest.raises(ArchiveError, match="ids or times that the exchange cannot have given") as refused:
+        take(cache, day_frame(range(1100, 1200)).with_columns(a=pl.col("a") + 2**60))
+    assert refused.value.kind == "value"
+    assert cache.get_cache_path(DAY).read_bytes() == before

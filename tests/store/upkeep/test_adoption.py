@@ -3,15 +3,18 @@
 import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from backfilld import BackfillCacheManager
+from backfilld import BackfillCacheManager, StoreError
 from backfilld.core.day.certificate import ADOPTED, REST, Sourced
 from backfilld.core.frame import SCHEMA
 from backfilld.core.model import MS_PER_DAY, IdRange
@@ -104,6 +107,33 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path, content: bytes) -
     path.write_bytes(content)
     with pytest.raises(NotTaken, match="it cannot be read"):
         read_legacy(path)
+
+
+def test_columns_that_are_not_flat_or_come_twice_are_refused(tmp_path: Path) -> None:
+    """At the one polars panics, of the other Arrow chooses none."""
+    table = day_frame(range(1000, 1010)).to_arrow()
+    path = tmp_path / day_file_name(DAY)
+    wide = pa.array([Decimal(1)] * 10, pa.decimal256(50, 8))
+    pq.write_table(table.set_column(table.column_names.index("p"), "p", wide), path)
+    with pytest.raises(NotTaken, match="its column p is of the type decimal256"):
+        read_legacy(path)
+    pq.write_table(table.append_column("a", table.column("a")), path)
+    with pytest.raises(NotTaken, match="it has the column a twice"):
+        read_legacy(path)
+
+
+def test_ids_that_no_exchange_gives_are_refused_and_what_is_stored_stays(
+    tmp_path: Path, manager: BackfillCacheManager
+) -> None:
+    """A file with them would not be believed by its next reader, with all rows that were there before."""
+    manager.append(DAY, day_frame(range(1000, 1010)))
+    before = manager.get_cache_path(DAY).read_bytes()
+    strange = day_frame(range(1010, 1020)).with_columns(a=pl.col("a") + 2**60)
+    with pytest.raises(NotTaken, match="row 1 has an aggregate trade id that is not from 0 to"):
+        adopt_file(manager, flat(tmp_path / "flat", strange), DAY)
+    with pytest.raises(StoreError, match="ids or times that the exchange cannot have given"):
+        manager.save_trades_to_cache(strange, DAY)
+    assert manager.get_cache_path(DAY).read_bytes() == before
 
 
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ versions are kept in a report beside the day. Memory does not grow with the day.
 """
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -19,11 +20,12 @@ from backfilld.core.frame import SCHEMA, empty_trades
 from backfilld.core.ids import IdSet
 from backfilld.core.merge import merge
 from backfilld.core.model import INT64_MAX, IdRange
+from backfilld.errors import ArchiveError
 from backfilld.store.archive_import.archive_findings import ANY_ID, MOST_CONFLICTS, Findings
 from backfilld.store.archive_import.archivefile import ArchiveDay
 from backfilld.store.atomic import is_there, move_aside, replacing
 from backfilld.store.format.dayfile import DayWriter
-from backfilld.store.format.footer import UntrustedFile
+from backfilld.store.format.footer import ImpossibleDay, UntrustedFile
 from backfilld.store.format.keys import NO_KEYS, KeyRing
 from backfilld.store.format.tables import table_as_bytes, table_from_bytes
 from backfilld.store.manager import BackfillCacheManager
@@ -80,7 +82,7 @@ def take_archive(
     file = manager.get_cache_path(day)
     earlier, later = manager.nearest(day)
 
-    with replacing(file) as temporary:
+    with _possible(path), replacing(file) as temporary:
         # A zip whose rows do not ascend is read once more, sorted: each attempt begins a file and a join of its own.
         def write(published: Iterator[pl.DataFrame]) -> tuple[Certificate, _Join]:
             join = _Join(known.sources, source)
@@ -98,6 +100,15 @@ def take_archive(
         report = add_to_report(file, join.versions(archive.findings), manager.encoding.keys)
     beside = _mended(manager, day, archive.strays, source)
     return Taken(certificate, size, join.cached, join.duplicates, join.losers, report, archive.findings, beside)
+
+
+@contextmanager
+def _possible(path: Path) -> Iterator[None]:
+    """A zip whose rows make a day impossible is of no use; waiting mends nothing."""
+    try:
+        yield
+    except ImpossibleDay as error:
+        raise ArchiveError(f"{path.name}: {error}", kind="value") from error
 
 
 def _mended(manager: BackfillCacheManager, day: date, strays: pl.DataFrame, source: Source) -> tuple[Certificate, ...]:

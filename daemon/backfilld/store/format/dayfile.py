@@ -27,7 +27,7 @@ from backfilld.core.model import EARLIEST_MS, Instrument
 from backfilld.core.timespan import StoredSpan, joined
 from backfilld.store.atomic import replacing
 from backfilld.store.format.digest import BLANK, FILE_DIGEST_KEY, RowsDigest, stamp_file
-from backfilld.store.format.footer import METADATA_KEY, encoded
+from backfilld.store.format.footer import METADATA_KEY, certificate_text
 from backfilld.store.format.keys import NO_KEYS, KeyRing, write_key_text
 from backfilld.store.format.plain_footer import ROW_GROUP_ROWS
 
@@ -155,7 +155,7 @@ class DayWriter:
         if self._digest is not None and certificate.sealed:
             certificate = replace(certificate, digest=self._digest.hexdigest())
         plain = {} if self._keys.writing else {FILE_DIGEST_KEY: BLANK}
-        self._file.add_key_value_metadata({METADATA_KEY: encoded(certificate), **plain})
+        self._file.add_key_value_metadata({METADATA_KEY: certificate_text(certificate), **plain})
         self._is_finished = True
         return certificate
 

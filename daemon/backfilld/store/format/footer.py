@@ -11,6 +11,7 @@ import msgspec
 
 from backfilld.core.day.certificate import Certificate
 from backfilld.core.model import LATEST_MS, MAX_ID, IdRange
+from backfilld.errors import StoreError
 
 SCHEMA_VERSION = 3
 METADATA_KEY = "backfilld"
@@ -24,6 +25,10 @@ class UntrustedFile(Exception):
     """The file cannot be trusted; the message says why."""
 
 
+class ImpossibleDay(StoreError):
+    """A day is not written: it has ids or times that the exchange cannot have given."""
+
+
 class NewerSchema(Exception):
     """The certificate is of a version that this program does not know yet."""
 
@@ -33,6 +38,14 @@ class NewerSchema(Exception):
 
 
 _read = msgspec.json.Decoder(Certificate)
+
+
+def certificate_text(certificate: Certificate) -> str:
+    """The certificate as it is to be written. Raises ImpossibleDay for what no reader would believe: a file that has it
+    would be moved aside with all that it has besides."""
+    if not _is_within_bounds(certificate):
+        raise ImpossibleDay(f"the day {certificate.day} has ids or times that the exchange cannot have given")
+    return encoded(certificate)
 
 
 def encoded(certificate: Certificate) -> str:

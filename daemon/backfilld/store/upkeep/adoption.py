@@ -19,7 +19,7 @@ from backfilld.core.day.anomalies import MARKER
 from backfilld.core.day.certificate import ADOPTED, day_starts
 from backfilld.core.frame import SCHEMA
 from backfilld.core.merge import deduplicate, merge
-from backfilld.core.model import EARLIEST_MS, LATEST_MS, MS_PER_DAY, day_of
+from backfilld.core.model import EARLIEST_MS, LATEST_MS, MAX_ID, MS_PER_DAY, day_of
 from backfilld.errors import StoreError
 from backfilld.store.format.footer import METADATA_KEY, UntrustedFile
 from backfilld.store.manager import BackfillCacheManager
@@ -100,10 +100,17 @@ def read_legacy(path: Path) -> pl.DataFrame:
     Numbers may be text, T a timestamp; M may be missing; other columns are left out.
     """
     table = _table(path)
+    twice = [name for name in SCHEMA if table.column_names.count(name) > 1]
+    if twice:
+        raise NotTaken(f"it has the column {', '.join(twice)} twice")
     missing = [name for name in SCHEMA if name != "M" and name not in table.column_names]
     if missing:
         raise NotTaken(f"it has no column {', '.join(missing)}")
-    frame = pl.from_arrow(table.select([name for name in SCHEMA if name in table.column_names]))
+    table = table.select([name for name in SCHEMA if name in table.column_names])
+    for column in table.schema:
+        if not _is_flat(column.type):
+            raise NotTaken(f"its column {column.name} is of the type {column.type}, which no such file has")
+    frame = pl.from_arrow(table)
     if not isinstance(frame, pl.DataFrame):
         raise NotTaken("it is not a table")
     if "M" not in frame.columns:
@@ -133,6 +140,20 @@ def _opened(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def _is_flat(kind: pa.DataType) -> bool:
+    """Whether the values stand for themselves, one a row; polars panics at some types."""
+    kinds = pa.types
+    return (
+        kinds.is_integer(kind)
+        or kinds.is_floating(kind)
+        or kinds.is_decimal128(kind)
+        or kinds.is_boolean(kind)
+        or kinds.is_timestamp(kind)
+        or kinds.is_null(kind)
+        or kind in {pa.string(), pa.large_string(), pa.string_view()}
+    )
+
+
 def _converted(frame: pl.DataFrame, name: str) -> pl.Series:
     column, wanted = frame[name], SCHEMA[name]
     number = name not in "mM" and column.dtype.is_integer()
@@ -154,7 +175,7 @@ def _converted(frame: pl.DataFrame, name: str) -> pl.Series:
 def _check_rows(trades: pl.DataFrame) -> None:
     a, p, q, f, last, t = (pl.col(name) for name in ("a", "p", "q", "f", "l", "T"))
     rules = {
-        "a negative aggregate trade id": a < 0,
+        f"an aggregate trade id that is not from 0 to {MAX_ID}": ~a.is_between(0, MAX_ID),
         "a T that is not a time in ms": ~(t.is_between(EARLIEST_MS, LATEST_MS) | MARKER),
         "a price that is not a positive number": ~(p.is_finite() & ((p > 0) | MARKER)),
         "a quantity that is not a number of 0 or more": ~(q.is_finite() & (q >= 0)),
