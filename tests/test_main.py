@@ -22,6 +22,20 @@ def test_the_object_stores_threads_cannot_abort_a_command_that_is_done() -> None
     assert "--nonsense" in refused.stderr
 
 
+A_THREAD_RUNS = ABORTS.replace(
+    'sys.modules["obstore"] = types.ModuleType("obstore")',
+    "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+)
+
+
+def test_a_thread_that_still_waits_for_the_disk_cannot_abort_a_command_that_is_done() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", A_THREAD_RUNS, "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("backfilld")
+
+
 INTERRUPTED = """
 import trio
 from backfilld.surfaces import cli

@@ -64,14 +64,21 @@ def _open_standard_streams() -> None:
             setattr(sys, f"__{name}__", stream)
 
 
+def _has_threads() -> bool:
+    """Whether threads of Python run beside this one."""
+    threading = sys.modules.get("threading")
+    return threading is not None and threading.active_count() > 1
+
+
 def _end(code: int) -> NoReturn:
     """End the process.
 
-    The threads of the object store's runtime outlive the interpreter, and now and then abort it while it is torn down:
-    a command that has done everything would then end with SIGABRT. Otherwise the interpreter collects garbage again
-    while it is torn down; a look at all that was imported would cost a seventh of a short command.
+    Threads that outlive the interpreter now and then abort it while it is torn down: those of the object store's
+    runtime, and one of ours that waits for the disk. A command that has done everything would then end with SIGABRT.
+    Without any the interpreter collects garbage again while it is torn down; a look at all that was imported would cost
+    a seventh of a short command.
     """
-    if "obstore" in sys.modules:
+    if "obstore" in sys.modules or _has_threads():
         for stream in (sys.stdout, sys.stderr):
             with suppress(AttributeError, OSError, ValueError):
                 stream.flush()
