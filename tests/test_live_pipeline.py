@@ -105,7 +105,6 @@ def test_what_a_subscriber_got_is_on_disk_after_the_stop_whenever_it_comes_and_h
 
 
 LIES = {
-    "prices": lambda trade: with_values(trade, p=trade.p * 1.01),
     "another hour": lambda trade: with_values(trade, T=trade.T - 3_600_000),
     "another day": lambda trade: with_values(trade, T=trade.T + 86_400_000),
     "another symbol": lambda trade: with_values(trade, p=trade.p * 40, f=trade.f * 7, l=trade.l * 7),
@@ -115,7 +114,7 @@ LIES = {
 
 @pytest.mark.parametrize(
     ("lie", "share"),
-    [("prices", 0.3), ("another hour", 0.3), ("another day", 0.02), ("another symbol", 1.0), ("ids", 0.02)],
+    [("another hour", 0.3), ("another day", 0.02), ("another symbol", 1.0), ("ids", 0.02)],
 )
 def test_whatever_a_stream_says_for_a_while_what_is_stored_a_minute_later_is_what_the_exchange_has(
     lie: str, share: float

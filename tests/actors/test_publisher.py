@@ -113,7 +113,7 @@ async def test_a_removed_instrument_ends_its_subscribers_and_the_end_of_all_name
     async with send:
         await send.send(Begun(BTC, 1))
         removed = await subscribed(send, None)
-        await send.send(Unfollow(BTC, "removed"))
+        await send.send(Unfollow(BTC))
         await wait_all_tasks_blocked()
         assert [type(each) for each in drained(removed)] == [Beginning, Ended]
         await send.send(Begun(ETH, 1))

@@ -15,7 +15,7 @@ from backfilld.core.backfill.questions import Found, Tail
 from backfilld.core.frame import empty_trades
 from backfilld.core.live.asks import Ask, Why
 from backfilld.core.live.attachment import Attachment
-from backfilld.core.live.pace import AUDIT_WEIGHT, JOIN_WEIGHT, SILENCE_WEIGHT, Pace
+from backfilld.core.live.pace import JOIN_WEIGHT, SILENCE_WEIGHT, Pace
 from backfilld.core.live.trades import LiveTrade, trades_of
 from backfilld.core.markets import RULES, Pool
 from backfilld.core.model import IdRange, Instrument
@@ -25,7 +25,7 @@ from backfilld.errors import RateLimited, UnexpectedAnswer
 
 Question = tuple[Instrument, Attachment, Ask]
 
-_PACES = {Why.JOIN: JOIN_WEIGHT, Why.SILENCE: SILENCE_WEIGHT, Why.AUDIT: AUDIT_WEIGHT}
+_PACES = {Why.JOIN: JOIN_WEIGHT, Why.SILENCE: SILENCE_WEIGHT}
 """Questions that nothing that is known to be missing makes necessary, and the weight a minute that they may cost."""
 
 
@@ -43,14 +43,14 @@ class Healing:
     )
 
     def ask(self, questions: Iterable[Question], now: float) -> None:
-        """Ask questions: precautions as the pace allows, the busiest instruments first, comparisons by turns."""
+        """Ask questions: precautions as the pace allows, those of the busiest instruments first."""
         cautious = []
         for question in questions:
             if question[2].why in _PACES:
                 cautious.append(question)
             else:
                 self._ask(question, now)
-        for instrument, attachment, ask in sorted(cautious, key=_turn):
+        for instrument, attachment, ask in sorted(cautious, key=lambda each: -each[1].published):
             rules = RULES[instrument.market]
             if self._paces[rules.pool, ask.why].take(rules.weights[Endpoint.TRADES], now):
                 self._ask((instrument, attachment, ask), now)
@@ -97,15 +97,12 @@ class Healing:
 
     def _ask(self, question: Question, now: float) -> None:
         instrument, attachment, ask = question
-        attachment.asked(now, ask.why)
+        attachment.asked(now)
         self._asked[instrument] = ask
         self.announce.asked(instrument, attachment.sequence.hole)
         last = attachment.sequence.last
         query = Tail(ask.first_id, beside=() if last is None else (last,))
         latest_ms = self.clock.later_ms(instrument.market)
+        if last is not None:
+            latest_ms = max(latest_ms, last.at_ms)
         self.jobs.send_nowait(FetchJob(instrument, query, rank=Rank.HEAL, latest_ms=latest_ms))
-
-
-def _turn(question: Question) -> float:
-    _, attachment, ask = question
-    return attachment.audit.looked_at if ask.why is Why.AUDIT else -attachment.published

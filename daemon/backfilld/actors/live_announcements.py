@@ -112,10 +112,6 @@ class LiveAnnouncements:
         self._reports.append(HoleReport(instrument, hole, self._wall_ms(), seconds, is_healed=False))
         log.error("live_hole_given_up", instrument=str(instrument), **_ids(hole), seconds=seconds)
 
-    def contradicted(self, instrument: Instrument, ids: IdRange) -> None:
-        """REST says otherwise of trades that the stream brought."""
-        log.error("live_contradicted", instrument=str(instrument), **_ids(ids))
-
     def unanswered(self, instrument: Instrument, error: Exception) -> None:
         """REST did not answer."""
         log.warning("live_unanswered", instrument=str(instrument), error=str(error))

@@ -87,10 +87,9 @@ class HoleGivenUp(msgspec.Struct, frozen=True):
 
 
 class Unfollow(msgspec.Struct, frozen=True):
-    """The instrument is not followed any more."""
+    """The instrument is no longer wanted."""
 
     instrument: Instrument
-    reason: str
 
 
 class Subscribed(msgspec.Struct, frozen=True):

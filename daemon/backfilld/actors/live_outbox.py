@@ -74,10 +74,6 @@ class LiveOutbox:
         self._rows += len(trades)
         self.due_at = min(self.due_at, now + GATHER_S)
 
-    def forget(self, instrument: Instrument) -> None:
-        """Drop what waits of an instrument."""
-        self._rows -= self._waiting.pop(instrument, _Waiting()).rows
-
     def flush(self, now: float) -> None:
         """Hand over everything if the merger takes it without waiting; else it is tried again soon."""
         if self._waiting and not self._has_room():

@@ -85,8 +85,8 @@ class _Publisher:
                 self._next_ids[instrument] = ids.last_id + 1
                 # What is remembered from before does not lead up to what comes after.
                 self._forget(instrument)
-            case Unfollow(instrument, reason):
-                self._end(instrument, Ended(self._next_ids.pop(instrument, None), reason))
+            case Unfollow(instrument):
+                self._end(instrument, Ended(self._next_ids.pop(instrument, None), "the instrument was removed"))
                 self._forget(instrument)
 
     def end_all(self) -> None:

@@ -40,8 +40,8 @@ from backfilld.core.backfill.questions import Found
 from backfilld.core.live.attachment import Attachment
 from backfilld.core.live.reports import LiveStatistics
 from backfilld.core.live.trades import LiveTrade
-from backfilld.core.model import IdRange, Instrument
-from backfilld.core.sync.events import Contradicted, IsFollowed, Offer, PassedOver
+from backfilld.core.model import Instrument
+from backfilld.core.sync.events import IsFollowed, Offer, PassedOver
 from backfilld.core.sync.spec import RunSpec
 
 TICK_S = 0.05
@@ -201,21 +201,10 @@ class _Sequencer:
         ready = self._healing.answered(instrument, attachment, found, now)
         if attachment is None or ready is None:
             return
-        if attachment.audit.wrong is not None:
-            self._leave(instrument, attachment.audit.wrong, now)
-            return
         self._publish(instrument, ready, now)
         self._announce.attached(instrument, attachment)
         self._announce.healed(instrument, attachment.healed(now))
         self._healing.ask_on(instrument, attachment, now)
-
-    def _leave(self, instrument: Instrument, ids: IdRange, now: float) -> None:
-        """REST contradicts the stream: what came by it is doubted, and the instrument is polled from now on."""
-        self._announce.contradicted(instrument, ids)
-        self.outbox.forget(instrument)
-        self._remove(instrument, f"the exchange has other trades for ids {ids.first_id} to {ids.last_id}")
-        self._ports.events.send_nowait(SyncEvent(instrument, Contradicted(ids)))
-        self._show(now)
 
     def _publish(self, instrument: Instrument, ready: list[LiveTrade], now: float) -> None:
         if ready:
@@ -228,16 +217,13 @@ class _Sequencer:
         if spec.live is not None:
             self._times = spec.live.times
         for instrument in [each for each in self._attachments if each not in spec.instruments]:
-            self._remove(instrument, "the instrument was removed")
+            self.groups.remove(instrument)
+            del self._attachments[instrument]
+            self._announce.detached(instrument)
+            self._ports.publisher.send_nowait(Unfollow(instrument))
         for attachment in self._attachments.values():
             attachment.times = self._times
         self._follow(spec.instruments, now)
-
-    def _remove(self, instrument: Instrument, reason: str) -> None:
-        self.groups.remove(instrument)
-        del self._attachments[instrument]
-        self._announce.detached(instrument)
-        self._ports.publisher.send_nowait(Unfollow(instrument, reason))
 
     def _follow(self, instruments: tuple[Instrument, ...], now: float) -> None:
         new = [each for each in instruments if each not in self._attachments]
@@ -285,10 +271,11 @@ class _Sequencer:
         self._announce.healed(instrument, attachment.healed(now))
         if attachment.is_overdue:
             stood_s = now - (attachment.sequence.hole_since or now)
-            ids, ready = attachment.give_up()
+            ids, is_passed_over, ready = attachment.give_up()
             self._announce.given_up(instrument, ids, stood_s)
             self._ports.publisher.send_nowait(HoleGivenUp(instrument, ids))
-            self._ports.events.send_nowait(SyncEvent(instrument, PassedOver(ids)))
+            if is_passed_over:
+                self._ports.events.send_nowait(SyncEvent(instrument, PassedOver(ids)))
             self._publish(instrument, ready, now)
         if attachment.is_dead(now):
             self._announce.detached(instrument)

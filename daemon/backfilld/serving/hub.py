@@ -58,9 +58,6 @@ class Hub:
         while True:
             frames = live.subscribe(instrument, next_id or 0)
             if isinstance(frames, str):
-                if next_id is not None and not self.follows(instrument):
-                    self._gap(instrument, next_id)
-                    next_id = None
                 await trio.sleep(LOOK_S)
                 continue
             async with frames:

@@ -80,7 +80,6 @@ SENTENCES = {
     "live_hole_found": "the stream lacks ids {first_id} to {last_id}; asks REST",
     "live_hole_healed": "REST brought ids {first_id} to {last_id} in {seconds:.1f} s",
     "live_hole_given_up": "nobody has ids {first_id} to {last_id}; goes on without them",
-    "live_contradicted": "the exchange has other trades for ids {first_id} to {last_id} than its stream; polls it",
     "live_socket_failed": "other programs cannot follow this daemon: {error}",
     "follower_dropped": "dropped a follower: {reason}",
     "day_pushed": "pushed {day}, {bytes}",

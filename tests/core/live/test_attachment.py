@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backfilld.core.live.asks import Ask, Why
 from backfilld.core.live.attachment import (
     DOUBT_S,
+    GOES_ON,
     JOIN_S,
     LONGEST_PAUSE_S,
     LONGEST_QUIET,
@@ -18,7 +19,6 @@ from backfilld.core.live.attachment import (
     Attachment,
     State,
 )
-from backfilld.core.live.audit import COMPARED, FIRST_S
 from backfilld.core.live.delay import SHORTEST_S
 from backfilld.core.live.pace import Pace
 from backfilld.core.live.patience import Times
@@ -30,11 +30,10 @@ TIMES = Times(poll_s=30.0, silence_s=60.0, patience_s=30.0)
 
 
 def attached(now: float = 100.0) -> Attachment:
-    """One that is attached, next gives out 10, and compares nothing with REST."""
+    """One that is attached and next gives out 10."""
     attachment = Attachment(TIMES, 0.0)
     attachment.opened(0.0)
     attachment.begin(10, now)
-    attachment.audit.due_at = inf
     assert attachment.state is State.ATTACHED
     return attachment
 
@@ -46,18 +45,16 @@ def test_a_stream_that_stood_before_the_last_answer_needs_no_question() -> None:
     assert attachment.due_at() == inf
     assert ids(attachment.begin(10, SETTLED_S)) == [10, 11]
     assert attachment.is_attached
-    assert attachment.due_at() == SETTLED_S + FIRST_S, "what it brings is compared"
-    assert attachment.question(SETTLED_S + FIRST_S) == Ask(10, Why.AUDIT)
+    assert attachment.question(SETTLED_S + 59) is None
 
 
 def test_a_stream_that_was_just_opened_is_trusted_and_rest_is_asked_once_more() -> None:
     attachment = Attachment(TIMES, 0.0)
     attachment.opened(0.0)
     attachment.begin(10, 1.0)
-    attachment.audit.due_at = inf
     assert attachment.is_attached
     assert attachment.question(JOIN_S) == Ask(10, Why.SILENCE), "at the pace of caution: a start of sixty is no burst"
-    attachment.asked(JOIN_S, Why.HOLE)
+    attachment.asked(JOIN_S)
     assert ids(attachment.answered([trade(10)], Why.SILENCE, 2.1)) == [10], "REST was behind at first"
     assert attachment.is_attached, "that proves nothing against the stream"
     assert attachment.due_at() == 2.1 + TIMES.silence_s
@@ -67,7 +64,6 @@ def test_one_that_speaks_is_not_asked_about() -> None:
     attachment = Attachment(TIMES, 0.0)
     attachment.opened(0.0)
     attachment.begin(10, 1.0)
-    attachment.audit.due_at = inf
     attachment.heard([trade(10)], 1.5)
     assert attachment.due_at() == 1.5 + TIMES.silence_s
 
@@ -78,7 +74,7 @@ def test_without_a_connection_rest_is_polled() -> None:
     assert attachment.state is State.DETACHED
     assert attachment.question(30.9) is None
     assert attachment.question(31.0) == Ask(10, Why.POLL)
-    attachment.asked(31.0, Why.HOLE)
+    attachment.asked(31.0)
     assert attachment.question(99.0) is None, "one question at a time"
     assert ids(attachment.answered([trade(10)], Why.POLL, 31.1)) == [10]
     assert attachment.due_at() == 61.0
@@ -96,7 +92,7 @@ def test_after_a_reconnect_a_message_proves_it_and_else_a_short_page() -> None:
     attachment.lost()
     attachment.opened(120.0)
     assert attachment.question(120.0 + JOIN_S) == Ask(11, Why.JOIN)
-    attachment.asked(122.0, Why.HOLE)
+    attachment.asked(122.0)
     assert ids(attachment.answered([trade(11)], Why.JOIN, 122.1)) == [11]
     assert attachment.is_attached
 
@@ -104,7 +100,7 @@ def test_after_a_reconnect_a_message_proves_it_and_else_a_short_page() -> None:
 def test_a_full_page_is_followed_by_another_question_at_once() -> None:
     attachment = Attachment(TIMES, 0.0)
     attachment.begin(0, 0.0)
-    attachment.asked(30.0, Why.HOLE)
+    attachment.asked(30.0)
     attachment.answered([trade(each) for each in range(1000)], Why.POLL, 30.1)
     assert attachment.question(30.1) == Ask(1000, Why.POLL)
 
@@ -116,11 +112,11 @@ def test_a_hole_is_asked_for_once_it_cannot_be_a_shuffle_and_later_where_rest_wa
     assert attachment.question(101.05) is None
     assert attachment.question(101.1) == Ask(10, Why.HOLE)
     assert attachment.healed(101.1) is None
-    attachment.asked(101.1, Why.HOLE)
+    attachment.asked(101.1)
     assert attachment.answered([], Why.HOLE, 101.2) == []
     assert attachment.question(101.3) is None, "not yet: it waits longer"
     due_at = attachment.due_at()
-    attachment.asked(due_at, Why.HOLE)
+    attachment.asked(due_at)
     assert ids(attachment.answered([trade(10), trade(11)], Why.HOLE, due_at)) == [10, 11, 12]
     healed = attachment.healed(due_at)
     assert healed is not None
@@ -141,7 +137,7 @@ def denied(attachment: Attachment, since: float, until: float) -> None:
     now = since
     while now <= until:
         assert attachment.sequence.hole is not None
-        attachment.asked(now, Why.HOLE)
+        attachment.asked(now)
         attachment.passed_over(attachment.sequence.hole, now)
         now += 1.0
 
@@ -149,15 +145,27 @@ def denied(attachment: Attachment, since: float, until: float) -> None:
 def test_a_hole_that_rest_passes_over_is_given_up_after_the_patience_and_said_so() -> None:
     attachment = attached()
     attachment.heard([trade(12)], 101.0)
-    attachment.asked(101.1, Why.HOLE)
+    attachment.asked(101.1)
     attachment.passed_over(IdRange(10, 11), 101.0)
     denied(attachment, 102.0, 130.9)
     assert not attachment.is_overdue
     denied(attachment, 131.0, 131.0)
     assert attachment.is_overdue
-    absent, ready = attachment.give_up()
-    assert (absent, ids(ready)) == (IdRange(10, 11), [12])
+    absent, was_passed_over, ready = attachment.give_up()
+    assert (absent, was_passed_over, ids(ready)) == (IdRange(10, 11), True, [12])
     assert not attachment.is_overdue
+
+
+def test_a_hole_behind_which_the_stream_goes_on_is_given_up_also_where_rest_stands_still() -> None:
+    attachment, now = attached(), 101.0
+    attachment.heard([trade(each) for each in range(12, 12 + GOES_ON)], now)
+    while not attachment.is_overdue:
+        now = attachment.due_at()
+        assert now < 101.0 + TIMES.patience_s + 5
+        attachment.asked(now)
+        assert attachment.answered([], Why.HOLE, now) == []
+    absent, was_passed_over, ready = attachment.give_up()
+    assert (absent, was_passed_over, ids(ready)) == (IdRange(10, 11), False, [12, 13, 14])
 
 
 def test_what_waits_behind_ids_that_rest_does_not_reach_is_forgotten_after_ten_minutes_and_few_questions() -> None:
@@ -167,14 +175,14 @@ def test_what_waits_behind_ids_that_rest_does_not_reach_is_forgotten_after_ten_m
     while attachment.sequence.hole is not None:
         now = attachment.due_at()
         assert attachment.question(now) == Ask(10, Why.HOLE)
-        attachment.asked(now, Why.HOLE)
+        attachment.asked(now)
         asked += 1
         assert attachment.answered([], Why.HOLE, now) == []
         assert not attachment.is_overdue
     assert 701.0 < now < 770.0
     assert asked < 60
     assert ids(attachment.heard([trade(10), trade(12)], now)) == [10]
-    attachment.asked(now + 1, Why.HOLE)
+    attachment.asked(now + 1)
     assert ids(attachment.answered([trade(11)], Why.HOLE, now + 1)) == [11, 12]
 
 
@@ -191,12 +199,12 @@ def test_a_stream_that_repeats_old_trades_or_brings_none_that_can_be_is_silent()
 def test_ids_that_are_passed_over_while_polling_are_given_up_as_well() -> None:
     attachment = Attachment(TIMES, 0.0)
     attachment.begin(10, 0.0)
-    attachment.asked(30.0, Why.HOLE)
+    attachment.asked(30.0)
     attachment.passed_over(IdRange(10, 12), 30.1)
-    attachment.asked(61.0, Why.HOLE)
+    attachment.asked(61.0)
     attachment.passed_over(IdRange(10, 12), 61.0)
     assert attachment.is_overdue
-    assert attachment.give_up() == (IdRange(10, 12), [])
+    assert attachment.give_up() == (IdRange(10, 12), True, [])
     assert attachment.next_id == 13
 
 
@@ -205,12 +213,12 @@ def test_a_hole_that_nobody_could_ask_for_is_not_given_up_however_long_that_take
     attachment.heard([trade(12)], 101.0)
     now = 101.1
     while now < 3 * 86_400:
-        attachment.asked(now, Why.HOLE)
+        attachment.asked(now)
         attachment.failed(now, pause_s=120.0)
         now = attachment.due_at()
         assert not attachment.is_overdue
     assert attachment.question(now) == Ask(10, Why.HOLE)
-    attachment.asked(now, Why.HOLE)
+    attachment.asked(now)
     assert ids(attachment.answered([trade(10), trade(11)], Why.HOLE, now)) == [10, 11, 12]
 
 
@@ -228,10 +236,10 @@ def test_every_trade_that_comes_begins_the_patience_anew() -> None:
 def test_a_pause_is_sat_out_but_looked_at_every_minute() -> None:
     attachment = attached()
     attachment.heard([trade(12)], 101.0)
-    attachment.asked(101.1, Why.HOLE)
+    attachment.asked(101.1)
     attachment.failed(101.1, pause_s=20.0)
     assert attachment.due_at() == 121.1
-    attachment.asked(121.1, Why.HOLE)
+    attachment.asked(121.1)
     attachment.failed(121.1, pause_s=3600.0)
     assert attachment.due_at() == 121.1 + LONGEST_PAUSE_S
 
@@ -240,7 +248,7 @@ def test_a_dead_stream_is_found_by_rows_that_rest_has_and_the_stream_does_not_br
     attachment = attached(100.0)
     assert attachment.question(159.9) is None
     assert attachment.question(160.0) == Ask(10, Why.SILENCE)
-    attachment.asked(160.0, Why.HOLE)
+    attachment.asked(160.0)
     assert ids(attachment.answered([trade(10)], Why.SILENCE, 160.1)) == [10]
     assert attachment.state is State.DOUBTED
     assert not attachment.is_dead(160.1 + DOUBT_S / 2)
@@ -249,20 +257,10 @@ def test_a_dead_stream_is_found_by_rows_that_rest_has_and_the_stream_does_not_br
     assert attachment.question(160.0 + TIMES.poll_s) == Ask(11, Why.POLL), "a dead stream is polled"
 
 
-def test_a_silent_stream_is_found_also_where_what_it_brought_is_compared() -> None:
-    attachment = attached(100.0)
-    attachment.audit.begin(100.0)
-    attachment.heard([trade(each) for each in range(10, 10 + COMPARED)], 101.0)
-    attachment.asked(102.0, Why.AUDIT)
-    page = [trade(each) for each in range(10, 10 + PAGE_ROWS)]
-    assert len(attachment.answered(page, Why.AUDIT, 102.0)) == PAGE_ROWS - COMPARED
-    assert attachment.due_at() == 101.0 + TIMES.silence_s, "what REST brought is not compared with REST"
-
-
 def test_after_a_death_only_a_message_of_the_stream_attaches_it_and_a_silent_address_is_left_again() -> None:
     """An acknowledged subscription that brings nothing, as of a wrong address: it is never shown as live again."""
     attachment, now, deaths = attached(100.0), 160.0, 0
-    attachment.asked(now, Why.HOLE)
+    attachment.asked(now)
     attachment.answered([trade(10)], Why.SILENCE, now)
     next_id, shown = 11, []
     while now < 700.0:
@@ -272,7 +270,7 @@ def test_after_a_death_only_a_message_of_the_stream_attaches_it_and_a_silent_add
             attachment.opened(now)
         ask = attachment.question(now)
         if ask is not None:
-            attachment.asked(now, Why.HOLE)
+            attachment.asked(now)
             attachment.answered([trade(next_id)], ask.why, now)
             next_id += 1
         shown.append(attachment.is_attached)
@@ -285,7 +283,7 @@ def test_after_a_death_only_a_message_of_the_stream_attaches_it_and_a_silent_add
 
 def test_a_trade_that_rest_shows_a_moment_before_the_stream_does_no_harm() -> None:
     attachment = attached(100.0)
-    attachment.asked(160.0, Why.HOLE)
+    attachment.asked(160.0)
     attachment.answered([trade(10)], Why.SILENCE, 160.1)
     assert attachment.heard([trade(10)], 160.2) == []
     assert attachment.state is State.ATTACHED
@@ -296,7 +294,7 @@ def test_a_quiet_instrument_is_asked_about_ever_more_rarely() -> None:
     while now < 86_400:
         now = attachment.due_at()
         assert attachment.question(now) == Ask(10, Why.SILENCE)
-        attachment.asked(now, Why.HOLE)
+        attachment.asked(now)
         attachment.answered([], Why.SILENCE, now)
         asked.append(now)
     gaps = [after - before for before, after in pairwise(asked)]
@@ -309,7 +307,7 @@ def test_failures_are_repeated_later_each_time() -> None:
     attachment.heard([trade(12)], 101.0)
     waits, now = [], 101.1
     for _ in range(6):
-        attachment.asked(now, Why.HOLE)
+        attachment.asked(now)
         attachment.failed(now)
         waits.append(attachment.due_at() - now)
         now = attachment.due_at()
@@ -368,7 +366,7 @@ def test_whatever_stream_and_rest_do_what_goes_out_is_the_tape(  # noqa: C901 - 
             out += ids(attachment.answered(page, question.why, now))
             question = None
         if question is None and (asked := attachment.question(now)) is not None:
-            attachment.asked(now, Why.HOLE)
+            attachment.asked(now)
             question, answer_at, requests = asked, now + 0.03, requests + 1
         assert not attachment.is_overdue
         if attachment.is_dead(now):
@@ -399,7 +397,7 @@ def test_an_outage_of_any_number_of_pages_is_healed_and_nothing_of_it_is_given_u
         if ask is None:
             continue
         requests += 1
-        attachment.asked(now, Why.HOLE)
+        attachment.asked(now)
         now += answer_s * dice.random()
         if is_banned and requests == pages // 2 + 1:
             ban_until = now + 600.0

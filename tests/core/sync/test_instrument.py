@@ -196,7 +196,7 @@ def test_a_day_that_this_process_has_cut_is_forgotten_with_what_is_doubted_and_o
     sync = begun(days=1)
     sync.on(events.DaysLoaded({there.day: there, DAY: None, DAY - timedelta(days=2): None}, None), at(NOON_S))
     sync.on(events.DayStored(cut, 0), at(NOON_S))
-    sync.attempt.plan.doubts.doubt(IdRange(9_000_000, 9_000_000))
+    sync.attempt.plan.doubts.doubt(9_000_000)
     sync.attempt.is_stale = True
     actions = sync.on(events.ClockHeard(), at(NOON_S)) + sync.on(events.Flushed(), at(NOON_S))
     assert [each.day for each in actions if isinstance(each, events.Distrust)] == [cut.day]

@@ -99,6 +99,6 @@ class Doubts:
         self._trades.doubted |= self._support.contested(received)
         return bool(self.doubted)
 
-    def doubt(self, ids: IdRange) -> None:
-        """Doubt stored trades that answers contradict."""
-        self._trades.doubt(ids)
+    def doubt(self, trade_id: int) -> None:
+        """Doubt a stored trade that answers contradict."""
+        self._trades.doubt(IdRange(trade_id, trade_id))

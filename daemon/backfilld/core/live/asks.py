@@ -11,12 +11,11 @@ class Why(Enum):
     JOIN = auto()
     POLL = auto()
     SILENCE = auto()
-    AUDIT = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Ask REST for what there is from ``first_id`` on: what comes next, or what went out last and is compared."""
+    """Ask REST for what follows, from ``first_id`` on."""
 
     first_id: int
     why: Why

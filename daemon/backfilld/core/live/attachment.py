@@ -13,7 +13,8 @@
 An acknowledged subscription proves nothing; only a message does, or a page that has nothing more. After a death only a
 message does: JOINING -> DEAD until then. A hole is asked for in every state once it is older than REST is behind the
 stream, which is learned: an answer that lacks the rows is "not yet", and the next hole waits longer. A hole is given up
-that REST passes over for patience_s; what waits behind one that REST does not reach for UNREACHED_S is forgotten.
+that REST denies for patience_s: it passes over the ids, or lacks them while the stream goes on behind them. One or two
+trades that wait may have a wrong id: if REST does not reach them for UNREACHED_S, they are forgotten.
 
 Owns the questions of one instrument. Never looks at a clock; must not know connections or channels.
 """
@@ -24,7 +25,6 @@ from math import inf
 
 from backfilld.core.backfill.questions import Neighbour
 from backfilld.core.live.asks import Ask, Why
-from backfilld.core.live.audit import Audit, share_of_compared
 from backfilld.core.live.delay import Delay
 from backfilld.core.live.patience import Patience, Times
 from backfilld.core.live.reports import Healed
@@ -45,6 +45,9 @@ DOUBT_S = 2.0
 
 UNREACHED_S = 600.0
 """A trade that REST has not reached for so long is forgotten: REST was never seen so far behind, so its id is wrong."""
+
+GOES_ON = 3
+"""A stream that has brought so many trades behind a hole goes on there: the ids before them exist."""
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 5.0
 LONGEST_PAUSE_S = 60.0
@@ -71,7 +74,6 @@ class Attachment:
     def __init__(self, times: Times, now: float) -> None:
         self.times = times
         self.sequence = Sequence()
-        self.audit = Audit()
         self.state = State.UNKNOWN
         self.published = 0
         self.deaths = 0
@@ -89,6 +91,7 @@ class Attachment:
         self._hole: IdRange | None = None
         self._hole_began = now
         self._hole_requests = 0
+        self._is_passed_over = False
         self._patience = Patience()
         self._doubted_at = now
         self._is_unsettled = False
@@ -111,15 +114,13 @@ class Attachment:
 
     def share(self, instruments: int) -> None:
         """Keep no more trades in memory than one of so many may."""
-        self.sequence.most_early, self.audit.most = share_of_early(instruments), share_of_compared(instruments)
+        self.sequence.most_early = share_of_early(instruments)
 
     # -- what happened
 
     def begin(self, next_id: int, now: float, last: Neighbour | None = None) -> list[LiveTrade]:
         """Begin at ``next_id``, which REST has just shown to come next, behind ``last``."""
-        self.audit.begin(now)
         ready = self._counted(self.sequence.begin(next_id, last))
-        self.audit.went_out(ready)
         if self._opened_at is None:
             self.state = State.DETACHED
         else:
@@ -146,7 +147,6 @@ class Attachment:
         believed and has a higher id than all that it brought before, or comes next."""
         refused, waiting = self.sequence.tally.implausible, self.sequence.waiting
         ready = self._counted(self.sequence.take(trades, now, latest_ms))
-        self.audit.went_out(ready)
         is_early = self.sequence.waiting > waiting
         if is_early:
             self._delay.has_news(now)
@@ -164,10 +164,10 @@ class Attachment:
             self.state = State.ATTACHED
         return ready
 
-    def asked(self, now: float, why: Why) -> None:
-        """The question was sent. A look at what went out says nothing of a stream that is silent."""
+    def asked(self, now: float) -> None:
+        """The question was sent."""
         self._is_asking = True
-        self._asked_at = self._asked_at if why is Why.AUDIT else now
+        self._asked_at = now
         self._hole_requests += self.sequence.hole is not None
 
     def answered(self, trades: Rows[LiveTrade], why: Why, now: float) -> list[LiveTrade]:
@@ -175,18 +175,16 @@ class Attachment:
         self._is_asking = False
         self._failures = 0
         had_hole = self.sequence.hole is not None
-        self.audit.compare(trades, now)
         ready = self._counted(self.sequence.fill(trades, now))
-        self.audit.went_out(ready, besides={each.a for each in trades})
         is_full = len(trades) >= PAGE_ROWS
         if had_hole and self.sequence.hole is not None and not is_full:
-            if not self._patience.is_tried:
+            if self.sequence.waiting >= GOES_ON:
+                self._patience.denied(now)
+            elif not self._patience.is_tried:
                 self.sequence.forget(now - UNREACHED_S)
             self._delay.lacked(self.sequence.hole_since, now)
         elif had_hole:
             self._delay.filled()
-        if why is Why.AUDIT:
-            return ready
         if is_full and ready:
             # More follows: nothing is known of the end yet.
             self._asked_at, self._not_before = -inf, now
@@ -203,6 +201,7 @@ class Attachment:
     def passed_over(self, absent: IdRange, now: float) -> None:
         """REST answered with rows behind these ids, which it does not have."""
         self._is_asking = False
+        self._is_passed_over = True
         self.sequence.expect(absent.last_id + 1, now)
         self._patience.denied(now)
         self._delay.lacked(self.sequence.hole_since, now)
@@ -232,19 +231,20 @@ class Attachment:
         due_at, why = self._question_at()
         if max(due_at, self._not_before) > now:
             return None
-        return Ask(self.audit.begins_at(self.next_id, now) if why in {Why.HOLE, Why.AUDIT} else self.next_id, why)
+        return Ask(self.next_id, why)
 
     @property
     def is_overdue(self) -> bool:
-        """Whether the exchange has passed over the hole for so long that it is to be given up."""
+        """Whether the exchange has denied the hole for so long that it is to be given up."""
         return self.sequence.hole is not None and self._patience.is_over(self.times.patience_s)
 
-    def give_up(self) -> tuple[IdRange, list[LiveTrade]]:
-        """Go on past the hole: its ids, and what can go out now."""
+    def give_up(self) -> tuple[IdRange, bool, list[LiveTrade]]:
+        """Go on past the hole: its ids, whether REST passed them over, and what can go out now."""
         ids, ready = self.sequence.give_up()
+        was_passed_over, self._is_passed_over = self._is_passed_over, False
         self._hole = None
         self._patience.begin_anew()
-        return ids, self._counted(ready)
+        return ids, was_passed_over, self._counted(ready)
 
     def is_dead(self, now: float) -> bool:
         """Whether the stream has just been found dead. True once per death."""
@@ -260,6 +260,7 @@ class Attachment:
         if self._hole is not None and (hole is None or hole.first_id > self._hole.last_id):
             healed = Healed(self._hole, now - self._hole_began, self._hole_requests)
             self._hole = None
+            self._is_passed_over = False
             return healed
         if self._hole is None and hole is not None and since is not None:
             self._hole, self._hole_began, self._hole_requests = hole, since, int(self._is_asking)
@@ -287,8 +288,7 @@ class Attachment:
                 return (self._opened_at or 0.0) + JOIN_S, Why.SILENCE
             case State.ATTACHED:
                 quiet_since = max(self._heard_at, self._asked_at)
-                silent_at = quiet_since + self.times.silence_s * self._quiet
-                return min((silent_at, Why.SILENCE), (self.audit.asks_at, Why.AUDIT), key=lambda each: each[0])
+                return quiet_since + self.times.silence_s * self._quiet, Why.SILENCE
             case _:
                 return inf, Why.SILENCE
 

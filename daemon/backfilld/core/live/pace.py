@@ -9,9 +9,6 @@ from math import inf
 SILENCE_WEIGHT = 60.0
 """Weight per minute and pool for asking about quiet instruments: polling sixty of the futures takes 2,400."""
 
-AUDIT_WEIGHT = 60.0
-"""Weight per minute and pool for comparing what streams brought: 200 trades a second of spot, 40 of the futures."""
-
 JOIN_WEIGHT = 600.0
 """Weight per minute and pool for asking what a new connection missed: a quarter of what the futures allow."""
 

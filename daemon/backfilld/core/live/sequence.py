@@ -24,6 +24,9 @@ from backfilld.core.backfill.questions import Neighbour
 from backfilld.core.live.trades import LiveTrade, neighbour_of
 from backfilld.core.model import IdRange
 
+STEP_MS = 600_000
+"""An exchange whose trades run ahead of its clock, one after the other, is believed; a trade of another hour is not."""
+
 EARLY_TRADES = 50_000
 """Trades that may wait behind a hole, about 20 MB. Later ones are dropped and come back by REST."""
 
@@ -111,8 +114,10 @@ class Sequence:
 
     def take(self, trades: Iterable[LiveTrade], now: float, latest_ms: float = inf) -> list[LiveTrade]:
         """What can go out now that a stream brought these trades at ``now``, by id and without a gap. No trade has a
-        time after ``latest_ms``."""
+        time after ``latest_ms``, unless it is at most STEP_MS after the last one."""
         ready: list[LiveTrade] = []
+        if self.last is not None:
+            latest_ms = max(latest_ms, self.last.at_ms + STEP_MS)
         for trade in trades:
             if trade.a in self._early or (self.next_id is not None and trade.a < self.next_id):
                 self.tally.duplicates += 1

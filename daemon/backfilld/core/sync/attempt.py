@@ -158,7 +158,7 @@ class Attempt:
             return
         if isinstance(error, UnexpectedAnswer) and absent is None and isinstance(query, Page | Tail | Again | Newest):
             if error.contradicts is not None and not self._is_wary:
-                self.plan.doubts.doubt(IdRange(error.contradicts, error.contradicts))
+                self.plan.doubts.doubt(error.contradicts)
                 self.is_stale = True
             elif self.plan.received and isinstance(query, Page | Tail) and self.plan.refuted(query, str(error)):
                 self.log.error("request_failed", query=repr(query), error=str(error))

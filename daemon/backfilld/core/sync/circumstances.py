@@ -38,9 +38,6 @@ class Circumstances(SyncState):
                 self._undescribed(error)
             case happened.IsFollowed():
                 self.is_followed = True
-            case happened.Contradicted(ids):
-                self.is_followed, self.is_complete, self._is_stale = False, False, True
-                self.attempt.plan.doubts.doubt(ids)
             case happened.ArchiveDayEnded(day, record, refusal):
                 self._archive_ended(day, record, refusal)
             case happened.ArchivePaused(days):

@@ -85,13 +85,6 @@ class PassedOver(msgspec.Struct, frozen=True):
     ids: IdRange
 
 
-class Contradicted(msgspec.Struct, frozen=True):
-    """The live side follows the instrument no more: the exchange's answers give some of these trades other rows than
-    the stream has brought."""
-
-    ids: IdRange
-
-
 class IsFollowed(msgspec.Struct, frozen=True):
     """The live side follows the newest trades: do not poll for them."""
 
@@ -156,7 +149,6 @@ Event = (
     | Undescribed
     | Arrived
     | PassedOver
-    | Contradicted
     | IsFollowed
     | DayStored
     | Flushed
