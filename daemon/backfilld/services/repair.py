@@ -32,6 +32,7 @@ from backfilld.settings.encoding import keys_of
 from backfilld.store.atomic import is_there, move_aside, translated
 from backfilld.store.layout import archive_directory, day_file_name, instrument_directory
 from backfilld.store.lock import locked
+from backfilld.store.upkeep.inspection import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ async def _repair(settings: Settings, repaired: Repaired, look: Callable[[], Awa
     joined = await _join_published(settings, sorted(wrong_days(repaired.verified)), repaired)
     if joined:
         repaired.verified = await look()
+    if repaired.reasons:
+        repaired.verified = repaired.verified.with_findings(_gone(settings, wrong))
 
 
 # -- moving aside and putting back
@@ -134,6 +137,14 @@ def _put_back(settings: Settings, key: DayName, moved: Path, repaired: Repaired)
             repaired.steps.append(Step(*key, "put back: the day could not be filled again"))
     except StoreError as error:
         repaired.reasons.append(str(error))
+
+
+def _gone(settings: Settings, wrong: Mapping[DayName, WrongDay]) -> Iterator[Finding]:
+    """The days that were moved aside and are not there now, which no look at files shows."""
+    for key, each in wrong.items():
+        if each.reason is not None and not is_there(_path(settings, key)):
+            sentence = "it was moved aside and could not be filled again: backfilld fill fetches it"
+            yield Finding(*key, "incomplete", sentence)
 
 
 def _path(settings: Settings, key: DayName) -> Path:

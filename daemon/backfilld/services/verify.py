@@ -5,7 +5,7 @@ Takes no lock and changes nothing.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -45,6 +45,10 @@ class Verified:
     findings: tuple[Finding, ...]
     seconds: float = 0.0
     comparisons: "tuple[Comparison, ...] | None" = None
+
+    def with_findings(self, more: Iterable[Finding]) -> "Verified":
+        """The same days, with what else is wrong."""
+        return replace(self, findings=_sorted([*self.findings, *more]))
 
     def with_comparisons(self, comparisons: "Sequence[Comparison]", seconds: float) -> "Verified":
         """The same days, compared with the archive too; comparing took ``seconds``."""
