@@ -133,6 +133,26 @@ def test_trades_that_cannot_stand_where_their_ids_are_never_go_out_and_rest_brin
     assert sequence.hole is None
 
 
+def test_an_exchange_whose_own_pages_break_the_rule_is_followed_by_its_stream_all_the_same() -> None:
+    """All trades name the same fills. A stream alone cannot switch the rule off."""
+    tape = [trade(each, f=7, l=7) for each in range(20)]
+    sequence = Sequence(0)
+    for each in tape[1:5]:
+        assert sequence.take([each, trade(each.a, f=0, l=0)], 1.0) == []
+    assert sequence.fill(tape[:1], 2.0) == tape[:1]
+    assert sequence.take(tape[1:6], 3.0) == []
+    assert sequence.fill(tape[1:6], 4.0) == tape[1:6]
+    assert sequence.take(tape[6:], 5.0) == tape[6:]
+
+
+def test_a_stream_does_not_switch_the_rule_off_by_trades_after_which_those_of_rest_cannot_come() -> None:
+    sequence, tape = Sequence(0), [trade(each) for each in range(20)]
+    for at in range(0, 10, 2):
+        assert len(sequence.take([trade(at, l=10**9)], 1.0)) == 1
+        assert sequence.fill(tape[at + 1 : at + 2], 2.0) == tape[at + 1 : at + 2]
+    assert sequence.take([trade(10, f=0, l=0)], 3.0) == []
+
+
 def test_what_rest_brings_goes_before_what_the_stream_has_brought_of_the_same_ids() -> None:
     sequence = Sequence(5)
     sequence.take([trade(6, p=1.6), trade(7, p=1.7), trade(8)], 1.0)

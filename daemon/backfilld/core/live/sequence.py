@@ -27,6 +27,10 @@ from backfilld.core.model import IdRange
 STEP_MS = 600_000
 """An exchange whose trades run ahead of its clock, one after the other, is believed; a trade of another hour is not."""
 
+EXCEPTIONS = 3
+"""Once so many trades of REST could not follow the one before, by REST too, the exchange keeps another rule than ours,
+and a stream need not keep ours."""
+
 EARLY_TRADES = 50_000
 """Trades that may wait behind a hole, about 20 MB. Later ones are dropped and come back by REST."""
 
@@ -68,6 +72,8 @@ class Sequence:
         self.next_id = next_id
         self._before: Neighbour | None = None
         self._went: LiveTrade | None = None
+        self._is_sure = False
+        self._exceptions = 0
         self.tally = Tally()
         self.most_early = most_early
         # In order of arrival, so that the first one shows how old the hole is.
@@ -171,13 +177,16 @@ class Sequence:
             # So can_follow says of most, which takes ten times as long.
             return True
         last = self.last
-        return trade.p > 0 and (last is None or can_follow(last, neighbour_of(trade)))
+        if trade.p == 0:
+            return False
+        return last is None or self._exceptions >= EXCEPTIONS or can_follow(last, neighbour_of(trade))
 
-    def _passed(self, trade: LiveTrade) -> LiveTrade:
-        """The trade, which goes out."""
+    def _passed(self, trade: LiveTrade, *, is_sure: bool = False) -> LiveTrade:
+        """The trade, which goes out; it ``is_sure`` if REST has brought it."""
         self.next_id = trade.a + 1
         if trade.p > 0:
-            self._went = trade
+            self._exceptions += is_sure and self._is_sure and not self._fits(trade)
+            self._went, self._is_sure = trade, is_sure
         return trade
 
     def _wait(self, trade: LiveTrade, now: float) -> None:
@@ -206,7 +215,7 @@ class Sequence:
                 if self._unseen_since is None:
                     self._seen_id = max(self._early, default=-1)
                 break
-            ready.append(self._passed(early.trade))
+            ready.append(self._passed(early.trade, is_sure=early.is_sure))
         if self.next_id is not None and self._seen_id < self.next_id:
             self._unseen_since = None
         return ready
