@@ -65,6 +65,12 @@ def test_a_market_that_cannot_be_listed_is_not_empty(tmp_path: Path, stored: Pat
     assert instruments_in(tmp_path) == [SPOT]
 
 
+def test_the_directory_that_cannot_be_listed_is_named(manager: BackfillCacheManager, stored: Path) -> None:
+    for directory in (manager.directory, manager.journals):
+        with refusing(directory, "listdir"), pytest.raises(StoreError, match=f"cannot list {directory}: Input/output"):
+            manager.days()
+
+
 def test_verify_says_that_the_disk_refuses_a_file_and_calls_it_nothing_worse(stored: Path) -> None:
     """So that a repair leaves it where it is."""
     with refusing(stored, "open"):

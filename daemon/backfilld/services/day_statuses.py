@@ -27,8 +27,9 @@ def day_statuses(cache_dir: Path, instrument: Instrument, encoding: "Encoding | 
     directory = instrument_directory(cache_dir, instrument)
     is_encrypting = encoding is not None and encoding.keys.writing is not None
     manager: BackfillCacheManager | None = None
-    with translated(directory, "list"):
+    with translated(journal_directory(directory), "list"):
         journals = journals_in(journal_directory(directory))
+    with translated(directory, "list"):
         days = days_in(directory)
     if journals:
         manager = _manager(directory, instrument, encoding)

@@ -53,6 +53,7 @@ class StoredDays:
         """The days that have a file, or rows in a journal, ascending."""
         with translated(self.directory, "list"):
             filed = days_in(self.directory)
+        with translated(self.journals, "list"):
             journals = journals_in(self.journals)
             alone = [day for day in journals.keys() - filed if has_first_record(journals[day])]
             return sorted([*filed, *alone]) if alone else filed
