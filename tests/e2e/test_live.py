@@ -417,8 +417,8 @@ async def start_captured(daemon: Daemon, arguments: tuple[str, ...], task_status
 
 
 async def test_a_flood_loses_nothing_and_pings_are_answered(tmp_path: Path) -> None:
-    """20,000 messages a second for more than five seconds, with a ping in each second of them. Where other tests take the
-    processor, the exchange may end a connection that reads too slowly, as it does in life."""
+    """20,000 messages a second for more than five seconds, with a ping in each second of them. Where other tests take
+    the processor, the exchange may end a connection that reads too slowly, as it does in life."""
     pinged = replace(PROMPT, pings=dict.fromkeys(Market, (1.0, 60.0)))
     async with live_daemon(tmp_path, 20_000, pinged) as (daemon, process):
         ids = await followed(daemon, 100_000)
