@@ -1,6 +1,7 @@
 """The daemon's live trades by its socket: what a client hears while nothing is traded, and from a frozen daemon."""
 
 import shutil
+import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,25 @@ async def test_a_directory_that_is_gone_is_no_failure_at_the_end(tmp_path: Path)
         shutil.rmtree(directory)
         nursery.cancel_scope.cancel()
     assert not directory.exists()
+
+
+async def test_a_socket_that_is_seen_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    listen = socket.socket.listen
+
+    def watched(self: socket.socket, backlog: int) -> None:
+        seen.append((tmp_path / "live.sock").exists())
+        listen(self, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", watched)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(live_socket.serve_live, tmp_path, lambda _, __: "nobody", lambda: None))  # type: ignore[arg-type, return-value]
+        await wait_all_tasks_blocked()
+        async with live_socket.connect_live(tmp_path, BTC, None) as frames:
+            assert frames is not None
+        nursery.cancel_scope.cancel()
+    assert seen == [False]
+    assert list(tmp_path.iterdir()) == []
 
 
 async def later(frames: Any) -> None:

@@ -109,14 +109,17 @@ def _listener(directory: Path) -> trio.SocketListener:
     directory.mkdir(parents=True, exist_ok=True)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with reached(directory) as path:
-        # Only the daemon that has the cache's lock comes here: what is there is left over.
-        Path(path).unlink(missing_ok=True)
+        # Only the daemon that has the cache's lock comes here: what is there is left over. A socket that is seen
+        # listens: a follower that is refused takes the daemon for one without a live side.
+        unseen = f"{path}.new"
+        Path(unseen).unlink(missing_ok=True)
         mask = os.umask(0o177)
         try:
-            bound.bind(path)
+            bound.bind(unseen)
         finally:
             os.umask(mask)
-    bound.listen(MOST_CLIENTS)
+        bound.listen(MOST_CLIENTS)
+        Path(unseen).replace(path)
     return trio.SocketListener(trio.socket.from_stdlib_socket(bound))
 
 
