@@ -39,6 +39,7 @@ from backfilld.actors.sequencer_ports import SequencerPorts
 from backfilld.core.backfill.questions import Found
 from backfilld.core.live.attachment import Attachment
 from backfilld.core.live.reports import LiveStatistics
+from backfilld.core.live.sequence import share_of_early
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import Instrument
 from backfilld.core.sync.events import IsFollowed, Offer, PassedOver
@@ -231,7 +232,7 @@ class _Sequencer:
             self._attachments[instrument] = Attachment(self._times, now)
         self.groups.add(new)
         for attachment in self._attachments.values():
-            attachment.share(len(self._attachments))
+            attachment.sequence.most_early = share_of_early(len(self._attachments))
         for instrument in new:
             if self.groups.group_of(instrument).rotation.is_open:
                 self._attachments[instrument].opened(now)

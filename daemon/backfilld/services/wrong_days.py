@@ -30,8 +30,8 @@ class WrongDay:
 
 
 def wrong_days(verified: Verified) -> Mapping[DayName, WrongDay]:
-    """The days with findings. Files that a newer program wrote, that no key opens, or
-    that the disk refuses, are left alone."""
+    """The days with findings. Files that a newer program wrote, that no key opens, or that the disk refuses, are left
+    alone."""
     days = {(each.instrument, each.day): each for each in verified.days}
     wrong: dict[DayName, WrongDay] = {}
     for finding in verified.findings:

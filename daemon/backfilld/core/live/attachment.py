@@ -28,7 +28,7 @@ from backfilld.core.live.asks import Ask, Why
 from backfilld.core.live.delay import Delay
 from backfilld.core.live.patience import Patience, Times
 from backfilld.core.live.reports import Healed
-from backfilld.core.live.sequence import Sequence, share_of_early
+from backfilld.core.live.sequence import Sequence
 from backfilld.core.live.trades import LiveTrade
 from backfilld.core.model import PAGE_ROWS, IdRange
 from backfilld.core.retry import doubled
@@ -111,10 +111,6 @@ class Attachment:
     def next_id(self) -> int | None:
         """The id that is given out next."""
         return self.sequence.next_id
-
-    def share(self, instruments: int) -> None:
-        """Keep no more trades in memory than one of so many may."""
-        self.sequence.most_early = share_of_early(instruments)
 
     # -- what happened
 
@@ -229,9 +225,7 @@ class Attachment:
         if self._is_asking or self.next_id is None or self.state is State.UNKNOWN:
             return None
         due_at, why = self._question_at()
-        if max(due_at, self._not_before) > now:
-            return None
-        return Ask(self.next_id, why)
+        return Ask(self.next_id, why) if max(due_at, self._not_before) <= now else None
 
     @property
     def is_overdue(self) -> bool:

@@ -28,8 +28,8 @@ STEP_MS = 600_000
 """An exchange whose trades run ahead of its clock, one after the other, is believed; a trade of another hour is not."""
 
 EXCEPTIONS = 3
-"""Once so many trades of REST could not follow the one before, by REST too, the exchange keeps another rule than ours,
-and a stream need not keep ours."""
+"""Once so many trades of REST could not follow the trade before them, which was of REST too, the exchange does not keep
+this rule, and its stream need not."""
 
 EARLY_TRADES = 50_000
 """Trades that may wait behind a hole, about 20 MB. Later ones are dropped and come back by REST."""
@@ -176,9 +176,9 @@ class Sequence:
         if went is not None and went.T <= trade.T and went.l < trade.f and abs(went.p - trade.p) < went.p / 2:
             # So can_follow says of most, which takes ten times as long.
             return True
-        last = self.last
         if trade.p == 0:
             return False
+        last = self.last
         return last is None or self._exceptions >= EXCEPTIONS or can_follow(last, neighbour_of(trade))
 
     def _passed(self, trade: LiveTrade, *, is_sure: bool = False) -> LiveTrade:

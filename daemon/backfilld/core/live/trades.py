@@ -36,11 +36,6 @@ def is_plausible(trade: LiveTrade) -> bool:
     return 0 < trade.p < float("inf") and 0 <= trade.q < float("inf") and 0 <= trade.f <= trade.l <= MAX_ID
 
 
-def is_same(one: LiveTrade, other: LiveTrade) -> bool:
-    """Whether two trades with one id have the same values; one of a stream has more fields than one of REST."""
-    return (one.T, one.p, one.q, one.f, one.l, one.m) == (other.T, other.p, other.q, other.f, other.l, other.m)
-
-
 def neighbour_of(trade: LiveTrade) -> Neighbour:
     """The trade as one that others stand beside."""
     return Neighbour(trade.a, trade.T, is_row=True, edge=Edge(trade.p, trade.f, trade.l), is_sure=False)
